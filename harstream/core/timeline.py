@@ -1,0 +1,313 @@
+"""Event time: which samples of a message are new, which are missing, and when each was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from harstream.core import resampling
+from harstream.core.batches import Bool, Float32, Int64, SampleBatch
+from harstream.core.rows import RowArrays
+from harstream.core.spec import SignalSpec
+
+#: A clock off by more than this is another rate; by less, it drifts and is followed.
+DRIFT = 0.03
+#: Spacing overrides an announced rate up to this factor; beyond, a device sends in bursts.
+MAX_OVERRIDE = 3.0
+#: Messages off their time in a row, and in step with each other, that prove a faster rate; a slower one
+#: looks like lost messages, so it takes more.
+PROOF_FASTER, PROOF_SLOWER = 3, 6
+PROOF_SAMPLES = 16
+#: A rate found from spacing is worth this much, and is taken for the simplest ratio within.
+MEASURED_ACCURACY = 0.02
+
+# The clock's Kalman filter, in sample periods: jitter of a stamped message, of arrival times (in
+# seconds), the rate's uncertainty at the start, and its random walk per sample.
+_JITTER = 0.15
+_ARRIVAL_JITTER_S = 0.05
+_RATE_UNCERTAINTY = 0.02
+_RATE_WALK = 1e-6
+
+
+@dataclass(slots=True)
+class TimelineStats:
+    """Totals since the start."""
+
+    samples_late: int = 0
+    samples_rate: int = 0  # of a rate that cannot be resampled
+    gaps: int = 0  # bridged or not
+    restarts: int = 0  # by a gap or a new rate
+    rates_measured: int = 0  # restarts because spacing contradicted the rate
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What is taken of each message, in order of arrival; messages of which nothing is taken are left out."""
+
+    message: Int64  # (n,) index into the SampleBatch
+    row: Int64  # (n,)
+    restart: Bool  # (n,) nothing before this belongs to the same stretch
+    first: Int64  # (n,) its first sample's index in SampleBatch.samples
+    count: Int64  # (n,) samples taken from there
+    missing: Int64  # (n,) samples to interpolate before them
+    bridge_from: Float32  # (n, 6) the sample before the missing ones
+    t_ns: Int64  # (n,) event time of the first sample, the interpolated ones included
+    period_ns: np.ndarray[tuple[int], np.dtype[np.float64]]  # (n,) between samples
+
+
+class Timeline(RowArrays):
+    """Every device's clock: time is int64 nanoseconds, samples are counted, messages are compared with the count.
+
+    A message within half a period of its expected time is on time, whatever its exact stamp: its
+    samples pass by count, and a Kalman filter over offset and period follows the device's clock.
+    Earlier than that, its leading samples are late; later, samples are missing.
+    """
+
+    ROW_ARRAYS = (
+        "started",
+        "announced_hz",
+        "ratio_up",
+        "ratio_down",
+        "nominal_ns",
+        "period_ns",
+        "next_ns",
+        "next_fraction",
+        "since_fix",
+        "var_offset",
+        "cov_offset_rate",
+        "var_rate",
+        "last_t_ns",
+        "last_count",
+        "proof",
+        "proof_t_ns",
+        "proof_samples",
+        "last_sample",
+    )
+
+    def __init__(self, spec: SignalSpec, capacity: int) -> None:
+        self.stats = TimelineStats()
+        self._spec = spec
+        self._max_gap_ns = spec.max_gap_s * 1e9
+        self.started = np.zeros(capacity, np.bool_)
+        self.announced_hz = np.zeros(capacity)
+        self.ratio_up = np.zeros(capacity, np.int64)  # grid samples per input sample: up / down
+        self.ratio_down = np.zeros(capacity, np.int64)
+        self.nominal_ns = np.zeros(capacity)  # the period the samples are counted by
+        self.period_ns = np.zeros(capacity)  # the period the device's clock shows
+        self.next_ns = np.zeros(capacity, np.int64)  # when the next sample is expected
+        self.next_fraction = np.zeros(capacity)
+        self.since_fix = np.zeros(capacity, np.int64)  # samples since the clock was last compared
+        self.var_offset = np.zeros(capacity)  # in ns**2
+        self.cov_offset_rate = np.zeros(capacity)
+        self.var_rate = np.zeros(capacity)  # of the period, in ns**2
+        self.last_t_ns = np.zeros(capacity, np.int64)  # the newest message's own stamp
+        self.last_count = np.zeros(capacity, np.int64)
+        self.proof = np.zeros(capacity, np.int64)  # messages off their time, but in step with each other
+        self.proof_t_ns = np.zeros(capacity, np.int64)
+        self.proof_samples = np.zeros(capacity, np.int64)
+        self.last_sample = np.zeros((capacity, 6), np.float32)
+
+    def forget(self, rows: Int64) -> None:
+        self.started[rows] = False
+
+    def ratios(self, rows: Int64) -> tuple[Int64, Int64]:
+        """Grid samples per input sample of ``rows``, as numerators and denominators."""
+        return self.ratio_up[rows], self.ratio_down[rows]
+
+    def feed(self, rows: Int64, batch: SampleBatch) -> Accepted:
+        """Place every message of the batch; ``rows`` gives each its device row, none negative."""
+        n = len(batch)
+        first = np.cumsum(batch.counts) - batch.counts
+        restart = np.zeros(n, np.bool_)
+        late = np.zeros(n, np.int64)
+        missing = np.zeros(n, np.int64)
+        bridge_from = np.zeros((n, 6), np.float32)
+        t_ns = np.zeros(n, np.int64)
+        period_ns = np.zeros(n)
+        for i in _rounds(rows):
+            row = rows[i]
+            bridge_from[i] = self.last_sample[row]
+            restart[i], late[i], missing[i], t_ns[i], period_ns[i] = self._place(
+                row, batch.t_ns[i], batch.stamped[i], batch.rate_hz[i], batch.counts[i], batch.arrival_s[i]
+            )
+            taken = late[i] < batch.counts[i]
+            self.last_sample[row[taken]] = batch.samples[(first + batch.counts - 1)[i[taken]]]
+        message = np.flatnonzero(late < batch.counts)
+        late = late[message]
+        return Accepted(
+            message,
+            rows[message],
+            restart[message],
+            first[message] + late,
+            batch.counts[message] - late,
+            missing[message],
+            bridge_from[message],
+            t_ns[message],
+            period_ns[message],
+        )
+
+    def _place(
+        self, row: Int64, t: Int64, stamped: Bool, announced: np.ndarray, count: Int64, arrival_s: np.ndarray
+    ) -> tuple[Bool, Int64, Int64, Int64, np.ndarray]:
+        """One message each of different rows: restart, late samples, missing samples, time, period."""
+        announced = np.where(announced > 0, announced, self._spec.sample_rate_hz)
+        fresh = ~self.started[row]
+        changed = ~fresh & (announced != self.announced_hz[row])
+        unusable = np.zeros(len(row), np.bool_)
+        for k in np.flatnonzero(fresh | changed):
+            ratio = resampling.ratio_of(float(announced[k]), self._spec.sample_rate_hz)
+            unusable[k] = not resampling.MIN_RATE_RATIO <= 1 / ratio <= resampling.MAX_RATE_RATIO if ratio else True
+            if not unusable[k]:
+                self._tune(row[k], ratio, 1e9 / float(announced[k]))
+        self.announced_hz[row] = np.where(unusable, self.announced_hz[row], announced)
+        fresh |= changed
+
+        period = self.period_ns[row]
+        arrival_ns = np.rint(arrival_s * 1e9).astype(np.int64)
+        t = np.where(stamped, t, arrival_ns - np.rint(count * period).astype(np.int64))
+        delta = np.where(fresh, 0.0, (t - self.next_ns[row]) - self.next_fraction[row])
+
+        # Arrival times wander with the network: without a stamp nothing is late, and only a silence is a gap.
+        half = 0.5 * period * (1 + 1e-6)
+        missing = np.where(delta > np.where(stamped, half, np.maximum(half, self._max_gap_ns)), delta / period, 0)
+        missing = np.rint(missing).astype(np.int64)
+        late = np.where(stamped & (delta < -half), np.ceil(-delta / period - 0.5), 0)
+        late = np.clip(late, 0, count).astype(np.int64)
+        gap = missing > 0
+
+        spacing = self._measure(row, t, stamped & ~fresh, count, (late > 0) | gap)
+        drifted = np.zeros(len(row), np.bool_)
+        for k in np.flatnonzero(spacing > 0):
+            late[k] = missing[k] = 0
+            drifted[k] = abs(spacing[k] / self.nominal_ns[row[k]] - 1) <= DRIFT
+            if drifted[k]:
+                self.period_ns[row[k]] = spacing[k]
+            else:
+                self._retune(row[k], 1e9 / spacing[k])
+                self.stats.rates_measured += 1
+        # What is known of a drifting clock starts anew, but its samples go on.
+        anew = fresh | (spacing > 0)
+        restart = (anew & ~drifted) | (missing * self.nominal_ns[row] > self._max_gap_ns * (1 + 1e-9))
+        missing[restart] = 0
+        late[unusable] = count[unusable]
+
+        period = self.period_ns[row]
+        jitter = np.where(stamped, _JITTER * period, _ARRIVAL_JITTER_S * 1e9)
+        reset = restart | drifted
+        t_first = self._fix(row, t, late, missing, count, reset, np.where(reset, 0.0, delta), jitter**2)
+
+        self.started[row] |= ~unusable
+        self.stats.samples_late += int(late[~unusable].sum())
+        self.stats.samples_rate += int(late[unusable].sum())
+        self.stats.gaps += int((gap & ~anew).sum())
+        self.stats.restarts += int((restart & ~fresh).sum()) + int((changed & ~unusable).sum())
+        return restart, late, missing, t_first, self.period_ns[row]
+
+    def _fix(
+        self,
+        row: Int64,
+        t: Int64,
+        late: Int64,
+        missing: Int64,
+        count: Int64,
+        reset: Bool,
+        delta: np.ndarray,
+        jitter: np.ndarray,
+    ) -> Int64:
+        """Compare the clock with a message's stamp, and advance it past the message.
+
+        A Kalman filter with two states, offset and period (Galleani & Tavella 2010, clock model without
+        the white frequency term). ``jitter`` is the stamp's variance. Returns the first sample's time.
+        """
+        period = self.period_ns[row]
+        since = self.since_fix[row] + missing
+        a = self.var_offset[row] + since * (2 * self.cov_offset_rate[row] + since * self.var_rate[row])
+        b = self.cov_offset_rate[row] + since * self.var_rate[row]
+        c = self.var_rate[row] + since * (_RATE_WALK * period) ** 2
+        gain_offset, gain_rate = a / (a + jitter), b / (a + jitter)
+        half = 0.5 * period
+        error = np.clip(delta + (late - missing) * period, -half * count, half * count)
+        offset = np.clip(gain_offset * error, -half, half)
+        new_period = np.clip(
+            period + gain_rate * error, self.nominal_ns[row] / MAX_OVERRIDE, self.nominal_ns[row] * MAX_OVERRIDE
+        )
+
+        lost = late == count  # nothing of it is taken: it says nothing about the clock either
+        keep = ~lost
+        base = np.where(reset, t, self.next_ns[row])
+        ahead = np.where(reset, 0.0, self.next_fraction[row] + offset)  # of the first sample, bridged ones included
+        new_period = np.where(reset, period, new_period)
+        t_first = base + np.rint(ahead).astype(np.int64)
+        ahead = ahead + missing * period + (count - late) * new_period
+        whole = np.floor(ahead)
+        r = row[keep]
+        self.next_ns[r] = (base + whole.astype(np.int64))[keep]
+        self.next_fraction[r] = (ahead - whole)[keep]
+        self.period_ns[r] = new_period[keep]
+        self.since_fix[r] = (count - late)[keep]
+        self.var_offset[r] = np.where(reset, jitter, (1 - gain_offset) * a)[keep]
+        self.cov_offset_rate[r] = np.where(reset, 0.0, (1 - gain_offset) * b)[keep]
+        self.var_rate[r] = np.where(reset, (_RATE_UNCERTAINTY * period) ** 2, c - gain_rate * b)[keep]
+        return t_first
+
+    def _measure(self, row: Int64, t: Int64, known: Bool, count: Int64, off: Bool) -> np.ndarray:
+        """The period that the spacing of messages proves, in ns, where it contradicts the clock; else 0.
+
+        Either messages keep coming off their time but in step with each other, or the clock, following
+        messages that were on time, has wandered from the nominal rate by more than a drift.
+        """
+        nominal = self.nominal_ns[row]
+        dt = (t - self.last_t_ns[row]).astype(np.float64)
+        forward = known & (dt > 0)  # a repeated or an old message measures nothing
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = (self.last_t_ns[row] - self.proof_t_ns[row]) / self.proof_samples[row]
+            in_step = (self.proof[row] > 0) & (np.abs(dt - self.last_count[row] * step) <= 0.5 * step)
+        proof = np.where(off, np.where(in_step, self.proof[row] + 1, 1), 0)
+        since_t = np.where(in_step, self.proof_t_ns[row], self.last_t_ns[row])
+        since_n = np.where(in_step, self.proof_samples[row], 0) + self.last_count[row]
+        measured = (t - since_t) / np.maximum(since_n, 1)
+        enough = proof >= np.where(measured > self.period_ns[row], PROOF_SLOWER, PROOF_FASTER)
+        proved = forward & off & enough & (since_n >= PROOF_SAMPLES)
+
+        wandered = np.abs(self.period_ns[row] / nominal - 1) > DRIFT
+        wandered &= known & (np.sqrt(self.var_rate[row]) < DRIFT / 6 * nominal)
+        measured = np.where(wandered, self.period_ns[row], measured)
+        plausible = (measured * MAX_OVERRIDE >= nominal) & (measured <= nominal * MAX_OVERRIDE)
+        spacing = np.where((proved | wandered) & plausible, measured, 0.0)
+
+        self.proof[row] = np.where(forward, np.where(spacing > 0, 0, proof), self.proof[row])
+        self.proof_t_ns[row] = np.where(forward, since_t, self.proof_t_ns[row])
+        self.proof_samples[row] = np.where(forward, since_n, self.proof_samples[row])
+        newest = forward | ~known
+        self.last_t_ns[row] = np.where(newest, t, self.last_t_ns[row])
+        self.last_count[row] = np.where(newest, count, self.last_count[row])
+        self.proof[row[~known]] = 0
+        return spacing
+
+    def _retune(self, row: int, measured_hz: float) -> None:
+        """Count by a measured rate: the announced one or the grid's where it fits them."""
+        grid_hz = self._spec.sample_rate_hz
+        for known_hz in (float(self.announced_hz[row]), grid_hz):
+            if abs(measured_hz / known_hz - 1) <= DRIFT:
+                return self._tune(row, resampling.ratio_of(known_hz, grid_hz), 1e9 / known_hz)
+        ratio = resampling.simplest_ratio(measured_hz, grid_hz, MEASURED_ACCURACY)
+        ratio = min(max(ratio, 1 / resampling.MAX_RATE_RATIO), 1 / resampling.MIN_RATE_RATIO)
+        return self._tune(row, ratio, 1e9 * float(ratio) / grid_hz)
+
+    def _tune(self, row: int, ratio: Fraction, period_ns: float) -> None:
+        self.ratio_up[row], self.ratio_down[row] = ratio.numerator, ratio.denominator
+        self.nominal_ns[row] = self.period_ns[row] = period_ns
+
+
+def _rounds(rows: Int64) -> list[Int64]:
+    """Indices of messages such that no round has a row twice and every row's come in order."""
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = in_order[1:] != in_order[:-1]
+    begin = np.maximum.accumulate(np.where(new, np.arange(len(rows)), 0))
+    rank = np.arange(len(rows)) - begin
+    by_rank = order[np.argsort(rank, kind="stable")]
+    return np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(rows) else []
