@@ -38,7 +38,7 @@ class DeviceTable(RowArrays):
         """The row of each device, made where there is none; -1 where the table is full."""
         get = self._rows.get
         rows = np.fromiter((get(device, -1) for device in devices), np.int64, len(devices))
-        for i in np.flatnonzero(rows < 0):
+        for i in np.flatnonzero(rows < 0).tolist():
             rows[i] = self._assign(devices[i], float(arrival_s[i]))
         return rows
 

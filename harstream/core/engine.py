@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
@@ -40,11 +41,25 @@ class _Stretch:
     counts: Int64  # (n_rows,)
     samples: Float32  # (n_samples, 6)
     t_ns: Int64  # (n_samples,) event time
+    period_ns: Float64  # (n_samples,) to the next one
     message: Int64  # (n_samples,) the message that brought it
+    up: Int64  # (n_rows,) grid samples per sample: up / down
+    down: Int64  # (n_rows,)
 
     @property
     def first(self) -> Int64:
         return np.cumsum(self.counts) - self.counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Windows that fell due, of different rows."""
+
+    rows: Int64  # (n_windows,)
+    windows: Float32  # (n_windows, window_samples, n_channels)
+    last_ns: Int64  # (n_windows,) event time of the last sample
+    period_ns: Float64  # (n_windows,) between samples of the grid, by the device's clock
+    message: Int64  # (n_windows,) the message that brought the last sample
 
 
 class Engine:
@@ -99,15 +114,20 @@ class Engine:
         self._grow()
         accepted = self._timeline.feed(rows, batch)
         self._devices.last_accepted_s[accepted.row] = batch.arrival_s[accepted.message]
-        due: list[tuple[Int64, Float32, Int64, Int64]] = []
+        due: list[_Due] = []
         for stretch, restart in self._stretches(accepted, batch.samples):
             due.extend(self._advance(stretch, restart))
         return self._collect(due, batch.arrival_s)
 
     def evict(self, before_s: float) -> list[str]:
-        """Forget the devices of which nothing was accepted since ``before_s`` (arrival time); their names."""
+        """Forget the devices of which nothing was accepted since ``before_s`` (arrival time); their names.
+
+        So are the resamplers that no device is left for: there is room for MAX_RATIOS of them.
+        """
         devices, rows = self._devices.evict(before_s)
         self._timeline.forget(rows)
+        used = self._timeline.ratios([row for _, row in self._devices.items()])
+        self._resamplers = {ratio: resampler for ratio, resampler in self._resamplers.items() if ratio in used}
         return devices
 
     # --- the path of a batch ------------------------------------------------------------------
@@ -161,18 +181,22 @@ class Engine:
             before = np.repeat(accepted.bridge_from[index], total, axis=0)[bridged].astype(np.float64)
             part = (within[bridged] + 1) / np.repeat(missing + 1, total)[bridged]
             joined[bridged] = before + (after - before) * part[:, None]
-        step = np.rint(within * np.repeat(accepted.period_ns[index], total)).astype(np.int64)
+        period = np.repeat(accepted.period_ns[index], total)
+        step = np.rint(within * period).astype(np.int64)
         rows, start = np.unique(row, return_index=True)
         return _Stretch(
             rows,
             np.add.reduceat(total, start),
             joined,
             np.repeat(accepted.t_ns[index], total) + step,
+            period,
             np.repeat(accepted.message[index], total),
+            accepted.up[index][start],
+            accepted.down[index][start],
         ), rows[accepted.restart[index][start]]
 
-    def _advance(self, stretch: _Stretch, restart: Int64) -> list[tuple[Int64, Float32, Int64, Int64]]:
-        """Resample, filter, write and gather; the due windows as (row, window, end, message)."""
+    def _advance(self, stretch: _Stretch, restart: Int64) -> list[_Due]:
+        """Resample, filter, write and gather; the due windows."""
         stretch = self._resample(stretch, restart)
         self._windows.restart(restart)
         if not len(stretch.rows):
@@ -203,7 +227,7 @@ class Engine:
 
     def _resample(self, stretch: _Stretch, restart: Int64) -> _Stretch:
         """The same stretch on the grid; rows already on it pass untouched."""
-        up, down = self._timeline.ratios(stretch.rows)
+        up, down = stretch.up, stretch.down
         if (up == down).all():
             return stretch
         restarted = np.isin(stretch.rows, restart)
@@ -219,18 +243,20 @@ class Engine:
                     continue
                 resampler.restart(part.rows[restarted[group]])
                 n_out, samples, newest, before = resampler.feed(part.rows, part.counts, part.samples)
-                period = np.repeat(self._timeline.period_ns[part.rows], n_out)
-                t_ns = part.t_ns[newest] - np.rint(before * period).astype(np.int64)
+                period = part.period_ns[newest]
                 some = n_out > 0
-                part = _Stretch(part.rows[some], n_out[some], samples, t_ns, part.message[newest])
+                part = _Stretch(
+                    part.rows[some],
+                    n_out[some],
+                    samples,
+                    part.t_ns[newest] - np.rint(before * period).astype(np.int64),
+                    period * (denominator / numerator),
+                    part.message[newest],
+                    part.up[some],
+                    part.down[some],
+                )
             parts.append(part)
-        return _Stretch(
-            np.concatenate([part.rows for part in parts] or [stretch.rows[:0]]),
-            np.concatenate([part.counts for part in parts] or [stretch.counts[:0]]),
-            np.concatenate([part.samples for part in parts] or [stretch.samples[:0]]),
-            np.concatenate([part.t_ns for part in parts] or [stretch.t_ns[:0]]),
-            np.concatenate([part.message for part in parts] or [stretch.message[:0]]),
-        )
+        return _join(parts) if parts else _select(stretch, np.zeros(0, np.int64))
 
     def _resampler(self, ratio: Fraction) -> Resampler | None:
         """The resampler of a ratio, made when first asked for; None beyond MAX_RATIOS of them."""
@@ -244,7 +270,7 @@ class Engine:
 
     def _write(
         self, stretch: _Stretch, rows: Int64, counts: Int64, at: Int64, values: Float32
-    ) -> list[tuple[Int64, Float32, Int64, Int64]]:
+    ) -> list[_Due]:
         """Write ``counts`` samples from ``at`` on into ``rows``, gathering every window as it falls due."""
         buffer = self._windows
         due = []
@@ -257,9 +283,7 @@ class Engine:
                 self._seed(ready[buffer.written[ready] == self.spec.window_samples])
                 last = (at + step - 1)[full]
                 windows = buffer.gather(ready)[:, :, : self.spec.n_channels]
-                period = self.spec.period_ns * self._drift(ready)
-                end = stretch.t_ns[last] + np.rint(period).astype(np.int64)
-                due.append((ready, windows, end, stretch.message[last]))
+                due.append(_Due(ready, windows, stretch.t_ns[last], stretch.period_ns[last], stretch.message[last]))
             at, counts = at + step, counts - step
             left = counts > 0
             rows, at, counts = rows[left], at[left], counts[left]
@@ -273,22 +297,17 @@ class Engine:
             if len(self._ring_body):
                 ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
 
-    def _drift(self, rows: Int64) -> Float64:
-        """How much slower than nominal the clocks of ``rows`` run."""
-        return np.asarray(self._timeline.period_ns[rows] / self._timeline.nominal_ns[rows], np.float64)
-
-    def _collect(self, due: list[tuple[Int64, Float32, Int64, Int64]], arrival_s: Float64) -> WindowBatch:
+    def _collect(self, due: list[_Due], arrival_s: Float64) -> WindowBatch:
         if not due:
             return self._nothing()
-        rows = np.concatenate([part[0] for part in due])
-        end_ns = np.concatenate([part[2] for part in due])
-        length = np.rint(self.spec.window_samples * self.spec.period_ns * self._drift(rows)).astype(np.int64)
+        period = np.concatenate([part.period_ns for part in due])
+        end_ns = np.concatenate([part.last_ns for part in due]) + np.rint(period).astype(np.int64)
         return WindowBatch(
-            [self._devices.device(row) for row in rows.tolist()],
-            np.concatenate([part[1] for part in due]),
-            end_ns - length,
+            [self._devices.device(row) for part in due for row in part.rows.tolist()],
+            np.concatenate([part.windows for part in due]),
+            end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
-            arrival_s[np.concatenate([part[3] for part in due])],
+            arrival_s[np.concatenate([part.message for part in due])],
         )
 
     def _nothing(self) -> WindowBatch:
@@ -300,7 +319,7 @@ class Engine:
         """The state of every device, as arrays by name, from which ``restore`` goes on to the bit."""
         names = [device for device, _ in self._devices.items()]
         rows = np.array([row for _, row in self._devices.items()], np.int64)
-        state: dict[str, Any] = {"devices": np.array(names, np.str_)}
+        state: dict[str, Any] = {"spec": np.array(json.dumps(self._made_by())), "devices": np.array(names, np.str_)}
         for part_name, part in self._parts().items():
             for name, array in part.snapshot(rows).items():
                 state[f"{part_name}.{name}"] = array
@@ -309,11 +328,15 @@ class Engine:
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a snapshot, into an engine with the same spec that was fed nothing yet.
 
-        Raises ValueError where the snapshot is of another spec.
+        Devices beyond ``max_devices`` are left out. Raises ValueError where the snapshot is of another
+        spec; its normalisation does not matter, being the classifier's.
         """
         if len(self._devices):
             raise ValueError("restore: the engine already has devices")
-        names = [str(name) for name in state["devices"]]
+        made_by = json.loads(str(state["spec"]))
+        if made_by != self._made_by():
+            raise ValueError(f"restore: the snapshot is of {made_by}, the engine is of {self._made_by()}")
+        names = [str(name) for name in state["devices"][: self._devices.max_devices]]
         rows = self._devices.rows_of(names, np.zeros(len(names)))
         self._grow()
         for key in state:
@@ -321,7 +344,13 @@ class Engine:
                 numerator, _, denominator = key.split(".")[0].removeprefix("resampler ").partition("/")
                 self._resampler(Fraction(int(numerator), int(denominator)))
         for part_name, part in self._parts().items():
-            part.restore(rows, {name: state[f"{part_name}.{name}"] for name in part.ROW_ARRAYS})
+            part.restore(rows, {name: state[f"{part_name}.{name}"][: len(rows)] for name in part.ROW_ARRAYS})
+
+    def _made_by(self) -> dict[str, Any]:
+        """What a snapshot depends on."""
+        spec = self.spec.to_dict()
+        del spec["normalisation"]
+        return spec
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -338,4 +367,18 @@ def _select(stretch: _Stretch, group: Int64) -> _Stretch:
     """The rows at ``group`` of a stretch, with their samples."""
     counts = stretch.counts[group]
     at = np.repeat(stretch.first[group] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    return _Stretch(stretch.rows[group], counts, stretch.samples[at], stretch.t_ns[at], stretch.message[at])
+    return _Stretch(
+        stretch.rows[group],
+        counts,
+        stretch.samples[at],
+        stretch.t_ns[at],
+        stretch.period_ns[at],
+        stretch.message[at],
+        stretch.up[group],
+        stretch.down[group],
+    )
+
+
+def _join(parts: list[_Stretch]) -> _Stretch:
+    """Stretches of different rows as one."""
+    return _Stretch(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Stretch)))

@@ -21,6 +21,11 @@ MAX_RATIOS = 256
 _MAX_DENOMINATOR = 64
 
 
+def accepts(rate_hz: float, grid_hz: float) -> bool:
+    """Whether a rate can be resampled onto the grid."""
+    return float(MIN_RATE_RATIO) <= rate_hz / grid_hz <= float(MAX_RATE_RATIO)
+
+
 def ratio_of(rate_hz: float, grid_hz: float) -> Fraction:
     """Grid samples per input sample, to one part in some thousands."""
     return Fraction(grid_hz / rate_hz).limit_denominator(_MAX_DENOMINATOR)
@@ -59,7 +64,7 @@ class Resampler(RowArrays):
         self.half = taps // 2 + 1
         self.kernel = self._design((1 + PASSBAND) / 2 * nyquist)  # (up, taps)
         self.history = np.zeros((capacity, 2 * self.half - 1, n_signals), np.float32)
-        self.position = np.zeros(capacity, np.int64)  # of the next output, in 1/up inputs from the next input
+        self.position = np.full(capacity, (self.half - 1) * self.up)  # of the next output, in 1/up inputs from the next input
 
     def _design(self, cutoff: float) -> Float64:
         offset = np.arange(2 * self.half)[None, :] - (self.half - 1) - np.arange(self.up)[:, None] / self.up

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
-from harstream.core.batches import Bool, Float32, Int64, SampleBatch
+from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
 
@@ -54,7 +55,9 @@ class Accepted:
     missing: Int64  # (n,) samples to interpolate before them
     bridge_from: Float32  # (n, 6) the sample before the missing ones
     t_ns: Int64  # (n,) event time of the first sample, the interpolated ones included
-    period_ns: np.ndarray[tuple[int], np.dtype[np.float64]]  # (n,) between samples
+    period_ns: Float64  # (n,) between samples
+    up: Int64  # (n,) grid samples per input sample: up / down
+    down: Int64  # (n,)
 
 
 class Timeline(RowArrays):
@@ -112,9 +115,10 @@ class Timeline(RowArrays):
     def forget(self, rows: Int64) -> None:
         self.started[rows] = False
 
-    def ratios(self, rows: Int64) -> tuple[Int64, Int64]:
-        """Grid samples per input sample of ``rows``, as numerators and denominators."""
-        return self.ratio_up[rows], self.ratio_down[rows]
+    def ratios(self, rows: Sequence[int]) -> set[Fraction]:
+        """The ratios, grid samples per input sample, that ``rows`` are tuned to."""
+        pairs = np.unique(np.stack([self.ratio_up[rows], self.ratio_down[rows]]), axis=1).T.tolist()
+        return {Fraction(up, down) for up, down in pairs if down}
 
     def feed(self, rows: Int64, batch: SampleBatch) -> Accepted:
         """Place every message of the batch; ``rows`` gives each its device row, none negative."""
@@ -126,12 +130,22 @@ class Timeline(RowArrays):
         bridge_from = np.zeros((n, 6), np.float32)
         t_ns = np.zeros(n, np.int64)
         period_ns = np.zeros(n)
+        up = np.zeros(n, np.int64)
+        down = np.zeros(n, np.int64)
+        rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self._spec.sample_rate_hz)
         for i in _rounds(rows):
+            refused, changed = self._listen(rows[i], batch.t_ns[i], batch.stamped[i], rate_hz[i])
+            if refused.any():
+                late[i[refused]] = batch.counts[i[refused]]
+                self.stats.samples_rate += int(batch.counts[i[refused]].sum())
+                i, changed = i[~refused], changed[~refused]
             row = rows[i]
             bridge_from[i] = self.last_sample[row]
-            restart[i], late[i], missing[i], t_ns[i], period_ns[i] = self._place(
-                row, batch.t_ns[i], batch.stamped[i], batch.rate_hz[i], batch.counts[i], batch.arrival_s[i]
+            restart[i], late[i], missing[i], t_ns[i] = self._place(
+                row, changed, batch.t_ns[i], batch.stamped[i], batch.counts[i], batch.arrival_s[i]
             )
+            # As they are now: a later message of the same batch may change them.
+            period_ns[i], up[i], down[i] = self.period_ns[row], self.ratio_up[row], self.ratio_down[row]
             taken = late[i] < batch.counts[i]
             self.last_sample[row[taken]] = batch.samples[(first + batch.counts - 1)[i[taken]]]
         message = np.flatnonzero(late < batch.counts)
@@ -146,24 +160,32 @@ class Timeline(RowArrays):
             bridge_from[message],
             t_ns[message],
             period_ns[message],
+            up[message],
+            down[message],
         )
 
-    def _place(
-        self, row: Int64, t: Int64, stamped: Bool, announced: np.ndarray, count: Int64, arrival_s: np.ndarray
-    ) -> tuple[Bool, Int64, Int64, Int64, np.ndarray]:
-        """One message each of different rows: restart, late samples, missing samples, time, period."""
-        announced = np.where(announced > 0, announced, self._spec.sample_rate_hz)
-        fresh = ~self.started[row]
-        changed = ~fresh & (announced != self.announced_hz[row])
-        unusable = np.zeros(len(row), np.bool_)
-        for k in np.flatnonzero(fresh | changed):
-            ratio = resampling.ratio_of(float(announced[k]), self._spec.sample_rate_hz)
-            unusable[k] = not resampling.MIN_RATE_RATIO <= 1 / ratio <= resampling.MAX_RATE_RATIO if ratio else True
-            if not unusable[k]:
-                self._tune(row[k], ratio, 1e9 / float(announced[k]))
-        self.announced_hz[row] = np.where(unusable, self.announced_hz[row], announced)
-        fresh |= changed
+    def _listen(self, row: Int64, t: Int64, stamped: Bool, rate_hz: Float64) -> tuple[Bool, Bool]:
+        """Tune the rows to what one message each announces: which rates are refused, and which are a change.
 
+        A rate that differs by no more than a drift is none, nor one in an old or repeated message.
+        """
+        fresh = ~self.started[row]
+        old = stamped & (t <= self.last_t_ns[row])
+        changed = ~fresh & ~old & (np.abs(rate_hz - self.announced_hz[row]) > DRIFT * self.announced_hz[row])
+        refused = np.zeros(len(row), np.bool_)
+        for k in np.flatnonzero(fresh | changed):
+            rate, grid_hz = float(rate_hz[k]), self._spec.sample_rate_hz
+            refused[k] = not resampling.accepts(rate, grid_hz)
+            if not refused[k]:
+                self.announced_hz[row[k]] = rate
+                self._tune(row[k], resampling.ratio_of(rate, grid_hz), 1e9 / rate)
+        return refused, changed
+
+    def _place(
+        self, row: Int64, changed: Bool, t: Int64, stamped: Bool, count: Int64, arrival_s: Float64
+    ) -> tuple[Bool, Int64, Int64, Int64]:
+        """One message each of different rows: restart, late samples, missing samples, time of the first."""
+        fresh = changed | ~self.started[row]
         period = self.period_ns[row]
         arrival_ns = np.rint(arrival_s * 1e9).astype(np.int64)
         t = np.where(stamped, t, arrival_ns - np.rint(count * period).astype(np.int64))
@@ -191,19 +213,17 @@ class Timeline(RowArrays):
         anew = fresh | (spacing > 0)
         restart = (anew & ~drifted) | (missing * self.nominal_ns[row] > self._max_gap_ns * (1 + 1e-9))
         missing[restart] = 0
-        late[unusable] = count[unusable]
 
         period = self.period_ns[row]
         jitter = np.where(stamped, _JITTER * period, _ARRIVAL_JITTER_S * 1e9)
         reset = restart | drifted
         t_first = self._fix(row, t, late, missing, count, reset, np.where(reset, 0.0, delta), jitter**2)
 
-        self.started[row] |= ~unusable
-        self.stats.samples_late += int(late[~unusable].sum())
-        self.stats.samples_rate += int(late[unusable].sum())
+        self.started[row] = True
+        self.stats.samples_late += int(late.sum())
         self.stats.gaps += int((gap & ~anew).sum())
-        self.stats.restarts += int((restart & ~fresh).sum()) + int((changed & ~unusable).sum())
-        return restart, late, missing, t_first, self.period_ns[row]
+        self.stats.restarts += int((restart & ~fresh).sum()) + int(changed.sum())
+        return restart, late, missing, t_first
 
     def _fix(
         self,

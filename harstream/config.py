@@ -1,0 +1,164 @@
+"""What `harstream run` is told, checked before anything is started.
+
+A TOML file is overruled by HARSTREAM_RUN_* variables, and they by flags. A key or variable that does not
+exist is an error: a typo must not leave a default in force.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harstream import mqtt
+from harstream.bundle import DEFAULT_MODEL
+from harstream.classifier import BACKENDS
+from harstream.errors import ConfigError
+from harstream.mqtt import BrokerSettings, BrokerUrl
+from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
+from harstream.wire.topics import TopicTemplate
+
+DEFAULT_TOPIC = "wearables/{device}/imu"
+DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
+DEFAULT_HTTP = "127.0.0.1:9464"
+ENV_PREFIX = "HARSTREAM_RUN_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Every setting of `harstream run`, by the name of its flag. Raises ConfigError where one makes no sense."""
+
+    broker: str | None = None
+    model: str = DEFAULT_MODEL
+    backend: str = "auto"
+    topic: str = DEFAULT_TOPIC
+    labels_topic: str = DEFAULT_LABELS_TOPIC
+    qos: int = 1
+    http: str = DEFAULT_HTTP
+    instance: str = ""
+    mqtt_version: str = "auto"
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    acc_unit: str = "g"
+    gyro_unit: str = "rad/s"
+    max_payload_bytes: int = 256 * 1024
+    max_devices: int = 100_000
+    idle_s: float = 300.0
+    log_level: str = "info"
+    log_format: str = "text"
+
+    def __post_init__(self) -> None:
+        if not self.instance:
+            object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
+        if re.search(r"[/+#\x00-\x1f]", self.instance):
+            raise ConfigError(f"instance: {self.instance!r} may hold no /, +, # or control character")
+        for name, choices in (
+            ("backend", ("auto", *BACKENDS)),
+            ("mqtt_version", mqtt.VERSIONS),
+            ("qos", (0, 1)),
+            ("acc_unit", tuple(ACC_UNITS)),
+            ("gyro_unit", tuple(GYRO_UNITS)),
+            ("log_level", LOG_LEVELS),
+            ("log_format", LOG_FORMATS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{flag(name)}: {getattr(self, name)!r} is not one of {', '.join(map(str, choices))}")
+        for name, least in (("max_payload_bytes", 64), ("max_devices", 1), ("idle_s", 1)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{flag(name)}: {getattr(self, name)!r} is less than {least}")
+        if self.samples_template.overlaps(self.labels_template):
+            raise ConfigError(
+                f"labels-topic: {self.labels_topic!r} would be received again as samples ({self.topic!r})"
+            )
+        self.http_address  # noqa: B018 (raises where it is none)
+        self.broker_settings  # noqa: B018
+
+    @property
+    def samples_template(self) -> TopicTemplate:
+        return TopicTemplate(self.topic, "topic")
+
+    @property
+    def labels_template(self) -> TopicTemplate:
+        return TopicTemplate(self.labels_topic, "labels-topic")
+
+    @property
+    def status_topic(self) -> str:
+        return f"harstream/{self.instance}/status"
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port to serve HTTP on; None for ``off``."""
+        if self.http == "off":
+            return None
+        host, colon, port = self.http.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"http: {self.http!r} is not HOST:PORT, or off")
+        return host.strip("[]"), int(port)
+
+    @property
+    def broker_settings(self) -> BrokerSettings | None:
+        """None: start the embedded broker."""
+        if self.broker is None:
+            return None
+        url = BrokerUrl.parse(self.broker)
+        if self.user is not None:
+            url = dataclasses.replace(url, user=self.user)
+        if self.password_file is not None:
+            try:
+                password = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            except OSError as error:
+                raise ConfigError(f"password-file: {self.password_file}: {error.strerror}") from error
+            url = dataclasses.replace(url, password=password)
+        if url.password is not None and url.user is None:
+            raise ConfigError("a password is given, but no user")
+        return BrokerSettings(url, self.mqtt_version, self.ca, self.cert, self.key)
+
+
+KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+
+
+def flag(key: str) -> str:
+    """The flag of a key, without dashes in front."""
+    return key.replace("_", "-")
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return ConfigError(f"{what}: {name!r} does not exist" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A TOML file of settings, keys spelt like the flags with - or _. Raises ConfigError for an unknown one."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config: {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: {path}: {error}") from error
+    settings = {}
+    for key, value in data.items():
+        name = key.replace("-", "_")
+        if name not in KEYS:
+            raise _unknown(f"config: {path}", key, KEYS)
+        settings[name] = value
+    return settings
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises ConfigError for a HARSTREAM_RUN_* variable that is no setting."""
+    known = [ENV_PREFIX + key.upper() for key in (*KEYS, "config")]
+    for name in environment:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            raise _unknown("environment", name, known)

@@ -1,0 +1,143 @@
+"""The demo: a broker, simulated wearables and the daemon, watched live. Everything ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass
+
+from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
+from harstream.embedded import EmbeddedBroker
+from harstream.errors import HarstreamError
+from harstream.mqtt import BrokerSettings, BrokerUrl
+from harstream.watch import Watch
+from harstream.wire.topics import TopicTemplate
+
+READY_S = 60.0
+STOP_S = 15.0
+ROWS = 20
+#: The simulated day goes this much faster, so that a short look sees activities change.
+PACE = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    devices: int
+    samples: int
+    labels: int
+    activities: dict[str, int]
+    latency_median_s: float
+
+
+def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summary:
+    """Show the live table until ``duration_s`` is over or a signal comes. Raises HarstreamError where a part fails."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    broker = EmbeddedBroker()
+    broker.start()
+    http = _free_http()
+    settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
+    samples, labels = TopicTemplate(DEFAULT_TOPIC), TopicTemplate(DEFAULT_LABELS_TOPIC)
+    watching = Watch(settings, f"harstream-demo-{os.getpid()}", samples, labels)
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        watching.open()
+        common = [sys.executable, "-m", "harstream"]
+        daemon = [*common, "run", "--broker", broker.url, "--http", http, "--model", model, "--log-level", "warning"]
+        children.append(_start([*daemon, "--mqtt-version", "3.1.1"]))
+        _wait_ready(children[0], f"http://{http}/readyz", stop)
+        simulate = [*common, "simulate", "--broker", broker.url, "--devices", str(devices)]
+        children.append(_start([*simulate, "--pace", str(PACE), "--seed", str(seed)]))
+        console.print(
+            f"broker   [bold]{broker.url}[/]   labels: mosquitto_sub -p {broker.port} -t 'wearables/+/activity' -v"
+        )
+        console.print(f"metrics  [bold]http://{http}/metrics[/]   live page: [bold]http://{http}/[/]")
+        began = time.monotonic()
+        with Live(console=console, refresh_per_second=4, transient=False) as live:
+            while not stop.is_set():
+                left = None if duration_s is None else duration_s - (time.monotonic() - began)
+                if left is not None and left <= 0:
+                    break
+                _check(children)
+                footer = "Ctrl-C ends it" if left is None else f"ends in {left:.0f} s"
+                live.update(
+                    watching.table(ROWS, f"{watching.n_labels} labels, {watching.n_samples:,} samples; {footer}")
+                )
+                stop.wait(0.25 if left is None else min(0.25, left))
+        return Summary(
+            len(watching.devices),
+            watching.n_samples,
+            watching.n_labels,
+            dict(Counter(state.label for state in watching.devices.values() if state.label).most_common()),
+            statistics.median(watching.latencies_s) if watching.latencies_s else 0.0,
+        )
+    finally:
+        # Wearables first, so that the daemon has nothing left to wait for; all of them before the broker.
+        for child in reversed(children):
+            _end(child)
+        watching.close()
+        broker.close()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _check(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is not None:
+            said = (child.stderr.read() if child.stderr else b"").decode(errors="replace").strip()
+            raise HarstreamError(f"demo: {' '.join(child.args[2:4])} ended with {child.returncode}: {said}")  # type: ignore[index]
+
+
+def _wait_ready(child: subprocess.Popen[bytes], url: str, stop: threading.Event) -> None:
+    deadline = time.monotonic() + READY_S
+    while not stop.wait(0.05):
+        _check([child])
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            raise HarstreamError(f"demo: the daemon was not ready within {READY_S:.0f} s")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if child.stderr:
+        child.stderr.close()
+
+
+def _free_http() -> str:
+    """The usual address of the metrics, or a free port where it is in use."""
+    host, _, port = DEFAULT_HTTP.rpartition(":")
+    for wanted in (int(port), 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, wanted))
+            except OSError:
+                continue
+            return f"{host}:{probe.getsockname()[1]}"
+    raise HarstreamError(f"demo: no free port on {host}")

@@ -1,0 +1,155 @@
+"""Golden streams: synthetic signals with the windows and probabilities expected of them.
+
+They are a bundle's self-test, its warm-up, and the alarm for any difference between training and
+serving: another filter, another rounding, another build of a backend.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harstream import bundle as bundles
+from harstream.bundle import Bundle
+from harstream.classifier import BATCH_SIZES, Classifier, open_classifier
+from harstream.core.batches import Float32, SampleBatch
+from harstream.core.engine import Engine
+from harstream.core.spec import SignalSpec
+from harstream.errors import BundleError
+
+WINDOW_TOLERANCE = 1e-5  # g, rad/s
+PROBABILITY_TOLERANCE = 1e-4
+#: int8 must give the same class wherever the expected probabilities differ by more than this.
+INT8_MARGIN = 0.1
+N_STREAMS = 4
+_CANDIDATES = 24
+_WINDOWS_EACH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    rate_hz: tuple[float, ...]  # of each stream
+    streams: tuple[Float32, ...]  # (n_samples, 6) each
+    windows: Float32  # (n_windows, window_samples, n_channels) of all streams, one after another
+    probabilities: Float32  # (n_windows, n_labels)
+
+    def to_bytes(self) -> bytes:
+        buffer = io.BytesIO()
+        arrays = {f"stream_{i}": stream for i, stream in enumerate(self.streams)}
+        arrays |= {"windows": self.windows, "probabilities": self.probabilities}
+        np.savez_compressed(buffer, allow_pickle=False, rate_hz=np.array(self.rate_hz), **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Golden:
+        """Raises ValueError or KeyError where the arrays are not those of a golden file."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            rate_hz = tuple(float(rate) for rate in arrays["rate_hz"])
+            streams = tuple(arrays[f"stream_{i}"] for i in range(len(rate_hz)))
+            return cls(rate_hz, streams, arrays["windows"], arrays["probabilities"])
+
+
+def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
+    """A rate, and (n_samples, 6) of a made-up wearer: some direction of gravity, at rest or in periodic motion.
+
+    Every third stream comes at twice the spec's rate, so that the resampler is tested too.
+    """
+    rng = np.random.default_rng(seed)
+    rate_hz = spec.sample_rate_hz * (2 if seed % 3 == 2 else 1)
+    seconds = (spec.window_samples + (_WINDOWS_EACH - 0.5) * spec.stride_samples) / spec.sample_rate_hz
+    t = np.arange(int(seconds * rate_hz)) / rate_hz
+    gravity = rng.normal(size=3)
+    samples = np.zeros((len(t), 6))
+    samples[:, :3] = gravity / np.linalg.norm(gravity)
+    samples += rng.normal(scale=0.005, size=samples.shape)
+    if seed % 2:
+        cadence = rng.uniform(1.4, 2.4)
+        for k in range(1, 5):
+            scale = np.repeat([0.25, 0.4], 3) / k
+            samples += scale * rng.normal(size=6) * np.sin(2 * np.pi * (k * cadence * t[:, None] + rng.random(6)))
+    return rate_hz, samples.astype(np.float32)
+
+
+def windows_of(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
+    """The windows the engine cuts from one stream."""
+    return Engine(spec).feed(SampleBatch.of("golden", stream, t_ns=0, rate_hz=rate_hz)).windows
+
+
+def seal(bundle: Bundle) -> Bundle:
+    """Add golden.npz to a bundle that ``bundle.save`` has just written, which makes it loadable.
+
+    The streams are the first on which the backends keep what is promised of them. Raises BundleError where
+    there are not enough, as of a network that int8 has damaged.
+    """
+    reference = open_classifier(bundle)
+    others = [open_classifier(bundle, "int8")] if bundles.INT8 in bundle.files else []
+    kept: list[tuple[float, Float32, Float32, Float32]] = []
+    complaint = ""
+    for seed in range(_CANDIDATES):
+        rate_hz, stream = synthetic_stream(bundle.spec, seed)
+        windows = windows_of(bundle.spec, rate_hz, stream)
+        probabilities = reference.predict(windows).probabilities
+        complaint = "".join(_difference(other, windows, probabilities) for other in others)
+        if not complaint:
+            kept.append((rate_hz, stream, windows, probabilities))
+        if len(kept) == N_STREAMS:
+            break
+    else:
+        raise BundleError(f"{bundle.path}: only {len(kept)} of {_CANDIDATES} golden streams hold; {complaint}")
+    rates, streams, windows_each, probabilities_each = zip(*kept, strict=True)
+    golden = Golden(rates, streams, np.concatenate(windows_each), np.concatenate(probabilities_each))
+    (bundle.path / bundles.GOLDEN).write_bytes(golden.to_bytes())
+    return bundles.add_file(bundle, bundles.GOLDEN)
+
+
+def verify(classifier: Classifier) -> None:
+    """The self-test: the golden streams through this engine and this backend. Raises BundleError.
+
+    It runs every batch size once, which is the warm-up.
+    """
+    bundle = classifier.bundle
+    where = bundle.path / bundles.GOLDEN
+    try:
+        golden = Golden.from_bytes(bundle.read(bundles.GOLDEN))
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise BundleError(f"{where}: not a golden file: {error}") from error
+    parts = [windows_of(bundle.spec, rate, stream) for rate, stream in zip(golden.rate_hz, golden.streams, strict=True)]
+    windows = np.concatenate(parts)
+    if windows.shape != golden.windows.shape:
+        raise BundleError(f"{where}: windows are {windows.shape}, expected {golden.windows.shape}")
+    difference = float(np.abs(windows - golden.windows).max())
+    if not difference <= WINDOW_TOLERANCE:
+        raise BundleError(f"{where}: windows differ by {difference:.2g}, allowed are {WINDOW_TOLERANCE:.0e}")
+    for size in BATCH_SIZES:
+        repeated = np.resize(np.arange(len(windows)), size)
+        complaint = _difference(classifier, windows[repeated], golden.probabilities[repeated])
+        if complaint:
+            raise BundleError(f"{where}: {complaint}")
+
+
+def _difference(classifier: Classifier, windows: Float32, expected: Float32) -> str:
+    """What is wrong with a backend's probabilities, or nothing."""
+    probabilities = classifier.predict(windows).probabilities
+    if probabilities.shape != expected.shape:
+        return f"probabilities are {probabilities.shape}, expected {expected.shape}"
+    if classifier.backend != "int8":
+        difference = float(np.abs(probabilities - expected).max())
+        allowed = PROBABILITY_TOLERANCE
+        return "" if difference <= allowed else f"probabilities differ by {difference:.2g}, allowed are {allowed:.0e}"
+    ranked = np.sort(expected, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > INT8_MARGIN
+    wrong = int((probabilities.argmax(axis=1) != expected.argmax(axis=1))[clear].sum())
+    return f"int8 gives another class in {wrong} of {int(clear.sum())} clear windows" if wrong else ""
+
+
+def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
+    """Find, load, open and verify: the whole way from ``--model`` to something that may serve.
+
+    Raises BundleError or ConfigError.
+    """
+    classifier = open_classifier(bundles.load(bundles.find(str(model))), backend)
+    verify(classifier)
+    return classifier

@@ -1,0 +1,333 @@
+"""One MQTT connection, kept: the version found, refusals told apart from outages, subscriptions renewed.
+
+The daemon and the publishers connect alike, so paho-mqtt is used here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from harstream.errors import BrokerError, ConfigError
+
+log = logging.getLogger("harstream.mqtt")
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+VERSIONS = ("auto", "5", "3.1.1")
+
+HANDSHAKE_S = 10.0
+RETRY_MIN_S, RETRY_MAX_S = 1, 30
+#: Messages handed over for publishing and not yet acknowledged. paho's own default has no bound.
+MAX_OUTGOING = 20_000
+_MAX_INFLIGHT = 1_000  # a broker that takes fewer says so, and is obeyed
+
+#: Refusals that pass by themselves; every other is for a person to mend.
+_PASSING = frozenset({"Server unavailable", "Server busy", "Quota exceeded", "Connection rate exceeded"})
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """``mqtt://[user:password@]host[:port]``, ``mqtts://…`` or ``host[:port]``."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> BrokerUrl:
+        """Raises ConfigError, without repeating a password."""
+        try:
+            parts = urlsplit(text if "://" in text else f"mqtt://{text}")
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"broker: not an address: {error}") from error
+        if parts.scheme not in _PORTS:
+            raise ConfigError(f"broker: {parts.scheme}:// is not one of mqtt://, mqtts://")
+        if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ConfigError("broker: expected mqtt://[user:password@]host[:port], mqtts://… or host[:port]")
+        return cls(
+            parts.hostname,
+            port or _PORTS[parts.scheme],
+            parts.scheme == "mqtts",
+            None if parts.username is None else unquote(parts.username),
+            None if parts.password is None else unquote(parts.password),
+        )
+
+    def __str__(self) -> str:
+        """For logs: without user and password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """How to reach a broker. Files are given by path and read when connecting."""
+
+    url: BrokerUrl
+    version: str = "auto"
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.version not in VERSIONS:
+            raise ConfigError(f"mqtt-version: {self.version!r} is not one of {', '.join(VERSIONS)}")
+        if not self.url.tls and (self.ca or self.cert or self.key):
+            raise ConfigError("a certificate is given, but the broker's address is not mqtts://")
+        if self.key and not self.cert:
+            raise ConfigError("key: a client key needs its certificate (cert)")
+        for name in ("ca", "cert", "key"):
+            path = getattr(self, name)
+            if path and not path.is_file():
+                raise ConfigError(f"{name}: {path}: no such file")
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Checks the server's certificate and name, always. Raises ConfigError for unusable files."""
+        if not self.url.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key)
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(f"TLS files: {error}") from error
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+def _guarded(callback: Callable[..., None]) -> Callable[..., None]:
+    """A callback that logs what it would raise: raised, it would end paho's network thread for good."""
+
+    @functools.wraps(callback)
+    def call(*args: Any) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            log.exception("in the network thread")
+
+    return call
+
+
+class Connection:
+    """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever.
+
+    Callbacks run in the network thread and may not block. ``on_message(topic, payload, retained)`` may
+    not raise: what it raises is logged and the message is lost.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        *,
+        subscription: str | None = None,
+        qos: int = 1,
+        will: Will | None = None,
+        on_message: Callable[[str, bytes, bool], None] | None = None,
+        on_change: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.connects = 0
+        self.version = "" if settings.version == "auto" else settings.version
+        self._client_id = client_id
+        self._subscription = subscription
+        self._qos = qos
+        self._will = will
+        self._on_message = on_message
+        self._on_change = on_change
+        self._client: paho.Client | None = None
+        self._unsubscribed = threading.Event()
+        self._settled = threading.Event()  # the handshake ended, one way or another
+        self._refusal: str | None = None  # why, where it did not end well
+        self._ready = False
+        self._closing = False
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and the subscription, if any, acknowledged."""
+        return self._ready
+
+    def open(self, stop: threading.Event | None = None) -> None:
+        """Connect and subscribe. Raises BrokerError where the broker refuses us.
+
+        With ``stop``, an unreachable broker is tried again until it is there or the event is set; without,
+        it is an error too.
+        """
+        delay = RETRY_MIN_S
+        versions = ("5", "3.1.1") if self.settings.version == "auto" else (self.settings.version,)
+        while True:
+            for version in versions:
+                outage, maybe_version = self._attempt(version)
+                if outage is None:
+                    self.version = version
+                    return
+                if not maybe_version:
+                    break
+            if stop is None:
+                raise BrokerError(f"broker {self.settings.url}: {outage}")
+            log.warning("broker %s: %s; trying again in %d s", self.settings.url, outage, delay)
+            if stop.wait(delay):
+                return
+            delay = min(2 * delay, RETRY_MAX_S)
+
+    def _attempt(self, version: str) -> tuple[str | None, bool]:
+        """One handshake: None if it succeeded, else what may pass by itself; and whether another version may help.
+
+        Raises BrokerError for what will not pass.
+        """
+        url = self.settings.url
+        client = self._make(version)
+        self._settled.clear()
+        self._refusal = None
+        try:
+            client.connect(url.host, url.port, keepalive=30)
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or str(error)
+            raise BrokerError(f"broker {url}: TLS: {reason}") from error
+        except (OSError, ValueError) as error:
+            return f"cannot connect: {error}", False
+        self._client = client
+        client.loop_start()
+        settled = self._settled.wait(HANDSHAKE_S)
+        if self._ready:
+            return None, False
+        self._client = None
+        client.disconnect()
+        client.loop_stop()
+        if self._refusal is None:  # an old broker may hang up, or say nothing at all
+            return "connection closed before the handshake ended" if settled else "no answer", True
+        if "protocol version" in self._refusal.lower() and version == "5" and self.settings.version == "auto":
+            return self._refusal, True
+        if self._refusal in _PASSING:
+            return self._refusal, False
+        raise BrokerError(f"broker {url}: refused us: {self._refusal}")
+
+    def _make(self, version: str) -> paho.Client:
+        url = self.settings.url
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=paho.MQTTv5 if version == "5" else paho.MQTTv311,
+        )
+        if url.user is not None:
+            client.username_pw_set(url.user, url.password)
+        context = self.settings.tls_context()
+        if context is not None:
+            client.tls_set_context(context)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        client.max_queued_messages_set(MAX_OUTGOING)
+        client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
+        client.on_connect = _guarded(self._connected)
+        client.on_subscribe = _guarded(self._subscribed)
+        client.on_unsubscribe = lambda *_: self._unsubscribed.set()
+        client.on_disconnect = _guarded(self._disconnected)
+        client.on_message = _guarded(self._received)
+        return client
+
+    # --- in the network thread -----------------------------------------------------------------
+
+    def _connected(self, client: paho.Client, _: Any, __: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._refuse(str(reason))
+            return
+        # paho keeps to its default of 20 unless told before connecting; what the broker takes is known only now.
+        client._max_inflight_messages = min(_MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", _MAX_INFLIGHT))
+        self.connects += 1
+        if self._subscription is None:
+            self._become_ready()
+        elif client._protocol == paho.MQTTv5:
+            # Retained samples are old ones: do not even send them.
+            options = SubscribeOptions(qos=self._qos, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            client.subscribe(self._subscription, options=options)
+        else:
+            client.subscribe(self._subscription, qos=self._qos)
+
+    def _subscribed(self, _: Any, __: Any, ___: Any, reasons: list[Any], ____: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refuse(f"subscription to {self._subscription}: {reasons[0]}")
+        else:
+            self._become_ready()
+
+    def _disconnected(self, _: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
+        was_ready, self._ready = self._ready, False
+        self._settled.set()
+        if was_ready and not self._closing:
+            log.warning("broker %s: connection lost (%s); reconnecting", self.settings.url, reason)
+            self._tell(False)
+
+    def _received(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        if self._on_message is not None:
+            self._on_message(message.topic, bytes(message.payload), message.retain)
+
+    def _refuse(self, reason: str) -> None:
+        self._refusal = reason
+        if self._settled.is_set():  # after the start: never fatal, the broker may take us back
+            log.error("broker %s: refused us: %s", self.settings.url, reason)
+        self._settled.set()
+
+    def _become_ready(self) -> None:
+        self._ready = True
+        if self.connects > 1:
+            log.warning("broker %s: connected again", self.settings.url)
+        self._settled.set()
+        self._tell(True)
+
+    def _tell(self, connected: bool) -> None:
+        if self._on_change is not None:
+            self._on_change(connected)
+
+    # --- from any thread -----------------------------------------------------------------------
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
+        """Hand a message over; False where it was not taken: MAX_OUTGOING wait already, or QoS 0 and no connection."""
+        if self._client is None:
+            return False
+        return self._client.publish(topic, payload, qos, retain).rc in (
+            MQTTErrorCode.MQTT_ERR_SUCCESS,
+            *((MQTTErrorCode.MQTT_ERR_NO_CONN,) if qos else ()),  # queued, and sent after the reconnect
+        )
+
+    @property
+    def outgoing(self) -> int:
+        """Messages handed over and not yet acknowledged (QoS 1) or sent (QoS 0)."""
+        return 0 if self._client is None else len(self._client._out_messages) + len(self._client._out_packet)
+
+    def unsubscribe(self, timeout_s: float) -> None:
+        """Ask the broker for no more messages, and wait until those on their way are here."""
+        if self._client is not None and self._subscription is not None and self._ready:
+            self._client.unsubscribe(self._subscription)
+            self._unsubscribed.wait(timeout_s)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything handed over is acknowledged; whether it was in time."""
+        deadline = time.monotonic() + timeout_s
+        while self.outgoing and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return not self.outgoing
+
+    def close(self) -> None:
+        """Disconnect properly, so that no will is sent."""
+        self._closing = True
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()

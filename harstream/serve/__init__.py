@@ -1,0 +1,1 @@
+"""The daemon: everything with a socket, a clock or a thread."""

@@ -1,0 +1,322 @@
+"""The daemon: start, loop, drain. The page to read first.
+
+    MQTT -> inbox -> decode -> engine.feed -> [hand-over] -> classifier.predict -> encode -> MQTT
+
+The network thread (paho's) only stamps and enqueues. The loop decodes and makes windows. A second thread
+classifies and publishes, so that inference runs beside decoding; it takes whatever windows are there, as
+one batch, and nothing waits for a batch to fill.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import secrets
+import signal
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harstream import __version__
+from harstream.classifier import Classifier
+from harstream.config import RunConfig
+from harstream.core.batches import WindowBatch
+from harstream.core.engine import Engine
+from harstream.embedded import EmbeddedBroker
+from harstream.golden import load_classifier
+from harstream.mqtt import BrokerSettings, BrokerUrl, Connection, Will
+from harstream.serve import page
+from harstream.serve.http import HttpServer
+from harstream.serve.inbox import Inbox
+from harstream.serve.metrics import Metrics, Totals
+from harstream.wire import labels
+from harstream.wire.payloads import Units
+from harstream.wire.samples import Decoder, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("harstream")
+
+#: Messages decoded at once: some ten milliseconds' work, so that the first of them does not wait long.
+MAX_TAKE = 2048
+#: Batches of windows between the loop and the classifying thread: one being classified, one next. More
+#: would only hide that inference does not keep up; the inbox is where waiting is bounded and counted.
+MAX_HANDOVER = 2
+IDLE_WAIT_S = 0.5
+EVICT_EVERY_S = 5.0
+UNSUBSCRIBE_S = 2.0
+DRAIN_S = 10.0
+#: The loop is alive if it came round within this time.
+HEARTBEAT_S = 10.0
+#: Of the rejections in a take, this many are logged in full; all are counted.
+_LOGGED_REJECTIONS = 3
+_LOG_REJECTIONS_EVERY_S = 10.0
+
+
+class Daemon:
+    """Everything between the inbox and the labels' topics."""
+
+    def __init__(self, config: RunConfig, classifier: Classifier, clock: Callable[[], float] = time.time) -> None:
+        bundle = classifier.bundle
+        self.config = config
+        self.classifier = classifier
+        self.clock = clock
+        self.engine = Engine(bundle.spec, max_devices=config.max_devices)
+        self.inbox = Inbox()
+        self.metrics = Metrics(bundle, classifier.backend)
+        self.decoder = Decoder(
+            config.samples_template,
+            needs_gyro=bundle.spec.uses_gyro,
+            units=Units(config.acc_unit, config.gyro_unit),
+            max_payload_bytes=config.max_payload_bytes,
+        )
+        self.connection: Connection | None = None
+        self.failure: BaseException | None = None
+        self.stopping = threading.Event()
+        self._label_index = {label: i for i, label in enumerate(bundle.labels)}
+        self._labels_topic = config.labels_template.topic
+        self._handover: queue.Queue[WindowBatch | list[str] | None] = queue.Queue(MAX_HANDOVER)
+        self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
+        self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
+        self._totals = Totals()
+        self._beat_s = time.monotonic()
+        self._evict_at_s = time.monotonic() + EVICT_EVERY_S
+        self._log_rejections_at_s = 0.0
+        self.metrics.watch(
+            inbox=lambda: len(self.inbox), devices=lambda: self.engine.n_devices, connected=lambda: self.connected
+        )
+
+    # --- start --------------------------------------------------------------------------------
+
+    def connect(self, settings: BrokerSettings) -> None:
+        """Connect and subscribe, waiting for an unreachable broker. Raises BrokerError where it refuses us."""
+        self.connection = Connection(
+            settings,
+            f"harstream-{self.config.instance}-{secrets.token_hex(4)}",
+            subscription=self.config.samples_template.subscription,
+            qos=self.config.qos,
+            will=Will(self.config.status_topic, b"offline"),
+            on_message=self.receive,
+            on_change=self._connection_changed,
+        )
+        self.connection.open(self.stopping)
+
+    @property
+    def connected(self) -> bool:
+        return self.connection is not None and self.connection.ready
+
+    @property
+    def ready(self) -> bool:
+        return self.connected and self.inbox.below_high_water and not self.stopping.is_set()
+
+    @property
+    def alive(self) -> bool:
+        return time.monotonic() - self._beat_s < HEARTBEAT_S
+
+    def receive(self, topic: str, payload: bytes, retained: bool) -> None:
+        """In the network thread: stamp and enqueue, nothing else."""
+        self.inbox.put(Message(topic, payload, self.clock(), retained))
+
+    def _connection_changed(self, connected: bool) -> None:
+        """In the network thread."""
+        if connected and self.connection is not None:
+            if self.connection.connects > 1:
+                self.metrics.mqtt_reconnects.inc()
+            self.connection.publish(self.config.status_topic, b"online", retain=True)
+
+    # --- loop ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Take, decode, feed, hand over, until told to stop; then drain. Raises what the classifying thread raised."""
+        self._classifying.start()
+        try:
+            while not self.stopping.is_set():
+                self.step(IDLE_WAIT_S)
+        except BaseException as error:  # a bug: say so after what can be saved is saved
+            self.failure = error
+        self.drain()
+        if self.failure is not None:
+            raise self.failure
+
+    def step(self, timeout_s: float) -> None:
+        """Once round the loop."""
+        messages = self.inbox.take(MAX_TAKE, timeout_s)
+        self._beat_s = now_s = time.monotonic()
+        if messages:
+            self._take(messages)
+        if now_s >= self._evict_at_s:
+            self._evict_at_s = now_s + EVICT_EVERY_S
+            self._evict()
+
+    def _take(self, messages: list[Message]) -> None:
+        metrics, now = self.metrics, self.clock()
+        batch, rejections = self.decoder.decode(messages)
+        windows = self.engine.feed(batch)
+        if len(windows):
+            self._handover.put(windows)
+
+        metrics.messages_received.inc(len(messages))
+        metrics.samples_received.inc(len(batch.samples))
+        metrics.last_message_timestamp.set(messages[-1].arrival_s)
+        metrics.queue_wait.observe(np.maximum(now - np.array([message.arrival_s for message in messages]), 0))
+        rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self.engine.spec.sample_rate_hz)
+        last_s = batch.t_ns / 1e9 + (batch.counts - 1) / rate_hz
+        metrics.lag.observe(np.maximum(batch.arrival_s - last_s, 0)[batch.stamped])
+        stats = self.engine.stats
+        for counter, total in (
+            (metrics.samples_dropped.labels("late"), stats.samples_late),
+            (metrics.samples_dropped.labels("rate"), stats.samples_rate),
+            (metrics.samples_dropped.labels("devices"), stats.samples_devices),
+            (metrics.messages_dropped.labels("inbox"), self.inbox.dropped),
+            (metrics.gaps, stats.gaps),
+        ):
+            self._totals.update(counter, total)
+        for rejection in rejections:
+            metrics.messages_rejected.labels(rejection.reason).inc()
+        if rejections and time.monotonic() >= self._log_rejections_at_s:
+            self._log_rejections_at_s = time.monotonic() + _LOG_REJECTIONS_EVERY_S
+            for rejection in rejections[:_LOGGED_REJECTIONS]:
+                log.warning("rejected a message on %r: %s: %s", rejection.topic, rejection.reason, rejection.detail)
+
+    def _evict(self) -> None:
+        evicted = self.engine.evict(self.clock() - self.config.idle_s)
+        if evicted:
+            log.info("forgot %d idle devices", len(evicted))
+            # Through the hand-over, behind the last labels of theirs that are still on their way.
+            self._handover.put(evicted)
+
+    # --- the classifying thread ---------------------------------------------------------------
+
+    def _classify_all(self) -> None:
+        try:
+            while (item := self._handover.get()) is not None:
+                if isinstance(item, list):
+                    self._clear(item)
+                else:
+                    self.classify(self._join(item))
+        except BaseException as error:  # a bug: raised again by the loop
+            self.failure = error
+            self.stop()
+            while self._handover.get() is not None:  # the loop must not hang on a full hand-over
+                pass
+
+    def _join(self, first: WindowBatch) -> WindowBatch:
+        """With what else is waiting: it costs hardly more to classify."""
+        batches = [first]
+        while self._handover.queue and isinstance(self._handover.queue[0], WindowBatch):
+            following = self._handover.get()
+            assert isinstance(following, WindowBatch)
+            batches.append(following)
+        return WindowBatch.concatenate(batches)
+
+    def classify(self, windows: WindowBatch) -> None:
+        """Predict, encode, publish."""
+        metrics, bundle = self.metrics, self.classifier.bundle
+        began = time.perf_counter()
+        predictions = self.classifier.predict(windows.windows)
+        metrics.inference_duration.observe(time.perf_counter() - began)
+        metrics.inference_batch_size.observe(len(windows))
+        for device, label, payload in labels.encode(windows, predictions, bundle.labels, bundle.id):
+            if not self._publish(self._labels_topic(device), payload):
+                metrics.windows_dropped.labels("outgoing").inc()
+            metrics.windows_classified.labels(label).inc()
+            before = self._activity.get(device)
+            if before != label:
+                self._activity[device] = label
+                metrics.devices_by_activity.labels(label).inc()
+                if before is not None:
+                    metrics.devices_by_activity.labels(before).dec()
+                    metrics.activity_changes.labels(label).inc()
+        metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
+        metrics.confidence.observe(predictions.confidence, predictions.label)
+
+    def _clear(self, devices: list[str]) -> None:
+        """Take back the retained labels of evicted devices: nobody knows what they do now."""
+        for device in devices:
+            label = self._activity.pop(device, None)
+            if label is not None:
+                self.metrics.devices_by_activity.labels(label).dec()
+                self._publish(self._labels_topic(device), b"")
+
+    def _publish(self, topic: str, payload: bytes) -> bool:
+        return self.connection is not None and self.connection.publish(topic, payload, qos=self.config.qos, retain=True)
+
+    # --- drain --------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """From any thread or a signal handler: finish what is there, then return from ``run``."""
+        self.stopping.set()
+        self.inbox.wake()
+
+    def drain(self) -> None:
+        """Label what has arrived, publish it, say goodbye."""
+        connection = self.connection
+        if connection is not None:
+            connection.unsubscribe(UNSUBSCRIBE_S)
+        if self.failure is None:
+            while messages := self.inbox.take(MAX_TAKE, 0):
+                self._take(messages)
+        self._handover.put(None)
+        self._classifying.join()
+        if connection is not None:
+            connection.publish(self.config.status_topic, b"stopped", retain=True)
+            if not connection.flush(DRAIN_S):
+                log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
+            connection.close()
+
+
+def serve(config: RunConfig) -> None:
+    """`harstream run`, from start to a drained end. Raises HarstreamError where the start is refused."""
+    began = time.perf_counter()
+    classifier = load_classifier(config.model, config.backend)
+    daemon = Daemon(config, classifier)
+    _stop_on_signals(daemon)
+    address = config.http_address
+    http = None if address is None else HttpServer(address, page.routes(daemon))
+    broker = EmbeddedBroker() if config.broker_settings is None else None
+    try:
+        if http is not None:
+            http.start()
+        settings = config.broker_settings
+        if broker is not None:
+            broker.start()
+            settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
+        assert settings is not None
+        daemon.connect(settings)
+        if daemon.connection is not None and daemon.connected:
+            log.info(
+                "harstream %s ready in %.1f s: model %s (%s), broker %s%s (MQTT %s), samples %s, labels %s, http %s",
+                __version__,
+                time.perf_counter() - began,
+                classifier.bundle.id,
+                classifier.backend,
+                "embedded, wearables publish to " if broker is not None else "",
+                settings.url,
+                daemon.connection.version,
+                config.samples_template.subscription,
+                config.labels_topic,
+                http.url if http is not None else "off",
+            )
+        daemon.run()
+        log.info("stopped")
+    finally:
+        if broker is not None:
+            broker.close()
+        if http is not None:
+            http.close()
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
+        if daemon.stopping.is_set():
+            os._exit(128 + number)  # asked twice: at once
+        log.info("%s: draining", signal.Signals(number).name)
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)

@@ -1,0 +1,150 @@
+"""What the daemon tells Prometheus. Every label value exists at 0 from the start; no device is ever one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from harstream import __version__
+from harstream.bundle import Bundle
+from harstream.wire.reject import REASONS
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAG_SECONDS = (*SECONDS, 30.0, 60.0, 300.0, 3600.0)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+class ArrayHistogram(Collector):
+    """A histogram that takes many observations in one call, as a batch of windows brings them."""
+
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        buckets: Sequence[float],
+        registry: CollectorRegistry,
+        label: str = "",
+        label_values: Sequence[str] = ("",),
+    ) -> None:
+        self._name, self._help, self._label = name, help_text, label
+        self._label_values = list(label_values)
+        self._buckets = np.asarray(buckets, np.float64)
+        self._counts = np.zeros((len(self._label_values), len(buckets) + 1), np.int64)
+        self._sums = np.zeros(len(self._label_values))
+        registry.register(self)
+
+    def observe(self, values: npt.ArrayLike, which: npt.ArrayLike = 0) -> None:
+        """Count ``values``, each under the label value with index ``which``."""
+        array = np.atleast_1d(np.asarray(values, np.float64))
+        index = np.broadcast_to(np.asarray(which, np.int64), array.shape)
+        n = len(self._buckets) + 1
+        slots = index * n + np.searchsorted(self._buckets, array)
+        self._counts += np.bincount(slots, minlength=self._counts.size).reshape(self._counts.shape)
+        self._sums += np.bincount(index, array, minlength=len(self._sums))
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
+        bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
+        for value, counts, total in zip(self._label_values, self._counts, self._sums, strict=True):
+            cumulative = list(zip(bounds, np.cumsum(counts).tolist(), strict=True))
+            family.add_metric([value] if self._label else [], cumulative, float(total))
+        yield family
+
+
+class Metrics:
+    """The registry and everything in it, by the name it has there less ``harstream_``."""
+
+    def __init__(self, bundle: Bundle, backend: str, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry(auto_describe=False)
+        labels = bundle.labels
+
+        def counter(name: str, text: str, label: str = "", values: Sequence[str] = ()) -> Counter:
+            made = Counter(f"harstream_{name}", text, [label] if label else [], registry=self.registry)
+            for value in values:
+                made.labels(value)
+            return made
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"harstream_{name}", text, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float] = SECONDS) -> ArrayHistogram:
+            return ArrayHistogram(f"harstream_{name}", text, buckets, self.registry)
+
+        self.messages_received = counter("messages_received", "Messages taken from the inbox")
+        self.messages_rejected = counter("messages_rejected", "Malformed messages, by reason", "reason", [*REASONS])
+        self.messages_dropped = counter(
+            "messages_dropped", "Messages shed unread, by reason: inbox (full, the oldest went)", "reason", ["inbox"]
+        )
+        self.samples_received = counter("samples_received", "Samples in well-formed messages")
+        self.samples_dropped = counter(
+            "samples_dropped",
+            "Valid samples not used, by reason: late (not newer than the newest accepted), "
+            "rate (cannot be resampled), devices (max-devices reached)",
+            "reason",
+            ["late", "rate", "devices"],
+        )
+        self.gaps = counter("gaps", "Gaps in the samples of a device, bridged or not")
+        self.windows_classified = counter("windows_classified", "Windows classified, by label", "label", labels)
+        self.windows_dropped = counter(
+            "windows_dropped",
+            "Classified windows whose label was not published, by reason: outgoing (too many await the broker)",
+            "reason",
+            ["outgoing"],
+        )
+        self.inference_duration = histogram("inference_duration_seconds", "Time to classify a batch of windows")
+        self.inference_batch_size = histogram("inference_batch_size", "Windows in a batch", _BATCH)
+        self.queue_wait = histogram("queue_wait_seconds", "Time a message waited in the inbox")
+        self.latency = histogram("latency_seconds", "Arrival of a window's last sample to publication")
+        self.lag = histogram("lag_seconds", "Event time of a message's last sample to its arrival", _LAG_SECONDS)
+        self.confidence = ArrayHistogram(
+            "harstream_confidence", "Confidence of published labels", _CONFIDENCE, self.registry, "label", labels
+        )
+        self.inbox_messages = gauge("inbox_messages", "Messages waiting in the inbox")
+        self.devices = gauge("devices", "Devices with state")
+        self.mqtt_connected = gauge("mqtt_connected", "1 while connected and subscribed")
+        self.mqtt_reconnects = counter("mqtt_reconnects", "Connections after the first")
+        self.last_message_timestamp = gauge("last_message_timestamp_seconds", "Arrival of the newest message")
+        self.activity_changes = counter(
+            "activity_changes", "Changes of a device's label, by new label", "label", labels
+        )
+        self.devices_by_activity = Gauge(
+            "harstream_devices_by_activity", "Devices by their last label", ["label"], registry=self.registry
+        )
+        for label in labels:
+            self.devices_by_activity.labels(label)
+        self._model = Info("harstream_model", "The model served", registry=self.registry)
+        self._model.info({"model": bundle.id, "backend": backend})
+        Info("harstream_build", "This program", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
+
+    def watch(self, *, inbox: Callable[[], int], devices: Callable[[], int], connected: Callable[[], bool]) -> None:
+        """Read these gauges when scraped, from where the numbers are kept anyway."""
+        self.inbox_messages.set_function(lambda: float(inbox()))
+        self.devices.set_function(lambda: float(devices()))
+        self.mqtt_connected.set_function(lambda: float(connected()))
+
+    def expose(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+class Totals:
+    """Totals kept elsewhere, passed on to counters as increments."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Counter, float] = {}
+
+    def update(self, counter: Counter, total: float) -> None:
+        before = self._seen.get(counter, 0.0)
+        if total > before:
+            counter.inc(total - before)
+            self._seen[counter] = total

@@ -1,0 +1,27 @@
+"""A simulated wearable as something to publish, and what it was really doing."""
+
+from __future__ import annotations
+
+from harstream.core.batches import Float32
+from harstream.simulate.motion import Wearable
+
+
+class SimulatedSource:
+    """A synthetic wearer with a device, by name."""
+
+    def __init__(self, device: str, wearable: Wearable) -> None:
+        self.device = device
+        self.rate_hz = wearable.sample_rate_hz
+        self._wearable = wearable
+
+    def take(self, n: int) -> Float32:
+        """The next ``n`` samples, (n, 6) in g and rad/s; it never ends."""
+        return self._wearable.take(n).samples
+
+
+def sources(n_devices: int, seed: int, *, rate_hz: float = 50.0, pace: float = 1.0) -> list[SimulatedSource]:
+    """``n_devices`` different wearers, named ``sim-0001`` on; the same ones for the same ``seed``."""
+    return [
+        SimulatedSource(f"sim-{i + 1:04d}", Wearable(seed * 1_000_003 + i, rate_hz, pace=pace))
+        for i in range(n_devices)
+    ]

@@ -1,0 +1,1 @@
+"""Training and evaluation: recordings to a model bundle, and figures of how good it is."""

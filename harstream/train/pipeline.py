@@ -1,0 +1,177 @@
+"""From recordings to a bundle: what ``harstream train`` does."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import Bundle
+from harstream.core.spec import SignalSpec
+from harstream.datasets import base
+from harstream.datasets.base import Recording
+from harstream.errors import DatasetError
+from harstream.train import export, windows
+from harstream.train.card import card
+from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
+from harstream.train.validate import CrossValidation, cross_validate, folds_of
+from harstream.train.windows import LabelledWindows
+
+N_FOLDS = 5
+_LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    bundle: Bundle
+    validation: CrossValidation
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The windows of a training: those trained on, cut densely, and those counted, as served."""
+
+    spec: SignalSpec
+    training: LabelledWindows
+    counted: LabelledWindows
+
+
+def prepare(
+    recordings: Sequence[Recording],
+    spec: SignalSpec | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Prepared:
+    """Cut all windows. Without ``spec``: the rate of the recordings, 128 samples, stride 64, nine channels.
+
+    ``labels`` are those to learn, in the order of the outputs; without, all that occur. Those of which no
+    window is found are left out. Raises DatasetError where the rates differ and no spec says which to
+    take, where fewer than two labels have windows, or fewer than two wearers.
+    """
+    spec = spec or SignalSpec(sample_rate_hz=windows.rate_of(recordings))
+    wanted = tuple(labels or windows.labels_of(recordings))
+    progress("cutting windows", 0, 1)
+    counted = windows.cut(windows.whole(recordings), spec, wanted)
+    found = tuple(label for index, label in enumerate(wanted) if (counted.label == index).any())
+    if len(found) < 2:
+        raise DatasetError(
+            f"two labels with windows are needed, found {len(found)} of {', '.join(wanted)}: "
+            f"no stretch of another is as long as a window of {spec.window_samples} samples"
+        )
+    folds_of(counted.subject.tolist(), N_FOLDS, seed)  # refuses too few wearers before the long part
+    if found != wanted:
+        counted = windows.cut(windows.whole(recordings), spec, found)
+    training = windows.cut(windows.restarted(recordings, spec, seed), spec, found)
+    progress("cutting windows", 1, 1)
+    return Prepared(spec, training, counted)
+
+
+def train(
+    recordings: Sequence[Recording],
+    out: Path,
+    *,
+    data: str,
+    spec: SignalSpec | None = None,
+    labels: Sequence[str] | None = None,
+    config: FitConfig | None = None,
+    repeats: int = 1,
+    validation: CrossValidation | None = None,
+    name: str | None = None,
+    version: str = "1.0.0",
+    progress: Progress = silent,
+) -> Trained:
+    """Validate by wearer, train on everybody, calibrate, export, and write the sealed bundle to ``out``.
+
+    ``data`` is the KIND:PATH the recordings came from: it decides the labels where none are given, and
+    what the model card says of them. ``repeats`` is the number of seeds to validate with; a
+    ``validation`` made before, of the same configuration, stands in for it. ``name`` defaults to the folder's.
+    Raises DatasetError as ``prepare`` does, ConfigError for an impossible architecture.
+    """
+    config = config or FitConfig()
+    prepared = prepare(recordings, spec, labels or labels_of_kind(data), seed=config.seed, progress=progress)
+    if validation is None:
+        validation = cross_validate(
+            prepared.training,
+            prepared.counted,
+            prepared.spec,
+            config,
+            n_folds=N_FOLDS,
+            repeats=repeats,
+            int8=True,
+            progress=progress,
+        )
+    fitted = fit(prepared.training, prepared.spec, config, progress)
+    temperature = fit_temperature(*validation.held_out())
+    progress("exporting", 0, 1)
+    name = name or out.resolve().name
+    wearers = sorted(set(prepared.counted.subject.tolist()))
+    with tempfile.TemporaryDirectory() as folder:
+        keras_path = Path(folder) / bundles.KERAS
+        export.save_keras(fitted.model, keras_path)
+        bundle = bundles.save(
+            out,
+            name=name,
+            version=version,
+            labels=fitted.labels,
+            spec=fitted.spec,
+            temperature=temperature,
+            training=provenance(data, prepared, config, validation, fitted.model.count_params()),
+            keras_path=keras_path,
+            tflite=export.to_litert(fitted.model),
+            int8=export.to_int8(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed),
+            card=card(
+                name=name,
+                version=version,
+                data=data,
+                about=about_kind(data),
+                spec=fitted.spec,
+                n_wearers=len(wearers),
+                n_windows=len(prepared.counted),
+                temperature=temperature,
+                validation=validation,
+            ),
+        )
+    bundle = golden.seal(bundle)
+    progress("exporting", 1, 1)
+    return Trained(bundle, validation)
+
+
+def provenance(
+    data: str, prepared: Prepared, config: FitConfig, validation: CrossValidation, n_parameters: int
+) -> dict[str, Any]:
+    """The ``training`` section of bundle.json: what it takes to do it again, and how good it was."""
+    return {
+        "data": f"{data.partition(':')[0]}:{Path(data.partition(':')[2]).name}",
+        "subjects": sorted(set(prepared.counted.subject.tolist())),
+        "windows": len(prepared.training),
+        "config": config.to_dict(),
+        "seed": config.seed,
+        "parameters": n_parameters,
+        "python": platform.python_version(),
+        "libraries": {library: version_of(library) for library in _LIBRARIES},
+        "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
+    }
+
+
+def labels_of_kind(data: str) -> tuple[str, ...] | None:
+    """The labels that a KIND of data is trained on by default: its module's LABELS, if it has any."""
+    return getattr(_module(data), "LABELS", None)
+
+
+def about_kind(data: str) -> str:
+    """What a KIND of data is and whose, for the model card: its module's ABOUT, if it has any."""
+    return str(getattr(_module(data), "ABOUT", "Recordings of whoever ran `harstream train`."))
+
+
+def _module(data: str) -> Any:
+    kind = data.partition(":")[0]
+    return import_module(base.KINDS[kind]) if kind in base.KINDS else None

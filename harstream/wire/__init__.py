@@ -1,0 +1,1 @@
+"""CONTRACT 2: topics and payloads. Pure functions between bytes and arrays."""

@@ -1,0 +1,129 @@
+"""What the engine must compute, once more and naively: one device at a time, scipy and slicing only.
+
+Nothing of ``harstream`` is imported here. A device's stream is told in *slots*: slot ``k`` is the
+device's ``k``-th sample since it was switched on, whether it ever arrived or not. The oracle knows the
+true slots; the engine has to find them from the stamps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from scipy.signal import butter, kaiser_beta, kaiserord, medfilt, sosfilt, sosfilt_zi
+from scipy.special import i0
+
+
+@dataclass
+class Stretch:
+    """Consecutive samples between two restarts."""
+
+    first_slot: int
+    samples: list = field(default_factory=list)  # of (6,) arrays, one per slot
+
+
+@dataclass
+class Told:
+    """What was made of a device's messages."""
+
+    stretches: list[Stretch]
+    late: int = 0
+    gaps: int = 0
+    restarts: int = 0
+
+
+def follow(arrivals: list[tuple[int, np.ndarray]], rate_hz: float, max_gap_s: float) -> Told:
+    """Messages as (slot of the first sample, samples), in order of arrival, sample by sample."""
+    told = Told([])
+    for first, samples in arrivals:
+        for slot, sample in enumerate(samples.astype(np.float64), first):
+            if not told.stretches:
+                told.stretches.append(Stretch(slot))
+            stretch = told.stretches[-1]
+            due = stretch.first_slot + len(stretch.samples)
+            if slot < due:
+                told.late += 1
+                continue
+            if missing := slot - due:
+                told.gaps += 1
+                if missing / rate_hz > max_gap_s + 1e-9:
+                    told.restarts += 1
+                    stretch = Stretch(slot)
+                    told.stretches.append(stretch)
+                else:
+                    line = np.linspace(stretch.samples[-1], sample, missing + 2)[1:-1]
+                    stretch.samples.extend(line.astype(np.float32).astype(np.float64))
+            stretch.samples.append(sample)
+    return told
+
+
+def resample(samples: np.ndarray, rate_hz: float, grid_hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Onto the grid by a Kaiser-windowed sinc of 60 dB between 0.7 and 1.0 of the lower Nyquist frequency.
+
+    Returns the outputs and where they lie, counted in input samples. Only outputs with all the inputs
+    the kernel reaches for.
+    """
+    if rate_hz == grid_hz:
+        return samples, np.arange(len(samples), dtype=float)
+    step = 1 / Fraction(grid_hz / rate_hz).limit_denominator(64)
+    nyquist = min(1.0, grid_hz / rate_hz) / 2  # in cycles per input sample
+    taps, _ = kaiserord(60, 2 * 0.3 * nyquist)
+    half = (taps + 1) // 2
+    beta = kaiser_beta(60)
+    out, where = [], []
+    position = Fraction(half - 1)
+    while math.floor(position) + half < len(samples):
+        near = np.arange(math.floor(position) - half + 1, math.floor(position) + half + 1)
+        distance = near - float(position)
+        kernel = np.sinc(2 * 0.85 * nyquist * distance) * i0(beta * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, 1)))
+        out.append(kernel / kernel.sum() @ samples[near])
+        where.append(float(position))
+        position += step
+    return np.array(out).reshape(-1, samples.shape[1]), np.array(where)
+
+
+def causal_median(signal: np.ndarray, size: int) -> np.ndarray:
+    """(n,) The median of the last ``size`` samples; before the first, there was only that one."""
+    padded = np.concatenate([np.full(size - 1, signal[0]), signal])
+    return medfilt(padded, size)[size // 2 : size // 2 + len(signal)]
+
+
+def body_of(total: np.ndarray, window: int, grid_hz: float, order: int, cutoff_hz: float) -> np.ndarray:
+    """(n,) total minus its low-pass, the filter being steady at the mean of the first window when it starts."""
+    sos = butter(order, cutoff_hz, fs=grid_hz, output="sos")
+    gravity, _ = sosfilt(sos, total, zi=sosfilt_zi(sos) * total[:window].mean())
+    return total - gravity
+
+
+NAMES = [f"{kind}_{axis}" for kind in ("total_acc", "gyro", "body_acc") for axis in "xyz"]
+
+
+def windows(
+    stretch: Stretch,
+    rate_hz: float,
+    *,
+    grid_hz: float = 50.0,
+    window: int = 128,
+    stride: int = 64,
+    channels: tuple[str, ...],
+    median: int | None = 3,
+    order: int = 3,
+    cutoff_hz: float = 0.3,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The windows of a stretch (n_windows, window, n_channels), and the slot each begins at (a fraction)."""
+    grid, where = resample(np.array(stretch.samples), rate_hz, grid_hz)
+    if len(grid) < window:
+        return np.zeros((0, window, len(channels))), np.zeros(0)
+    clean = np.stack([causal_median(signal, median) if median else signal for signal in grid.T], axis=1)
+    body = np.stack([body_of(signal, window, grid_hz, order, cutoff_hz) for signal in clean[:, :3].T], axis=1)
+    every = np.concatenate([clean, body], axis=1)[:, [NAMES.index(name) for name in channels]]
+    starts = range(0, len(grid) - window + 1, stride)
+    return np.stack([every[start : start + window] for start in starts]), stretch.first_slot + where[list(starts)]
+
+
+def expected(told: Told, rate_hz: float, **how) -> tuple[np.ndarray, np.ndarray]:
+    """The windows of all stretches, and the slot each begins at."""
+    parts = [windows(stretch, rate_hz, **how) for stretch in told.stretches]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])

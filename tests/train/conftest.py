@@ -1,0 +1,29 @@
+"""Made-up wearers, a few seconds each: nothing of a real person is in the repository."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harstream.datasets.base import Recording, Segment
+
+RATE_HZ = 50.0
+STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
+
+
+def wearer(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
+    """Standing still, a pause without label, then something like walking."""
+    rng = np.random.default_rng(seed)
+    n_still, n_pause, n_moving = (round(seconds * rate_hz) for seconds in (STILL_S, PAUSE_S, MOVING_S))
+    n = n_still + n_pause + n_moving
+    gravity = np.array([1.0, 0.0, 0.0]) + rng.normal(scale=0.1, size=3)
+    samples = np.hstack([np.tile(gravity, (n, 1)), np.zeros((n, 3))]) + rng.normal(scale=0.01, size=(n, 6))
+    t = np.arange(n_moving)[:, None] / rate_hz
+    samples[-n_moving:] += 0.3 * np.sin(2 * np.pi * rng.uniform(1.5, 2.0) * t + rng.uniform(0, 6, size=6))
+    segments = (Segment(0, n_still, "STILL"), Segment(n - n_moving, n, "MOVING"))
+    return Recording(f"{subject}_1", subject, rate_hz, samples.astype(np.float32), segments)
+
+
+@pytest.fixture(scope="session")
+def recordings() -> list[Recording]:
+    return [wearer(f"{number:02d}", number) for number in range(1, 5)]

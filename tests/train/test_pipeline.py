@@ -1,0 +1,73 @@
+"""From recordings to a bundle that loads, verifies and classifies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from harstream import bundle as bundles  # noqa: E402
+from harstream.core.spec import SignalSpec  # noqa: E402
+from harstream.datasets import hapt  # noqa: E402
+from harstream.datasets.base import Recording, Segment  # noqa: E402
+from harstream.errors import DatasetError  # noqa: E402
+from harstream.golden import load_classifier  # noqa: E402
+from harstream.train import pipeline, windows  # noqa: E402
+from harstream.train.fit import FitConfig  # noqa: E402
+
+TINY = FitConfig(epochs=3, batch_windows=32, arch_settings={"widths": (8, 16)})
+
+
+@pytest.mark.parametrize("arch", ["rescnn", "cnn"])
+def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], tmp_path: Path, arch: str) -> None:
+    config = TINY if arch == "rescnn" else replace(TINY, arch="cnn", arch_settings={"filters": 8, "dense": 16})
+    trained = pipeline.train(recordings, tmp_path / "mine", data="csv:somewhere/recordings", config=config)
+    bundle = bundles.load(tmp_path / "mine")
+    assert (bundle.id, bundle.labels) == ("mine@1.0.0", ("MOVING", "STILL"))
+    assert bundle.spec.sample_rate_hz == 50.0
+    assert bundle.temperature == trained.bundle.temperature
+    cut = windows.cut(windows.whole(recordings), bundle.spec, bundle.labels)
+    for backend in ("litert", "int8", "tensorflow"):
+        predictions = load_classifier(tmp_path / "mine", backend).predict(cut.windows)
+        assert (predictions.label == cut.label).mean() > 0.9
+
+    assert bundle.training["subjects"] == ["01", "02", "03", "04"]
+    assert bundle.training["data"] == "csv:recordings"
+    assert bundle.training["config"]["epochs"] == 3
+    assert 0.5 < bundle.training["metrics"]["float32"]["accuracy"]["mean"] <= 1.0
+    card = (tmp_path / "mine/README.md").read_text()
+    assert "MOVING" in card
+    assert "{" not in card
+
+
+def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:
+    spec = SignalSpec(sample_rate_hz=25.0, window_samples=64, stride_samples=32, channels=("total_acc_x",))
+    prepared = pipeline.prepare(recordings, spec, ("STILL", "MOVING"))
+    assert prepared.training.windows.shape[1:] == (64, 1)
+    assert prepared.counted.labels == ("STILL", "MOVING")
+
+
+def test_hapt_is_trained_on_the_six_activities_of_uci_har() -> None:
+    assert pipeline.labels_of_kind("hapt:anywhere") == hapt.LABELS
+    assert pipeline.labels_of_kind("nothing:anywhere") is None
+    assert "UCI Machine Learning" in pipeline.about_kind("hapt:anywhere")
+
+
+def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> None:
+    brief = Segment(820, 840, "JUMPING")
+    odd = [replace(r, segments=(r.segments[0], brief, r.segments[1])) for r in recordings]
+    assert pipeline.prepare(odd).counted.labels == ("MOVING", "STILL")
+
+
+def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings: list[Recording]) -> None:
+    with pytest.raises(DatasetError, match="at least two wearers"):
+        pipeline.prepare(recordings[:1])
+    with pytest.raises(DatasetError, match="0 known labels"):
+        pipeline.prepare([replace(r, segments=()) for r in recordings])
+    with pytest.raises(DatasetError, match="differ in sample rate"):
+        pipeline.prepare([recordings[0], replace(recordings[1], rate_hz=20.0)])
+    with pytest.raises(DatasetError, match="found 0 of MOVING, STILL"):
+        pipeline.prepare([replace(r, segments=tuple(replace(s, stop=s.start + 50) for s in r.segments)) for r in recordings])
