@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -127,6 +128,11 @@ def _guarded(callback: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def _send_at_once(_: paho.Client, __: Any, sock: socket.socket) -> None:
+    """No Nagle: a label behind an acknowledgement would wait 40 ms for the broker's delayed ACK."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class Connection:
     """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever.
 
@@ -237,6 +243,7 @@ class Connection:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.max_queued_messages_set(MAX_OUTGOING)
         client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
+        client.on_socket_open = _guarded(_send_at_once)
         client.on_connect = _guarded(self._connected)
         client.on_subscribe = _guarded(self._subscribed)
         client.on_unsubscribe = lambda *_: self._unsubscribed.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,13 @@ def simulated(n_wearers: int, duration_s: float = 1500.0, first_seed: int = 0) -
     trim = round(TRIM_S * BASE_RATE_HZ)
     found = []
     for seed in range(first_seed, first_seed + n_wearers):
-        taken = Wearable(seed, pace=2.0, first=ACTIVITIES[seed % len(ACTIVITIES)]).take(round(duration_s * BASE_RATE_HZ))
+        taken = Wearable(seed, pace=2.0, first=ACTIVITIES[seed % len(ACTIVITIES)]).take(
+            round(duration_s * BASE_RATE_HZ)
+        )
         kept = dict.fromkeys(ACTIVITIES, 0)
         code = np.where(taken.in_transition, -1, taken.label)
         cuts = np.r_[0, np.flatnonzero(np.diff(code)) + 1, len(code)]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             samples = taken.samples[start + trim : stop - trim].astype(np.float64)
             if code[start] < 0 or len(samples) < SEGMENT:
                 continue
@@ -92,7 +95,7 @@ def band_levels(stretches: Sequence[Stretch], activity: str) -> Float:
     frequencies, power = spectra(stretches, activity)
     inside = [(frequencies >= low) & (frequencies < high) for low, high in BANDS]
     step = frequencies[1] - frequencies[0]
-    return np.log10(np.stack([power[:, band].sum(1) * step for band in inside], axis=1))
+    return np.asarray(np.log10(np.stack([power[:, band].sum(1) * step for band in inside], axis=1)), np.float64)
 
 
 def gravity(stretches: Sequence[Stretch], activity: str) -> Float:
@@ -104,7 +107,7 @@ def gravity(stretches: Sequence[Stretch], activity: str) -> Float:
 def angles(vectors: Float) -> Float:
     """(n, 3) -> (n, 2) degrees: tilt sideways (y against x) and forward (z against x)."""
     length = np.linalg.norm(vectors, axis=1)
-    return np.degrees(np.arcsin(np.clip(vectors[:, 1:] / length[:, None], -1, 1)))
+    return np.asarray(np.degrees(np.arcsin(np.clip(vectors[:, 1:] / length[:, None], -1, 1))), np.float64)
 
 
 def leans(stretches: Sequence[Stretch]) -> Float:
@@ -127,7 +130,7 @@ def window_sizes(stretches: Sequence[Stretch], activity: str) -> Float:
         if s.activity == activity
         for start in range(0, len(s.samples) - WINDOW + 1, WINDOW)
     ]
-    return np.log10(np.maximum(np.array(found), 1e-5))
+    return np.asarray(np.log10(np.maximum(np.array(found), 1e-5)), np.float64)
 
 
 def _draw_spectra(pairs: Sequence[tuple[str, Sequence[Stretch]]], activities: Sequence[str], path: Path) -> None:
@@ -158,7 +161,9 @@ def _draw_gravity(pairs: Sequence[tuple[str, Sequence[Stretch]]], path: Path) ->
         axis.legend(fontsize=8)
     for name, stretches in pairs:
         lean = leans(stretches)
-        axes[1, 2].plot(np.sort(lean), np.linspace(0, 1, len(lean)), color="black" if name == "real" else "tab:red", label=name)
+        axes[1, 2].plot(
+            np.sort(lean), np.linspace(0, 1, len(lean)), color="black" if name == "real" else "tab:red", label=name
+        )
     axes[1, 2].set(title="sitting from standing, same wearer", xlabel="degrees", ylabel="share below")
     axes[1, 2].legend(fontsize=8)
     for activity in POSTURES:
@@ -207,10 +212,10 @@ def report(genuine: Sequence[Stretch], made: Sequence[Stretch]) -> str:
     for activity in ACTIVITIES:
         there, here = (np.quantile(band_levels(s, activity), [0.1, 0.5, 0.9], axis=0) for s in (genuine, made))
         apart = 10 * (here - there)
+        worst = np.take_along_axis(apart, np.abs(apart).argmax(2)[:, :, None], 2)[:, :, 0]  # (3, bands)
         text = "  ".join(
-            f"{low:g}-{high:g} Hz {apart[1, band][np.abs(apart[1, band]).argmax()]:+.1f} "
-            f"({apart[0, band][np.abs(apart[0, band]).argmax()]:+.1f}, {apart[2, band][np.abs(apart[2, band]).argmax()]:+.1f})"
-            for band, (low, high) in enumerate(BANDS)
+            f"{low:g}-{high:g} Hz {middle:+.1f} ({least:+.1f}, {most:+.1f})"
+            for (low, high), (least, middle, most) in zip(BANDS, worst.T, strict=True)
         )
         lines.append(f"  {activity:19s} {text}")
     lines.append("gravity, degrees at 10, 50, 90 %: sideways real | simulated; forward real | simulated")

@@ -97,7 +97,9 @@ def day(
     return _bouts(rng, transition_s, pace, first)
 
 
-def _bouts(rng: np.random.Generator, transition_s: Mapping[str, Float], pace: float, first: str | None) -> Iterator[Bout]:
+def _bouts(
+    rng: np.random.Generator, transition_s: Mapping[str, Float], pace: float, first: str | None
+) -> Iterator[Bout]:
     activity = first or str(rng.choice(list(_SHARES), p=list(_SHARES.values())))
     before: str | None = None
     start = 0.0

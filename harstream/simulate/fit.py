@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,9 @@ from harstream.simulate.posture import tilt
 
 #: Cut from both ends of a posture and of a gait: labels are set by eye, and include some transition.
 TRIM_S = {**dict.fromkeys(POSTURES, 1.5), **dict.fromkeys(GAITS, 0.6)}
+#: Steps jerk more than what is left of them does: the cycle and its deviations are drawn from Gaussians.
+#: Set by the kurtosis of the whole signal's differences, real against simulated.
+STEP_BURSTS = 1.6
 #: No wearer's gravity wanders by more, in spread.
 MOST_WANDER_RAD = 0.06
 #: Factors of the joint distribution over wearers.
@@ -72,7 +77,11 @@ def collect(recordings: Sequence[Recording]) -> Bouts:
 def calibration(bouts: Bouts) -> tuple[Float, Float]:
     """Gain and offset per axis that bring gravity closest to length 1 in all postures."""
     rest = np.array([np.median(b[:, :3], 0) for mine in bouts.values() for a in POSTURES for b in mine[a]])
-    found = least_squares(lambda p: np.linalg.norm((rest - p[3:]) / p[:3], axis=1) - 1, [1, 1, 1, 0, 0, 0], loss="soft_l1", f_scale=0.01)
+
+    def error(p: Float) -> Float:
+        return np.asarray(np.linalg.norm((rest - p[3:]) / p[:3], axis=1) - 1, np.float64)
+
+    found = least_squares(error, [1, 1, 1, 0, 0, 0], loss="soft_l1", f_scale=0.01)
     return found.x[:3], found.x[3:]
 
 
@@ -114,9 +123,11 @@ def _wander(bouts: Sequence[Float], gain: Float, offset: Float) -> float:
     squares = []
     for samples in bouts:
         middle = len(samples) // 2
-        halves = np.array([direction(np.median(h, 0)[None, :], gain, offset) for h in (samples[:middle], samples[middle:])])
+        here, there = (
+            direction(np.median(half, 0)[None, :], gain, offset) for half in (samples[:middle], samples[middle:])
+        )
         kept = float(np.exp(-middle / BASE_RATE_HZ / WANDER_S))
-        squares.append(((halves[1] - halves[0]) ** 2).sum() / 2 / (2 * (1 - kept)))
+        squares.append(((there - here) ** 2).sum() / 2 / (2 * (1 - kept)))
     # Someone who turned over in bed has shifted once; drifting as far all the time would be another matter.
     return 0.5 * float(np.log(np.clip(np.mean(squares), 1e-8, MOST_WANDER_RAD**2)))
 
@@ -126,12 +137,16 @@ def _transitions(recordings: Sequence[Recording]) -> dict[str, Float]:
     found: dict[str, list[float]] = {}
     for recording in recordings:
         postures = [s for s in recording.segments if s.label in TRIM_S]
-        for before, after in zip(postures, postures[1:], strict=False):
+        for before, after in pairwise(postures):
             if before.label in POSTURES and after.label in POSTURES:
                 gap = (after.start - before.stop) / recording.rate_hz
                 found.setdefault(f"{before.label}>{after.label}", []).append(gap)
-    usual = {change: np.log(np.maximum(gaps, 0.5)) for change, gaps in found.items() if len(gaps) >= 10}
-    return {change: np.array([np.exp(np.median(v)), np.subtract(*np.quantile(v, [0.84, 0.16])) / 2]) for change, v in usual.items()}
+    out = {}
+    for change, gaps in found.items():
+        if len(gaps) >= 10:
+            low, middle, high = np.quantile(np.log(np.maximum(gaps, 0.5)), [0.16, 0.5, 0.84])
+            out[change] = np.array([np.exp(middle), (high - low) / 2])
+    return out
 
 
 def _take_turns(bouts: Sequence[Float], gait: str) -> Turns | None:
@@ -167,10 +182,17 @@ def fit(recordings: Sequence[Recording], source: str) -> Parameters:
     values = {name: chart(s, upright, lying) for name, s in stances.items()}
 
     level = {
-        name: {activity: [without_gravity(b, gain, offset, level=activity in GAITS) for b in found] for activity, found in mine.items()}
+        name: {
+            activity: [without_gravity(b, gain, offset, level=activity in GAITS) for b in found]
+            for activity, found in mine.items()
+        }
         for name, mine in bouts.items()
     }
-    turns = {gait: found for gait in GAITS if (found := _take_turns([b for m in level.values() for b in m[gait]], gait))}
+    turns = {}
+    for gait in GAITS:
+        turning = _take_turns([b for m in level.values() for b in m[gait]], gait)
+        if turning is not None:
+            turns[gait] = turning
     gaits, shape_components, personal, rough = fit_gaits({n: {g: m[g] for g in GAITS} for n, m in level.items()})
     noises: dict[str, Noise] = {}
     for activity in (*GAITS, *POSTURES):
@@ -179,6 +201,8 @@ def fit(recordings: Sequence[Recording], source: str) -> Parameters:
         else:
             parts = [fit_noise.Bout(n, b) for n, b in rough[activity]]
         noises[activity], own = fit_noise.fit(parts)
+        if activity in GAITS:
+            noises[activity] = replace(noises[activity], bursts=STEP_BURSTS * noises[activity].bursts)
         for name, found in own.items():
             values[name] |= {f"level/{activity}/{i}": float(v) for i, v in enumerate(found)}
     for name, walks in personal.items():

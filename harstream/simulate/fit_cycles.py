@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harstream.simulate.fit_gait import CHANNEL_SCALE, Walk, align, align_all, analyse, evaluate, harmonics, rotate
-from harstream.simulate.gait import envelope
+from harstream.simulate.fit_gait import CHANNEL_SCALE, Walk, align, align_all, analyse, harmonics, rotate
 from harstream.simulate.parameters import BASE_RATE_HZ, GAITS, HARMONICS, Complex, Float, Gait
-from harstream.simulate.person import power, unit
+from harstream.simulate.person import envelope, power, unit
 
 #: Principal components of the personal deviation of cycles, and of a stride's deviation from the cycle.
 N_SHAPES = 14
@@ -58,16 +57,24 @@ def _shares(series: Sequence[Float]) -> tuple[Float, Float]:
     return bout, persistence
 
 
-def _strides(
-    bouts: Sequence[_Bout], cycles: dict[str, Complex]
-) -> tuple[Complex, list[Float], dict[str, float]]:
+def _strides(bouts: Sequence[_Bout], cycles: dict[str, Complex]) -> tuple[Complex, list[Float], dict[str, float]]:
     """Components (n, 6, HARMONICS + 1) of strides' deviations, their scores per bout, each wearer's unsteadiness."""
     scale = CHANNEL_SCALE[:, None]
     deviations = [(b.walk.strides - cycles[b.recording]) / scale for b in bouts]
     size = {
-        name: float(np.sqrt(np.mean(np.concatenate(
-            [(np.abs(d) ** 2).sum((1, 2)) for d, b in zip(deviations, bouts, strict=True) if b.recording == name]
-        ))))
+        name: float(
+            np.sqrt(
+                np.mean(
+                    np.concatenate(
+                        [
+                            (np.abs(d) ** 2).sum((1, 2))
+                            for d, b in zip(deviations, bouts, strict=True)
+                            if b.recording == name
+                        ]
+                    )
+                )
+            )
+        )
         for name in cycles
     }
     usual = float(np.median(list(size.values())))

@@ -8,6 +8,7 @@ phase at the step frequency and is refined by least squares against the cycle it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.signal import butter, hilbert, sosfiltfilt, welch
@@ -92,7 +93,7 @@ def analyse(samples: Float, rate_hz: float) -> Walk | None:
     cycle = _regress(samples, phase)
     strides = []
     rest = samples - evaluate(cycle, phase)
-    for start, stop in zip(marks, marks[1:], strict=False):
+    for start, stop in pairwise(marks):
         inside = (phase >= start) & (phase < stop)
         strides.append(cycle + _regress(rest[inside], phase[inside]))
     return Walk(phase, 1 / np.diff(times), cycle, np.array(strides))

@@ -2,8 +2,8 @@
 
 Per activity one cross-spectral density (6 channels, so that a tilt's acceleration and its angular
 velocity keep their relation) with its power taken out, and the distribution of that power, per
-channel and band: over wearers, bouts and moments. Windows, overlap and bands are the synthesis' own (``noise.py``). Spectra by Welch's method
-with a sine taper, whose halves add to one in power.
+channel and band: over wearers, bouts and moments. Windows, overlap and bands are the synthesis' own
+(``noise.py``). Spectra by Welch's method with a sine taper, whose halves add to one in power.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from harstream.simulate.noise import BAND, GROUP, LEVEL, TAPER, Rough
-from harstream.simulate.parameters import BANDS_HZ, BASE_RATE_HZ, HOP, N_LEVELS, QUANTILES, SEGMENT, Complex, Float, Noise
+from harstream.simulate.parameters import (
+    BANDS_HZ,
+    BASE_RATE_HZ,
+    HOP,
+    N_LEVELS,
+    QUANTILES,
+    SEGMENT,
+    Complex,
+    Float,
+    Noise,
+)
 
 #: Rounds of correction, and bouts made in each.
 ATTEMPTS, BOUTS = 8, 150
@@ -39,7 +49,7 @@ def spectra(samples: Float) -> Complex:
 def levels(spectrum: Complex) -> Float:
     """(n_windows, bins, 6) -> (n_windows, N_LEVELS): log of the mean power in each band of each channel."""
     power = np.abs(spectrum) ** 2
-    parts = np.stack([power[:, BAND == band].mean(1) for band in range(len(BANDS_HZ))], axis=2)  # (n, 6, bands)
+    parts = np.stack([power[:, band == BAND].mean(1) for band in range(len(BANDS_HZ))], axis=2)  # (n, 6, bands)
     return np.asarray(np.log(np.maximum(parts.reshape(-1, N_LEVELS), 1e-14)), np.float64)
 
 
@@ -47,7 +57,7 @@ def _density(spectrum: Complex, level: Float) -> Complex:
     """Mean density with each window's own levels taken out: (groups, 6, 6) lower Cholesky factors."""
     factors = []
     for group in range(GROUP.max() + 1):
-        bins = np.flatnonzero(GROUP == group)
+        bins = np.flatnonzero(group == GROUP)
         white = spectrum[:, bins] * np.exp(-0.5 * level[:, LEVEL[bins]])  # (n, bins, 6)
         density = np.einsum("nbi,nbj->ij", white, white.conj()) / (len(white) * len(bins))
         factors.append(np.linalg.cholesky(density + 1e-4 * np.eye(6)))
@@ -120,7 +130,7 @@ def _shares(rest: Sequence[Float]) -> tuple[float, float]:
 
 
 def _tails(bouts: Sequence[Float]) -> float:
-    """Log kurtosis of the differences from sample to sample within a second: median over windows, mean over channels."""
+    """Log kurtosis of the steps from sample to sample in a second: median over windows, mean over channels."""
     second = round(BASE_RATE_HZ)
     steps = [np.diff(b, axis=0) for b in bouts]
     cut = np.concatenate([s[: len(s) // second * second].reshape(-1, second, 6) for s in steps])

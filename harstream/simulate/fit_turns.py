@@ -29,7 +29,7 @@ def find(yaw: Float, sign: float) -> Float:
         return np.zeros((0, 3))
     time = np.arange(len(yaw)) / BASE_RATE_HZ
     start = np.array([[time[p], slow[p] * 0.55 * np.sqrt(2 * np.pi), np.log(0.55)] for p in peaks])
-    lower, upper = start - [1.0, 1.5, 0.9], start + [1.0, 1.5, 0.6]
+    lower, upper = start - np.array([1.0, 1.5, 0.9]), start + np.array([1.0, 1.5, 0.6])
     fitted = least_squares(
         lambda p: bumps(p.reshape(-1, 3), time) - slow, start.ravel(), bounds=(lower.ravel(), upper.ravel())
     )

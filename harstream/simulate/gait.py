@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harstream.simulate.parameters import BASE_RATE_HZ, HARMONICS, HOP, Complex, Float, Gait, Turns
-from harstream.simulate.person import Person
+from harstream.simulate.person import Person, envelope
 
 #: Deviations and pace are drawn at knots this far apart (1.28 s, about a stride) and joined by lines.
 KNOT = HOP // 2
@@ -98,9 +98,3 @@ class Steps:
             motion[start : start + KNOT] = (1 - _RAMP) * both[:, :6] + _RAMP * both[:, 6:]
             phases[start : start + KNOT] = phase
         return motion, envelope(self._gait.envelope, phases)
-
-
-def envelope(series: Complex, phase: Float) -> Float:
-    """(6, n) Fourier series of a log amplitude and (m,) rad -> (m, 6) amplitudes."""
-    turn = np.exp(1j * phase[:, None] * np.arange(series.shape[1]))
-    return np.asarray(np.exp(turn.real @ series.real.T - turn.imag @ series.imag.T), np.float64)

@@ -46,7 +46,9 @@ class Taken:
 class _Motion:
     """The signal of one bout, block by block, as if it went on for ever."""
 
-    def __init__(self, parameters: Parameters, person: Person, bout: Bout, phase: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, parameters: Parameters, person: Person, bout: Bout, phase: float, rng: np.random.Generator
+    ) -> None:
         self.bout = bout
         self._pole = person.gravity[bout.stance]
         # Gaits are described in the frame of gravity, what moves at rest in the wearable's own.
@@ -66,7 +68,7 @@ class _Motion:
         self._blocks = 0
 
     def block(self, edges_s: Float) -> tuple[Float, Float]:
-        """(HOP + 1,) s -> (HOP, 6) in the wearable's axes without gravity, and (HOP + 1, 3) the direction of gravity."""
+        """(HOP + 1,) s -> (HOP, 6) in the wearable's axes without gravity, and (HOP + 1, 3) gravity's direction."""
         moving = self._rough.block()
         if self.steps is not None:
             cycle, factor = self.steps.block()

@@ -17,7 +17,6 @@ from harstream.simulate.parameters import (
     GROUPS,
     HOP,
     N_LEVELS,
-    QUANTILES,
     SEGMENT,
     Float,
     Int,
@@ -58,7 +57,7 @@ def from_scores(scores: Float, quantiles: Float) -> Float:
 
 
 class Rough:
-    """A stream of blocks of HOP samples at the base rate, in the frame of gravity."""
+    """A stream of blocks of HOP samples at the base rate."""
 
     def __init__(self, noise: Noise, own_levels: Float, rng: np.random.Generator) -> None:
         """``own_levels``: (N_LEVELS,) the wearer's log power in each band of each channel."""

@@ -55,7 +55,7 @@ GROUPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30, 35, 40, 46, 52, 59
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The rough part of one activity: of gaits in the frame whose x axis points against gravity, else the wearable's."""
+    """The rough part of one activity: a gait's where x points against gravity, a posture's in the wearable's axes."""
 
     factors: Complex  # (len(GROUPS), 6, 6) lower Cholesky factors of the density, each level's power 1
     moment: Float  # (N_LEVELS, N_LEVELS) Cholesky factor of the log levels' covariance within a wearer
@@ -145,11 +145,11 @@ def _build(kind: type[_T], data: Any) -> _T:
             value = np.array(value["re"], np.float64) + 1j * np.array(value["im"], np.float64)
         elif hint == Float:
             value = np.array(value, np.float64)
-        elif is_dataclass(hint):
+        elif isinstance(hint, type) and is_dataclass(hint):
             value = _build(hint, value)
         elif isinstance(value, Mapping):
             inner = hint.__args__[1]
-            if is_dataclass(inner):
+            if isinstance(inner, type) and is_dataclass(inner):
                 value = {key: _build(inner, entry) for key, entry in value.items()}
             elif inner == Float:
                 value = {key: np.array(entry, np.float64) for key, entry in value.items()}

@@ -66,7 +66,7 @@ def names(n_shape: int) -> tuple[str, ...]:
 def chart(gravity: dict[str, Float], upright: Float, lying: Float) -> dict[str, float]:
     """Directions of all stances -> the ``chart/...`` values of ``Wearers``."""
     at = {stance: to_chart(gravity[stance], lying if stance in LYING else upright) for stance in STANCES}
-    out = {}
+    out: dict[str, float] = {}
     for stance in STANCES:
         relative = at[stance] - (at[RELATIVE_TO[stance]] if stance in RELATIVE_TO else 0.0)
         out |= {f"chart/{stance}/{i}": float(relative[i]) for i in range(2)}
@@ -98,7 +98,7 @@ def draw(parameters: Parameters, rng: np.random.Generator) -> Person:
     for index, gait in enumerate(GAITS):
         fitted = parameters.gaits[gait]
         loose = rng.standard_normal((6, HARMONICS + 1, 2)).view(np.complex128)[..., 0] * fitted.shape_spread
-        whole = unit(fitted.shape + personal[index] + loose)
+        whole = unit(fitted.shape + personal[index] + _gathered(loose, fitted.envelope))
         size = np.repeat([np.exp(values[f"log_acc/{gait}"]), np.exp(values[f"log_gyro/{gait}"])], 3)
         whole *= size[:, None]
         whole[3:, 0] = [values[f"turn/{gait}/{i}"] for i in range(3)]
@@ -112,6 +112,21 @@ def draw(parameters: Parameters, rng: np.random.Generator) -> Person:
         gyro_offset=np.array([values[f"gyro_offset/{i}"] for i in range(3)]),
         levels={a: np.array([values[f"level/{a}/{i}"] for i in range(N_LEVELS)]) for a in ACTIVITIES},
     )
+
+
+def _gathered(loose: Complex, series: Complex) -> Complex:
+    """Random (6, HARMONICS + 1) -> the same power per channel, gathered about the heel strikes as the rough part is."""
+    phase = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    wave = (loose @ np.exp(1j * np.arange(HARMONICS + 1)[:, None] * phase)).real
+    size = envelope(series, phase).T
+    wave *= size / np.sqrt((size**2).mean(1, keepdims=True))
+    return np.asarray(np.fft.rfft(wave, axis=1)[:, : HARMONICS + 1] / 32, np.complex128)
+
+
+def envelope(series: Complex, phase: Float) -> Float:
+    """(6, n) Fourier series of a log amplitude and (m,) rad -> (m, 6) amplitudes."""
+    turn = np.exp(1j * phase[:, None] * np.arange(series.shape[1]))
+    return np.asarray(np.exp(turn.real @ series.real.T - turn.imag @ series.imag.T), np.float64)
 
 
 def power(cycle: Complex) -> Float:

@@ -79,7 +79,6 @@ def _convolution(x: Any, width: int, kernel: int, stride: int = 1) -> Any:
     x = layers.Conv2D(
         width, (kernel, 1), strides=(stride, 1), padding="same", use_bias=False, kernel_initializer="he_normal"
     )(x)
-    # Keras' default momentum of 0.99 remembers more steps than a short training has at its end.
     return layers.BatchNormalization(momentum=0.98)(x)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -25,6 +25,12 @@ def silent(step: str, done: int, total: int) -> None:
     """The progress of those who do not watch."""
 
 
+#: Little data is trained on in smaller batches, down to MIN_BATCH windows: it is steps that a network learns in.
+MIN_STEPS, MIN_BATCH = 64, 16
+#: Batches the statistics of batch normalisation are averaged over once the weights are final.
+SETTLING_BATCHES = 40
+
+
 @dataclass(frozen=True, slots=True)
 class FitConfig:
     """How to train. The defaults are the shipped recipe; see docs/results for what it reaches."""
@@ -32,7 +38,7 @@ class FitConfig:
     arch: str = architectures.DEFAULT
     arch_settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int = 15
-    batch_windows: int = 256
+    batch_windows: int = 256  # at most; fewer where an epoch would have less than MIN_STEPS steps
     learning_rate: float = 2e-3  # the peak, reached after the first epoch; a half cosine leads to 0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
@@ -125,16 +131,18 @@ def fit(data: LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Pr
     model = architectures.build(
         config.arch, spec.window_samples, spec.n_channels, len(data.labels), config.arch_settings
     )
-    batch = min(config.batch_windows, len(data))
+    batch = min(config.batch_windows, max(MIN_BATCH, len(data) // MIN_STEPS), len(data))
     steps = len(data) // batch
     optimizer = keras.optimizers.AdamW(_schedule(config, steps), weight_decay=config.weight_decay)
-    step = _training_step(model, optimizer, data, spec, normalisation, config)
+    seen = _augmented(data, spec, normalisation, config)
+    step = _training_step(model, optimizer, seen, data, config)
     rng = np.random.default_rng(config.seed)
     for epoch in range(config.epochs):
         order = rng.permutation(len(data)).astype(np.int32)
         for first in range(0, steps * batch, batch):
             step(tf.constant(order[first : first + batch]))
         progress("training", epoch + 1, config.epochs)
+    _settle(model, (seen(tf.constant(rng.permutation(len(data))[:batch], tf.int32)) for _ in range(SETTLING_BATCHES)))
     return Fitted(model, replace(spec, normalisation=normalisation), data.labels)
 
 
@@ -146,37 +154,67 @@ def _schedule(config: FitConfig, steps: int) -> keras.optimizers.schedules.Learn
     )
 
 
-def _training_step(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    data: LabelledWindows,
-    spec: SignalSpec,
-    normalisation: Normalisation,
-    config: FitConfig,
-) -> Any:
-    """One gradient step as a graph: gather, turn, normalise, differentiate. Takes window indices, (batch,) int32."""
-    optimizer.build(model.trainable_variables)
-    windows, label = tf.constant(data.windows), tf.constant(data.label.astype(np.int32))
+def _augmented(
+    data: LabelledWindows, spec: SignalSpec, normalisation: Normalisation, config: FitConfig
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph from window indices, (batch,) int32, to those windows as the network sees them, turned and stretched."""
+    windows = tf.constant(data.windows)
     mean = tf.constant(normalisation.mean, tf.float32)
     scale = tf.constant([1.0 / value for value in normalisation.std], tf.float32)
     vertical = augment.vertical_of(data.windows, spec.channels)
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
 
-    def step(index: tf.Tensor) -> tf.Tensor:
+    def seen(index: tf.Tensor) -> tf.Tensor:
         batch, n = tf.gather(windows, index), tf.shape(index)[0]
         rotations = augment.tilts(n, config.tilt_deg)
         if vertical is not None:
             rotations = tf.matmul(rotations, augment.turns(n, vertical, config.turned_share))
         batch = augment.rotate(augment.stretch(batch, config.stretch), rotations, spec.channels)
+        return (batch - mean) * scale
+
+    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(seen, input_signature=[tf.TensorSpec((None,), tf.int32)])
+    return graph
+
+
+def _training_step(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    seen: Callable[[tf.Tensor], tf.Tensor],
+    data: LabelledWindows,
+    config: FitConfig,
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph of one gradient step on the windows at some indices, (batch,) int32; it returns the loss."""
+    optimizer.build(model.trainable_variables)
+    label = tf.constant(data.label.astype(np.int32))
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+
+    def step(index: tf.Tensor) -> tf.Tensor:
         truth = tf.one_hot(tf.gather(label, index), len(data.labels))
         with tf.GradientTape() as tape:
-            loss = loss_of(truth, model((batch - mean) * scale, training=True))
-        optimizer.apply_gradients(
-            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
-        )
+            loss = loss_of(truth, model(seen(index), training=True))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    return tf.function(step, input_signature=[tf.TensorSpec((None,), tf.int32)])
+    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(step, input_signature=[tf.TensorSpec((None,), tf.int32)])
+    return graph
+
+
+def _settle(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
+    """Set the statistics of batch normalisation to the plain mean over ``batches``.
+
+    The running ones lag behind the weights, and after a short training still remember their start
+    (precise batch normalisation, Wu and Johnson 2021).
+    """
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    if not layers:
+        return
+    for k, batch in enumerate(batches):
+        for layer in layers:
+            layer.momentum = k / (k + 1)
+        model(batch, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def fit_temperature(logits: Float32, label: Int64) -> float:

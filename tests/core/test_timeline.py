@@ -11,7 +11,7 @@ from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 
 from . import oracle
-from .streams import SECOND, T0_NS, Message, assert_same, cut, feed, gait, unstamped
+from .streams import SECOND, T0_NS, Message, assert_same, batch, cut, feed, gait, unstamped
 
 CHANNELS = ("total_acc_x", "total_acc_z", "body_acc_y", "gyro_x")
 SPEC = SignalSpec(window_samples=32, stride_samples=16, channels=CHANNELS)
@@ -126,16 +126,20 @@ def test_a_drifting_clock_makes_neither_gaps_nor_late_samples(rate_hz, data, dri
 @settings(max_examples=25, deadline=None)
 def test_jitter_of_a_fifth_of_a_period_passes_by_count(rate_hz, data, seed):
     period_ns = 1e9 / rate_hz
-    arrived = data.draw(arrivals(rate_hz, mishaps=False, most=10))
+    arrived = data.draw(arrivals(rate_hz, mishaps=False))
     check(Clock(rate_hz, jitter=0.2, seed=seed), arrived, atol_ns=1.0 * period_ns + 32 * 0.02 * 2e7)
 
 
-@pytest.mark.parametrize("size", [1, 5, 25])
-def test_jitter_never_makes_a_gap_in_long_streams_of_many_devices(size):
-    for seed in range(8):
-        signal = gait(3000, seed=seed)
-        arrived = [(slot, signal[slot : slot + size]) for slot in range(0, 3000 - size, size)]
-        check(Clock(50.0, jitter=0.2, seed=seed), arrived, atol_ns=30e6)
+@pytest.mark.parametrize("size", [1, 5, 10, 25])
+def test_jitter_makes_no_gap_in_the_streams_of_a_hundred_devices(size):
+    rng = np.random.default_rng(1)
+    engine, devices = Engine(SPEC), [str(i) for i in range(100)]
+    signal = gait(size)
+    for k in range(30):
+        jitter = rng.uniform(-0.2, 0.2, 100)
+        stamps = T0_NS + np.rint((k * size + jitter) * 2e7).astype(np.int64).tolist()
+        engine.feed(batch([Message(name, t_ns, signal) for name, t_ns in zip(devices, stamps, strict=True)]))
+    assert (engine.stats.gaps, engine.stats.samples_late, engine.stats.restarts) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
@@ -232,50 +236,41 @@ def test_a_device_that_announces_the_rate_it_measured_is_not_restarted_by_every_
 
 
 def assert_learnt(messages, rate_hz, by_s):
-    """Once the rate is found, the windows are those of a device that announces it; found by ``by_s``."""
+    """The rate is found once, at some message before ``by_s``; from it on, all is as if it had been announced."""
     engine = Engine(SPEC)
-    got = feed(engine, messages)
+    got = feed(engine, messages, [len(messages)])
     assert engine.stats.rates_measured == 1
-    samples = np.concatenate([m.samples for m in messages])
-    bounds = np.cumsum([0, *(len(m) for m in messages)])
-    told = [
-        feed(Engine(SPEC), [replace(messages[0], samples=samples[b:], t_ns=messages[i].t_ns, rate_hz=rate_hz)])
-        for i, b in enumerate(bounds[:-1])
-        if b / rate_hz < by_s
-    ]
-    # The rate is found at some message: from there on, windows and times are right.
-    for want in told:
+    found = 0
+    while (messages[found].t_ns - T0_NS) / SECOND < by_s:
+        told = [replace(m, rate_hz=rate_hz) for m in messages[found:]]
+        want = feed(Engine(SPEC), told, [len(told)])
         n = len(want)
         if n <= len(got) and np.array_equal(got.windows[-n:], want.windows):
-            # The clock keeps what nominal period it was given, so times may follow over some messages.
-            np.testing.assert_allclose(got.start_ns[-n:] - want.start_ns, 0, atol=3e6)
-            break
-    else:
-        pytest.fail(f"no message within {by_s} s from which on the windows are those of {rate_hz} Hz")
-    assert n > 5
-    assert (engine.stats.rates_measured, engine.stats.restarts >= 1) == (1, True)
+            np.testing.assert_allclose(got.start_ns[-n:] - want.start_ns, 0, atol=1000)
+            return
+        found += 1
+    pytest.fail(f"no message within {by_s} s from which on the windows are those of {rate_hz} Hz")
 
 
 @pytest.mark.parametrize("announced", [0.0, 50.0])
 @pytest.mark.parametrize("rate_hz", [20.0, 25.0, 31.25, 40.0, 100.0])
 @pytest.mark.parametrize("size", [1, 5, 10, 25])
 def test_the_spacing_of_messages_overrides_the_announced_rate(announced, rate_hz, size):
-    messages = cut(gait(int(40 * rate_hz), rate_hz), size, rate_hz=rate_hz, announced=announced)
-    assert_learnt(messages, rate_hz, by_s=max(2.0, 8 * size / rate_hz))
+    messages = cut(gait(int(20 * rate_hz), rate_hz), size, rate_hz=rate_hz, announced=announced)
+    assert_learnt(messages, rate_hz, by_s=max(40, 8 * size) / rate_hz)
 
 
 @pytest.mark.parametrize("rate_hz", [20.0, 25.0, 40.0])
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("seed", range(4))
 def test_flat_single_samples_without_a_rate_are_measured_through_jitter(rate_hz, seed):
     rng = np.random.default_rng(seed)
-    messages = cut(gait(int(40 * rate_hz), rate_hz), 1, rate_hz=rate_hz)
-    messages = [replace(m, t_ns=m.t_ns + round(rng.uniform(-0.1, 0.1) * 1e9 / rate_hz)) for m in messages]
+    messages = cut(gait(int(15 * rate_hz), rate_hz), 1, rate_hz=rate_hz)
+    messages = [replace(m, t_ns=m.t_ns + round(rng.uniform(-0.2, 0.2) * 1e9 / rate_hz)) for m in messages]
     engine = Engine(SPEC)
-    got = feed(engine, messages)
+    got = feed(engine, messages, [len(messages)])
     assert engine.stats.rates_measured == 1
-    right = feed(Engine(SPEC), [replace(m, rate_hz=rate_hz) for m in messages])
-    assert len(got) > 0.9 * len(right)
+    right = feed(Engine(SPEC), [replace(m, rate_hz=rate_hz) for m in messages], [len(messages)])
+    assert len(got) > 0.7 * len(right)
     tail = got.end_ns > T0_NS + 5 * SECOND
     np.testing.assert_allclose((got.end_ns - got.start_ns)[tail], 0.64e9, rtol=0.02)
 
@@ -290,7 +285,7 @@ def test_a_few_lost_messages_do_not_change_the_rate(size, data):
         lost |= set(range(start, start + data.draw(st.integers(1, 3))))
     engine = Engine(SPEC)
     arrived = [m for i, m in enumerate(messages) if i not in lost]
-    feed(engine, arrived)
+    feed(engine, arrived, [len(arrived)])
     assert engine.stats.rates_measured == 0
     assert engine.stats.samples_late == 0
 
@@ -335,17 +330,18 @@ def arrivals_s(messages, delays_s):
 
 
 @given(data=st.data(), size=st.integers(1, 25))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_network_stalls_up_to_max_gap_s_make_neither_gaps_nor_late_samples(data, size):
-    messages = cut(gait(600), size)
+    messages = cut(gait(400), size)
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     delays = rng.uniform(0, 0.02, len(messages))
     for start in data.draw(st.lists(st.integers(0, len(messages) - 1), max_size=4, unique_by=lambda i: i // 50)):
         delays[start] += data.draw(st.floats(0.05, 0.4))  # all behind it in the queue arrive in one burst
     engine = Engine(SPEC)
-    got = feed(engine, unstamped(messages, arrivals_s(messages, delays)))
+    late = unstamped(messages, arrivals_s(messages, delays))
+    got = feed(engine, late, [len(late)])
     assert (engine.stats.gaps, engine.stats.samples_late, engine.stats.restarts) == (0, 0, 0)
-    stamped = feed(Engine(SPEC), messages)
+    stamped = feed(Engine(SPEC), messages, [len(messages)])
     np.testing.assert_array_equal(got.windows, stamped.windows)
     np.testing.assert_allclose(got.start_ns - stamped.start_ns, 0, atol=0.7e9)
 

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-import keras  # noqa: E402
+import keras
 
-from harstream.errors import ConfigError  # noqa: E402
-from harstream.train import architectures, export  # noqa: E402
+from harstream.errors import ConfigError
+from harstream.train import architectures, export
 
 
 def inputs(n: int = 300, samples: int = 128, channels: int = 9) -> np.ndarray:

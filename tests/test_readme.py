@@ -1,0 +1,115 @@
+"""The README says what the program does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from harstream import bundle, cli
+from harstream.core.spec import SignalSpec
+from harstream.embedded import EmbeddedBroker
+from harstream.errors import BrokerError, BundleError, ConfigError
+from harstream.mqtt import BrokerSettings, BrokerUrl, Connection
+from harstream.serve.metrics import Metrics
+from harstream.wire.payloads import Units, decode
+from harstream.wire.reject import REASONS
+from harstream.wire.samples import Decoder, Message
+from harstream.wire.topics import TopicTemplate
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def table(header: str) -> list[list[str]]:
+    """The rows of the Markdown table whose header begins with ``header``."""
+    lines = README.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def block(marker: str) -> str:
+    """The fenced block behind an HTML comment that begins with ``marker``."""
+    match = re.search(rf"<!-- {marker}.*?-->\n```\w*\n(.*?)```", README, re.DOTALL)
+    assert match, marker
+    return match[1]
+
+
+def test_the_option_table_has_every_option_with_its_default():
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table("option")}
+    options = {parameter.opts[0]: parameter for parameter in cli.main.commands["run"].params}
+    assert list(documented) == list(options)
+    for name, parameter in options.items():
+        default = parameter.to_info_dict()["default"]
+        if default is not None and not str(default).startswith("Sentinel"):
+            assert documented[name] == str(default), name
+
+
+def test_the_metric_table_has_every_metric_with_its_labels():
+    made = bundle.Bundle(Path(), "x", "1", ("A", "B"), SignalSpec(), 1.0, {})
+    exposed = {}
+    for family in Metrics(made, "litert").registry.collect():
+        if family.name.startswith("harstream"):
+            name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            shown = ",".join(sorted(labels)) if labels and not name.endswith("_info") else ""
+            exposed[name] = (shown, "gauge" if family.type == "info" else family.type)
+    documented = {}
+    for cell, kind, _ in table("metric"):
+        name, _, labels = cell.strip("`").rstrip("}").partition("{")
+        documented[name] = (labels, kind)
+    assert documented == exposed
+
+
+def test_the_reasons_are_those_of_the_program():
+    assert {row[0].strip("`"): row[1] for row in table("reason")} == REASONS
+
+
+def test_the_exit_codes_are_those_of_the_program():
+    codes = {row[0] for row in table("exit code")}
+    assert codes == {"0", "1", *(str(cli.EXIT_CODES[error]) for error in (ConfigError, BundleError, BrokerError))}
+
+
+def test_the_example_payloads_are_accepted():
+    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", README, re.DOTALL)]
+    samples = [example for example in examples if "label" not in example]
+    assert len(samples) == 2
+    for example in samples:
+        decoded = decode(json.dumps(example).encode(), Units())
+        assert decoded.t_ns == 1763668800020000000
+        assert decoded.gyro is not None
+
+
+def test_the_publisher_publishes_what_the_daemon_accepts():
+    broker = EmbeddedBroker(0)
+    broker.start()
+    messages: list[Message] = []
+    enough = threading.Event()
+
+    def take(topic: str, payload: bytes, retained: bool) -> None:
+        messages.append(Message(topic, payload, 0.0, retained))
+        if len(messages) == 20:
+            enough.set()
+
+    template = TopicTemplate("wearables/{device}/imu")
+    settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
+    listener = Connection(settings, "listener", subscription=template.subscription, on_message=take)
+    try:
+        listener.open()
+        code = block("publisher").replace("1883", str(broker.port)).replace("sleep(0.5)", "sleep(0.05)")
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        assert enough.wait(30), f"{len(messages)} of 20 came"
+    finally:
+        listener.close()
+        broker.close()
+    batch, rejections = Decoder(template).decode(messages)
+    assert rejections == []
+    assert set(batch.devices) == {"my-device"}
+    assert len(batch.samples) == 20 * 25
