@@ -27,7 +27,7 @@ ALLOWED = {
     "logs": set(),
     "serve": {"config", "mqtt", "embedded", "golden", "classifier", "bundle", "wire", "core", "errors", ""},
     "train": {"golden", "classifier", "bundle", "datasets", "wire", "core", "errors"},
-    "simulate": {"datasets", "core", "errors"},
+    "simulate": {"golden", "classifier", "datasets", "core", "errors"},
     "publish": {"mqtt", "wire", "core", "errors"},
     "replay": {"datasets", "core", "errors"},
     "watch": {"mqtt", "wire", "errors"},

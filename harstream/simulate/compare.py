@@ -17,6 +17,7 @@ import numpy as np
 from scipy.signal import welch
 
 from harstream.datasets.base import Recording, load
+from harstream.simulate import twosample
 from harstream.simulate.motion import Wearable
 from harstream.simulate.parameters import ACTIVITIES, BASE_RATE_HZ, GAITS, POSTURES, SEGMENT, Float
 
@@ -133,6 +134,17 @@ def window_sizes(stretches: Sequence[Stretch], activity: str) -> Float:
     return np.asarray(np.log10(np.maximum(np.array(found), 1e-5)), np.float64)
 
 
+def window_statistics(stretches: Sequence[Stretch], activity: str) -> tuple[Float, list[str]]:
+    """(n_windows, twosample.N_STATISTICS) of windows of 2.56 s, and whose each is."""
+    found = [
+        (twosample.statistics(s.samples[start : start + WINDOW]), s.wearer)
+        for s in stretches
+        if s.activity == activity
+        for start in range(0, len(s.samples) - WINDOW + 1, WINDOW)
+    ]
+    return np.array([table for table, _ in found]), [wearer for _, wearer in found]
+
+
 def _draw_spectra(pairs: Sequence[tuple[str, Sequence[Stretch]]], activities: Sequence[str], path: Path) -> None:
     plt = _pyplot()
     figure, axes = plt.subplots(len(activities), 6, figsize=(20, 3.0 * len(activities)), sharex=True, sharey="row")
@@ -225,6 +237,12 @@ def report(genuine: Sequence[Stretch], made: Sequence[Stretch]) -> str:
         lines.append(f"  {activity:19s} {show[0]} | {show[1]};  {show[2]} | {show[3]}")
     there, here = (np.quantile(leans(s), [0.02, 0.1, 0.5, 0.9]) for s in (genuine, made))
     lines.append(f"sitting from standing, degrees at 2, 10, 50, 90 %: {np.round(there, 1)} | {np.round(here, 1)}")
+    lines.append("distance of window statistics, real | simulated, mean and worst; real halves, mean")
+    for activity in ACTIVITIES:
+        (there, of), (here, _) = (window_statistics(s, activity) for s in (genuine, made))
+        apart = twosample.distances(there, here)
+        chance = twosample.halves(there, of).mean()
+        lines.append(f"  {activity:19s} {apart.mean():.2f} {apart.max():.2f}; {chance:.2f}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -200,9 +199,7 @@ def fit(recordings: Sequence[Recording], source: str) -> Parameters:
             parts = [fit_noise.Bout(n, b) for n, m in level.items() for b in m[activity]]
         else:
             parts = [fit_noise.Bout(n, b) for n, b in rough[activity]]
-        noises[activity], own = fit_noise.fit(parts)
-        if activity in GAITS:
-            noises[activity] = replace(noises[activity], bursts=STEP_BURSTS * noises[activity].bursts)
+        noises[activity], own = fit_noise.fit(parts, STEP_BURSTS if activity in GAITS else 1.0)
         for name, found in own.items():
             values[name] |= {f"level/{activity}/{i}": float(v) for i, v in enumerate(found)}
     for name, walks in personal.items():

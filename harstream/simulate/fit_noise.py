@@ -27,7 +27,7 @@ from harstream.simulate.parameters import (
 )
 
 #: Rounds of correction, and bouts made in each.
-ATTEMPTS, BOUTS = 8, 150
+ATTEMPTS, BOUTS = 10, 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ def _root(covariance: Float) -> Float:
     return np.asarray(np.linalg.cholesky((vectors * np.maximum(values, floor)) @ vectors.T), np.float64)
 
 
-def fit(bouts: Sequence[Bout]) -> tuple[Noise, dict[str, Float]]:
+def fit(bouts: Sequence[Bout], more_bursts: float = 1.0) -> tuple[Noise, dict[str, Float]]:
     """The rough part of one activity, and each recording's own log levels.
 
     What a window of noise measures is not quite the level it was made at: it scatters, and windows
     overlap. So the level's offset and marginals are corrected until measuring made noise gives what
-    measuring the recordings gave (indirect inference).
+    measuring the recordings gave (indirect inference). ``more_bursts``: factor on the spread of the bursts so found.
     """
     spectrum = [spectra(bout.samples) for bout in bouts]
     level = [levels(s) for s in spectrum]
@@ -104,17 +104,19 @@ def fit(bouts: Sequence[Bout]) -> tuple[Noise, dict[str, Float]]:
 
     offset, quantiles = np.zeros(N_LEVELS), target.copy()
     for attempt in range(ATTEMPTS):
-        noise = Noise(factors, moment, bout_share, persistence, quantiles, float(np.sqrt(bursts2)), none)
+        settled = attempt >= ATTEMPTS // 2
+        bursts = float(np.sqrt(bursts2)) * (more_bursts if settled else 1.0)
+        noise = Noise(factors, moment, bout_share, persistence, quantiles, bursts, none)
         made = _made(noise, usual + offset, seed=attempt)
         # A log-normal amplitude of spread s multiplies the fourth moment by exp(4 s^2).
-        bursts2 = max(bursts2 + (tails - _tails(made)) / 4, 0.0)
+        bursts2 = bursts2 if settled else max(bursts2 + (tails - _tails(made)) / 4, 0.0)
         error = target - np.quantile(_levels(made) - usual, QUANTILES, axis=0).T
         middle = error[:, len(QUANTILES) // 2]
         offset = offset + middle
         # Half steps; a marginal never decreases.
         quantiles = np.maximum.accumulate(quantiles + 0.5 * (error - middle[:, None]), axis=1)
     ceiling = np.quantile(everything, 0.985, axis=0) + offset
-    fitted = Noise(factors, moment, bout_share, persistence, quantiles, float(np.sqrt(bursts2)), ceiling)
+    fitted = Noise(factors, moment, bout_share, persistence, quantiles, bursts, ceiling)
     return fitted, {name: value + offset for name, value in own.items()}
 
 

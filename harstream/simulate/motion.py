@@ -118,7 +118,7 @@ class Wearable:
             raise ValueError(f"sample_rate_hz: {sample_rate_hz!r} is not between 10 and 1000")
         self.sample_rate_hz = sample_rate_hz
         self._parameters = parameters or fitted.default()
-        person, script, self._seeds = np.random.SeedSequence(seed).spawn(3)
+        person, script, self._seeds, begin = np.random.SeedSequence(seed).spawn(4)
         self.person: Person = persons.draw(self._parameters, np.random.default_rng(person))
         self._script: Iterator[Bout] = day(
             np.random.default_rng(script), self._parameters.transition_s, pace=pace, first=first
@@ -130,6 +130,8 @@ class Wearable:
         self._truth: npt.NDArray[np.int8] = np.zeros((0, 2), np.int8)  # base rows: label, in transition
         self._truth_begin = 0
         self._ready = _empty()
+        # Begun anywhere in a block, so that many wearables taken in step do not all make one at once.
+        self.take(int(np.random.default_rng(begin).integers(round(HOP * sample_rate_hz / BASE_RATE_HZ))))
 
     def take(self, n: int) -> Taken:
         """The next ``n`` samples. Raises ValueError for a negative number."""

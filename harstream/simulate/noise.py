@@ -64,7 +64,6 @@ class Rough:
         self._noise = noise
         self._own = own_levels
         self._rng = rng
-        self._factors = noise.factors[GROUP[1:]]  # (bins - 1, 6, 6)
         self._rows = LEVEL[1:]
         self._bout = noise.moment @ rng.standard_normal(N_LEVELS)
         self._moment = noise.moment @ rng.standard_normal(N_LEVELS)
@@ -79,9 +78,10 @@ class Rough:
         score = np.sqrt(noise.bout_share) * self._bout + np.sqrt(1 - noise.bout_share) * self._moment
         level = np.minimum(self._own + from_scores(score, noise.quantiles), noise.ceiling)
         amplitude = np.exp(0.5 * level) * np.sqrt(SEGMENT / 2)
-        white = self._rng.standard_normal((len(self._factors), 12)).view(np.complex128)
+        factors = noise.factors[GROUP[1:]]  # (bins - 1, 6, 6); a copy kept by each would be 74 kB a wearable
+        white = self._rng.standard_normal((len(factors), 12)).view(np.complex128)
         spectrum = np.zeros((SEGMENT // 2 + 1, 12), np.complex128)
-        shaped = np.matmul(self._factors, white[:, :, None])[:, :, 0] * amplitude[self._rows]
+        shaped = np.matmul(factors, white[:, :, None])[:, :, 0] * amplitude[self._rows]
         spectrum[1:_FAST, :6] = shaped[: _FAST - 1]
         spectrum[_FAST:, 6:] = shaped[_FAST - 1 :]
         return np.asarray(np.fft.irfft(spectrum, SEGMENT, axis=0) * TAPER[:, None], np.float64)

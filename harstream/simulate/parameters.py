@@ -49,8 +49,9 @@ WANDER_S = 25.0
 BURST_HZ = BANDS_HZ[2]
 BURST_SAMPLES = 9
 
-#: First FFT bin of each group of bins that shares a cross-spectral density (bin 0 is not used).
-GROUPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30, 35, 40, 46, 52, 59, 67, 76, 86, 98, 112)
+#: First FFT bin of each group of bins that shares a cross-spectral density (bin 0 is not used). No group
+#: lies across the edge of a band.
+GROUPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30, 35, 40, 46, 51, 57, 65, 75, 86, 98, 112)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ class Parameters:
     turns: dict[str, Turns]  # of the gaits that turn
     noises: dict[str, Noise]
     wearers: Wearers
+
+    def __post_init__(self) -> None:
+        # The file's digits leave them a little off length 1.
+        object.__setattr__(self, "pole_upright", self.pole_upright / np.linalg.norm(self.pole_upright))
+        object.__setattr__(self, "pole_lying", self.pole_lying / np.linalg.norm(self.pole_lying))
 
 
 def _plain(value: Any) -> Any:
