@@ -268,9 +268,7 @@ class Engine:
         """(n_samples, n_ring_channels)"""
         return np.concatenate([total, body, gyro], axis=1)[:, self._ring_from]  # in the order of CHANNELS
 
-    def _write(
-        self, stretch: _Stretch, rows: Int64, counts: Int64, at: Int64, values: Float32
-    ) -> list[_Due]:
+    def _write(self, stretch: _Stretch, rows: Int64, counts: Int64, at: Int64, values: Float32) -> list[_Due]:
         """Write ``counts`` samples from ``at`` on into ``rows``, gathering every window as it falls due."""
         buffer = self._windows
         due = []

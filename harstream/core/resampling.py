@@ -27,7 +27,7 @@ def accepts(rate_hz: float, grid_hz: float) -> bool:
 
 
 def ratio_of(rate_hz: float, grid_hz: float) -> Fraction:
-    """Grid samples per input sample, to one part in some thousands."""
+    """Grid samples per input sample; exact for the usual rates, within 0.8 % for any."""
     return Fraction(grid_hz / rate_hz).limit_denominator(_MAX_DENOMINATOR)
 
 
@@ -64,7 +64,8 @@ class Resampler(RowArrays):
         self.half = taps // 2 + 1
         self.kernel = self._design((1 + PASSBAND) / 2 * nyquist)  # (up, taps)
         self.history = np.zeros((capacity, 2 * self.half - 1, n_signals), np.float32)
-        self.position = np.full(capacity, (self.half - 1) * self.up)  # of the next output, in 1/up inputs from the next input
+        # Of the next output, in 1/up inputs from the next input; at first as after a restart.
+        self.position = np.full(capacity, (self.half - 1) * self.up)
 
     def _design(self, cutoff: float) -> Float64:
         offset = np.arange(2 * self.half)[None, :] - (self.half - 1) - np.arange(self.up)[:, None] / self.up

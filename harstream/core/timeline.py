@@ -29,7 +29,7 @@ MEASURED_ACCURACY = 0.02
 # seconds), the rate's uncertainty at the start, and its random walk per sample.
 _JITTER = 0.15
 _ARRIVAL_JITTER_S = 0.05
-_RATE_UNCERTAINTY = 0.01
+_RATE_UNCERTAINTY = 0.008
 _RATE_WALK = 1e-6
 
 

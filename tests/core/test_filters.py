@@ -24,7 +24,9 @@ def ragged(feed, rows, streams, cuts):
         some = [i for i in range(len(rows)) if take[i]]
         pieces = [streams[i][done[i] : done[i] + take[i]] for i in some]
         restart = np.array([done[i] == 0 for i in some])
-        result = feed(np.array([rows[i] for i in some]), np.array([take[i] for i in some]), restart, np.concatenate(pieces))
+        result = feed(
+            np.array([rows[i] for i in some]), np.array([take[i] for i in some]), restart, np.concatenate(pieces)
+        )
         for i, part in zip(some, np.split(result, np.cumsum([take[i] for i in some])[:-1]), strict=True):
             out[i].append(part)
             done[i] += take[i]
@@ -98,4 +100,6 @@ def test_growing_keeps_the_state_of_the_rows_there_are():
         split.seed(np.array([1]), noise(16)[None])
     grown.grow(200)
     one = np.array([1])
-    np.testing.assert_array_equal(grown.feed(one, np.array([30]), noise(30)), fixed.feed(one, np.array([30]), noise(30)))
+    np.testing.assert_array_equal(
+        grown.feed(one, np.array([30]), noise(30)), fixed.feed(one, np.array([30]), noise(30))
+    )
