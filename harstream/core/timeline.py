@@ -22,6 +22,9 @@ MAX_OVERRIDE = 3.0
 #: to 1.3 %. A run ends after some thousand samples, so that it measures the present.
 PROOF_FASTER, PROOF_SLOWER = 3, 6
 PROOF_SAMPLES, RUN_SAMPLES = 32, 1000
+#: Arrival times wander by the network's whims, so the rate of a device without stamps is judged over some
+#: seconds, and only a gross error is one.
+ARRIVAL_RUN_S, ARRIVAL_TOLERANCE = 6.0, 0.2
 #: A rate found from spacing is worth this much, and is taken for the simplest ratio within.
 MEASURED_ACCURACY = 0.02
 
@@ -200,7 +203,7 @@ class Timeline(RowArrays):
         late = np.clip(late, 0, count).astype(np.int64)
         gap = missing > 0
 
-        spacing = self._measure(row, t, stamped & ~fresh, count, (late > 0) | gap)
+        spacing = self._measure(row, t, stamped, ~fresh, count, (late > 0) | gap)
         drifted = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(spacing > 0):
             late[k] = missing[k] = 0
@@ -273,32 +276,41 @@ class Timeline(RowArrays):
         self.var_rate[r] = np.where(reset, (_RATE_UNCERTAINTY * period) ** 2, c - gain_rate * b)[keep]
         return t_first
 
-    def _measure(self, row: Int64, t: Int64, known: Bool, count: Int64, off: Bool) -> np.ndarray:
+    def _measure(self, row: Int64, t: Int64, stamped: Bool, known: Bool, count: Int64, off: Bool) -> Float64:
         """The period that the spacing of messages proves, in ns, where it contradicts the clock; else 0.
 
         Messages in step with each other make a run. The clock is wrong where a long enough run shows
         another rate, by more than drift and jitter explain, or where a message is off its time and in step.
+        Without stamps all messages make a run between which there is no silence, and only a long one tells.
         """
         nominal = self.nominal_ns[row]
         dt = (t - self.last_t_ns[row]).astype(np.float64)
-        forward = known & (dt > 0)  # a repeated or an old message measures nothing
-        in_step = (self.run[row] > 0) & (self.run_samples[row] < RUN_SAMPLES)
-        step = (self.last_t_ns[row] - self.run_t_ns[row]) / np.maximum(self.run_samples[row], 1)
-        in_step &= np.abs(dt - self.last_count[row] * step) <= 0.5 * step
-        run = np.where(in_step, self.run[row] + 1, 1)
-        since_t = np.where(in_step, self.run_t_ns[row], self.last_t_ns[row])
-        since_n = np.where(in_step, self.run_samples[row], 0) + self.last_count[row]
-        measured = (t - since_t) / np.maximum(since_n, 1)
+        forward = known & ((dt > 0) | ~stamped)  # a repeated or an old message measures nothing
+        run_ns = (self.last_t_ns[row] - self.run_t_ns[row]).astype(np.float64)
+        period = run_ns / np.maximum(self.run_samples[row], 1)
+        step = self.last_count[row] * period
+        in_step = np.where(
+            stamped,
+            (self.run_samples[row] < RUN_SAMPLES) & (np.abs(dt - step) <= 0.5 * period),
+            (run_ns < ARRIVAL_RUN_S * 1e9) & (dt <= 2 * step + self._max_gap_ns),
+        )
+        # A spacing out of step, as over a gap, belongs to no run: the next begins behind it.
+        in_step = forward & (in_step | (self.run[row] == 0))
+        run = np.where(in_step, self.run[row] + 1, 0)
+        since_n = np.where(in_step, self.run_samples[row] + self.last_count[row], 0)
+        measured = np.where(in_step, t - self.run_t_ns[row], 0) / np.maximum(since_n, 1)
 
         enough = (run >= np.where(measured > nominal, PROOF_SLOWER, PROOF_FASTER)) & (since_n >= PROOF_SAMPLES)
         plausible = (measured * MAX_OVERRIDE >= nominal) & (measured <= nominal * MAX_OVERRIDE)
         wrong = off | (np.abs(measured / nominal - 1) > DRIFT + 0.5 / np.maximum(since_n, 1))
-        spacing = np.where(forward & enough & plausible & wrong, measured, 0.0)
+        over = (measured * since_n >= ARRIVAL_RUN_S * 1e9) & (np.abs(measured / nominal - 1) > ARRIVAL_TOLERANCE)
+        spacing = np.where(enough & plausible & np.where(stamped, wrong, over), measured, 0.0)
 
-        self.run[row] = np.where(forward, np.where(spacing > 0, 0, run), np.where(known, self.run[row], 0))
-        self.run_t_ns[row] = np.where(forward, since_t, self.run_t_ns[row])
-        self.run_samples[row] = np.where(forward, since_n, self.run_samples[row])
         newest = forward | ~known
+        anew = newest & (~in_step | (spacing > 0))
+        self.run[row] = np.where(anew, 0, np.where(newest, run, self.run[row]))
+        self.run_t_ns[row] = np.where(anew, t, self.run_t_ns[row])
+        self.run_samples[row] = np.where(anew, 0, np.where(newest, since_n, self.run_samples[row]))
         self.last_t_ns[row] = np.where(newest, t, self.last_t_ns[row])
         self.last_count[row] = np.where(newest, count, self.last_count[row])
         return spacing

@@ -336,9 +336,9 @@ def test_a_device_that_only_sends_now_and_then_is_not_mistaken_for_a_slow_one():
 # --- unstamped messages: arrival time stands in --------------------------------------------------
 
 
-def arrivals_s(messages, delays_s):
+def arrivals_s(messages, delays_s, rate_hz=50.0):
     """When each message arrives: when it was sent, plus a delay, in order."""
-    sent = [m.t_ns / 1e9 + len(m) / 50.0 for m in messages]
+    sent = [m.t_ns / 1e9 + len(m) / rate_hz for m in messages]
     return np.maximum.accumulate(np.array(sent) + delays_s)
 
 
@@ -373,3 +373,27 @@ def test_the_time_of_an_unstamped_window_ends_when_its_last_sample_arrives():
     messages = cut(gait(640), 16)
     got = feed(Engine(SPEC), unstamped(messages, arrivals_s(messages, 0.0)))
     np.testing.assert_allclose(got.end_ns / 1e9 - got.arrival_s, 0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("rate_hz", "size"), [(20, 1), (20, 10), (25, 1), (100, 25), (104, 1)])
+def test_the_rate_of_an_unstamped_device_that_announces_none_is_found_from_arrivals(rate_hz, size):
+    samples = gait(60 * rate_hz, rate_hz)
+    messages = cut(samples, size, rate_hz=rate_hz)
+    delays = np.random.default_rng(1).uniform(0, 0.05, len(messages))
+    engine = Engine(SPEC)
+    got = feed(engine, unstamped(messages, arrivals_s(messages, delays, rate_hz)))
+    assert engine.stats.rates_measured == 1
+    # Some seconds later the windows are of the right length and follow each other as they should.
+    settled = got.end_ns[-100:]
+    np.testing.assert_allclose(np.diff(settled).mean() / SECOND, SPEC.stride_samples / 50, rtol=0.05)
+    np.testing.assert_allclose(np.diff(settled), np.diff(settled).mean(), rtol=0.2)
+
+
+def test_a_network_that_stalls_does_not_change_the_rate_of_an_unstamped_device():
+    messages = cut(gait(3000), 25)
+    delays = np.zeros(len(messages))
+    delays[20::30] = 0.45
+    engine = Engine(SPEC)
+    feed(engine, unstamped(messages, np.maximum.accumulate(arrivals_s(messages, delays))))
+    assert engine.stats.rates_measured == 0
+    assert engine.stats.gaps == 0
