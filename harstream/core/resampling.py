@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.rows import RowArrays
@@ -53,7 +56,7 @@ class Resampler(RowArrays):
     show in ``t``. Design after Kaiser (1974) as in Oppenheim & Schafer, section 7.6.
     """
 
-    ROW_ARRAYS = ("history", "position")
+    ROW_ARRAYS = ("kept", "history", "position")  # of a snapshot: which rows have state, and those rows' state
 
     def __init__(self, ratio: Fraction, n_signals: int, capacity: int) -> None:
         self.ratio = ratio
@@ -63,9 +66,11 @@ class Resampler(RowArrays):
         taps = math.ceil((STOPBAND_DB - 7.95) / (2.285 * 2 * math.pi * transition))
         self.half = taps // 2 + 1
         self.kernel = self._design((1 + PASSBAND) / 2 * nyquist)  # (up, taps)
-        self.history = np.zeros((capacity, 2 * self.half - 1, n_signals), np.float32)
-        # Of the next output, in 1/up inputs from the next input; at first as after a restart.
-        self.position = np.full(capacity, (self.half - 1) * self.up)
+        # Few devices may have this rate, and a history is long: only rows that were ever fed have a slot.
+        self._slot = np.full(capacity, -1, np.int32)
+        self._used = 0
+        self._history = np.zeros((1, 2 * self.half - 1, n_signals), np.float32)
+        self._position = np.zeros(1, np.int64)  # of the next output, in 1/up inputs from the next input
 
     def _design(self, cutoff: float) -> Float64:
         offset = np.arange(2 * self.half)[None, :] - (self.half - 1) - np.arange(self.up)[:, None] / self.up
@@ -75,25 +80,58 @@ class Resampler(RowArrays):
         # Each phase passes a constant unchanged, or a still device's gravity would ripple.
         return np.asarray(kernel / kernel.sum(axis=1, keepdims=True), np.float64)
 
+    @property
+    def capacity(self) -> int:
+        return len(self._slot)
+
+    def grow(self, capacity: int) -> None:
+        self._slot = np.concatenate([self._slot, np.full(capacity - len(self._slot), -1, np.int32)])
+
+    def snapshot(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
+        kept = self._slot[rows] >= 0
+        slots = self._slot[rows[kept]]
+        return {"kept": kept, "history": self._history[slots], "position": self._position[slots]}
+
+    def restore(self, rows: Int64, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        mine = rows[state["kept"]]
+        slots = self._slots(mine)
+        self._history[slots] = state["history"][: len(mine)]
+        self._position[slots] = state["position"][: len(mine)]
+
     def restart(self, rows: Int64) -> None:
         """Forget the past of ``rows``: the first output is the first with all its inputs there."""
-        self.position[rows] = (self.half - 1) * self.up
+        slots = self._slots(rows)
+        self._position[slots] = (self.half - 1) * self.up
+
+    def _slots(self, rows: Int64) -> Int64:
+        """Where the state of ``rows`` is, made where there was none."""
+        new = rows[self._slot[rows] < 0]
+        if len(new):
+            self._slot[new] = np.arange(self._used, self._used + len(new))
+            self._used += len(new)
+            if self._used > len(self._position):
+                more = max(self._used, 2 * len(self._position)) - len(self._position)
+                none = np.zeros((more, *self._history.shape[1:]), np.float32)
+                self._history = np.concatenate([self._history, none])
+                self._position = np.concatenate([self._position, np.zeros(more, np.int64)])
+        return self._slot[rows].astype(np.int64)
 
     def feed(self, rows: Int64, counts: Int64, samples: Float32) -> tuple[Int64, Float32, Int64, Float64]:
-        """New inputs of ``rows`` (each once), one row's after another's in ``samples``.
+        """New inputs of ``rows`` (each once, restarted before the first), one row's after another's in ``samples``.
 
         Returns the outputs per row; the outputs (n_outputs, n_signals); for each output the index into
         ``samples`` of the newest input it needed; and how many input periods before that input it lies.
         """
+        slots = self._slots(rows)
         n_history = 2 * self.half - 1
         first = np.cumsum(counts) - counts  # of each row, in samples
         padded = np.empty((len(samples) + len(rows) * n_history, samples.shape[1]), np.float32)
         start = first + np.arange(len(rows)) * n_history  # of each row's history, in padded
         at = np.arange(n_history)
-        padded[start[:, None] + at] = self.history[rows]
+        padded[start[:, None] + at] = self._history[slots]
         padded[np.arange(len(samples)) + np.repeat(np.arange(1, len(rows) + 1) * n_history, counts)] = samples
 
-        position = self.position[rows]
+        position = self._position[slots]
         n_out = np.maximum(-((position - (counts - self.half) * self.up) // self.down), 0)
         within = np.arange(n_out.sum()) - np.repeat(np.cumsum(n_out) - n_out, n_out)
         floor, phase = np.divmod(np.repeat(position, n_out) + within * self.down, self.up)
@@ -103,7 +141,7 @@ class Resampler(RowArrays):
         for tap in range(2 * self.half):  # elementwise, in this order: no reduction whose order could vary
             total += padded[oldest + tap] * weights[:, tap, None]
 
-        self.history[rows] = padded[(start + counts)[:, None] + at]
-        self.position[rows] = position + n_out * self.down - counts * self.up
+        self._history[slots] = padded[(start + counts)[:, None] + at]
+        self._position[slots] = position + n_out * self.down - counts * self.up
         newest = np.repeat(first, n_out) + floor + self.half
         return n_out, total.astype(np.float32), newest, self.half - phase / self.up
