@@ -156,7 +156,7 @@ def _parse(path: Path, text: bytes) -> Bundle:
 
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: not JSON: {error}") from error
     check(isinstance(data, dict), "expected an object")
     check(data.get("schema") == SCHEMA, f"schema is {data.get('schema')!r}, this harstream reads {SCHEMA}")

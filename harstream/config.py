@@ -13,7 +13,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ LOG_FORMATS = ("text", "json")
 class RunConfig:
     """Every setting of `harstream run`, by the name of its flag. Raises ConfigError where one makes no sense."""
 
-    broker: str | None = None
+    broker: str | None = field(default=None, repr=False)  # it may hold a password
     model: str = DEFAULT_MODEL
     backend: str = "auto"
     topic: str = DEFAULT_TOPIC
@@ -62,7 +62,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
-        if re.search(r"[/+#\x00-\x1f]", self.instance):
+        if re.search(r"[/+#]", self.instance) or not self.instance.isprintable():
             raise ConfigError(f"instance: {self.instance!r} may hold no /, +, # or control character")
         for name, choices in (
             ("backend", ("auto", *BACKENDS)),
@@ -82,6 +82,9 @@ class RunConfig:
             raise ConfigError(
                 f"labels-topic: {self.labels_topic!r} would be received again as samples ({self.topic!r})"
             )
+        for name, template in (("topic", self.samples_template), ("labels-topic", self.labels_template)):
+            if template.device(self.status_topic) is not None:
+                raise ConfigError(f"{name}: {template.text!r} holds the daemon's own {self.status_topic!r}")
         self.http_address  # noqa: B018 (raises where it is none)
         self.broker_settings  # noqa: B018
 
@@ -103,7 +106,7 @@ class RunConfig:
         if self.http == "off":
             return None
         host, colon, port = self.http.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f"http: {self.http!r} is not HOST:PORT, or off")
         return host.strip("[]"), int(port)
 
@@ -126,7 +129,7 @@ class RunConfig:
         return BrokerSettings(url, self.mqtt_version, self.ca, self.cert, self.key)
 
 
-KEYS = tuple(field.name for field in dataclasses.fields(RunConfig))
+KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig))
 
 
 def flag(key: str) -> str:

@@ -61,10 +61,13 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
         _wait_ready(children[0], f"http://{http}/readyz", stop)
         simulate = [*common, "simulate", "--broker", broker.url, "--devices", str(devices)]
         children.append(_start([*simulate, "--pace", str(PACE), "--seed", str(seed)]))
-        console.print(
-            f"broker   [bold]{broker.url}[/]   labels: mosquitto_sub -p {broker.port} -t 'wearables/+/activity' -v"
-        )
-        console.print(f"metrics  [bold]http://{http}/metrics[/]   live page: [bold]http://{http}/[/]")
+        for name, what in (
+            ("broker", broker.url),
+            ("labels", f"mosquitto_sub -p {broker.port} -t 'wearables/+/activity' -v"),
+            ("metrics", f"http://{http}/metrics"),
+            ("live page", f"http://{http}/"),
+        ):
+            console.print(f"{name:<10}{what}", highlight=False, soft_wrap=True)
         began = time.monotonic()
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             while not stop.is_set():
@@ -77,6 +80,7 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
                     watching.table(ROWS, f"{watching.n_labels} labels, {watching.n_samples:,} samples; {footer}")
                 )
                 stop.wait(0.25 if left is None else min(0.25, left))
+        console.print()  # off a terminal the table ends without
         return Summary(
             len(watching.devices),
             watching.n_samples,

@@ -7,8 +7,10 @@ serving: another filter, another rounding, another build of a backend.
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -45,11 +47,26 @@ class Golden:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Golden:
-        """Raises ValueError or KeyError where the arrays are not those of a golden file."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            rate_hz = tuple(float(rate) for rate in arrays["rate_hz"])
-            streams = tuple(arrays[f"stream_{i}"] for i in range(len(rate_hz)))
-            return cls(rate_hz, streams, arrays["windows"], arrays["probabilities"])
+        """Raises ValueError where it is no archive of such arrays."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                rate_hz = tuple(float(rate) for rate in arrays["rate_hz"])
+                streams = tuple(arrays[f"stream_{i}"] for i in range(len(rate_hz)))
+                golden = cls(rate_hz, streams, arrays["windows"], arrays["probabilities"])
+        except (KeyError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise ValueError(str(error)) from error
+        if not all(rate > 0 for rate in rate_hz):
+            raise ValueError(f"rate_hz is {rate_hz}")
+        if not streams or not len(golden.windows):
+            raise ValueError("it has no window")
+        for name, array, n_axes in (
+            *((f"stream_{i}", stream, 2) for i, stream in enumerate(streams)),
+            ("windows", golden.windows, 3),
+            ("probabilities", golden.probabilities, 2),
+        ):
+            if array.dtype != np.float32 or array.ndim != n_axes or (name.startswith("stream") and array.shape[1] != 6):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        return golden
 
 
 def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
@@ -114,7 +131,7 @@ def verify(classifier: Classifier) -> None:
     where = bundle.path / bundles.GOLDEN
     try:
         golden = Golden.from_bytes(bundle.read(bundles.GOLDEN))
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except ValueError as error:
         raise BundleError(f"{where}: not a golden file: {error}") from error
     parts = [windows_of(bundle.spec, rate, stream) for rate, stream in zip(golden.rate_hz, golden.streams, strict=True)]
     windows = np.concatenate(parts)

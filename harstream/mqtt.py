@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -46,7 +46,7 @@ class BrokerUrl:
     port: int
     tls: bool = False
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, text: str) -> BrokerUrl:
@@ -54,8 +54,10 @@ class BrokerUrl:
         try:
             parts = urlsplit(text if "://" in text else f"mqtt://{text}")
             port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"broker: not an address: {error}") from error
+        except ValueError:  # its text may be part of a password that holds a / or #
+            raise ConfigError(
+                "broker: not an address: the port is no number, or user or password need percent-encoding"
+            ) from None
         if parts.scheme not in _PORTS:
             raise ConfigError(f"broker: {parts.scheme}:// is not one of mqtt://, mqtts://")
         if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -137,7 +139,8 @@ class Connection:
     """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever.
 
     Callbacks run in the network thread and may not block. ``on_message(topic, payload, retained)`` may
-    not raise: what it raises is logged and the message is lost.
+    not raise: what it raises is logged and the message is lost. What was retained before we subscribed comes
+    only where ``retained`` is set; over MQTT 3.1.1 always.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Connection:
         *,
         subscription: str | None = None,
         qos: int = 1,
+        retained: bool = False,
         will: Will | None = None,
         on_message: Callable[[str, bytes, bool], None] | None = None,
         on_change: Callable[[bool], None] | None = None,
@@ -157,6 +161,7 @@ class Connection:
         self._client_id = client_id
         self._subscription = subscription
         self._qos = qos
+        self._retained = retained
         self._will = will
         self._on_message = on_message
         self._on_change = on_change
@@ -263,8 +268,10 @@ class Connection:
         if self._subscription is None:
             self._become_ready()
         elif client._protocol == paho.MQTTv5:
-            # Retained samples are old ones: do not even send them.
-            options = SubscribeOptions(qos=self._qos, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            handling = (
+                SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if self._retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+            )
+            options = SubscribeOptions(qos=self._qos, retainHandling=handling)
             client.subscribe(self._subscription, options=options)
         else:
             client.subscribe(self._subscription, qos=self._qos)
@@ -307,7 +314,7 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
         """Hand a message over; False where it was not taken: MAX_OUTGOING wait already, or QoS 0 and no connection."""
-        if self._client is None:
+        if self._client is None or self.outgoing >= MAX_OUTGOING:  # paho bounds QoS 1 only
             return False
         return self._client.publish(topic, payload, qos, retain).rc in (
             MQTTErrorCode.MQTT_ERR_SUCCESS,

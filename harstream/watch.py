@@ -41,10 +41,19 @@ class DeviceState:
     arrival_s: float = 0.0  # of its newest samples
     recent: deque[tuple[float, int]] = field(default_factory=deque)  # arrival and count of samples
 
-    def rate_hz(self, now_s: float) -> float:
-        """Samples per second over the last seconds."""
+    def arrived(self, now_s: float, count: int) -> None:
+        """Samples have come."""
+        self.arrival_s = now_s
+        self.recent.append((now_s, count))
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
         while self.recent and self.recent[0][0] < now_s - _RATE_S:
             self.recent.popleft()
+
+    def rate_hz(self, now_s: float) -> float:
+        """Samples per second over the last seconds."""
+        self._forget(now_s)
         if len(self.recent) < 2:
             return 0.0
         # The first message's samples were taken before it came.
@@ -66,7 +75,12 @@ class Watch:
                 settings, f"{client_id}-samples", subscription=samples.subscription, qos=0, on_message=self._sample
             ),
             Connection(
-                settings, f"{client_id}-labels", subscription=labels.subscription, qos=0, on_message=self._label
+                settings,
+                f"{client_id}-labels",
+                subscription=labels.subscription,
+                qos=0,
+                retained=True,
+                on_message=self._label,
             ),
         ]
 
@@ -88,9 +102,7 @@ class Watch:
         if device is None or retained:
             return
         with self._lock:
-            state = self.devices.setdefault(device, DeviceState())
-            state.arrival_s = now
-            state.recent.append((now, count))
+            self.devices.setdefault(device, DeviceState()).arrived(now, count)
             self.n_samples += count
 
     def _label(self, topic: str, payload: bytes, retained: bool) -> None:
@@ -118,6 +130,7 @@ class Watch:
 
     def table(self, most: int, footer: str = "") -> Table:
         """Device, activity, confidence, since when, rate, latency; the first ``most`` devices by name."""
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title="harstream", caption=footer, expand=False)
@@ -135,12 +148,12 @@ class Watch:
             for device in sorted(self.devices)[:most]:
                 state = self.devices[device]
                 table.add_row(
-                    device,
-                    f"[bold]{state.label}[/]" if state.label else "[dim]waiting for a window[/]",
+                    escape(device),
+                    f"[bold]{escape(state.label)}[/]" if state.label else "[dim]waiting for a window[/]",
                     f"{state.confidence:.2f}" if state.label else "",
                     _ago(now_s - state.since_s) if state.label else "",
                     f"{state.rate_hz(now):.0f} Hz",
-                    f"{1000 * state.latency_s:.1f} ms" if state.labels else "",
+                    f"{1000 * state.latency_s:.1f} ms" if state.latency_s else "",
                 )
             if len(self.devices) > most:
                 table.add_row(f"[dim]and {len(self.devices) - most} more[/]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,8 @@ _DATA = click.option("--data", required=True, help="Recordings, such as hapt:hap
 
 
 def _need(extra: str, module: str) -> None:
-    try:
-        __import__(module)
-    except ImportError as error:
-        raise ConfigError(f"this needs {module}: pip install 'harstream[{extra}]'") from error
+    if find_spec(module) is None:  # not imported here: TensorFlow is quiet only if told so before
+        raise ConfigError(f"this needs {module}: pip install 'harstream[{extra}]'")
 
 
 @click.command()
@@ -33,6 +32,7 @@ def _need(extra: str, module: str) -> None:
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to validate with, by wearer."
 )
+@click.option("--json", "json_path", type=_PATH, help="Write the validation's figures here.")
 @click.option("--set", "settings", multiple=True, help="A setting of recipe or architecture.", metavar="NAME=VALUE")
 def train(
     data: str,
@@ -42,6 +42,7 @@ def train(
     epochs: int | None,
     seed: int,
     repeats: int,
+    json_path: Path | None,
     settings: tuple[str, ...],
 ) -> None:
     """Train a bundle on recordings, validated on wearers it was not trained on."""
@@ -69,7 +70,15 @@ def train(
         )
     summary = trained.validation.to_dict()
     click.echo(f"wrote {trained.bundle.id} to {out}")
-    click.echo(json.dumps({key: value for key, value in summary.items() if key not in ("runs", "config")}, indent=2))
+    click.echo(f"on wearers not trained on ({summary['method']}):")
+    for network in ("float32", "int8"):
+        if summary[network]:
+            click.echo(
+                f"  {network:<8} accuracy {_spread(summary[network]['accuracy'])}, "
+                f"macro-F1 {_spread(summary[network]['macro_f1'])}"
+            )
+    if json_path is not None:
+        json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 @click.command()
@@ -122,6 +131,10 @@ def export(model: str) -> None:
     from harstream.train import pipeline
 
     click.echo(f"wrote {pipeline.export_again(model).path}")
+
+
+def _spread(figure: dict[str, Any]) -> str:
+    return f"{figure['mean']:.4f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")
 
 
 def _setting(text: str) -> tuple[str, Any]:

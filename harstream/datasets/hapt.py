@@ -30,8 +30,10 @@ LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STAND
 #: For the model card: what the recordings are, and whose.
 ABOUT = """\
 Smartphone-Based Recognition of Human Activities and Postural Transitions (HAPT), raw signals at 50 Hz:
-volunteers aged 19 to 48 with a Samsung Galaxy S II at the waist, following a protocol in a laboratory that was
-filmed for labelling. The postural transitions are not used.
+volunteers aged 19 to 48 following a protocol that was filmed for labelling. The postural transitions are not used.
+
+Placement: a phone (Samsung Galaxy S II) at the waist, its x axis up, so that `total_acc_x` is about +1 g while
+standing.
 
 Source: UCI Machine Learning Repository, 2015; Jorge-L. Reyes-Ortiz, Luca Oneto, Albert Samà, Xavier Parra,
 Davide Anguita: Transition-Aware Human Activity Recognition Using Smartphones, Neurocomputing, Springer 2015.

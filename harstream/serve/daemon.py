@@ -10,6 +10,7 @@ one batch, and nothing waits for a batch to fill.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import secrets
@@ -56,6 +57,7 @@ HEARTBEAT_S = 10.0
 #: Of the rejections in a take, this many are logged in full; all are counted.
 _LOGGED_REJECTIONS = 3
 _LOG_REJECTIONS_EVERY_S = 10.0
+_LOGGED_CHARACTERS = 300  # of a topic, and of what is wrong: both may repeat what was sent
 
 
 class Daemon:
@@ -84,7 +86,7 @@ class Daemon:
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
         self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
         self._totals = Totals()
-        self._beat_s = time.monotonic()
+        self._beat_s = math.inf  # until the loop begins: waiting for the broker is healthy
         self._evict_at_s = time.monotonic() + EVICT_EVERY_S
         self._log_rejections_at_s = 0.0
         self.metrics.watch(
@@ -119,8 +121,11 @@ class Daemon:
         return time.monotonic() - self._beat_s < HEARTBEAT_S
 
     def receive(self, topic: str, payload: bytes, retained: bool) -> None:
-        """In the network thread: stamp and enqueue, nothing else."""
-        self.inbox.put(Message(topic, payload, self.clock(), retained))
+        """In the network thread: stamp and enqueue, nothing else.
+
+        Of what is too large only so much as shows it: it will be rejected, and may not push others out of the inbox.
+        """
+        self.inbox.put(Message(topic, payload[: self.config.max_payload_bytes + 1], self.clock(), retained))
 
     def _connection_changed(self, connected: bool) -> None:
         """In the network thread."""
@@ -181,7 +186,8 @@ class Daemon:
         if rejections and time.monotonic() >= self._log_rejections_at_s:
             self._log_rejections_at_s = time.monotonic() + _LOG_REJECTIONS_EVERY_S
             for rejection in rejections[:_LOGGED_REJECTIONS]:
-                log.warning("rejected a message on %r: %s: %s", rejection.topic, rejection.reason, rejection.detail)
+                topic, detail = rejection.topic[:_LOGGED_CHARACTERS], rejection.detail[:_LOGGED_CHARACTERS]
+                log.warning("rejected a message on %r: %s: %s", topic, rejection.reason, detail)
 
     def _evict(self) -> None:
         evicted = self.engine.evict(self.clock() - self.config.idle_s)

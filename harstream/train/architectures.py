@@ -23,11 +23,13 @@ def rescnn(
     n_labels: int,
     *,
     widths: Sequence[int] = (32, 32, 48, 64),
-    kernel: int = 5,
+    kernels: Sequence[int] = (5, 5, 5, 3),
     fine_gain: float = 10.0,
     dropout: float = 0.3,
 ) -> keras.Model:
     """A residual convolutional network (after He et al. 2016), about 61,000 parameters: the default.
+
+    A stem and residual blocks, each with its width and kernel; all but the first block halve the time axis.
 
     The stem sees every channel twice: as it is, and as ``tanh(fine_gain * x)``. Normalised by
     the spread of all activities, the sway that tells standing from sitting is a few hundredths; the
@@ -36,9 +38,9 @@ def rescnn(
     inputs = layers.Input((window_samples, n_channels))
     coarse = layers.Reshape((window_samples, 1, n_channels))(inputs)
     fine = layers.Activation("tanh")(layers.Rescaling(fine_gain)(coarse))
-    x = layers.Add()([_convolution(view, widths[0], kernel, stride=2) for view in (coarse, fine)])
+    x = layers.Add()([_convolution(view, widths[0], kernels[0], stride=2) for view in (coarse, fine)])
     x = layers.ReLU()(x)
-    for depth, width in enumerate(widths[1:]):
+    for depth, (width, kernel) in enumerate(zip(widths[1:], kernels[1:], strict=True)):
         stride = 1 if depth == 0 else 2
         y = layers.ReLU()(_convolution(x, width, kernel, stride))
         y = _convolution(y, width, kernel)

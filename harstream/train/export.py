@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -11,11 +15,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from harstream import golden
 from harstream.classifier import LiteRTNetwork
 from harstream.core.batches import Float32
+from harstream.core.spec import SignalSpec
 
 #: Windows the ranges of the int8 activations are measured on.
-CALIBRATION_WINDOWS = 400
+CALIBRATION_WINDOWS = 300
 #: What stays float in the int8 model: the way to the second view of ``rescnn``, whose point is what
 #: 1/256 of the input's range would round away. Every convolution behind it is int8.
 _FLOAT_OPS = ["RESHAPE", "MUL", "TANH"]
@@ -29,7 +35,8 @@ def save_keras(model: keras.Model, path: Path) -> None:
 
 def to_litert(model: keras.Model) -> bytes:
     """The network as a float32 LiteRT model, for any batch size."""
-    return bytes(_converter(model).convert())
+    with _quiet():
+        return bytes(_converter(model).convert())
 
 
 def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
@@ -45,16 +52,28 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
         for index in chosen:
             yield [inputs[index : index + 1]]
 
-    converter = _converter(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
-    with warnings.catch_warnings():
-        # It asks for statistics of quantised inputs; ours stay float.
-        warnings.simplefilter("ignore", UserWarning)
+    with _quiet():
+        converter = _converter(model)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = representative
         # The debugger is the one public way to leave operations out of the quantisation.
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
         return bytes(quantizer.get_nondebug_quantized_model())
+
+
+def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
+    """Windows to calibrate int8 on where there is no recording: (n_windows, window_samples, n_channels).
+
+    Of golden streams, at rest and in motion of very different strength: what matters is their range.
+    """
+    parts = []
+    for seed in range(n_streams):
+        rate_hz, stream = golden.synthetic_stream(spec, seed)
+        rest = stream.mean(axis=0)
+        strength = np.float32(np.random.default_rng(seed).uniform(0.5, 4.0))
+        parts.append(golden.windows_of(spec, rate_hz, rest + (stream - rest) * strength))
+    return np.concatenate(parts)
 
 
 def litert_logits(model: bytes, inputs: Float32) -> Float32:
@@ -74,3 +93,26 @@ def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(spec)
     return tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(graph)])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the converter's chatter, which comes from C++ past every log level and breaks progress bars.
+
+    What it says is shown after all when it fails.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -33,7 +33,7 @@ SETTLING_BATCHES = 40
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How to train. The defaults are the shipped recipe; see docs/results for what it reaches."""
+    """How to train and validate. The defaults are the shipped recipe; see docs/results for what it reaches."""
 
     arch: str = architectures.DEFAULT
     arch_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class FitConfig:
     stretch: float = 0.1  # standard deviation of the logarithm of the factor its time is stretched by
     turned_share: float = 0.15  # of the windows, turned about the vertical as well, by any angle
     seed: int = 0
+    folds: int = 5  # groups of wearers held out in turn for validation
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -58,6 +59,7 @@ class FitConfig:
             ("stretch", 0.0, 1.0),
             ("turned_share", 0.0, 1.0),
             ("seed", 0, 2**31 - 1),
+            ("folds", 2, 1000),
         ):
             value = getattr(self, name)
             whole = isinstance(low, int)

@@ -17,14 +17,13 @@ from harstream.bundle import Bundle
 from harstream.core.spec import SignalSpec
 from harstream.datasets import base
 from harstream.datasets.base import Recording
-from harstream.errors import DatasetError
+from harstream.errors import BundleError, DatasetError
 from harstream.train import export, windows
 from harstream.train.card import card
 from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
 from harstream.train.validate import CrossValidation, cross_validate, folds_of
 from harstream.train.windows import LabelledWindows
 
-N_FOLDS = 5
 _LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
 
 
@@ -67,7 +66,7 @@ def prepare(
             f"two labels with windows are needed, found {len(found)} of {', '.join(wanted)}: "
             f"no stretch of another is as long as a window of {spec.window_samples} samples"
         )
-    folds_of(counted.subject.tolist(), N_FOLDS, seed)  # refuses too few wearers before the long part
+    folds_of(counted.subject.tolist(), 2, seed)  # refuses too few wearers before the long part
     if found != wanted:
         counted = windows.cut(windows.whole(recordings), spec, found)
     training = windows.cut(windows.restarted(recordings, spec, seed), spec, found)
@@ -104,7 +103,6 @@ def train(
             prepared.counted,
             prepared.spec,
             config,
-            n_folds=N_FOLDS,
             repeats=repeats,
             int8=True,
             progress=progress,
@@ -143,6 +141,40 @@ def train(
     bundle = golden.seal(bundle)
     progress("exporting", 1, 1)
     return Trained(bundle, validation)
+
+
+def export_again(model: str) -> Bundle:
+    """Make the LiteRT files of a bundle anew from its model.keras, and seal it: for another converter.
+
+    ``model`` is a name or a folder. The bundle holds no recording, so int8 is calibrated on made-up
+    windows (``export.made_up_windows``). Raises BundleError where the bundle does not load or has no
+    model.keras.
+    """
+    import keras
+
+    bundle = bundles.load(bundles.find(model))
+    if bundles.KERAS not in bundle.files:
+        raise BundleError(f"{bundle.path}: has no {bundles.KERAS} to export")
+    network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
+    inputs = bundle.spec.norm.apply(export.made_up_windows(bundle.spec))
+    with tempfile.TemporaryDirectory() as folder:
+        keras_path = Path(folder) / bundles.KERAS
+        keras_path.write_bytes(bundle.read(bundles.KERAS))
+        return golden.seal(
+            bundles.save(
+                bundle.path,
+                name=bundle.name,
+                version=bundle.version,
+                labels=bundle.labels,
+                spec=bundle.spec,
+                temperature=bundle.temperature,
+                training=bundle.training,
+                keras_path=keras_path,
+                tflite=export.to_litert(network),
+                int8=export.to_int8(network, inputs),
+                card=(bundle.path / "README.md").read_text(encoding="utf-8"),
+            )
+        )
 
 
 def provenance(

@@ -116,7 +116,6 @@ def cross_validate(
     spec: SignalSpec,
     config: FitConfig,
     *,
-    n_folds: int = 5,
     repeats: int = 1,
     int8: bool = False,
     progress: Progress = silent,
@@ -128,10 +127,10 @@ def cross_validate(
     ``progress`` is told of epochs over all fits. Raises DatasetError as ``folds_of`` and ``fit`` do.
     """
     runs = []
-    total = repeats * len(folds_of(counted.subject.tolist(), n_folds, config.seed)) * config.epochs
+    total = repeats * len(folds_of(counted.subject.tolist(), config.folds, config.seed)) * config.epochs
     finished = 0
     for seed in range(config.seed, config.seed + repeats):
-        folds = folds_of(counted.subject.tolist(), n_folds, seed)
+        folds = folds_of(counted.subject.tolist(), config.folds, seed)
         by_fold, int8_by_fold, logits, tests = [], [], [], []
         for held_out in folds:
             keras.backend.clear_session()  # or the graphs of all fits stay in memory

@@ -85,9 +85,11 @@ def decode_json(payload: bytes, units: Units) -> Samples:
         data = _decoder.decode(payload)
     except msgspec.ValidationError as error:
         detail = str(error)
+        if "`$.t" in detail:
+            raise Reject("time", detail) from None
         if "Number out of range" in detail:
-            raise Reject("not_finite", detail) from None
-        raise Reject("time" if "`$.t" in detail else "shape", detail) from None
+            raise Reject("rate" if "`$.rate_hz" in detail else "not_finite", detail) from None
+        raise Reject("shape", detail) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         # What many encoders write although JSON has no such numbers.
         not_finite = b"NaN" in payload or b"Infinity" in payload

@@ -57,7 +57,7 @@ class Decoder:
         if device is None:
             raise Reject("device", "the topic names no acceptable device")
         if len(message.payload) > self.max_payload_bytes:
-            raise Reject("too_large", f"{len(message.payload)} bytes are more than {self.max_payload_bytes}")
+            raise Reject("too_large", f"more than {self.max_payload_bytes} bytes")
         samples = payloads.decode(message.payload, self.units)
         if samples.gyro is None and self.needs_gyro:
             raise Reject("gyroscope", "no gyroscope, and the model needs one")

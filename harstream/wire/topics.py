@@ -42,8 +42,10 @@ class TopicTemplate:
             )
         if levels.count(DEVICE) != 1 or text.count("{") != 1 or text.count("}") != 1:
             raise ConfigError(f"{option}: {text!r} needs exactly one level {DEVICE} and no other braces")
-        if any(char in text for char in "+#\x00"):
+        if any(char in text for char in "+#"):
             raise ConfigError(f"{option}: {text!r} has a wildcard; {DEVICE} is the only place that varies")
+        if not text.isprintable():
+            raise ConfigError(f"{option}: {text!r} has a control character, which no topic may have")
         prefix, _, suffix = text.partition(DEVICE)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "_prefix", prefix)

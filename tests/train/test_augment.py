@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 tf = pytest.importorskip("tensorflow")
@@ -11,7 +12,7 @@ from harstream.core.spec import BODY_ACC, DEFAULT_CHANNELS, GYRO, TOTAL_ACC  # n
 from harstream.train import augment  # noqa: E402
 
 
-def some_windows(n: int = 8, channels: int = 9) -> np.ndarray:
+def some_windows(n: int = 8, channels: int = 9) -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(n, 128, channels)).astype(np.float32)
 
 
@@ -81,9 +82,11 @@ def test_stretching_changes_the_pace_within_the_range_of_the_signal() -> None:
 
 
 def test_the_vertical_is_the_mean_of_total_acceleration() -> None:
-    windows = some_windows() * 0.01
+    windows = some_windows() * np.float32(0.01)
     windows[:, :, 7] += 1.0
-    np.testing.assert_allclose(augment.vertical_of(windows, DEFAULT_CHANNELS), [0, 1, 0], atol=0.01)
+    vertical = augment.vertical_of(windows, DEFAULT_CHANNELS)
+    assert vertical is not None
+    np.testing.assert_allclose(vertical, [0, 1, 0], atol=0.01)
     assert augment.vertical_of(windows[:, :, :6], (*BODY_ACC, *GYRO)) is None
     windows[:4, :, 7] *= -1
     assert augment.vertical_of(windows[:, :, 6:], TOTAL_ACC) is None

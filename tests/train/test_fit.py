@@ -14,7 +14,7 @@ from harstream.train import windows
 from harstream.train.fit import FitConfig, fit, fit_temperature, normalisation_of
 
 SPEC = SignalSpec()
-TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 8)})
+TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 8), "kernels": (5, 3)})
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -18,7 +19,7 @@ from harstream.golden import load_classifier
 from harstream.train import pipeline, windows
 from harstream.train.fit import FitConfig
 
-TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 16)})
+TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
 
 
 @pytest.mark.parametrize("arch", ["rescnn", "cnn"])
@@ -41,6 +42,26 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     card = (tmp_path / "mine/README.md").read_text()
     assert "MOVING" in card
     assert "{" not in card
+
+
+def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Recording], tmp_path: Path) -> None:
+    before = pipeline.train(recordings, tmp_path / "mine", data="csv:recordings", config=TINY).bundle
+    cut = windows.cut(windows.whole(recordings), before.spec, before.labels)
+    expected = load_classifier(tmp_path / "mine").predict(cut.windows).probabilities
+    for name in (bundles.LITERT, bundles.INT8):
+        assert name in before.files
+    after = pipeline.export_again(str(tmp_path / "mine"))
+    assert (after.id, after.labels, after.spec, after.temperature) == (
+        before.id,
+        before.labels,
+        before.spec,
+        before.temperature,
+    )
+    assert after.files[bundles.KERAS] == before.files[bundles.KERAS]
+    again = load_classifier(tmp_path / "mine").predict(cut.windows).probabilities
+    np.testing.assert_allclose(again, expected, atol=1e-5)
+    int8 = load_classifier(tmp_path / "mine", "int8").predict(cut.windows)
+    assert (int8.label == expected.argmax(axis=1)).mean() > 0.9
 
 
 def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:

@@ -13,10 +13,10 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 from harstream.train import validate, windows
-from harstream.train.fit import FitConfig, Fitted, Progress
+from harstream.train.fit import FitConfig, Fitted, Progress, fit
 
 SPEC = SignalSpec()
-TINY = FitConfig(epochs=2, learning_rate=1e-2, arch_settings={"widths": (8, 8)}, seed=4)
+TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 8), "kernels": (5, 3)}, seed=4)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
@@ -40,16 +40,15 @@ def test_cross_validation_never_trains_on_who_it_counts(
     counted = windows.cut(windows.whole(recordings), SPEC, ("MOVING", "STILL"))
     training = windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
     trained_on: list[set[str]] = []
-    real_fit = validate.fit
 
     def watched(data: windows.LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Progress) -> Fitted:
         trained_on.append(set(data.subject))
-        return real_fit(data, spec, config, progress)
+        return fit(data, spec, config, progress)
 
     monkeypatch.setattr(validate, "fit", watched)
     told: list[tuple[str, int, int]] = []
     result = validate.cross_validate(
-        training, counted, SPEC, TINY, n_folds=2, repeats=2, int8=True, progress=lambda *step: told.append(step)
+        training, counted, SPEC, TINY, repeats=2, int8=True, progress=lambda *step: told.append(step)
     )
     held_out = [set(fold) for run in result.runs for fold in run.folds]
     assert len(trained_on) == len(held_out) == 4

@@ -1,0 +1,105 @@
+"""`harstream simulate`, `replay` and `watch` against a broker."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harstream.simulate.source import sources
+from harstream.wire.payloads import Units, decode
+
+from ..servers import Client, Process, wait_until
+
+
+def heard(client: Client, device: str):
+    return [decode(payload, Units()) for payload in client.payloads(f"wearables/{device}/imu")]
+
+
+@pytest.mark.parametrize("payload", ["json", "packed"])
+def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, payload):
+    arguments = ["--devices", "3", "--duration", "4", "--speed", "0", "--seed", "7", "--payload", payload]
+    with (
+        Client(mosquitto.port) as client,
+        Process("simulate", "--broker", mosquitto.address, *arguments, folder=tmp_path) as process,
+    ):
+        assert process.exit_code() == 0, process.err
+        wait_until(lambda: sum(len(heard(client, f"sim-{i:04d}")) for i in (1, 2, 3)) >= 22)
+        for source in sources(3, 7):
+            messages = heard(client, source.device)
+            assert len(messages) in (7, 8)  # the later ones of the first half second end before their eighth
+            times = [message.t_ns for message in messages]
+            assert np.abs(np.diff(np.array(times, np.int64)) - 500_000_000).max() <= 1000
+            samples = np.concatenate([np.hstack([m.acc, m.gyro]) for m in messages if m.gyro is not None])
+            np.testing.assert_allclose(samples, source.take(len(samples)), atol=2e-6)
+        assert {topic.split("/")[1] for topic, _, _ in client.messages} == {"sim-0001", "sim-0002", "sim-0003"}
+    assert "published 22 messages, 550 samples" in process.err
+
+
+def test_simulate_stops_when_told(mosquitto, tmp_path):
+    with (
+        Client(mosquitto.port) as client,
+        Process("simulate", "--broker", mosquitto.address, folder=tmp_path) as process,
+    ):
+        wait_until(lambda: client.messages)
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+    assert "published" in process.err
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Two made-up sessions in the publisher's format."""
+    folder = tmp_path / "RawData"
+    folder.mkdir()
+    (tmp_path / "activity_labels.txt").write_text("1 WALKING\n")
+    (folder / "labels.txt").write_text("1 1 1 1 60\n2 1 1 1 60\n")
+    for number in (1, 2):
+        for sensor in ("acc", "gyro"):
+            rows = np.random.default_rng(number).normal(size=(60, 3)).round(3)
+            np.savetxt(folder / f"{sensor}_exp{number:02d}_user01.txt", rows, fmt="%.3f")
+    return tmp_path
+
+
+def test_replay_publishes_recordings_under_their_names(mosquitto, tmp_path, recordings):
+    arguments = ["--data", f"hapt:{recordings}", "--speed", "0", "--samples-per-message", "10"]
+    with (
+        Client(mosquitto.port) as client,
+        Process("replay", "--broker", mosquitto.address, *arguments, folder=tmp_path) as process,
+    ):
+        assert process.exit_code() == 0, process.err
+        for number in (1, 2):
+            device = f"exp{number:02d}_user01"
+            wait_until(lambda device=device: len(heard(client, device)) == 6)  # type: ignore[misc]
+            messages = heard(client, f"exp{number:02d}_user01")
+            acc = np.loadtxt(recordings / "RawData" / f"acc_exp{number:02d}_user01.txt")
+            np.testing.assert_allclose(np.concatenate([message.acc for message in messages]), acc, atol=1e-6)
+
+
+def test_replay_of_chosen_recordings_only(mosquitto, tmp_path, recordings):
+    chosen = ["--data", f"hapt:{recordings}", "--speed", "0", "--recordings"]
+    with Client(mosquitto.port) as client:
+        with Process("replay", "--broker", mosquitto.address, *chosen, "exp02_user01", folder=tmp_path) as process:
+            assert process.exit_code() == 0
+        wait_until(lambda: len(heard(client, "exp02_user01")) == 3)
+        assert heard(client, "exp01_user01") == []
+    with Process("replay", "--broker", mosquitto.address, *chosen, "exp09", folder=tmp_path) as process:
+        assert process.exit_code() == 2
+    assert "holds no recording 'exp09'; the first is 'exp01_user01'" in process.err
+
+
+def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):
+    pytest.importorskip("rich")
+    label = b'{"t": 1, "label": "WALKING", "confidence": 0.5}'
+    with Client(mosquitto.port) as client:
+        client.publish("wearables/w1/activity", label, retain=True)
+        with Process(
+            "watch", "--broker", mosquitto.address, folder=tmp_path, environment={"COLUMNS": "120", "FORCE_COLOR": "1"}
+        ) as process:
+            wait_until(lambda: "WALKING" in process.out or not process.running(), "the table")
+            process.send(signal.SIGTERM)
+            assert process.exit_code() == 0, process.err
+    assert "w1" in process.out
+    assert "WALKING" in process.out

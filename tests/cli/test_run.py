@@ -1,0 +1,257 @@
+"""`harstream run` as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..live_streams import assert_labels, expected, messages
+from ..servers import Client, Mosquitto, Process, free_port, http_get, metric, occupied, program, wait_until
+
+READY = " ready in "
+
+
+@pytest.fixture
+def start(tmp_path: Path, random_bundle: Path) -> Iterator[Callable[..., Process]]:
+    """Start `harstream run` with the small bundle; killed in the end if it still runs."""
+    started: list[Process] = []
+
+    def begin(*arguments: str, model: Path = random_bundle, ready: bool = True, **options) -> Process:
+        chosen = ["run", "--model", str(model), "--instance", "test"]
+        if "--http" not in arguments:
+            chosen += ["--http", "127.0.0.1:0"]
+        started.append(Process(*chosen, *arguments, folder=tmp_path, **options))
+        if ready:
+            started[-1].wait_for(READY)
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.__exit__()
+
+
+def http_of(process: Process) -> str:
+    found = re.search(r"http (http://\S+)", process.err)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("payload", ["json", "packed"])
+def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, classifier, wearers, payload):
+    wanted = expected(wearers, classifier)
+    with Client(mosquitto.port) as client:
+        process = start("--broker", mosquitto.address)
+        assert http_get(f"{http_of(process)}/readyz") == (200, "ok\n")
+        for topic, content in messages(wearers, payload):
+            client.publish(topic, content)
+        wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+        text = http_get(f"{http_of(process)}/metrics")[1]
+        assert metric(text, "harstream_messages_received_total") == sum(1 for _ in messages(wearers))
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "the status")
+        assert_labels(client.labels(), wanted)
+    assert "SIGTERM: draining" in process.err
+    assert process.err.rstrip().endswith("stopped")
+    assert "Traceback" not in process.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, mosquitto, classifier, wearers, number):
+    wanted = expected(wearers, classifier)
+    with Client(mosquitto.port) as client:
+        process = start("--broker", mosquitto.address)
+        for topic, content in messages(wearers):
+            client.publish(topic, content)
+        client.flush()
+        process.send(number)
+        assert process.exit_code() == 0
+        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"stopped", "the status")
+        assert_labels(client.labels(), wanted)
+
+
+def test_a_second_signal_leaves_at_once(start, tmp_path, wearers):
+    with Mosquitto(tmp_path) as broker:
+        process = start("--broker", broker.address)
+        assert broker._process is not None
+        broker._process.send_signal(signal.SIGSTOP)  # it acknowledges nothing, so the drain has to wait
+        process.send(signal.SIGTERM)
+        process.wait_for("draining")
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 128 + signal.SIGTERM
+        assert "stopped" not in process.err
+
+
+def test_killed_it_leaves_its_will(start, mosquitto):
+    with Client(mosquitto.port) as client:
+        process = start("--broker", mosquitto.address)
+        process.send(signal.SIGKILL)
+        assert process.exit_code() == -signal.SIGKILL
+        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"offline"], "the will")
+    with Client(mosquitto.port) as client:
+        wait_until(lambda: client.messages)
+        assert client.messages == [("harstream/test/status", b"offline", True)]
+
+
+def test_it_waits_for_a_broker_and_survives_its_restart(start, tmp_path, classifier, wearers):
+    wanted = expected(wearers, classifier)
+    broker = Mosquitto(tmp_path)
+    port = free_port()
+    process = start("--broker", broker.address, "--http", f"127.0.0.1:{port}", ready=False)
+    process.wait_for("trying again")
+    assert http_get(f"http://127.0.0.1:{port}/readyz")[0] == 503
+    assert http_get(f"http://127.0.0.1:{port}/healthz")[0] == 200
+    with broker:
+        process.wait_for(READY)
+        broker.stop()
+        process.wait_for("connection lost")
+        broker.start()
+        process.wait_for("connected again")
+        with Client(broker.port) as client:
+            for topic, content in messages(wearers):
+                client.publish(topic, content)
+            wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+            assert_labels(client.labels(), wanted)
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+
+
+BROKEN = """
+import sys
+from harstream.classifier import Classifier
+predict = Classifier.predict
+def broken(self, windows):
+    if len(windows) and windows[0, 0, 0] != 0 and "go" in GO:
+        raise ZeroDivisionError("a bug of ours")
+    return predict(self, windows)
+GO = []
+Classifier.predict = broken
+from harstream.serve import daemon
+load = daemon.load_classifier
+daemon.load_classifier = lambda *a: (load(*a), GO.append("go"))[0]
+from harstream.cli import main
+main()
+"""
+
+
+def test_a_bug_in_the_classifying_thread_is_exit_1_and_a_traceback(start, mosquitto, wearers):
+    with Client(mosquitto.port) as client:
+        process = start("--broker", mosquitto.address, code=BROKEN)
+        for topic, content in messages(wearers):
+            client.publish(topic, content)
+        assert process.exit_code() == 1
+        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "goodbye")
+    assert "Traceback" in process.err
+    assert "ZeroDivisionError: a bug of ours" in process.err
+
+
+# --- what it refuses ----------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_exit_2_and_one_line(start):
+    port = free_port()
+    with occupied(port):
+        process = start("--broker", "127.0.0.1:1", "--http", f"127.0.0.1:{port}", ready=False)
+        assert process.exit_code() == 2
+    assert process.told == f"harstream: http: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_an_unknown_variable_is_exit_2(start):
+    process = start(ready=False, environment={"HARSTREAM_RUN_BROKE": "x"})
+    assert process.exit_code() == 2
+    assert "did you mean 'HARSTREAM_RUN_BROKER'?" in process.err
+
+
+def test_a_damaged_bundle_is_exit_3_and_one_line(start, own_bundle):
+    (own_bundle / "model.tflite").write_bytes(b"something else")
+    process = start("--broker", "127.0.0.1:1", model=own_bundle, ready=False)
+    assert process.exit_code() == 3
+    assert process.err.startswith(f"harstream: {own_bundle / 'model.tflite'}: sha256 is ")
+    assert process.err.count("\n") == 1
+
+
+def test_a_wrong_password_is_exit_4_and_not_repeated(start, tmp_path):
+    passwords = tmp_path / "passwords"
+    subprocess.run(
+        [program("mosquitto_passwd"), "-b", "-c", passwords, "ann", "right"], check=True, capture_output=True
+    )
+    passwords.chmod(0o644)
+    (tmp_path / "password").write_text("wrong-horse\n")
+    with Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}") as broker:
+        by_url = start("--broker", f"mqtt://ann:wrong-horse@{broker.address}", ready=False)
+        password_file = ["--user", "ann", "--password-file", str(tmp_path / "password")]
+        by_file = start("--broker", broker.address, *password_file, "--log-level", "debug", ready=False)
+        (tmp_path / "password-right").write_text("right\n")
+        right = start("--broker", broker.address, "--user", "ann", "--password-file", str(tmp_path / "password-right"))
+        for process in (by_url, by_file):
+            assert process.exit_code() == 4
+            assert f"harstream: broker mqtt://{broker.address}: refused us: " in process.err
+            assert "wrong-horse" not in process.err + process.out
+            assert "Traceback" not in process.err
+        right.send(signal.SIGTERM)
+        assert right.exit_code() == 0
+        assert "right" not in right.err
+
+
+# --- what it loads and starts -------------------------------------------------------------------------
+
+LOADED = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(name for name in sys.modules if "." not in name))))
+from harstream.cli import main
+main()
+"""
+
+
+def test_with_a_litert_bundle_it_never_imports_tensorflow(start, mosquitto):
+    process = start("--broker", mosquitto.address, code=LOADED)
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0
+    loaded = set(json.loads(process.out))
+    assert "ai_edge_litert" in loaded
+    assert loaded.isdisjoint({"tensorflow", "keras", "matplotlib", "rich", "amqtt"})
+
+
+def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, wearers):
+    pytest.importorskip("amqtt")
+    wanted = expected(wearers, classifier)
+    with occupied(1883):
+        process = start()
+        found = re.search(r"broker embedded, wearables publish to mqtt://127\.0\.0\.1:(\d+) ", process.err)
+        assert found
+        port = int(found[1])
+        assert 1883 < port < 1933
+        with Client(port) as client:
+            for topic, content in messages(wearers):
+                client.publish(topic, content)
+            wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+            process.send(signal.SIGTERM)
+            assert process.exit_code() == 0
+            assert_labels(client.labels(), wanted)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_without_a_broker_and_without_amqtt_it_says_what_to_do(start):
+    code = "import sys; sys.modules['amqtt'] = None\nfrom harstream.cli import main\nmain()"
+    process = start(code=code, ready=False)
+    assert process.exit_code() == 2
+    assert process.told.startswith("harstream: no --broker is given, and the embedded one is not installed")
+    assert process.told.count("\n") == 1
+
+
+def test_logs_can_be_json_one_object_a_line(start, mosquitto):
+    process = start("--broker", mosquitto.address, "--log-format", "json")
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0
+    lines = [json.loads(line) for line in process.told.splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(lines[0])
+    assert READY in lines[0]["message"]
+    assert lines[-1]["message"] == "stopped"

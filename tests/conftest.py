@@ -1,0 +1,93 @@
+"""A small bundle with random weights, made once, and made-up wearers to feed it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import Bundle
+from harstream.classifier import Classifier
+from harstream.core.spec import Normalisation, SignalSpec
+from harstream.datasets.base import Recording
+
+from .servers import Mosquitto
+
+LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
+#: A normalisation that shows where it is left out.
+SPEC = SignalSpec(normalisation=Normalisation((0.1, -0.1, 0.05) * 3, (0.25, 0.3, 0.2) * 3))
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole bundle; read only."""
+    keras = pytest.importorskip("keras")
+    from harstream.train import export
+
+    folder = tmp_path_factory.mktemp("bundle")
+    inputs = keras.Input((SPEC.window_samples, SPEC.n_channels))
+    x = keras.layers.Conv1D(16, 5, strides=4, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(len(LABELS))(x))
+    rng = np.random.default_rng(1)  # the same ones whatever version of Keras
+    model.set_weights([rng.normal(scale=0.25, size=weight.shape) for weight in model.get_weights()])
+    export.save_keras(model, folder / "network.keras")
+    windows = [golden.windows_of(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)]
+    bundle = bundles.save(
+        folder / "random",
+        name="random",
+        version="0.0.1",
+        labels=LABELS,
+        spec=SPEC,
+        temperature=0.5,
+        training={"seed": 1},
+        keras_path=folder / "network.keras",
+        tflite=export.to_litert(model),
+        int8=export.to_int8(model, SPEC.norm.apply(np.concatenate(windows))),
+        card="Random weights.\n",
+    )
+    golden.seal(bundle)
+    return folder / "random"
+
+
+@pytest.fixture
+def own_bundle(random_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return shutil.copytree(random_bundle, tmp_path / "own")
+
+
+@pytest.fixture(scope="session")
+def bundle(random_bundle: Path) -> Bundle:
+    return bundles.load(random_bundle)
+
+
+@pytest.fixture(scope="session")
+def classifier(random_bundle: Path) -> Classifier:
+    return golden.load_classifier(random_bundle)
+
+
+@pytest.fixture(scope="session")
+def wearers() -> list[Recording]:
+    """Five wearers for 16 s each, still and moving by turns; every number has three decimals, so JSON is exact."""
+    made = []
+    for number in range(5):
+        rng = np.random.default_rng(number)
+        t = np.arange(800)[:, None] / 50.0
+        gravity = rng.normal(size=3)
+        samples = rng.normal(scale=0.01, size=(800, 6))
+        samples[:, :3] += gravity / np.linalg.norm(gravity)
+        moving = np.sin(0.8 * t + number) > 0
+        samples += moving * rng.normal(scale=0.4, size=6) * np.sin(2 * np.pi * (1.4 + 0.2 * number) * t)
+        made.append(Recording(f"wearer-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
+    return made
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as broker:
+        yield broker

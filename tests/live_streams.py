@@ -1,0 +1,62 @@
+"""The same wearers, published through a broker and fed to the bare core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from harstream.classifier import Classifier
+from harstream.core.batches import SampleBatch
+from harstream.core.engine import Engine
+from harstream.datasets.base import Recording
+from harstream.publish import ENCODERS
+
+#: Event time 0 of every wearer: long ago, which may not matter.
+T0_NS = 1_600_000_000_000_000_000
+PER_MESSAGE = 25
+
+Label = tuple[str, float, str, float, list[float]]  # device, t, label, confidence, probabilities
+
+
+def messages(wearers: Sequence[Recording], payload: str = "json") -> Iterator[tuple[str, bytes]]:
+    """(topic, payload), the wearers' messages interleaved."""
+    for first in range(0, max(len(wearer.samples) for wearer in wearers), PER_MESSAGE):
+        for wearer in wearers:
+            samples = wearer.samples[first : first + PER_MESSAGE]
+            if len(samples):
+                t_ns = T0_NS + round(first * 1e9 / wearer.rate_hz)
+                yield f"wearables/{wearer.name}/imu", ENCODERS[payload](t_ns, wearer.rate_hz, samples)
+
+
+def expected(wearers: Sequence[Recording], classifier: Classifier) -> list[Label]:
+    """What the bare engine and network say of each wearer's whole recording, window by window."""
+    said = []
+    for wearer in wearers:
+        engine = Engine(classifier.bundle.spec)
+        due = engine.feed(SampleBatch.of(wearer.name, wearer.samples, t_ns=T0_NS, rate_hz=wearer.rate_hz))
+        made = classifier.predict(due.windows)
+        for i in range(len(due)):
+            name = classifier.bundle.labels[made.label[i]]
+            said.append(
+                (wearer.name, due.end_ns[i] / 1e9, name, float(made.confidence[i]), made.probabilities[i].tolist())
+            )
+    return said
+
+
+def assert_labels(heard: Sequence[tuple[str, dict[str, Any]]], wanted: Sequence[Label]) -> None:
+    """Every wanted label was heard exactly once, each device's in order of time."""
+    assert len(heard) == len(wanted)
+    for device in {label[0] for label in wanted}:
+        ours = [message for at, message in heard if at == device]
+        theirs = [label for label in wanted if label[0] == device]
+        np.testing.assert_allclose(
+            [message["t"] for message in ours], [label[1] for label in theirs], rtol=0, atol=2e-6
+        )
+        assert [message["label"] for message in ours] == [label[2] for label in theirs]
+        np.testing.assert_allclose(
+            [message["confidence"] for message in ours], [label[3] for label in theirs], atol=1e-3
+        )
+        rows = [list(message["probabilities"].values()) for message in ours]
+        np.testing.assert_allclose(rows, [label[4] for label in theirs], atol=1e-3)

@@ -1,0 +1,285 @@
+"""A bundle is taken whole or refused, naming the field and both values; nothing in it is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
+from harstream.classifier import open_classifier
+from harstream.errors import BundleError, HarstreamError
+
+from .conftest import LABELS, SPEC
+from .servers import missing
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "bundle.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """With the right hash, as someone who made a bundle of his own would."""
+    (folder / name).write_bytes(content)
+    edit(folder, lambda data: data["files"].update({name: {"sha256": hashlib.sha256(content).hexdigest()}}))
+
+
+def test_a_bundle_comes_back_as_it_was_saved(random_bundle):
+    loaded = bundles.load(random_bundle)
+    assert (loaded.name, loaded.version, loaded.id) == ("random", "0.0.1", "random@0.0.1")
+    assert loaded.labels == LABELS
+    assert loaded.spec == SPEC
+    assert loaded.temperature == 0.5
+    assert loaded.training == {"seed": 1}
+    assert set(loaded.files) == {KERAS, LITERT, INT8, GOLDEN}
+    assert (random_bundle / "README.md").read_text() == "Random weights.\n"
+    for name in loaded.files:
+        assert loaded.read(name) == (random_bundle / name).read_bytes()
+
+
+def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_bundle, tmp_path):
+    saved = bundles.save(
+        tmp_path / "new",
+        name="new",
+        version="1.0.0",
+        labels=LABELS,
+        spec=SPEC,
+        temperature=1.0,
+        training={},
+        keras_path=None,
+        tflite=(random_bundle / LITERT).read_bytes(),
+        int8=None,
+        card="",
+    )
+    with pytest.raises(BundleError, match=r"golden\.npz is missing"):
+        bundles.load(saved.path)
+    golden.seal(saved)
+    assert set(bundles.load(saved.path).files) == {LITERT, GOLDEN}
+
+
+def test_saving_over_a_bundle_leaves_nothing_of_the_old_one(own_bundle):
+    old = (own_bundle / LITERT).read_bytes()
+    bundles.save(
+        own_bundle,
+        name="n",
+        version="2",
+        labels=LABELS,
+        spec=SPEC,
+        temperature=1.0,
+        training={},
+        keras_path=None,
+        tflite=old,
+        int8=None,
+        card="",
+    )
+    assert {path.name for path in own_bundle.iterdir()} == {LITERT, "bundle.json", "README.md"}
+
+
+def test_a_bundle_without_a_model_is_not_written(tmp_path):
+    with pytest.raises(BundleError, match="needs a model"):
+        bundles.save(
+            tmp_path / "none",
+            name="n",
+            version="1",
+            labels=LABELS,
+            spec=SPEC,
+            temperature=1.0,
+            training={},
+            keras_path=None,
+            tflite=None,
+            int8=None,
+            card="",
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.update(schema=2), ["schema", "2", "1"]),
+        (lambda d: d.pop("schema"), ["schema", "None", "1"]),
+        (lambda d: d.pop("labels"), ["'labels' is missing"]),
+        (lambda d: d.pop("signal"), ["'signal' is missing"]),
+        (lambda d: d.update(name=7), ["name", "7"]),
+        (lambda d: d.update(version=""), ["version", "''"]),
+        (lambda d: d.update(labels="WALKING"), ["labels"]),
+        (lambda d: d.update(labels=["A"]), ["labels", "two"]),
+        (lambda d: d.update(labels=["A", "A"]), ["labels", "different"]),
+        (lambda d: d.update(labels=["A", 1]), ["labels", "texts"]),
+        (lambda d: d.update(labels=["A", "UNKNOWN"]), ["labels", "UNKNOWN"]),
+        (lambda d: d.update(temperature=0), ["temperature", "0", "0.01", "100"]),
+        (lambda d: d.update(temperature=float("nan")), ["temperature", "nan"]),
+        (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),
+        (lambda d: d.update(temperature=True), ["temperature", "True"]),
+        (lambda d: d.update(training=[]), ["training"]),
+        (lambda d: d.update(files=[]), ["files"]),
+        (lambda d: d["files"].clear(), ["files", "model.tflite"]),
+        (lambda d: d["files"].pop(GOLDEN), ["files", "golden.npz is missing"]),
+        (lambda d: d["files"].update({"model.py": {"sha256": "0"}}), ["files", "'model.py'"]),
+        (lambda d: d["files"].update({"../model.tflite": {"sha256": "0"}}), ["files", "'../model.tflite'"]),
+        (lambda d: d["files"].update({"/etc/passwd": {"sha256": "0"}}), ["files", "'/etc/passwd'"]),
+        (lambda d: d["files"].update({LITERT: {}}), ["files", LITERT, "sha256"]),
+        (lambda d: d["files"].update({LITERT: "abc"}), ["files", LITERT, "sha256"]),
+        (lambda d: d["files"].update({LITERT: {"sha256": "abc"}}), [LITERT, "sha256 is ", "says abc"]),
+        (lambda d: d["signal"].update(stride_samples=129), ["signal", "stride_samples", "129", "128"]),
+        (lambda d: d["signal"].update(sample_rate_hz=0), ["signal", "sample_rate_hz", "0", "1.0"]),
+        (lambda d: d["signal"].update(sample_rate_hz="50"), ["signal", "sample_rate_hz", "'50'"]),
+        (lambda d: d["signal"].update(channels=["acc_x"]), ["signal", "channels", "'acc_x'"]),
+        (lambda d: d["signal"].update(units={"acc": "m/s2"}), ["signal", "units", "m/s2", "'g'"]),
+        (lambda d: d["signal"].update(overlap=0.5), ["signal", "'overlap'"]),
+        (lambda d: d["signal"].update(normalisation={"mean": [0], "std": [1]}), ["normalisation.mean", "1", "9"]),
+        (lambda d: d.update(signal=None), ["signal", "None"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_bundle_is_named_with_its_value(own_bundle, change, told):
+    edit(own_bundle, change)
+    with pytest.raises(BundleError) as caught:
+        bundles.load(own_bundle)
+    message = str(caught.value)
+    assert str(own_bundle) in message
+    assert "\n" not in message
+    for text in told:
+        assert text in message
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
+def test_a_bundle_json_that_is_no_object_is_refused(own_bundle, text):
+    (own_bundle / "bundle.json").write_bytes(text)
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        bundles.load(own_bundle)
+
+
+@pytest.mark.parametrize("name", ["bundle.json", KERAS, LITERT, INT8, GOLDEN])
+def test_a_missing_file_is_named(own_bundle, name):
+    (own_bundle / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: No such file"):
+        bundles.load(own_bundle)
+
+
+@pytest.mark.parametrize("name", [KERAS, LITERT, INT8, GOLDEN])
+def test_a_changed_file_is_refused_with_both_hashes(own_bundle, name):
+    before = hashlib.sha256((own_bundle / name).read_bytes()).hexdigest()
+    content = (own_bundle / name).read_bytes()[:-1] + b"?"
+    (own_bundle / name).write_bytes(content)
+    with pytest.raises(BundleError) as caught:
+        bundles.load(own_bundle)
+    assert f"sha256 is {hashlib.sha256(content).hexdigest()}, bundle.json says {before}" in str(caught.value)
+
+
+def test_a_file_changed_after_loading_is_not_served(own_bundle):
+    loaded = bundles.load(own_bundle)
+    (own_bundle / LITERT).write_bytes(b"something else")
+    with pytest.raises(BundleError, match="sha256"):
+        open_classifier(loaded)
+
+
+def test_the_network_must_take_the_windows_of_the_signal_section(own_bundle):
+    edit(own_bundle, lambda d: d["signal"].update(window_samples=64, stride_samples=32))
+    for backend in ("litert", "int8", "tensorflow"):
+        with pytest.raises(BundleError, match=r"input is \(128, 9\), the signal section says \(64, 9\)"):
+            open_classifier(bundles.load(own_bundle), backend)
+
+
+def test_the_network_must_have_an_output_for_each_label(own_bundle):
+    edit(own_bundle, lambda d: d["labels"].pop())
+    for backend in ("litert", "int8", "tensorflow"):
+        with pytest.raises(BundleError, match=r"6 outputs, bundle\.json has 5 labels"):
+            open_classifier(bundles.load(own_bundle), backend)
+
+
+@pytest.mark.parametrize(("name", "backend"), [(LITERT, "litert"), (INT8, "int8"), (KERAS, "tensorflow")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a model", b"PK\x03\x04" + bytes(100), pickle.dumps(print)],
+    ids=["empty", "text", "zip", "pickle"],
+)
+def test_a_file_that_is_no_model_is_refused(own_bundle, name, backend, content):
+    replace_file(own_bundle, name, content)
+    with pytest.raises(BundleError, match=f"{name}: does not load"):
+        open_classifier(bundles.load(own_bundle), backend)
+
+
+def test_a_keras_file_that_would_run_code_is_refused(own_bundle, tmp_path):
+    keras = pytest.importorskip("keras")
+    witness = tmp_path / "witness"
+    inputs = keras.Input((SPEC.window_samples, SPEC.n_channels))
+    code = f"lambda x: (open({str(witness)!r}, 'w'), x)[1]"
+    x = keras.layers.Lambda(eval(code))(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(6)(keras.layers.Flatten()(x)))
+    model.save(tmp_path / "evil.keras")
+    witness.unlink(missing_ok=True)
+    replace_file(own_bundle, KERAS, (tmp_path / "evil.keras").read_bytes())
+    with pytest.raises(BundleError, match=f"{KERAS}: does not load"):
+        open_classifier(bundles.load(own_bundle), "tensorflow")
+    assert not witness.exists()
+
+
+class Witness:
+    """Unpickled, it would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_golden_file_with_a_pickle_is_refused(own_bundle, tmp_path):
+    buffer = io.BytesIO()
+    evil = np.array([Witness(tmp_path / "witness")], object)
+    np.savez(buffer, rate_hz=np.array([50.0]), stream_0=evil, windows=evil, probabilities=evil)
+    replace_file(own_bundle, GOLDEN, buffer.getvalue())
+    with pytest.raises(BundleError, match=r"golden\.npz: not a golden file"):
+        golden.load_classifier(own_bundle)
+    assert not (tmp_path / "witness").exists()
+
+
+def test_a_model_is_found_by_folder_or_else_the_shipped_ones_are_told(own_bundle, monkeypatch):
+    assert bundles.find(str(own_bundle)) == own_bundle
+    monkeypatch.setattr(bundles, "shipped", lambda: [Path("/x/waist"), Path("/x/wrist")])
+    assert bundles.find("wrist") == Path("/x/wrist")
+    with pytest.raises(BundleError, match=r"'ankle'.*waist, wrist"):
+        bundles.find("ankle")
+    monkeypatch.setattr(bundles, "shipped", list)
+    with pytest.raises(BundleError, match="none is installed"):
+        bundles.find("ankle")
+
+
+SHIPPED = bundles.shipped()
+
+
+def test_the_default_bundle_is_shipped():
+    if not SHIPPED:
+        missing("a shipped bundle")
+    assert SHIPPED[0].name == bundles.DEFAULT_MODEL
+
+
+@pytest.mark.parametrize("backend", ["litert", "int8", "tensorflow"])
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_bundle_loads_and_its_golden_streams_agree(path, backend):
+    classifier = golden.load_classifier(path, backend)
+    assert classifier.backend == backend
+    assert classifier.bundle.name == path.name
+    assert (path / "README.md").stat().st_size > 200
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_bundle_holds_its_provenance_and_nothing_else(path):
+    loaded = bundles.load(path)
+    assert {file.name for file in path.iterdir()} == {*loaded.files, "bundle.json", "README.md"}
+    assert set(loaded.files) == {*bundles.MODEL_FILES, GOLDEN}
+    assert {"data", "subjects", "seed"} <= set(loaded.training)
+
+
+def test_every_refusal_is_one_of_ours():
+    assert issubclass(BundleError, HarstreamError)

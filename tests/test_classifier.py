@@ -1,0 +1,116 @@
+"""One network, three backends, the same answer."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import INT8, KERAS, LITERT
+from harstream.classifier import BACKENDS, open_classifier, to_predictions
+from harstream.errors import BundleError, ConfigError
+
+from .conftest import LABELS, SPEC
+from .test_bundle import edit
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """600 of them, all different."""
+    rng = np.random.default_rng(5)
+    streams = np.concatenate([golden.windows_of(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)])
+    return np.concatenate([streams * rng.uniform(0.5, 1.5) for _ in range(10)]).astype(np.float32)[:600]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def opened(request, bundle):
+    return open_classifier(bundle, request.param)
+
+
+def test_float_backends_agree(bundle, windows):
+    litert, tensorflow = (open_classifier(bundle, name).predict(windows) for name in ("litert", "tensorflow"))
+    np.testing.assert_allclose(litert.probabilities, tensorflow.probabilities, atol=1e-4)
+
+
+def test_int8_agrees_wherever_the_choice_is_clear(bundle, windows):
+    litert, int8 = (open_classifier(bundle, name).predict(windows) for name in ("litert", "int8"))
+    ranked = np.sort(litert.probabilities, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > 0.1
+    assert clear.sum() > 100
+    assert (litert.label == int8.label)[clear].mean() > 0.99
+    assert np.abs(litert.probabilities - int8.probabilities).mean() < 0.05
+
+
+def test_how_many_windows_come_at_once_does_not_matter(opened, windows):
+    single = np.concatenate([opened.predict(windows[i : i + 1]).probabilities for i in range(len(windows))])
+    for n in (0, 1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 255, 256, 257, 300, 511, 512, 513, 600):
+        made = opened.predict(windows[:n])
+        assert made.probabilities.shape == (n, len(LABELS))
+        assert made.label.shape == made.confidence.shape == (n,)
+        np.testing.assert_allclose(made.probabilities, single[:n], atol=1e-5)
+
+
+def test_predictions_are_probabilities_and_the_label_is_the_likeliest(opened, windows):
+    made = opened.predict(windows)
+    assert made.probabilities.dtype == np.float32
+    np.testing.assert_allclose(made.probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(made.label, made.probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(made.confidence, made.probabilities.max(axis=1))
+    assert len(set(made.label.tolist())) > 1
+
+
+def test_predicting_leaves_the_windows_alone(opened, windows):
+    before = windows.copy()
+    opened.predict(windows)
+    np.testing.assert_array_equal(windows, before)
+
+
+def test_windows_are_normalised_on_the_way_in(bundle, windows):
+    inputs = ((windows[:4] - np.array(SPEC.norm.mean, np.float32)) / np.array(SPEC.norm.std, np.float32)).astype(
+        np.float32
+    )
+    litert = open_classifier(bundle, "litert")
+    expected = to_predictions(litert._network(inputs), bundle.temperature).probabilities
+    np.testing.assert_allclose(litert.predict(windows[:4]).probabilities, expected, atol=1e-6)
+
+
+def test_temperature_softens_without_changing_the_choice():
+    logits = np.array([[3, 1, 0], [0, 0, 2]], np.float32)
+    sharp, soft = to_predictions(logits, 0.5), to_predictions(logits, 4.0)
+    np.testing.assert_array_equal(sharp.label, soft.label)
+    assert (sharp.confidence > soft.confidence).all()
+    odds = np.exp(logits.astype(float) / 4)
+    np.testing.assert_allclose(soft.probabilities, odds / odds.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_logits_of_any_size_are_no_overflow():
+    with np.errstate(all="raise", under="ignore"):
+        made = to_predictions(np.array([[3e38, -3e38, 0]], np.float32), 0.01)
+    np.testing.assert_array_equal(made.probabilities, [[1, 0, 0]])
+
+
+def test_auto_is_litert_where_the_bundle_has_it_and_else_tensorflow(own_bundle):
+    assert open_classifier(bundles.load(own_bundle)).backend == "litert"
+    edit(own_bundle, lambda data: data["files"].pop(LITERT))
+    assert open_classifier(bundles.load(own_bundle)).backend == "tensorflow"
+
+
+@pytest.mark.parametrize(("backend", "file"), [("litert", LITERT), ("int8", INT8), ("tensorflow", KERAS)])
+def test_a_backend_without_its_file_is_refused_by_name(own_bundle, backend, file):
+    edit(own_bundle, lambda data: data["files"].pop(file))
+    with pytest.raises(BundleError, match=f"has no {file}, so the {backend} backend"):
+        open_classifier(bundles.load(own_bundle), backend)
+
+
+def test_a_backend_nobody_knows_is_refused_with_those_there_are(bundle):
+    with pytest.raises(ConfigError, match="'onnx' is not one of auto, litert, int8, tensorflow"):
+        open_classifier(bundle, "onnx")
+
+
+def test_without_tensorflow_its_backend_says_what_to_install(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]', or choose --backend litert"):
+        open_classifier(bundle, "tensorflow")

@@ -1,0 +1,254 @@
+"""Settings: file < environment < flags, a typo is an error, a password stays where it is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harstream import config
+from harstream.cli import main
+from harstream.config import RunConfig, check_environment, read_file
+from harstream.errors import ConfigError
+from harstream.mqtt import BrokerSettings, BrokerUrl
+
+SECRET = "s3cr3t-horse"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`harstream run` up to the point where it would serve: exit code, output, and the settings it had."""
+    monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
+
+    def invoke(*flags: str, **environment: str):
+        served: list[RunConfig] = []
+        monkeypatch.setattr("harstream.serve.daemon.serve", served.append)
+        variables = {f"HARSTREAM_RUN_{name.upper()}": value for name, value in environment.items()}
+        for name in list(variables):
+            monkeypatch.setenv(name, variables[name])
+        result = CliRunner().invoke(main, ["run", *flags], env=variables)
+        for name in variables:
+            monkeypatch.delenv(name)
+        return result.exit_code, result.output, served[0] if served else None
+
+    return invoke
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text: str) -> str:
+        path = tmp_path / "harstream.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_nothing_said_means_the_documented_defaults(run):
+    code, _, served = run()
+    assert code == 0
+    assert (served.broker, served.model, served.backend, served.qos) == (None, "waist", "auto", 1)
+    assert (served.topic, served.labels_topic) == ("wearables/{device}/imu", "wearables/{device}/activity")
+    assert served.http_address == ("127.0.0.1", 9464)
+    assert served.broker_settings is None
+    assert served.status_topic == f"harstream/{served.instance}/status"
+    assert served.instance
+
+
+def test_flags_overrule_the_environment_and_that_overrules_the_file(run, toml):
+    path = toml('instance = "file"\nmodel = "file"\nqos = 0\nidle-s = 7\nlog_level = "debug"\n')
+    _, _, served = run("--config", path, "--instance", "flag", instance="env", model="env")
+    assert (served.instance, served.model) == ("flag", "env")
+    assert (served.qos, served.idle_s, served.log_level) == (0, 7.0, "debug")
+
+
+def test_the_file_may_be_named_by_a_variable_too(run, toml):
+    assert run(config=toml('instance = "file"'))[2].instance == "file"
+
+
+def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
+    (tmp_path / "f").write_text("x")
+    file = str(tmp_path / "f")
+    values = {
+        "broker": "mqtts://host",
+        "model": "m",
+        "backend": "int8",
+        "topic": "a/{device}",
+        "labels_topic": "b/{device}",
+        "qos": "0",
+        "http": "off",
+        "instance": "i",
+        "mqtt_version": "3.1.1",
+        "ca": file,
+        "cert": file,
+        "key": file,
+        "user": "u",
+        "password_file": file,
+        "acc_unit": "m/s2",
+        "gyro_unit": "deg/s",
+        "max_payload_bytes": "1000",
+        "max_devices": "9",
+        "idle_s": "8.5",
+        "log_level": "error",
+        "log_format": "json",
+    }
+    assert set(values) == set(config.KEYS)
+    by_flags = run(*(part for key, value in values.items() for part in (f"--{config.flag(key)}", value)))[2]
+    by_environment = run(**values)[2]
+    by_file = run("--config", toml("".join(f'{config.flag(key)} = "{value}"\n' for key, value in values.items())))[2]
+    assert by_flags is not None
+    assert by_flags == by_environment == by_file
+    assert all(getattr(by_flags, key) != getattr(RunConfig(instance="_"), key) for key in values)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('labels-topik = "x"', "'labels-topik' does not exist; did you mean 'labels_topic'?"),
+        ("[mqtt]\nversion = 5", "'mqtt' does not exist"),
+        ("qos = ", "config"),
+        ("\udcff", "config"),
+    ],
+)
+def test_a_file_with_an_unknown_key_or_no_toml_is_an_error(toml, tmp_path, text, told):
+    path = tmp_path / "harstream.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError) as caught:
+        read_file(path)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_exit_2(run, tmp_path):
+    code, output, _ = run("--config", str(tmp_path / "none.toml"))
+    assert code == 2
+    assert output == f"harstream: config: {tmp_path / 'none.toml'}: No such file or directory\n"
+
+
+def test_an_unknown_variable_suggests_the_right_one(run):
+    code, output, served = run(brokr="mqtt://host")
+    assert (code, served) == (2, None)
+    assert "HARSTREAM_RUN_BROKR" in output
+    assert "did you mean 'HARSTREAM_RUN_BROKER'?" in output
+
+
+def test_variables_of_others_are_none_of_our_business():
+    check_environment({"HARSTREAM_DATA": "x", "HARSTREAM_WATCH_BROKER": "x", "PATH": "/"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--backend", "onnx"], "onnx"),
+        (["--qos", "2"], "2"),
+        (["--mqtt-version", "4"], "4"),
+        (["--acc-unit", "mg"], "mg"),
+        (["--broker", "http://host"], "http"),
+        (["--broker", "mqtt://host:99999"], "broker"),
+        (["--broker", "mqtt://host/path"], "broker"),
+        (["--broker", ""], "broker"),
+        (["--topic", "wearables/imu"], "topic"),
+        (["--topic", "$share/g/{device}"], "shared"),
+        (["--labels-topic", "wearables/{device}/imu"], "received again"),
+        (["--http", "9464"], "http"),
+        (["--http", "host:x"], "http"),
+        (["--http", "host:70000"], "http"),
+        (["--http", "host:1²"], "http"),
+        (["--instance", "a/b"], "instance"),
+        (["--instance", "a+"], "instance"),
+        (["--instance", "a\nb"], "instance"),
+        (["--instance", "a\x7fb"], "instance"),
+        (["--topic", "a\x01/{device}"], "control character"),
+        (["--topic", "harstream/{device}/status", "--instance", "i"], "'harstream/i/status'"),
+        (["--labels-topic", "harstream/i/{device}", "--instance", "i"], "'harstream/i/status'"),
+        (["--idle-s", "0.5"], "idle-s"),
+        (["--idle-s", "nan"], "idle-s"),
+        (["--max-devices", "0"], "max-devices"),
+        (["--max-payload-bytes", "63"], "max-payload-bytes"),
+        (["--max-devices", "many"], "max-devices"),
+        (["--ca", "/etc/hostname", "--broker", "mqtt://host"], "mqtts://"),
+        (["--key", "/etc/hostname", "--broker", "mqtts://host"], "cert"),
+        (["--ca", "/none.pem", "--broker", "mqtts://host"], "/none.pem"),
+        (["--password-file", "/none", "--broker", "mqtt://u@host"], "/none"),
+        (["--password-file", "/etc/hostname", "--broker", "mqtt://host"], "no user"),
+        (["--no-such-flag"], "no-such-flag"),
+    ],
+)
+def test_a_bad_value_is_named_and_exits_2(run, flags, told):
+    code, output, served = run(*flags)
+    assert (code, served) == (2, None), output
+    assert told in output
+
+
+def test_the_host_name_makes_an_instance_that_a_topic_can_hold(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "my host/1+#")
+    assert RunConfig().status_topic == "harstream/my-host-1--/status"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "tls", "user", "password"),
+    [
+        ("host", "host", 1883, False, None, None),
+        ("host:99", "host", 99, False, None, None),
+        ("mqtt://host", "host", 1883, False, None, None),
+        ("mqtts://host", "host", 8883, True, None, None),
+        ("mqtt://u:p@host:5", "host", 5, False, "u", "p"),
+        ("mqtt://u@host", "host", 1883, False, "u", None),
+        ("mqtt://u%40x:p%2Fq%3A@host", "host", 1883, False, "u@x", "p/q:"),
+        ("mqtt://[::1]:7", "::1", 7, False, None, None),
+        ("192.168.0.9:1884/", "192.168.0.9", 1884, False, None, None),
+    ],
+)
+def test_addresses_of_brokers(text, host, port, tls, user, password):
+    url = BrokerUrl.parse(text)
+    assert (url.host, url.port, url.tls, url.user, url.password) == (host, port, tls, user, password)
+
+
+def test_an_address_is_shown_without_user_and_password():
+    assert str(BrokerUrl.parse(f"mqtts://ann:{SECRET}@[::1]")) == "mqtts://[::1]:8883"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"mqtt://ann:{SECRET}@host/path",
+        f"http://ann:{SECRET}@host",
+        f"mqtt://ann:{SECRET}@host:port",
+        f"mqtt://ann:{SECRET}@",
+        f"mqtt://ann:{SECRET}@[::1",
+        # Characters that should have been percent-encoded end the address early, within the password.
+        f"mqtt://ann:{SECRET}/x@host",
+        f"mqtt://ann:{SECRET}#x@host",
+        f"mqtt://ann:{SECRET}?x@host:1883",
+        f"ann:{SECRET}/@host",
+    ],
+)
+def test_no_error_repeats_a_password(run, address):
+    code, output, served = run("--broker", address)
+    assert (code, served) == (2, None)
+    assert SECRET not in output
+    assert "broker" in output
+
+
+def test_no_way_of_printing_settings_shows_a_password(tmp_path, caplog):
+    (tmp_path / "password").write_text(f"{SECRET}\n")
+    by_url = RunConfig(broker=f"mqtt://ann:{SECRET}@host")
+    by_file = RunConfig(broker="mqtt://host", user="ann", password_file=tmp_path / "password")
+    for made in (by_url, by_file):
+        settings = made.broker_settings
+        assert isinstance(settings, BrokerSettings)
+        assert (settings.url.user, settings.url.password) == ("ann", SECRET)
+        with caplog.at_level(logging.DEBUG):
+            logging.getLogger("test").info("%s %r %s %r %s", made, made, settings, settings, settings.url)
+        for text in (str(made), repr(made), str(settings), repr(settings), str(settings.url), repr(settings.url)):
+            assert SECRET not in text
+    assert SECRET not in caplog.text
+
+
+def test_user_and_password_file_overrule_those_of_the_address(tmp_path):
+    (tmp_path / "password").write_text("from file\r\n")
+    made = RunConfig(broker="mqtt://u:p@host", user="other", password_file=Path(tmp_path / "password"))
+    assert made.broker_settings is not None
+    assert (made.broker_settings.url.user, made.broker_settings.url.password) == ("other", "from file")

@@ -1,0 +1,173 @@
+"""Golden streams: the alarm for any difference between training and serving."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import GOLDEN
+from harstream.classifier import BATCH_SIZES, Classifier, open_classifier
+from harstream.errors import BundleError
+
+from .conftest import SPEC
+from .test_bundle import edit, replace_file
+
+
+def rewrite(folder, **changes):
+    """golden.npz with some arrays changed, rightly hashed."""
+    with np.load(folder / GOLDEN) as file:
+        arrays = dict(file)
+    for name, change in changes.items():
+        if change is None:
+            del arrays[name]
+        else:
+            arrays[name] = change(arrays[name])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    replace_file(folder, GOLDEN, buffer.getvalue())
+
+
+def nudged(by):
+    def change(array):
+        array = array.copy()
+        array.flat[array.size // 2] += by
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize("backend", ["litert", "int8", "tensorflow"])
+def test_a_sound_bundle_passes_on_every_backend(random_bundle, backend):
+    assert golden.load_classifier(random_bundle, backend).backend == backend
+
+
+def test_streams_and_expectations_survive_the_file(random_bundle):
+    read = golden.Golden.from_bytes((random_bundle / GOLDEN).read_bytes())
+    assert len(read.streams) == len(read.rate_hz) == golden.N_STREAMS
+    again = golden.Golden.from_bytes(read.to_bytes())
+    assert again.rate_hz == read.rate_hz
+    np.testing.assert_array_equal(again.windows, read.windows)
+    np.testing.assert_array_equal(again.probabilities, read.probabilities)
+    for one, other in zip(again.streams, read.streams, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_streams_try_the_resampler_too(random_bundle):
+    read = golden.Golden.from_bytes((random_bundle / GOLDEN).read_bytes())
+    assert set(read.rate_hz) == {50.0, 100.0}
+
+
+def test_the_streams_are_made_up_and_always_the_same():
+    for seed in range(4):
+        rate, stream = golden.synthetic_stream(SPEC, seed)
+        assert (rate, stream.tobytes()) == (
+            golden.synthetic_stream(SPEC, seed)[0],
+            golden.synthetic_stream(SPEC, seed)[1].tobytes(),
+        )
+        assert len(golden.windows_of(SPEC, rate, stream)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"windows": nudged(1e-3)}, r"windows differ by 0\.001, allowed are 1e-05"),
+        ({"windows": nudged(np.nan)}, "windows differ by nan"),
+        ({"windows": lambda array: array[1:]}, "windows are"),
+        ({"stream_1": nudged(1.0)}, "windows differ by"),
+        ({"stream_1": lambda array: array[:, :5]}, "not a golden file"),
+        ({"stream_1": lambda array: array[0]}, "not a golden file"),
+        ({"stream_1": lambda array: array.astype("U8")}, "not a golden file"),
+        ({"stream_1": None}, "not a golden file"),
+        ({"rate_hz": lambda array: array[:0]}, "not a golden file"),
+        ({"rate_hz": lambda array: array * np.nan}, "not a golden file"),
+        ({"windows": lambda array: array.astype("U8")}, "not a golden file"),
+        ({"windows": None}, "not a golden file"),
+        (
+            {name: lambda array: array[:0] for name in ("rate_hz", "windows", "probabilities")},
+            "not a golden file: it has no window",
+        ),
+        ({"probabilities": nudged(1e-2)}, r"probabilities differ by 0\.01, allowed are 1e-04"),
+        ({"probabilities": nudged(np.nan)}, "probabilities differ by nan"),
+        ({"probabilities": lambda array: array[:, 1:]}, "probabilities are"),
+    ],
+)
+def test_a_tampered_golden_file_is_refused(own_bundle, changes, told):
+    rewrite(own_bundle, **changes)
+    with pytest.raises(BundleError, match=told):
+        golden.load_classifier(own_bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + bytes(60)], ids=["empty", "text", "zip"])
+def test_a_golden_file_that_is_no_archive_is_refused(own_bundle, content):
+    replace_file(own_bundle, GOLDEN, content)
+    with pytest.raises(BundleError, match="not a golden file"):
+        golden.load_classifier(own_bundle)
+
+
+def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    for content in (buffer.getvalue(), (own_bundle / GOLDEN).read_bytes()[:-200]):
+        replace_file(own_bundle, GOLDEN, content)
+        with pytest.raises(BundleError, match="not a golden file"):
+            golden.load_classifier(own_bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d["signal"]["noise_filter"].update(size=5), "windows differ by"),
+        (lambda d: d["signal"]["gravity_filter"].update(cutoff_hz=0.5), "windows differ by"),
+        (lambda d: d["signal"]["channels"].reverse(), "windows differ by"),
+        (lambda d: d["signal"].update(sample_rate_hz=40), "windows"),
+        (lambda d: d["signal"].update(stride_samples=32), "windows are"),
+        (lambda d: d["signal"]["normalisation"]["std"].__setitem__(0, 5.0), "probabilities differ by"),
+        (lambda d: d.update(temperature=2), "probabilities differ by"),
+    ],
+)
+def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, told):
+    edit(own_bundle, change)
+    with pytest.raises(BundleError, match=told):
+        golden.load_classifier(own_bundle)
+
+
+def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifier):
+    class Swapped:
+        def __call__(self, inputs):
+            return classifier._network(inputs)[:, ::-1]
+
+    for backend in ("litert", "int8"):
+        with pytest.raises(BundleError, match=r"probabilities differ by|int8 gives another class in \d+ of \d+ clear"):
+            golden.verify(Classifier(bundles.load(own_bundle), backend, Swapped()))
+
+
+def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
+    sizes = []
+
+    class Counted:
+        def __call__(self, inputs):
+            sizes.append(len(inputs))
+            return classifier._network(inputs)
+
+    golden.verify(Classifier(bundle, "litert", Counted()))
+    assert sizes == list(BATCH_SIZES)
+
+
+def test_a_network_that_int8_has_ruined_is_not_sealed(own_bundle, monkeypatch):
+    real = open_classifier
+
+    class Ruined:
+        def __call__(self, inputs):
+            return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
+
+    def opened(bundle, backend="auto"):
+        return Classifier(bundle, backend, Ruined()) if backend == "int8" else real(bundle, backend)
+
+    monkeypatch.setattr(golden, "open_classifier", opened)
+    monkeypatch.setattr(golden, "INT8_MARGIN", 0.0)
+    with pytest.raises(BundleError, match="golden streams hold"):
+        golden.seal(bundles.load(own_bundle))

@@ -1,0 +1,154 @@
+"""Wearables that are not there: the right stream at the right time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harstream.datasets.base import Recording
+from harstream.publish import publish
+from harstream.replay import RecordedSource
+from harstream.wire.payloads import Units, decode
+from harstream.wire.topics import TopicTemplate
+
+TEMPLATE = TopicTemplate("wearables/{device}/imu")
+START_NS = 1_700_000_000_123_456_000
+
+
+class Broker:
+    """Takes everything, and remembers when."""
+
+    outgoing = 0
+
+    def __init__(self, clock: Any = None) -> None:
+        self.taken: list[tuple[str, bytes, float]] = []
+        self._clock = clock
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
+        self.taken.append((topic, payload, self._clock.now if self._clock else 0.0))
+        return True
+
+    def flush(self, timeout_s: float) -> bool:
+        return True
+
+    def of(self, device: str):
+        return [(decode(payload, Units()), at) for topic, payload, at in self.taken if topic == TEMPLATE.topic(device)]
+
+
+class Clock(threading.Event):
+    """Time that passes only where somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.now += timeout
+        return self.is_set()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr("harstream.publish.time.monotonic", lambda: made.now)
+    return made
+
+
+def sources(n: int, samples: int = 100, rate_hz: float = 50.0) -> list[RecordedSource]:
+    rng = np.random.default_rng(0)
+    return [
+        RecordedSource(Recording(f"w{i}", "s", rate_hz, rng.normal(size=(samples, 6)).round(3).astype(np.float32), ()))
+        for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("speed", [0, 0.5, 1, 100])
+@pytest.mark.parametrize("payload", ["json", "packed"])
+def test_event_times_and_samples_are_those_of_the_recording_whatever_the_speed(clock, speed, payload):
+    broker = Broker(clock)
+    made = sources(2, samples=110)
+    samples = [source._samples for source in made]
+    done = publish(broker, TEMPLATE, made, payload=payload, speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
+    assert (done.messages, done.samples) == (10, 220)
+    for number, offset_ns in ((0, 0), (1, 250_000_000)):  # spread over the first half second
+        messages = broker.of(f"w{number}")
+        assert [message.t_ns for message, _ in messages] == [START_NS + offset_ns + 500_000_000 * k for k in range(5)]
+        assert [len(message.acc) for message, _ in messages] == [25, 25, 25, 25, 10]
+        assert {message.rate_hz for message, _ in messages} == {50.0}
+        np.testing.assert_array_equal(
+            np.concatenate([np.hstack([m.acc, m.gyro]) for m, _ in messages if m.gyro is not None]), samples[number]
+        )
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 10])
+def test_a_message_leaves_when_its_last_sample_has_been_taken(clock, speed):
+    broker = Broker(clock)
+    publish(broker, TEMPLATE, sources(4), speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
+    for number in range(4):
+        for message, at in broker.of(f"w{number}"):
+            assert message.t_ns is not None
+            taken_s = (message.t_ns - START_NS) / 1e9 + len(message.acc) / 50
+            assert at - 100.0 == pytest.approx(taken_s / speed, abs=1e-6)
+
+
+def test_devices_are_spread_and_none_runs_ahead(clock):
+    broker = Broker(clock)
+    publish(broker, TEMPLATE, sources(5), stop=clock)  # type: ignore[arg-type]
+    assert [topic for topic, _, _ in broker.taken[:10]] == [TEMPLATE.topic(f"w{i}") for i in range(5)] * 2
+    times = np.array([at for _, _, at in broker.taken[:10]])
+    np.testing.assert_allclose(np.diff(times), 0.1, atol=1e-6)
+
+
+def test_at_speed_0_nobody_waits(clock):
+    publish(Broker(), TEMPLATE, sources(3), speed=0, stop=clock)  # type: ignore[arg-type]
+    assert clock.now == 100.0
+
+
+def test_duration_is_stream_time(clock):
+    broker = Broker(clock)
+    done = publish(broker, TEMPLATE, sources(1, 1000), speed=10, duration_s=3, stop=clock)  # type: ignore[arg-type]
+    assert (done.messages, done.samples) == (6, 150)
+    assert done.seconds == pytest.approx(0.3)
+
+
+def test_stop_ends_it(clock):
+    broker = Broker(clock)
+
+    def progress(seconds: float) -> None:
+        if seconds >= 1.0:
+            clock.set()
+
+    publish(broker, TEMPLATE, sources(1, 1000), stop=clock, progress=progress)  # type: ignore[arg-type]
+    assert len(broker.taken) == 2
+
+
+def test_as_many_samples_a_message_as_asked_for(clock):
+    broker = Broker(clock)
+    publish(broker, TEMPLATE, sources(1), samples_per_message=30, stop=clock)  # type: ignore[arg-type]
+    assert [len(message.acc) for message, _ in broker.of("w0")] == [30, 30, 30, 10]
+
+
+def test_a_slow_broker_slows_the_publisher_down():
+    class Slow(Broker):
+        most = 0
+
+        @property
+        def outgoing(self) -> int:  # type: ignore[override]
+            self.waiting = max(0, self.waiting - 50)
+            return self.waiting
+
+        waiting = 0
+
+        def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
+            self.waiting += 700
+            self.most = max(self.most, self.waiting)
+            return super().publish(topic, payload, qos=qos)
+
+    broker = Slow()
+    done = publish(broker, TEMPLATE, sources(3), speed=0)  # type: ignore[arg-type]
+    assert done.messages == len(broker.taken) == 12
+    assert broker.most <= 2_700

@@ -1,0 +1,287 @@
+"""What wearables may send, and what becomes of everything else."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from harstream.wire.payloads import YEAR_2200_NS, Units, decode, encode_json, encode_packed
+from harstream.wire.reject import REASONS, Reject
+
+ROW, TURN = [0.91, -0.11, 0.51], [0.01, 0.02, -0.5]
+T_NS = 1_763_668_800_123_456_789
+
+
+def packed(
+    rows, *, t_ns=T_NS, rate_hz=50.0, flags=1, count=None, scales=(), magic=b"HS", version=1, form="<f4", reserved=0
+):
+    array = np.asarray(rows, form)
+    header = struct.pack(
+        "<2sBBqfHH", magic, version, flags, t_ns, rate_hz, len(rows) if count is None else count, reserved
+    )
+    return header + struct.pack(f"<{len(scales)}f", *scales) + array.tobytes()
+
+
+def read(payload, units=None):
+    return decode(payload if isinstance(payload, bytes) else json.dumps(payload).encode(), units or Units())
+
+
+def test_the_canonical_batch():
+    samples = read({"t": 1763668800.02, "rate_hz": 50, "acc": [ROW, ROW], "gyro": [TURN, TURN]})
+    assert samples.t_ns == 1_763_668_800_020_000_000
+    assert samples.rate_hz == 50.0
+    assert samples.acc.dtype == np.float32
+    np.testing.assert_array_equal(samples.acc, np.array([ROW, ROW], np.float32))
+    np.testing.assert_array_equal(samples.gyro, np.array([TURN, TURN], np.float32))
+
+
+def test_time_rate_and_gyroscope_may_be_left_out():
+    samples = read({"acc": [ROW]})
+    assert (samples.t_ns, samples.rate_hz, samples.gyro) == (None, 0.0, None)
+
+
+def test_a_flat_single_sample():
+    samples = read({"t": 1.5, "ax": 0.1, "ay": 0.2, "az": 1, "gx": 1, "gy": 2, "gz": 3})
+    np.testing.assert_array_equal(samples.acc, np.array([[0.1, 0.2, 1]], np.float32))
+    np.testing.assert_array_equal(samples.gyro, np.array([[1, 2, 3]], np.float32))
+    assert read({"ax": 0.1, "ay": 0.2, "az": 1}).gyro is None
+
+
+def test_fields_nobody_asked_for_are_ignored():
+    extra = {"mag": [[1, 2, 3]], "battery": 0.5, "id": "w1", "nested": {"acc": "no"}, "seq": None}
+    np.testing.assert_array_equal(read({"acc": [ROW], **extra}).acc, np.array([ROW], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("field", "t_ns"),
+    [
+        ({"t": 1763668800}, 1_763_668_800_000_000_000),
+        ({"t": 1763668800.020001}, 1_763_668_800_020_001_000),
+        ({"t": 0}, 0),
+        ({"t_ms": 1763668800123}, 1_763_668_800_123_000_000),
+        ({"t_us": 1763668800123457}, 1_763_668_800_123_457_000),
+        ({"t_ns": T_NS}, T_NS),
+        ({"t_ns": YEAR_2200_NS}, YEAR_2200_NS),
+        ({"t": 1, "t_ms": 2, "t_us": 3, "t_ns": 4}, 4),  # the finest says most
+    ],
+)
+def test_event_time_in_every_unit(field, t_ns):
+    assert read({**field, "acc": [ROW]}).t_ns == t_ns
+
+
+@given(st.integers(0, YEAR_2200_NS))
+def test_nanoseconds_never_pass_through_a_float(t_ns):
+    assert read({"t_ns": t_ns, "acc": [ROW]}).t_ns == t_ns
+    assert read(packed([ROW], t_ns=t_ns, flags=0)).t_ns == (t_ns or None)
+
+
+@pytest.mark.parametrize("gyro", [True, False])
+def test_packed_float32(gyro):
+    rows = [[*ROW, *TURN][: 6 if gyro else 3]] * 3
+    samples = read(packed(rows, flags=int(gyro)))
+    assert (samples.t_ns, samples.rate_hz) == (T_NS, 50.0)
+    np.testing.assert_array_equal(samples.acc, np.array([ROW] * 3, np.float32))
+    assert (samples.gyro is None) is not gyro
+
+
+def test_packed_int16_times_its_scales():
+    rows = [[1, -2, 32767, 10, -20, -32768]]
+    samples = read(packed(rows, flags=3, scales=(1 / 1024, 1 / 64), form="<i2"))
+    np.testing.assert_array_equal(samples.acc, np.array([[1 / 1024, -2 / 1024, 32767 / 1024]], np.float32))
+    np.testing.assert_array_equal(samples.gyro, np.array([[10 / 64, -20 / 64, -512]], np.float32))
+
+
+def test_packed_without_time_and_rate():
+    samples = read(packed([[*ROW, *TURN]], t_ns=0, rate_hz=0.0, reserved=7))
+    assert (samples.t_ns, samples.rate_hz) == (None, 0.0)
+
+
+def test_units_come_from_the_message_else_from_the_configuration():
+    row = [[9.80665, 0.0, -19.6133]]
+    turn = [[180.0, 0.0, -90.0]]
+    other = Units("m/s2", "deg/s")
+    for samples in (
+        read({"acc": row, "gyro": turn, "units": {"acc": "m/s2", "gyro": "deg/s"}}),
+        read({"acc": row, "gyro": turn}, other),
+        read(packed([[*row[0], *turn[0]]]), other),
+    ):
+        np.testing.assert_allclose(samples.acc, [[1, 0, -2]], rtol=1e-6)
+        np.testing.assert_allclose(samples.gyro, [[math.pi, 0, -math.pi / 2]], rtol=1e-6)
+    samples = read({"acc": [ROW], "gyro": turn, "units": {"acc": "g"}}, other)
+    np.testing.assert_array_equal(samples.acc, np.array([ROW], np.float32))
+    np.testing.assert_allclose(samples.gyro, [[math.pi, 0, -math.pi / 2]], rtol=1e-6)
+
+
+BAD = [
+    ("empty", b""),
+    ("empty", {"acc": []}),
+    ("empty", {"acc": [], "gyro": []}),
+    ("empty", packed([])),
+    ("json", b"walking"),
+    ("json", b'{"acc": [[1, 2, 3]]'),
+    ("json", b'{"acc": [[1, 2, 3]]} {}'),
+    ("json", b"\xff\xfe{}"),
+    ("json", b'{"acc": [[1, 2, 3]], "units": {"acc": "\xff"}}'),
+    ("json", b'{"x": ' + b"[" * 100_000),
+    ("json", b"H"),
+    ("shape", b"[1, 2]"),
+    ("shape", b"null"),
+    ("shape", b"[" * 100_000),
+    ("shape", b"0"),
+    ("shape", {}),
+    ("shape", {"t": 1, "gyro": [TURN]}),
+    ("shape", {"acc": [[1, 2]]}),
+    ("shape", {"acc": [[1, 2, 3, 4]]}),
+    ("shape", {"acc": [ROW, 1]}),
+    ("shape", {"acc": ROW}),
+    ("shape", {"acc": [["1", "2", "3"]]}),
+    ("shape", {"acc": [[1, 2, None]]}),
+    ("shape", {"acc": {"x": 1}}),
+    ("shape", {"acc": [ROW, ROW], "gyro": [TURN]}),
+    ("shape", {"acc": [ROW], "gyro": []}),
+    ("shape", {"ax": 1, "ay": 2}),
+    ("shape", {"ax": 1, "ay": 2, "az": 3, "gx": 1}),
+    ("shape", {"acc": [ROW], "units": "g"}),
+    ("shape", {"acc": [ROW], "rate_hz": "50"}),
+    ("not_finite", b'{"acc": [[1, 2, NaN]]}'),
+    ("not_finite", b'{"acc": [[1, 2, -Infinity]]}'),
+    ("not_finite", b'{"acc": [[1, 2, 1e39]]}'),
+    ("not_finite", b'{"acc": [[1, 2, 1e400]]}'),
+    ("not_finite", packed([[1, 2, math.nan]], flags=0)),
+    ("not_finite", packed([[1, 2, 3, 4, 5, math.inf]])),
+    ("not_finite", packed([[1, 2, 3]], flags=2, scales=(math.nan, 1), form="<i2")),
+    ("not_finite", packed([[1, 2, 3]], flags=2, scales=(3e38, 1), form="<i2")),
+    ("time", {"t": -1, "acc": [ROW]}),
+    ("time", {"t": -0.001, "acc": [ROW]}),
+    ("time", {"t": 1e18, "acc": [ROW]}),
+    ("time", {"t": 7_258_118_401, "acc": [ROW]}),
+    ("time", {"t": 1763668800123, "acc": [ROW]}),  # milliseconds called seconds
+    ("time", {"t_ns": YEAR_2200_NS + 1, "acc": [ROW]}),
+    ("time", {"t_ns": 10**30, "acc": [ROW]}),
+    ("time", {"t_us": -1, "acc": [ROW]}),
+    ("time", {"t": "now", "acc": [ROW]}),
+    ("time", {"t_ns": 1.7e18 + 0.5, "acc": [ROW]}),
+    ("time", b'{"t": 1e400, "acc": [[1, 2, 3]]}'),
+    ("time", packed([[*ROW, *TURN]], t_ns=-1)),
+    ("time", packed([[*ROW, *TURN]], t_ns=YEAR_2200_NS + 1)),
+    ("rate", {"rate_hz": -50, "acc": [ROW]}),
+    ("rate", b'{"rate_hz": 1e400, "acc": [[1, 2, 3]]}'),
+    ("rate", packed([[*ROW, *TURN]], rate_hz=math.nan)),
+    ("rate", packed([[*ROW, *TURN]], rate_hz=math.inf)),
+    ("rate", packed([[*ROW, *TURN]], rate_hz=-1.0)),
+    ("units", {"acc": [ROW], "units": {"acc": "mg"}}),
+    ("units", {"acc": [ROW], "gyro": [TURN], "units": {"gyro": "rpm"}}),
+    ("packed", b"HS"),
+    ("packed", packed([ROW], flags=0)[:-1]),
+    ("packed", packed([ROW], flags=0) + b"\0"),
+    ("packed", packed([ROW], flags=0, count=2)),
+    ("packed", packed([ROW], flags=0, count=65535)),
+    ("packed", packed([ROW], flags=1)),
+    ("packed", packed([ROW], flags=4)),
+    ("packed", packed([ROW], flags=0, version=2)),
+    ("packed", packed([[1, 2, 3]], flags=2, form="<i2")),  # its scales are missing
+]
+
+
+@pytest.mark.parametrize(("reason", "payload"), BAD, ids=lambda value: repr(value)[:60])
+def test_a_malformed_payload_is_rejected_for_the_right_reason(reason, payload):
+    with pytest.raises(Reject) as caught:
+        read(payload)
+    assert caught.value.reason == reason
+    assert caught.value.detail
+
+
+def test_every_reason_a_payload_can_have_is_shown_above():
+    from_outside = {"too_large", "device", "gyroscope", "retained"}  # test_samples.py
+    assert {reason for reason, _ in BAD} == set(REASONS) - from_outside
+
+
+@pytest.mark.parametrize("t_ns", ["1763668800123456789.0", "1.763668800123456789e18"])
+def test_nanoseconds_written_as_a_float_are_not_taken_for_exact(t_ns):
+    payload = f'{{"t_ns": {t_ns}, "acc": [[1, 2, 3]]}}'.encode()
+    with pytest.raises(Reject, match="t_ns"):
+        decode(payload, Units())
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_samples_or_rejected(data):
+    for payload in (data, b"HS" + data, b"HS\x01" + data, b"{" + data + b"}"):
+        sane(payload)
+
+
+@given(st.binary(max_size=80), st.integers(0, 60), st.sampled_from(["json", "packed", "int16"]))
+def test_a_damaged_payload_is_samples_or_rejected(noise, at, form):
+    payload = {
+        "json": encode_json(T_NS, 50.0, np.ones((2, 6), np.float32)),
+        "packed": packed([[*ROW, *TURN]] * 2),
+        "int16": packed([[1, 2, 3, 4, 5, 6]] * 2, flags=3, scales=(0.1, 0.1), form="<i2"),
+    }[form]
+    sane(payload[:at] + noise + payload[at + len(noise) :])
+    sane(payload[:at])
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(
+    anything
+    | st.fixed_dictionaries(
+        {"acc": st.just([ROW]) | st.lists(st.lists(st.floats() | st.integers(), min_size=3, max_size=3)) | anything},
+        optional={
+            name: st.integers() | st.floats() | anything
+            for name in ("t", "t_ms", "t_us", "t_ns", "rate_hz", "gyro", "units")
+        },
+    )
+)
+def test_arbitrary_json_is_samples_or_rejected(value):
+    sane(json.dumps(value).encode())
+    sane(msgspec.json.encode(value, enc_hook=str) if not isinstance(value, int) else str(value).encode())
+
+
+def sane(payload):
+    """Rejected with a reason, or samples that keep every promise of theirs."""
+    try:
+        samples = decode(payload, Units())
+    except Reject:  # with one of the reasons: its constructor sees to that
+        return
+    assert len(samples.acc) > 0
+    assert samples.acc.shape[1] == 3
+    assert np.isfinite(samples.acc).all()
+    if samples.gyro is not None:
+        assert samples.gyro.shape == samples.acc.shape
+        assert np.isfinite(samples.gyro).all()
+    assert samples.t_ns is None or 0 <= samples.t_ns <= YEAR_2200_NS
+    assert math.isfinite(samples.rate_hz)
+    assert samples.rate_hz >= 0
+
+
+rows = arrays.arrays(np.float32, st.tuples(st.integers(1, 40), st.just(6)), elements=st.floats(-1000, 1000, width=32))
+
+
+@given(rows, st.integers(1, YEAR_2200_NS))
+def test_packed_round_trip_loses_nothing(samples, t_ns):
+    back = decode(encode_packed(t_ns, 50.0, samples), Units())
+    assert (back.t_ns, back.rate_hz) == (t_ns, 50.0)
+    assert back.gyro is not None
+    np.testing.assert_array_equal(np.hstack([back.acc, back.gyro]), samples)
+
+
+@given(rows, st.integers(0, 4_000_000_000))
+def test_json_round_trip_keeps_a_microunit_and_a_microsecond(samples, t_s):
+    t_ns = t_s * 10**9 + 123_456_000
+    back = decode(encode_json(t_ns, 50.0, samples), Units())
+    assert (back.t_ns, back.rate_hz) == (t_ns, 50.0)
+    assert back.gyro is not None
+    np.testing.assert_allclose(np.hstack([back.acc, back.gyro]), samples, atol=1e-6, rtol=1e-7)

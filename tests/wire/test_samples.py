@@ -1,0 +1,113 @@
+"""A take of messages: the good ones in one batch, the others told one by one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harstream.core.engine import Engine
+from harstream.core.spec import SignalSpec
+from harstream.wire.payloads import encode_json, encode_packed
+from harstream.wire.samples import Decoder, Message
+from harstream.wire.topics import TopicTemplate
+
+DECODER = Decoder(TopicTemplate("wearables/{device}/imu"))
+ROWS = (np.arange(12).reshape(2, 6) / 8).astype(np.float32)
+GOOD = encode_packed(10**18, 50.0, ROWS)
+
+
+def message(payload=GOOD, topic="wearables/w1/imu", arrival_s=5.0, retained=False):
+    return Message(topic, payload, arrival_s, retained)
+
+
+def test_messages_become_one_batch_in_their_order():
+    still = json.dumps({"acc": [[1, 2, 3]], "gyro": [[4, 5, 6]]}).encode()
+    batch, rejections = DECODER.decode(
+        [
+            message(arrival_s=1.0),
+            message(still, "wearables/w2/imu", 2.0),
+            message(encode_json(10**18, 100.0, ROWS), arrival_s=3.0),
+        ]
+    )
+    assert rejections == []
+    assert list(batch.devices) == ["w1", "w2", "w1"]
+    assert batch.t_ns.tolist() == [10**18, 0, 10**18]
+    assert batch.stamped.tolist() == [True, False, True]
+    assert batch.rate_hz.tolist() == [50.0, 0.0, 100.0]
+    assert batch.counts.tolist() == [2, 1, 2]
+    assert batch.arrival_s.tolist() == [1.0, 2.0, 3.0]
+    np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, [[1, 2, 3, 4, 5, 6]], ROWS]))
+
+
+def test_nothing_is_an_empty_batch():
+    batch, rejections = DECODER.decode([])
+    assert (len(batch), rejections) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("reason", "bad"),
+    [
+        ("retained", message(retained=True)),
+        ("device", message(topic="wearables/a\nb/imu")),
+        ("device", message(topic="elsewhere/w1/imu")),
+        ("too_large", message(b" " * (256 * 1024 + 1))),
+        ("gyroscope", message(b'{"acc": [[1, 2, 3]]}')),
+        ("gyroscope", message(b'{"ax": 1, "ay": 2, "az": 3}')),
+        ("empty", message(b"")),
+        ("json", message(b"?")),
+    ],
+)
+def test_a_bad_message_is_told_and_its_neighbours_survive(reason, bad):
+    batch, rejections = DECODER.decode([message(), bad, message(topic="wearables/w2/imu")])
+    assert [(rejection.topic, rejection.reason) for rejection in rejections] == [(bad.topic, reason)]
+    assert list(batch.devices) == ["w1", "w2"]
+    np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, ROWS]))
+
+
+def test_the_limit_of_size_is_the_configured_one():
+    assert len(Decoder(DECODER.template, max_payload_bytes=len(GOOD)).decode([message()])[0]) == 1
+    assert len(Decoder(DECODER.template, max_payload_bytes=len(GOOD) - 1).decode([message()])[0]) == 0
+
+
+def test_without_need_of_a_gyroscope_none_is_missed():
+    batch, rejections = Decoder(DECODER.template, needs_gyro=False).decode(
+        [message(b'{"acc": [[1, 2, 3]]}'), message()]
+    )
+    assert rejections == []
+    np.testing.assert_array_equal(batch.samples, np.vstack([[[1, 2, 3, 0, 0, 0]], ROWS]))
+
+
+numbers = st.floats(width=64) | st.integers(-(2**70), 2**70)
+wild = st.fixed_dictionaries(
+    {"acc": st.just([[1, 2, 3]] * 3), "gyro": st.just([[1, 2, 3]] * 3)},
+    optional=dict.fromkeys(("t", "t_ms", "t_us", "t_ns", "rate_hz"), numbers),
+).map(lambda value: json.dumps(value).encode())
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["w1", "w2", "good", "a\nb"]), st.binary(max_size=60) | wild), max_size=12))
+def test_whatever_is_sent_neither_decoder_nor_engine_raises_and_a_good_stream_loses_nothing(sent):
+    spec = SignalSpec()
+    rng = np.random.default_rng(0)
+    stream = rng.normal(size=(200, 6)).astype(np.float32)
+    good = [
+        message(encode_packed(10**18 + first * 20_000_000, 50.0, stream[first : first + 50]), "wearables/steady/imu")
+        for first in range(0, 200, 50)
+    ]
+    bad = [message(payload, f"wearables/{device}/imu") for device, payload in sent]
+    mixed, windows, engine = [*good], [], Engine(spec)
+    for i, poison in enumerate(bad):
+        mixed.insert((7 * i) % (len(mixed) + 1), poison)
+    order = [m for m in mixed if m not in good]
+    mixed = [*mixed] if len(order) == len(bad) else [*bad, *good]
+    for take in (mixed[:5], mixed[5:]):
+        batch, rejections = DECODER.decode(take)
+        assert len(batch) + len(rejections) == len(take)
+        due = engine.feed(batch)
+        windows += [due.windows[i] for i, device in enumerate(due.devices) if device == "steady"]
+    alone = Engine(spec).feed(DECODER.decode(sorted(good, key=lambda m: mixed.index(m)))[0])
+    np.testing.assert_array_equal(np.array(windows).reshape(alone.windows.shape), alone.windows)

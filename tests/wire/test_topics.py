@@ -1,0 +1,115 @@
+"""A device's name in a topic, in and out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harstream.errors import ConfigError
+from harstream.wire.topics import MAX_DEVICE_LENGTH, TopicTemplate
+
+TEMPLATE = TopicTemplate("wearables/{device}/imu")
+
+
+@pytest.mark.parametrize(
+    ("template", "subscription", "topic"),
+    [
+        ("wearables/{device}/imu", "wearables/+/imu", "wearables/w1/imu"),
+        ("{device}", "+", "w1"),
+        ("{device}/imu", "+/imu", "w1/imu"),
+        ("site/7/{device}", "site/7/+", "site/7/w1"),
+        ("/{device}/", "/+/", "/w1/"),
+    ],
+)
+def test_a_template_subscribes_to_every_device_and_names_each(template, subscription, topic):
+    made = TopicTemplate(template)
+    assert made.subscription == subscription
+    assert made.topic("w1") == topic
+    assert made.device(topic) == "w1"
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "wearables/a/b/imu",
+        "wearables//imu",
+        "wearables/imu",
+        "wearables/a/imu/",
+        "wearables/a/activity",
+        "Wearables/a/imu",
+        "",
+        "wearables/a+/imu",
+        "wearables/#/imu",
+        "wearables/a\x00b/imu",
+        "wearables/a\nb/imu",
+        "wearables/a\x7f/imu",
+        "wearables/a\u0085/imu",
+        "wearables/a\u2028b/imu",
+        "wearables/\ufdd0/imu",
+        f"wearables/{'x' * (MAX_DEVICE_LENGTH + 1)}/imu",
+    ],
+)
+def test_a_topic_without_an_acceptable_device_names_none(topic):
+    assert TEMPLATE.device(topic) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["w1", "ward 7 bed 2", "Ω-Meßgerät", "腕時計", "a:b.c@d", "{device}", "x" * MAX_DEVICE_LENGTH]
+)
+def test_a_device_may_be_called_anything_printable(name):
+    assert TEMPLATE.device(f"wearables/{name}/imu") == name
+
+
+@given(st.text(max_size=300))
+def test_whatever_a_device_is_called_its_labels_go_to_one_topic_of_its_own_or_nowhere(name):
+    labels = TopicTemplate("wearables/{device}/activity")
+    device = TEMPLATE.device(f"wearables/{name}/imu")
+    assert device in (None, name)
+    if device is not None:
+        topic = labels.topic(device)
+        assert topic.count("/") == 2
+        assert not any(char in "+#" or ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in topic)
+        assert labels.device(topic) == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "wearables/imu",
+        "wearables/device/imu",
+        "{device}/{device}",
+        "wearables/{name}/imu",
+        "wearables/{device}/{x}",
+        "wearables/w-{device}/imu",
+        "wearables/+/{device}",
+        "wearables/{device}/#",
+        "wearables/{device}/a\x00b",
+        "wearables/{device}/a\x7fb",
+    ],
+)
+def test_a_template_needs_exactly_one_device_and_no_wildcard(text):
+    with pytest.raises(ConfigError, match=r"^labels-topic: "):
+        TopicTemplate(text, "labels-topic")
+
+
+def test_a_shared_subscription_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match="destroys every window"):
+        TopicTemplate("$share/group/wearables/{device}/imu")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("wearables/{device}/imu", "wearables/{device}/activity", False),
+        ("wearables/{device}/imu", "wearables/{device}/imu", True),
+        ("wearables/{device}/imu", "wearables/a/{device}", True),
+        ("{device}", "labels/{device}", False),
+        ("{device}/x", "labels/{device}", True),
+        ("{device}/x", "{device}/y", False),
+    ],
+)
+def test_templates_overlap_where_one_topic_fits_both(one, other, overlap):
+    assert TopicTemplate(one).overlaps(TopicTemplate(other)) is overlap
+    assert TopicTemplate(other).overlaps(TopicTemplate(one)) is overlap
