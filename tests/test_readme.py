@@ -58,8 +58,8 @@ def test_the_metric_table_has_every_metric_with_its_labels():
     for family in Metrics(made, "litert").registry.collect():
         if family.name.startswith("harstream"):
             name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-            shown = ",".join(sorted(labels)) if labels and not name.endswith("_info") else ""
+            names = {label for sample in family.samples for label in sample.labels} - {"le"}
+            shown = ",".join(sorted(names)) if names and not name.endswith("_info") else ""
             exposed[name] = (shown, "gauge" if family.type == "info" else family.type)
     documented = {}
     for cell, kind, _ in table("metric"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         ctx.default_map = config.read_file(path)
 
 
-def _option(name: str, help_text: str, **kwargs: Any) -> Any:
+def _option(name: str, help_text: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     default = getattr(_DEFAULTS, name)
     shown = default is not None and name != "instance"
     return click.option(
