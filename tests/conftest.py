@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from harstream import bundle as bundles
 from harstream import golden
@@ -17,6 +18,10 @@ from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.base import Recording
 
 from .servers import Mosquitto
+
+# A loaded machine is slow, not wrong.
+settings.register_profile("harstream", deadline=None)
+settings.load_profile("harstream")
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
 #: A normalisation that shows where it is left out.
