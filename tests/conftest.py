@@ -19,8 +19,10 @@ from harstream.datasets.base import Recording
 
 from .servers import Mosquitto
 
-# A loaded machine is slow, not wrong.
-settings.register_profile("harstream", deadline=None)
+# A loaded machine is slow, not wrong; and what passes once passes again. `--hypothesis-profile explore`
+# looks for examples nobody has seen yet.
+settings.register_profile("harstream", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile("harstream")
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")

@@ -69,12 +69,12 @@ def test_predicting_leaves_the_windows_alone(opened, windows):
 
 
 def test_windows_are_normalised_on_the_way_in(bundle, windows):
-    inputs = ((windows[:4] - np.array(SPEC.norm.mean, np.float32)) / np.array(SPEC.norm.std, np.float32)).astype(
+    inputs = ((windows[:8] - np.array(SPEC.norm.mean, np.float32)) / np.array(SPEC.norm.std, np.float32)).astype(
         np.float32
     )
     litert = open_classifier(bundle, "litert")
     expected = to_predictions(litert._network(inputs), bundle.temperature).probabilities
-    np.testing.assert_allclose(litert.predict(windows[:4]).probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(litert.predict(windows[:8]).probabilities, expected, atol=1e-6)
 
 
 def test_temperature_softens_without_changing_the_choice():
