@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +49,8 @@ class LiteRTNetwork:
             self.input_shape = tuple(int(n) for n in source["shape_signature"][1:])
             self.n_outputs = int(sink["shape_signature"][-1])
             interpreter.resize_tensor_input(source["index"], [size, *self.input_shape])
-            interpreter.allocate_tensors()
+            with _silence():
+                interpreter.allocate_tensors()
             self._calls[size] = (interpreter, source["index"], sink["index"])
 
     def __call__(self, inputs: Float32) -> Float32:
@@ -57,6 +59,22 @@ class LiteRTNetwork:
         interpreter.invoke()
         logits: Float32 = interpreter.get_tensor(sink)
         return logits
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing on standard error meanwhile: LiteRT greets there, in the middle of logs that may be JSON.
+
+    It has no setting for that, and what goes wrong is raised as well.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class TensorFlowNetwork:

@@ -19,6 +19,7 @@ from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import HarstreamError
 from harstream.mqtt import BrokerSettings, BrokerUrl
+from harstream.signals import on_stop
 from harstream.watch import Watch
 from harstream.wire.topics import TopicTemplate
 
@@ -45,8 +46,7 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
 
     console = Console()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(lambda _: stop.set())
     broker = EmbeddedBroker()
     broker.start()
     http = _free_http()
@@ -104,7 +104,14 @@ class _Child:
         self.name = arguments[0]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child runs)
         command = [sys.executable, "-m", "harstream", *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._said)
+        # What is set for a daemon of the user's is not meant for this one.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
+        # Ctrl-C reaches the whole process group: it is for us, who then end the children in their order.
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._said, env=environment)
+        finally:
+            signal.signal(signal.SIGINT, ours)
 
     def check(self) -> None:
         """Raises HarstreamError where it has ended."""

@@ -20,6 +20,7 @@ ENCODERS: dict[str, Callable[[int, float, Float32], bytes]] = {
     "json": payloads.encode_json,
     "packed": payloads.encode_packed,
 }
+FLUSH_S = 30.0
 #: With more than this unacknowledged the publisher waits: a broker that is slow slows us down.
 _MAX_OUTGOING = 2_000
 
@@ -90,10 +91,10 @@ def publish(
         t_ns = start_ns + round((offset + position / source.rate_hz) * 1e9)
         while connection.outgoing > _MAX_OUTGOING and not stop.is_set():
             time.sleep(0.001)
-        connection.publish(template.topic(source.device), encode(t_ns, source.rate_hz, chunk), qos=qos)
-        messages, samples = messages + 1, samples + len(chunk)
+        if connection.publish(template.topic(source.device), encode(t_ns, source.rate_hz, chunk), qos=qos):
+            messages, samples = messages + 1, samples + len(chunk)
         progress(stream_s)
         position += len(chunk)
         heapq.heappush(waiting, (offset + (position + samples_per_message) / source.rate_hz, i, position, offset))
-    connection.flush(30.0)
+    connection.flush(FLUSH_S if connection.ready else 0)
     return Published(messages, samples, time.monotonic() - began)

@@ -25,13 +25,14 @@ ALLOWED = {
     "embedded": {"errors"},
     "config": {"mqtt", "wire", "bundle", "classifier", "errors"},
     "logs": set(),
-    "serve": {"config", "mqtt", "embedded", "golden", "classifier", "bundle", "wire", "core", "errors", ""},
+    "signals": set(),
+    "serve": {"config", "signals", "mqtt", "embedded", "golden", "classifier", "bundle", "wire", "core", "errors", ""},
     "train": {"golden", "classifier", "bundle", "datasets", "wire", "core", "errors"},
     "simulate": {"golden", "classifier", "datasets", "core", "errors"},
     "publish": {"mqtt", "wire", "core", "errors"},
     "replay": {"datasets", "core", "errors"},
     "watch": {"mqtt", "wire", "errors"},
-    "demo": {"watch", "config", "embedded", "mqtt", "wire", "errors"},
+    "demo": {"watch", "signals", "config", "embedded", "mqtt", "wire", "errors"},
     "cli": None,  # everything
     "__main__": {"cli"},
     "": set(),  # harstream/__init__.py: the version only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -94,12 +93,12 @@ def _publish(
 ) -> None:
     from harstream.mqtt import BrokerSettings, BrokerUrl, Connection
     from harstream.publish import publish
+    from harstream.signals import on_stop
     from harstream.wire.topics import TopicTemplate
 
     template = TopicTemplate(topic)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(lambda _: stop.set())
     connection = Connection(BrokerSettings(BrokerUrl.parse(broker)), f"harstream-publish-{secrets.token_hex(4)}")
     connection.open()
     click.echo(f"publishing {len(sources)} devices to {connection.settings.url}, {topic}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import threading
 
 import click
@@ -26,12 +25,12 @@ def watch(broker: str, topic: str, labels_topic: str, devices: int) -> None:
     except ImportError as error:
         raise ConfigError("the live table needs rich: pip install 'harstream[demo]'") from error
     from harstream.mqtt import BrokerSettings, BrokerUrl
+    from harstream.signals import on_stop
     from harstream.watch import Watch
     from harstream.wire.topics import TopicTemplate
 
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(lambda _: stop.set())
     watching = Watch(
         BrokerSettings(BrokerUrl.parse(broker)),
         f"harstream-watch-{secrets.token_hex(4)}",

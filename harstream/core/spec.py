@@ -46,7 +46,8 @@ def _take(data: Mapping[str, Any], where: str, required: Sequence[str], optional
 
 
 def _number(value: Any, where: str, *, minimum: float, maximum: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
         raise ConfigError(f"{where}: expected a number, got {value!r}")
     if not minimum <= value <= maximum:
         raise ConfigError(f"{where}: {value!r} is not between {minimum} and {maximum}")

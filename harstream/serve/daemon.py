@@ -17,7 +17,6 @@ import secrets
 import signal
 import threading
 import time
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +33,7 @@ from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox
 from harstream.serve.metrics import Metrics, Totals
+from harstream.signals import on_stop
 from harstream.wire import labels
 from harstream.wire.payloads import Units
 from harstream.wire.samples import Decoder, Message
@@ -255,7 +255,7 @@ class Daemon:
     # --- drain --------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """From any thread or a signal handler: finish what is there, then return from ``run``."""
+        """From any thread: finish what is there, then return from ``run``."""
         self.stopping.set()
         self.inbox.wake()
 
@@ -270,8 +270,10 @@ class Daemon:
         self._handover.put(None)
         self._classifying.join()
         if connection is not None:
-            connection.publish(self.config.status_topic, b"stopped", retain=True)
-            if not connection.flush(DRAIN_S):
+            status = b"stopped" if self.failure is None else b"offline"
+            connection.publish(self.config.status_topic, status, retain=True)
+            # Without a broker there is nobody to wait for.
+            if not connection.flush(DRAIN_S if connection.ready else 0):
                 log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
             connection.close()
 
@@ -318,11 +320,10 @@ def serve(config: RunConfig) -> None:
 
 
 def _stop_on_signals(daemon: Daemon) -> None:
-    def handle(number: int, _: FrameType | None) -> None:
+    def stop(number: signal.Signals) -> None:
         if daemon.stopping.is_set():
             os._exit(128 + number)  # asked twice: at once
-        log.info("%s: draining", signal.Signals(number).name)
+        log.info("%s: draining", number.name)
         daemon.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+    on_stop(stop)

@@ -1,0 +1,23 @@
+"""Being told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+
+def on_stop(stop: Callable[[signal.Signals], None]) -> None:
+    """Call ``stop`` when SIGTERM or SIGINT comes; a signal that is ignored already, as under nohup, stays so.
+
+    It is called in a thread of its own. A handler runs in the main thread wherever that happens to be, and
+    setting an event there that the main thread is just waiting for would wait for itself.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        threading.Thread(target=stop, args=(signal.Signals(number),), name="stop", daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
