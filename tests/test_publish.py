@@ -22,6 +22,7 @@ class Broker:
     """Takes everything, and remembers when."""
 
     outgoing = 0
+    ready = True
 
     def __init__(self, clock: Any = None) -> None:
         self.taken: list[tuple[str, bytes, float]] = []

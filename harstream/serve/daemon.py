@@ -280,7 +280,6 @@ class Daemon:
 
 def serve(config: RunConfig) -> None:
     """`harstream run`, from start to a drained end. Raises HarstreamError where the start is refused."""
-    began = time.perf_counter()
     classifier = load_classifier(config.model, config.backend)
     daemon = Daemon(config, classifier)
     _stop_on_signals(daemon)
@@ -298,9 +297,8 @@ def serve(config: RunConfig) -> None:
         daemon.connect(settings)
         if daemon.connection is not None and daemon.connected:
             log.info(
-                "harstream %s ready in %.1f s: model %s (%s), broker %s%s (MQTT %s), samples %s, labels %s, http %s",
+                "harstream %s ready: model %s (%s), broker %s%s (MQTT %s), samples %s, labels %s, http %s",
                 __version__,
-                time.perf_counter() - began,
                 classifier.bundle.id,
                 classifier.backend,
                 "embedded, wearables publish to " if broker is not None else "",

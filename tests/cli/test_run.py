@@ -15,7 +15,7 @@ import pytest
 from ..live_streams import assert_labels, expected, messages
 from ..servers import Client, Mosquitto, Process, free_port, http_get, metric, occupied, program, wait_until
 
-READY = " ready in "
+READY = " ready: "
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_bug_in_the_classifying_thread_is_exit_1_and_a_traceback(start, mosqui
         for topic, content in messages(wearers):
             client.publish(topic, content)
         assert process.exit_code() == 1
-        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "goodbye")
+        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"offline"], "goodbye")
     assert "Traceback" in process.err
     assert "ZeroDivisionError: a bug of ours" in process.err
 

@@ -64,7 +64,7 @@ def test_every_due_window_of_a_session_is_labelled_exactly_once_as_evaluated(
 
     run = ["run", "--broker", mosquitto.address, "--model", str(model), "--instance", "test", "--http", "off"]
     with Client(mosquitto.port, "wearables/+/activity") as client, Process(*run, folder=tmp_path) as daemon:
-        daemon.wait_for(" ready in ")
+        daemon.wait_for(" ready: ")
         publish = [
             "replay",
             "--broker",

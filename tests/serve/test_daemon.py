@@ -419,7 +419,7 @@ def test_a_bug_in_the_classifying_thread_ends_the_run_with_it(mosquitto, classif
             wait_until(daemon.stopping.is_set, "the end")
         assert isinstance(daemon.failure, ZeroDivisionError)
         assert bool(client.labels()) is (fail_at == 2)
-        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"stopped", "goodbye")
+        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"offline", "goodbye")
 
 
 def test_a_bug_in_the_loop_ends_the_run_after_what_was_handed_over_is_published(mosquitto, classifier, wearers):
@@ -444,7 +444,7 @@ def test_a_bug_in_the_loop_ends_the_run_after_what_was_handed_over_is_published(
                     break
                 wait_until(lambda: daemon.failure is not None or not len(daemon.inbox))
             wait_until(lambda: daemon.failure is not None, "the end")
-        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"stopped", "goodbye")
+        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"offline", "goodbye")
         assert len(client.labels()) == sum(windows) > 0
 
 
