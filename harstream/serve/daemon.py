@@ -80,7 +80,6 @@ class Daemon:
         self.connection: Connection | None = None
         self.failure: BaseException | None = None
         self.stopping = threading.Event()
-        self._label_index = {label: i for i, label in enumerate(bundle.labels)}
         self._labels_topic = config.labels_template.topic
         self._handover: queue.Queue[WindowBatch | list[str] | None] = queue.Queue(MAX_HANDOVER)
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
