@@ -129,6 +129,9 @@ class RunConfig:
         return BrokerSettings(url, self.mqtt_version, self.ca, self.cert, self.key)
 
 
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
+#: What a TOML value must be, by the type of the default; all others are texts.
+_KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
 KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig))
 
 
@@ -150,18 +153,27 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config: {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config: {path}: {error}") from error
-    settings = {}
+    settings: dict[str, Any] = {}
     for key, value in data.items():
         name = key.replace("-", "_")
         if name not in KEYS:
             raise _unknown(f"config: {path}", key, KEYS)
+        if name in settings:
+            raise ConfigError(f"config: {path}: {key!r} is there twice, once with - and once with _")
+        kinds = _KINDS.get(type(_DEFAULTS[name]), (str,))
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ConfigError(
+                f"config: {path}: {key}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r}"
+            )
         settings[name] = value
     return settings
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises ConfigError for a HARSTREAM_RUN_* variable that is no setting."""
+    """Raises ConfigError for a HARSTREAM_RUN_* variable that is no setting, or empty: a forgotten value, surely."""
     known = [ENV_PREFIX + key.upper() for key in (*KEYS, "config")]
     for name in environment:
         if name.startswith(ENV_PREFIX) and name not in known:
             raise _unknown("environment", name, known)
+        if name.startswith(ENV_PREFIX) and not environment[name]:
+            raise ConfigError(f"environment: {name} is empty; unset it for the default")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
-from harstream.embedded import EmbeddedBroker
+from harstream.embedded import EmbeddedBroker, free_port
 from harstream.errors import HarstreamError
 from harstream.mqtt import BrokerSettings, BrokerUrl
 from harstream.signals import on_stop
@@ -49,7 +48,8 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
     on_stop(lambda _: stop.set())
     broker = EmbeddedBroker()
     broker.start()
-    http = _free_http()
+    host, _, port = DEFAULT_HTTP.rpartition(":")
+    http = f"{host}:{free_port((int(port), 0))}"
     settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
     samples, labels = TopicTemplate(DEFAULT_TOPIC), TopicTemplate(DEFAULT_LABELS_TOPIC)
     watching = Watch(settings, f"harstream-demo-{os.getpid()}", samples, labels)
@@ -143,17 +143,3 @@ def _wait_ready(child: _Child, url: str, stop: threading.Event) -> None:
             pass
         if time.monotonic() > deadline:
             raise HarstreamError(f"demo: the daemon was not ready within {READY_S:.0f} s")
-
-
-def _free_http() -> str:
-    """The usual address of the metrics, or a free port where it is in use."""
-    host, _, port = DEFAULT_HTTP.rpartition(":")
-    for wanted in (int(port), 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, wanted))
-            except OSError:
-                continue
-            return f"{host}:{probe.getsockname()[1]}"
-    raise HarstreamError(f"demo: no free port on {host}")

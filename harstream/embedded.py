@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Iterable
 
 from harstream.errors import ConfigError
 
@@ -32,7 +33,7 @@ class EmbeddedBroker:
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="embedded-broker", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -42,11 +43,22 @@ class EmbeddedBroker:
         """Returns when it listens. Raises ConfigError where it cannot."""
         for name in ("amqtt", "transitions"):  # they tell every connection, and every probe as an error
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.port = _free_port(self._wanted)
-        self._thread.start()
-        self._started.wait()
-        if self._failure is not None:
-            raise ConfigError(f"the embedded broker cannot start: {self._failure}") from self._failure
+        ports = range(self._wanted, self._wanted + _TRIES) if self._wanted else [0] * _TRIES
+        for candidate in ports:
+            port = free_port([candidate])
+            if port is None:
+                continue
+            self.port = port
+            self._failure = None
+            self._started.clear()
+            self._thread = threading.Thread(target=self._run, name="embedded-broker", daemon=True)
+            self._thread.start()
+            self._started.wait()
+            if self._failure is None:
+                return
+            if free_port([port]) is not None:  # nobody was quicker: the fault is another
+                raise ConfigError(f"the embedded broker cannot start: {self._failure}") from self._failure
+        raise ConfigError(f"no free port from {ports[0]} to {ports[-1]} for the embedded broker")
 
     def _run(self) -> None:
         try:
@@ -70,14 +82,14 @@ class EmbeddedBroker:
         await broker.shutdown()
 
     def close(self) -> None:
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+        if self._loop is not None and self._stop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(5)
 
 
-def _free_port(wanted: int) -> int:
-    """``wanted``, or the next port nobody listens on; any port for 0."""
-    for port in range(wanted, wanted + _TRIES) if wanted else (0,):
+def free_port(candidates: Iterable[int]) -> int | None:
+    """The first of these ports of 127.0.0.1 that nobody listens on (0: any); None where there is none."""
+    for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -85,4 +97,4 @@ def _free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise ConfigError(f"no free port from {wanted} to {wanted + _TRIES - 1} for the embedded broker")
+    return None

@@ -7,9 +7,11 @@ serving: another filter, another rounding, another build of a backend.
 from __future__ import annotations
 
 import io
+import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -37,11 +39,14 @@ class Golden:
     streams: tuple[Float32, ...]  # (n_samples, 6) each
     windows: Float32  # (n_windows, window_samples, n_channels) of all streams, one after another
     probabilities: Float32  # (n_windows, n_labels)
+    labels: tuple[str, ...]
+    signal: dict[str, Any]  # the bundle's signal section
 
     def to_bytes(self) -> bytes:
         buffer = io.BytesIO()
         arrays = {f"stream_{i}": stream for i, stream in enumerate(self.streams)}
         arrays |= {"windows": self.windows, "probabilities": self.probabilities}
+        arrays |= {"labels": np.array(self.labels), "signal": np.array(json.dumps(self.signal))}
         np.savez_compressed(buffer, allow_pickle=False, rate_hz=np.array(self.rate_hz), **arrays)
         return buffer.getvalue()
 
@@ -52,7 +57,9 @@ class Golden:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 rate_hz = tuple(float(rate) for rate in arrays["rate_hz"])
                 streams = tuple(arrays[f"stream_{i}"] for i in range(len(rate_hz)))
-                golden = cls(rate_hz, streams, arrays["windows"], arrays["probabilities"])
+                labels = tuple(str(label) for label in arrays["labels"])
+                signal = json.loads(str(arrays["signal"]))
+                golden = cls(rate_hz, streams, arrays["windows"], arrays["probabilities"], labels, signal)
         except (KeyError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(str(error)) from error
         if not all(rate > 0 for rate in rate_hz):
@@ -117,7 +124,14 @@ def seal(bundle: Bundle) -> Bundle:
     else:
         raise BundleError(f"{bundle.path}: only {len(kept)} of {_CANDIDATES} golden streams hold; {complaint}")
     rates, streams, windows_each, probabilities_each = zip(*kept, strict=True)
-    golden = Golden(rates, streams, np.concatenate(windows_each), np.concatenate(probabilities_each))
+    golden = Golden(
+        rates,
+        streams,
+        np.concatenate(windows_each),
+        np.concatenate(probabilities_each),
+        bundle.labels,
+        bundle.spec.to_dict(),
+    )
     (bundle.path / bundles.GOLDEN).write_bytes(golden.to_bytes())
     return bundles.add_file(bundle, bundles.GOLDEN)
 
@@ -145,6 +159,14 @@ def verify(classifier: Classifier) -> None:
         complaint = _difference(classifier, windows[repeated], golden.probabilities[repeated])
         if complaint:
             raise BundleError(f"{where}: {complaint}")
+    # What no stream shows: what the outputs are called, and what happens in a gap.
+    signal = bundle.spec.to_dict()
+    for name, here, sealed in (
+        ("labels", list(bundle.labels), list(golden.labels)),
+        *((f"signal: {name}", value, golden.signal.get(name)) for name, value in signal.items()),
+    ):
+        if here != sealed:
+            raise BundleError(f"{bundle.path / 'bundle.json'}: {name}: {here} now, {sealed} when it was sealed")
 
 
 def _difference(classifier: Classifier, windows: Float32, expected: Float32) -> str:

@@ -62,11 +62,13 @@ class BrokerUrl:
             raise ConfigError(f"broker: {parts.scheme}:// is not one of mqtt://, mqtts://")
         if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ConfigError("broker: expected mqtt://[user:password@]host[:port], mqtts://… or host[:port]")
+        if port == 0:
+            raise ConfigError("broker: nobody listens on port 0")
         return cls(
             parts.hostname,
-            port or _PORTS[parts.scheme],
+            _PORTS[parts.scheme] if port is None else port,
             parts.scheme == "mqtts",
-            None if parts.username is None else unquote(parts.username),
+            unquote(parts.username) if parts.username else None,
             None if parts.password is None else unquote(parts.password),
         )
 

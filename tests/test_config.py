@@ -97,7 +97,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
     assert set(values) == set(config.KEYS)
     by_flags = run(*(part for key, value in values.items() for part in (f"--{config.flag(key)}", value)))[2]
     by_environment = run(**values)[2]
-    by_file = run("--config", toml("".join(f'{config.flag(key)} = "{value}"\n' for key, value in values.items())))[2]
+    numbers = {"qos", "max_payload_bytes", "max_devices", "idle_s"}
+    written = {key: value if key in numbers else f'"{value}"' for key, value in values.items()}
+    by_file = run("--config", toml("".join(f"{config.flag(key)} = {value}\n" for key, value in written.items())))[2]
     assert by_flags is not None
     assert by_flags == by_environment == by_file
     assert all(getattr(by_flags, key) != getattr(RunConfig(instance="_"), key) for key in values)
@@ -252,3 +254,32 @@ def test_user_and_password_file_overrule_those_of_the_address(tmp_path):
     made = RunConfig(broker="mqtt://u:p@host", user="other", password_file=Path(tmp_path / "password"))
     assert made.broker_settings is not None
     assert (made.broker_settings.url.user, made.broker_settings.url.password) == ("other", "from file")
+
+
+def test_an_empty_variable_is_an_error_and_not_the_default():
+    with pytest.raises(ConfigError, match="HARSTREAM_RUN_BROKER is empty"):
+        config.check_environment({"HARSTREAM_RUN_BROKER": ""})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("qos = true", "qos: expected int, got True"),
+        ("max-devices = 1.5", "max-devices: expected int, got 1.5"),
+        ("broker = 5", "broker: expected str, got 5"),
+        ('idle-s = "60"', "idle-s: expected int or float, got '60'"),
+        ("idle-s = 60\nidle_s = 60", "is there twice"),
+    ],
+)
+def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, told):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        config.read_file(path)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:0", "mqtt://:secret@host"])
+def test_an_address_nobody_can_mean_is_an_error(url):
+    with pytest.raises(ConfigError) as refused:
+        config.RunConfig(broker=url)
+    assert "secret" not in str(refused.value)

@@ -127,6 +127,9 @@ def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
         (lambda d: d["signal"].update(stride_samples=32), "windows are"),
         (lambda d: d["signal"]["normalisation"]["std"].__setitem__(0, 5.0), "probabilities differ by"),
         (lambda d: d.update(temperature=2), "probabilities differ by"),
+        (lambda d: d["signal"].update(max_gap_s=5), r"signal: max_gap_s: 5\.?0? now, 0\.5 when it was sealed"),
+        (lambda d: d["labels"].__setitem__(5, "FLYING"), "labels: .*FLYING.* now, .*LAYING.* when it was sealed"),
+        (lambda d: d["labels"].reverse(), "labels: .* now, .* when it was sealed"),
     ],
 )
 def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, told):

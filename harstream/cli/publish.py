@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harstream.config import DEFAULT_TOPIC
+
 if TYPE_CHECKING:
     from harstream.publish import Source
-
-DEFAULT_TOPIC = "wearables/{device}/imu"
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:

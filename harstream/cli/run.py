@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,10 @@ def _option(name: str, help_text: str, **kwargs: Any) -> Callable[[Callable[...,
 )
 def run(**settings: Any) -> None:
     """Turn samples on a broker into activity labels on the same broker."""
-    from harstream import logs
+    from harstream import logs, signals
     from harstream.serve.daemon import serve
 
+    signals.on_stop(lambda _: os._exit(0))  # nothing is going on yet
     config.check_environment()
     settings = {key: value for key, value in settings.items() if value is not None}
     checked = config.RunConfig(**settings)

@@ -85,7 +85,7 @@ def train(
 @_DATA
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
-@click.option("--stream", is_flag=True, help="Score the labels as published instead of single windows.")
+@click.option("--stream", is_flag=True, help="Score labels as they would be published; today each is its window's own.")
 @click.option("--json", "json_path", type=_PATH, help="Write the figures here.")
 @click.option(
     "--labels", "labels_path", type=_PATH, help="With --stream: write every label here, as published, one a line."

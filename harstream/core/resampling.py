@@ -107,13 +107,15 @@ class Resampler(RowArrays):
         """Where the state of ``rows`` is, made where there was none."""
         new = rows[self._slot[rows] < 0]
         if len(new):
-            self._slot[new] = np.arange(self._used, self._used + len(new))
+            made = np.arange(self._used, self._used + len(new))
+            self._slot[new] = made
             self._used += len(new)
             if self._used > len(self._position):
                 more = max(self._used, 2 * len(self._position)) - len(self._position)
                 none = np.zeros((more, *self._history.shape[1:]), np.float32)
                 self._history = np.concatenate([self._history, none])
                 self._position = np.concatenate([self._position, np.zeros(more, np.int64)])
+            self._position[made] = (self.half - 1) * self.up  # nothing was there before: as after a restart
         return self._slot[rows].astype(np.int64)
 
     def feed(self, rows: Int64, counts: Int64, samples: Float32) -> tuple[Int64, Float32, Int64, Float64]:

@@ -15,7 +15,8 @@ from harstream.core.spec import SignalSpec
 
 #: A clock off by more than this is another rate; by less, it drifts and is followed.
 DRIFT = 0.03
-#: Spacing overrides an announced rate up to this factor; beyond, a device sends in bursts.
+#: Spacing overrides an announced rate up to this factor; beyond, a device sends in bursts. Where none is
+#: announced, any rate that can be resampled may be found.
 MAX_OVERRIDE = 3.0
 #: Messages in a row, in step with each other, that prove a faster rate; a slower one looks like lost
 #: messages, so it takes more. Over so many samples, stamps that jitter by a fifth of a period give the rate
@@ -75,6 +76,7 @@ class Timeline(RowArrays):
     ROW_ARRAYS = (
         "started",
         "announced_hz",
+        "announces",
         "ratio_up",
         "ratio_down",
         "nominal_ns",
@@ -99,6 +101,7 @@ class Timeline(RowArrays):
         self._max_gap_ns = spec.max_gap_s * 1e9
         self.started = np.zeros(capacity, np.bool_)
         self.announced_hz = np.zeros(capacity)
+        self.announces = np.zeros(capacity, np.bool_)  # False: announced_hz is only the spec's
         self.ratio_up = np.zeros(capacity, np.int64)  # grid samples per input sample: up / down
         self.ratio_down = np.zeros(capacity, np.int64)
         self.nominal_ns = np.zeros(capacity)  # the period the samples are counted by
@@ -139,6 +142,7 @@ class Timeline(RowArrays):
         rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self._spec.sample_rate_hz)
         for i in _rounds(rows):
             refused, changed = self._listen(rows[i], batch.t_ns[i], batch.stamped[i], rate_hz[i])
+            self.announces[rows[i]] = batch.rate_hz[i] > 0
             if refused.any():
                 late[i[refused]] = batch.counts[i[refused]]
                 self.stats.samples_rate += int(batch.counts[i[refused]].sum())
@@ -301,7 +305,11 @@ class Timeline(RowArrays):
         measured = np.where(in_step, t - self.run_t_ns[row], 0) / np.maximum(since_n, 1)
 
         enough = (run >= np.where(measured > nominal, PROOF_SLOWER, PROOF_FASTER)) & (since_n >= PROOF_SAMPLES)
-        plausible = (measured * MAX_OVERRIDE >= nominal) & (measured <= nominal * MAX_OVERRIDE)
+        slowest = self._spec.period_ns / float(resampling.MIN_RATE_RATIO)
+        fastest = self._spec.period_ns / float(resampling.MAX_RATE_RATIO)
+        least = np.where(self.announces[row], nominal / MAX_OVERRIDE, fastest)
+        most = np.where(self.announces[row], nominal * MAX_OVERRIDE, slowest)
+        plausible = (measured >= least) & (measured <= most)
         wrong = off | (np.abs(measured / nominal - 1) > DRIFT + 0.5 / np.maximum(since_n, 1))
         over = (measured * since_n >= ARRIVAL_RUN_S * 1e9) & (np.abs(measured / nominal - 1) > ARRIVAL_TOLERANCE)
         spacing = np.where(enough & plausible & np.where(stamped, wrong, over), measured, 0.0)

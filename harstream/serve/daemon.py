@@ -17,6 +17,7 @@ import secrets
 import signal
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ from harstream.serve.metrics import Metrics, Totals
 from harstream.signals import on_stop
 from harstream.wire import labels
 from harstream.wire.payloads import Units
+from harstream.wire.reject import Rejection
 from harstream.wire.samples import Decoder, Message
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ log = logging.getLogger("harstream")
 
 #: Messages decoded at once: some ten milliseconds' work, so that the first of them does not wait long.
 MAX_TAKE = 2048
+#: Or fewer, if they are large: decoded and cut into windows, a megabyte becomes twenty.
+MAX_TAKE_BYTES = 2 * 2**20
 #: Batches of windows between the loop and the classifying thread: one being classified, one next. More
 #: would only hide that inference does not keep up; the inbox is where waiting is bounded and counted.
 MAX_HANDOVER = 2
@@ -54,8 +58,6 @@ UNSUBSCRIBE_S = 2.0
 DRAIN_S = 10.0
 #: The loop is alive if it came round within this time.
 HEARTBEAT_S = 10.0
-#: Of the rejections in a take, this many are logged in full; all are counted.
-_LOGGED_REJECTIONS = 3
 _LOG_REJECTIONS_EVERY_S = 10.0
 _LOGGED_CHARACTERS = 300  # of a topic, and of what is wrong: both may repeat what was sent
 
@@ -88,6 +90,8 @@ class Daemon:
         self._beat_s = math.inf  # until the loop begins: waiting for the broker is healthy
         self._evict_at_s = time.monotonic() + EVICT_EVERY_S
         self._log_rejections_at_s = 0.0
+        self._rejected: Counter[str] = Counter()  # by reason, since the log last told
+        self._uncleared: dict[str, None] = {}  # evicted devices whose retained label is still there
         self.metrics.watch(
             inbox=lambda: len(self.inbox), devices=lambda: self.engine.n_devices, connected=lambda: self.connected
         )
@@ -149,7 +153,7 @@ class Daemon:
 
     def step(self, timeout_s: float) -> None:
         """Once round the loop."""
-        messages = self.inbox.take(MAX_TAKE, timeout_s)
+        messages = self.inbox.take(MAX_TAKE, timeout_s, MAX_TAKE_BYTES)
         self._beat_s = now_s = time.monotonic()
         if messages:
             self._take(messages)
@@ -178,20 +182,29 @@ class Daemon:
             (metrics.samples_dropped.labels("devices"), stats.samples_devices),
             (metrics.messages_dropped.labels("inbox"), self.inbox.dropped),
             (metrics.gaps, stats.gaps),
+            (metrics.rates_measured, stats.rates_measured),
         ):
             self._totals.update(counter, total)
         for rejection in rejections:
             metrics.messages_rejected.labels(rejection.reason).inc()
+            self._rejected[rejection.reason] += 1
         if rejections and time.monotonic() >= self._log_rejections_at_s:
-            self._log_rejections_at_s = time.monotonic() + _LOG_REJECTIONS_EVERY_S
-            for rejection in rejections[:_LOGGED_REJECTIONS]:
-                topic, detail = rejection.topic[:_LOGGED_CHARACTERS], rejection.detail[:_LOGGED_CHARACTERS]
-                log.warning("rejected a message on %r: %s: %s", topic, rejection.reason, detail)
+            self._log_rejections(rejections)
+
+    def _log_rejections(self, rejections: list[Rejection]) -> None:
+        """How many since the last time and why, and one of them in full."""
+        self._log_rejections_at_s = time.monotonic() + _LOG_REJECTIONS_EVERY_S
+        counts = ", ".join(f"{reason} {count}" for reason, count in self._rejected.most_common())
+        last = rejections[-1]
+        topic, detail = last.topic[:_LOGGED_CHARACTERS], last.detail[:_LOGGED_CHARACTERS]
+        log.warning("rejected messages: %s; the last on %r: %s: %s", counts, topic, last.reason, detail)
+        self._rejected.clear()
 
     def _evict(self) -> None:
         evicted = self.engine.evict(self.clock() - self.config.idle_s)
         if evicted:
             log.info("forgot %d idle devices", len(evicted))
+        if evicted or self._uncleared:
             # Through the hand-over, behind the last labels of theirs that are still on their way.
             self._handover.put(evicted)
 
@@ -241,12 +254,21 @@ class Daemon:
         metrics.confidence.observe(predictions.confidence, predictions.label)
 
     def _clear(self, devices: list[str]) -> None:
-        """Take back the retained labels of evicted devices: nobody knows what they do now."""
+        """Take back the retained labels of evicted devices: nobody knows what they do now.
+
+        What the broker does not take now is tried again at the next eviction.
+        """
         for device in devices:
             label = self._activity.pop(device, None)
             if label is not None:
                 self.metrics.devices_by_activity.labels(label).dec()
-                self._publish(self._labels_topic(device), b"")
+                self._uncleared[device] = None
+        while self._uncleared:
+            device = next(iter(self._uncleared))
+            # One that came back meanwhile has a new label.
+            if device not in self._activity and not self._publish(self._labels_topic(device), b""):
+                return
+            del self._uncleared[device]
 
     def _publish(self, topic: str, payload: bytes) -> bool:
         return self.connection is not None and self.connection.publish(topic, payload, qos=self.config.qos, retain=True)
@@ -264,7 +286,7 @@ class Daemon:
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_S)
         if self.failure is None:
-            while messages := self.inbox.take(MAX_TAKE, 0):
+            while messages := self.inbox.take(MAX_TAKE, 0, MAX_TAKE_BYTES):
                 self._take(messages)
         self._handover.put(None)
         self._classifying.join()

@@ -44,13 +44,20 @@ class Inbox:
                 self._bytes -= _size(self._messages.popleft())
                 self.dropped += 1
 
-    def take(self, most: int, timeout_s: float) -> list[Message]:
-        """Up to ``most`` messages, oldest first: at once if there are any, else when one comes or time is up."""
+    def take(self, most: int, timeout_s: float, most_bytes: int = MAX_BYTES) -> list[Message]:
+        """The oldest messages, as they came: at once if there are any, else when one comes or time is up.
+
+        Up to ``most`` of them, and no more once they hold ``most_bytes``.
+        """
         with self._changed:
             if not self._messages:
                 self._changed.wait(timeout_s)
-            taken = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
-            self._bytes -= sum(map(_size, taken))
+            taken: list[Message] = []
+            n_bytes = 0
+            while self._messages and len(taken) < most and n_bytes < most_bytes:
+                taken.append(self._messages.popleft())
+                n_bytes += _size(taken[-1])
+            self._bytes -= n_bytes
             return taken
 
     def wake(self) -> None:

@@ -93,6 +93,10 @@ class Metrics:
             ["late", "rate", "devices"],
         )
         self.gaps = counter("gaps", "Gaps in the samples of a device, bridged or not")
+        self.rates_measured = counter(
+            "rates_measured",
+            "Times a device was found to send at another rate than it said, by the spacing of messages",
+        )
         self.windows_classified = counter("windows_classified", "Windows classified, by label", "label", labels)
         self.windows_dropped = counter(
             "windows_dropped",

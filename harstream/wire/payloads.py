@@ -19,6 +19,9 @@ STANDARD_GRAVITY = 9.80665  # m/s2
 ACC_UNITS = {"g": 1.0, "m/s2": 1 / STANDARD_GRAVITY}
 GYRO_UNITS = {"rad/s": 1.0, "deg/s": math.pi / 180}
 
+#: In g and in rad/s. No sensor reaches it, and a filter fed with more would ring for minutes.
+MAX_MAGNITUDE = 1000.0
+
 YEAR_2200_NS = 7_258_118_400 * 10**9
 
 MAGIC = b"HS"
@@ -167,6 +170,8 @@ def _finite(values: npt.NDArray[np.float64]) -> Float32:
         narrow = values.astype(np.float32)
     if not np.isfinite(narrow).all():
         raise Reject("not_finite", "a sample is not a finite number")
+    if np.abs(narrow).max(initial=0.0) > MAX_MAGNITUDE:
+        raise Reject("range", f"a sample is {np.abs(narrow).max():.3g} g or rad/s, the most is {MAX_MAGNITUDE:g}")
     return narrow
 
 

@@ -13,6 +13,7 @@ REASONS = {
     "packed": "a packed payload with another version, an unknown flag or the wrong length",
     "shape": "JSON, but not samples: a field is missing, of another type, or acc and gyro differ in length",
     "not_finite": "a sample, or a scale, is not a finite number",
+    "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message, or a unit mistaken",
     "time": "event time is not finite, negative or beyond the year 2200",
     "rate": "rate_hz is not finite or negative",
     "units": "a unit other than g, m/s2, rad/s, deg/s",

@@ -121,5 +121,21 @@ def test_resamplers_nobody_uses_any_more_make_room_for_new_rates(monkeypatch):
     assert len(feed(engine, device("c", 200.0))) == 0  # a third rate finds no room: counted, not raised
     assert engine.stats.samples_rate == 2400
     assert engine.evict(1e18) == ["a", "b", "c"]
-    assert len(feed(engine, device("c", 200.0))) == 1
+    late = feed(engine, device("c", 200.0))
+    assert len(late) == 1
     assert engine.stats.samples_rate == 2400
+    # A constant stays one: nothing of the time without a resampler is left.
+    np.testing.assert_allclose(late.windows[0, :, SPEC.channels.index("total_acc_x")], 1.0, atol=1e-6)
+
+
+def test_a_device_refused_for_want_of_room_starts_well_once_there_is_some(monkeypatch):
+    monkeypatch.setattr(resampling, "MAX_RATIOS", 1)
+    engine = Engine(SPEC)
+    earlier = T0_NS - 100 * 10**9
+    feed(engine, cut(np.ones((400, 6), np.float32), 50, device="a", t_ns=earlier, rate_hz=25.0, announced=25.0))
+    messages = cut(np.ones((2400, 6), np.float32), 50, device="b", rate_hz=100.0, announced=100.0)
+    assert len(feed(engine, messages[:4])) == 0
+    assert engine.evict(T0_NS / 1e9) == ["a"]
+    late = feed(engine, messages[4:])
+    assert len(late) > 0
+    np.testing.assert_allclose(late.windows[:, :, SPEC.channels.index("total_acc_x")], 1.0, atol=1e-6)

@@ -273,6 +273,13 @@ def test_the_spacing_of_messages_overrides_the_announced_rate(announced, rate_hz
     assert_learnt(messages, rate_hz, by_s=max(40, 8 * size) / rate_hz)
 
 
+@pytest.mark.parametrize("rate_hz", [10.0, 12.5, 200.0, 400.0])
+@pytest.mark.parametrize("size", [1, 7, 25, 50])
+def test_without_an_announced_rate_any_that_can_be_resampled_is_found(rate_hz, size):
+    messages = cut(gait(int(60 * rate_hz), rate_hz), size, rate_hz=rate_hz)
+    assert_learnt(messages, rate_hz, by_s=max(40, 8 * size) / rate_hz)
+
+
 @pytest.mark.parametrize("rate_hz", [20.0, 25.0, 40.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_flat_single_samples_without_a_rate_are_measured_through_jitter(rate_hz, seed):

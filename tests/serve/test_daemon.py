@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
+from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.embedded import EmbeddedBroker
 from harstream.serve import daemon as serving
 from harstream.serve import page
@@ -334,6 +335,36 @@ def test_an_idle_device_is_forgotten_and_its_label_taken_back(mosquitto, classif
             for topic, content in messages(wearers[:1]):  # back again, as new
                 client.publish(topic, content)
             wait_until(lambda: len(client.labels()) == 4 * n_each, "the labels of the one that came back")
+
+
+def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classifier, wearers):
+    class Broker:
+        """Takes one message a call of ``allow``."""
+
+        ready, connects = True, 1
+
+        def __init__(self) -> None:
+            self.room, self.taken = 0, []  # type: ignore[var-annotated]
+
+        def publish(self, topic: str, payload: bytes, **_: object) -> bool:
+            if not self.room:
+                return False
+            self.room -= 1
+            self.taken.append((topic, payload))
+            return True
+
+    daemon = Daemon(RunConfig(broker="x", instance="test"), classifier)
+    daemon.connection = broker = Broker()  # type: ignore[assignment]
+    broker.room = 100
+    due = [daemon.engine.feed(SampleBatch.of(w.name, w.samples, t_ns=0, rate_hz=50)) for w in wearers[:3]]
+    daemon.classify(WindowBatch.concatenate(due))
+    names = [w.name for w in wearers[:3]]
+    broker.taken.clear()
+    for room, cleared in ((1, names[:1]), (0, names[:1]), (9, names)):
+        broker.room = room
+        daemon._clear(names if room == 1 else [])
+        assert broker.taken == [(f"wearables/{name}/activity", b"") for name in cleared]
+    assert not daemon._uncleared
 
 
 # --- the broker goes and comes ------------------------------------------------------------------------

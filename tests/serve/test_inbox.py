@@ -29,6 +29,15 @@ def test_messages_leave_in_the_order_they_came():
     assert inbox.dropped == 0
 
 
+def test_a_take_is_bounded_in_bytes_and_takes_at_least_one():
+    inbox = Inbox()
+    for number in range(4):
+        inbox.put(message(number, size=10_000))
+    assert numbers(inbox.take(100, 0, most_bytes=15_000)) == [0, 1]
+    assert numbers(inbox.take(100, 0, most_bytes=1)) == [2]
+    assert numbers(inbox.take(100, 0)) == [3]
+
+
 def test_full_it_drops_the_oldest_and_counts_them():
     inbox = Inbox(max_bytes=10_500)
     for number in range(25):
