@@ -82,7 +82,8 @@ class EmbeddedBroker:
         await broker.shutdown()
 
     def close(self) -> None:
-        if self._loop is not None and self._stop is not None and self._thread is not None:
+        """Stop listening; closing twice does nothing."""
+        if self._thread is not None and self._thread.is_alive() and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(5)
 

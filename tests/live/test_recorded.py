@@ -35,10 +35,9 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(random_bundle: Path) -> Path:
-    """The shipped bundle; while there is none, a random one shows the same."""
-    shipped = bundles.shipped()
-    return shipped[0] if shipped else random_bundle
+def model() -> Path:
+    """The shipped bundle."""
+    return bundles.find(bundles.DEFAULT_MODEL)
 
 
 @pytest.mark.parametrize("payload", ["json", "packed"])
