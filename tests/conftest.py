@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,25 @@ from .servers import Mosquitto
 settings.register_profile("harstream", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile("harstream")
+
+
+def _required(report: Any) -> Any:
+    """Where everything must be there, a test that finds something missing has failed, whatever it is."""
+    if report.skipped and os.environ.get("HARSTREAM_REQUIRE_SERVICES") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"HARSTREAM_REQUIRE_SERVICES=1, and this was skipped: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    return _required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    return _required((yield))
+
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
 #: A normalisation that shows where it is left out.

@@ -19,7 +19,6 @@ from harstream.classifier import open_classifier
 from harstream.errors import BundleError, HarstreamError
 
 from .conftest import LABELS, SPEC
-from .servers import missing
 
 
 def edit(folder: Path, change) -> None:
@@ -48,9 +47,10 @@ def test_a_bundle_comes_back_as_it_was_saved(random_bundle):
         assert loaded.read(name) == (random_bundle / name).read_bytes()
 
 
-def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_bundle, tmp_path):
-    saved = bundles.save(
-        tmp_path / "new",
+def save(folder, tflite):
+    """A bundle with nothing but a LiteRT model, or not even that."""
+    return bundles.save(
+        folder,
         name="new",
         version="1.0.0",
         labels=LABELS,
@@ -58,10 +58,14 @@ def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_
         temperature=1.0,
         training={},
         keras_path=None,
-        tflite=(random_bundle / LITERT).read_bytes(),
+        tflite=tflite,
         int8=None,
         card="",
     )
+
+
+def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_bundle, tmp_path):
+    saved = save(tmp_path / "new", tflite=(random_bundle / LITERT).read_bytes())
     with pytest.raises(BundleError, match=r"golden\.npz is missing"):
         bundles.load(saved.path)
     golden.seal(saved)
@@ -70,37 +74,13 @@ def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_
 
 def test_saving_over_a_bundle_leaves_nothing_of_the_old_one(own_bundle):
     old = (own_bundle / LITERT).read_bytes()
-    bundles.save(
-        own_bundle,
-        name="n",
-        version="2",
-        labels=LABELS,
-        spec=SPEC,
-        temperature=1.0,
-        training={},
-        keras_path=None,
-        tflite=old,
-        int8=None,
-        card="",
-    )
+    save(own_bundle, tflite=old)
     assert {path.name for path in own_bundle.iterdir()} == {LITERT, "bundle.json", "README.md"}
 
 
 def test_a_bundle_without_a_model_is_not_written(tmp_path):
     with pytest.raises(BundleError, match="needs a model"):
-        bundles.save(
-            tmp_path / "none",
-            name="n",
-            version="1",
-            labels=LABELS,
-            spec=SPEC,
-            temperature=1.0,
-            training={},
-            keras_path=None,
-            tflite=None,
-            int8=None,
-            card="",
-        )
+        save(tmp_path / "none", tflite=None)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +239,6 @@ SHIPPED = bundles.shipped()
 
 
 def test_the_default_bundle_is_shipped():
-    if not SHIPPED:
-        missing("a shipped bundle")
     assert SHIPPED[0].name == bundles.DEFAULT_MODEL
 
 

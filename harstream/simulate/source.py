@@ -1,4 +1,4 @@
-"""A simulated wearable as something to publish, and what it was really doing."""
+"""Simulated wearables as something to publish."""
 
 from __future__ import annotations
 

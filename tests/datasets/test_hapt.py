@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 from harstream.datasets import base, hapt
 from harstream.datasets.base import Segment
 from harstream.errors import DatasetError
+
+from ..servers import recorded
 
 ACTIVITIES = "1 WALKING           \n4 SITTING           \n7 STAND_TO_SIT      \n"
 
@@ -149,12 +150,7 @@ def test_a_path_without_sessions_or_no_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_real_recordings_load_from_the_zip() -> None:
-    folder = os.environ.get("HARSTREAM_DATA")
-    if folder is None:
-        if os.environ.get("HARSTREAM_REQUIRE_SERVICES") == "1":
-            pytest.fail("HARSTREAM_DATA is not set")
-        pytest.skip("HARSTREAM_DATA is not set")
-    recordings = base.load(f"hapt:{folder}/hapt.zip")
+    recordings = base.load(f"hapt:{recorded('hapt.zip')}")
     assert len(recordings) == 2 * len(base.subjects(recordings))
     assert {segment.label for recording in recordings for segment in recording.segments} >= set(hapt.LABELS)
     for recording in recordings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import numpy as np
@@ -13,15 +12,12 @@ from harstream.simulate import compare, twosample
 from harstream.simulate.compare import Stretch
 from harstream.simulate.parameters import ACTIVITIES, GAITS
 
+from ..servers import recorded
+
 
 @cache
 def pair() -> tuple[list[Stretch], list[Stretch]]:
-    folder = os.environ.get("HARSTREAM_DATA")
-    if folder is None:
-        if os.environ.get("HARSTREAM_REQUIRE_SERVICES") == "1":
-            pytest.fail("HARSTREAM_DATA is not set")
-        pytest.skip("HARSTREAM_DATA is not set")
-    return compare.real(base.load(f"hapt:{folder}/hapt.zip")), compare.simulated(42, 1000.0)
+    return compare.real(base.load(f"hapt:{recorded('hapt.zip')}")), compare.simulated(42, 1000.0)
 
 
 @pytest.mark.parametrize("activity", ACTIVITIES)
