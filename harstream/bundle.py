@@ -6,6 +6,7 @@ is code: arrays load without pickle, Keras files in safe mode.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -14,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harstream.core.smoothing import UNKNOWN as UNKNOWN
+from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError
 
 SCHEMA = 1
 KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite", "golden.npz"
 MODEL_FILES = (KERAS, LITERT, INT8)
-#: What the daemon publishes where it abstains; no label of a bundle may be called so.
-UNKNOWN = "UNKNOWN"
 DEFAULT_MODEL = "waist"
 
 
@@ -37,11 +38,23 @@ class Bundle:
     temperature: float  # the logits are divided by it: calibrated probabilities
     files: Mapping[str, str]  # file name to sha256
     training: Mapping[str, Any] = field(default_factory=dict)  # provenance: data, subjects, seed, versions, metrics
+    smoothing: Smoothing = Smoothing()  # what makes its labels steady; none in bundles that do not say
 
     @property
     def id(self) -> str:
         """``waist@1.0.0``: the ``model`` of a published label."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Why the training could not make a model file, by its name."""
+        missing = self.training.get("missing", {})
+        return missing if isinstance(missing, dict) else {}
+
+    def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
+        """A new smoother of its labels, by ``smoothing`` or, without, by its own definition."""
+        stride_s = self.spec.stride_samples / self.spec.sample_rate_hz
+        return Smoother(smoothing or self.smoothing, len(self.labels), stride_s)
 
     def read(self, name: str) -> bytes:
         """A file of the bundle, checked against its hash again. Raises BundleError."""
@@ -99,10 +112,12 @@ def save(
     tflite: bytes | None,
     int8: bytes | None,
     card: str,
+    smoothing: Smoothing | None = None,
 ) -> Bundle:
     """Write a bundle without its golden streams: ``golden.seal`` adds them, and until then it does not load.
 
-    ``card`` is the text of its README.md, ``keras_path`` a file to copy. Raises BundleError where no model is given.
+    ``card`` is the text of its README.md, ``keras_path`` a file to copy; without ``smoothing``, labels are each
+    window's own. Raises BundleError where no model is given.
     """
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
@@ -118,6 +133,7 @@ def save(
     if not files:
         raise BundleError(f"{path}: a bundle needs a model")
     bundle = Bundle(path, name, version, tuple(labels), spec, float(temperature), files, dict(training))
+    bundle = dataclasses.replace(bundle, smoothing=smoothing or Smoothing())
     _write(bundle)
     return _parse(path, _read(path / "bundle.json"))
 
@@ -125,11 +141,19 @@ def save(
 def add_file(bundle: Bundle, name: str) -> Bundle:
     """Enter a file that now lies in the bundle's directory."""
     files = {**bundle.files, name: _sha256(_read(bundle.path / name))}
-    whole = Bundle(
-        bundle.path, bundle.name, bundle.version, bundle.labels, bundle.spec, bundle.temperature, files, bundle.training
-    )
+    whole = dataclasses.replace(bundle, files=files)
     _write(whole)
     return whole
+
+
+def drop_file(bundle: Bundle, name: str, reason: str) -> Bundle:
+    """Take a model file out of the bundle and its directory; ``missing`` then has the reason."""
+    files = {file: digest for file, digest in bundle.files.items() if file != name}
+    training = {**bundle.training, "missing": {**bundle.missing, name: reason}}
+    rest = dataclasses.replace(bundle, files=files, training=training)
+    _write(rest)
+    (bundle.path / name).unlink(missing_ok=True)
+    return rest
 
 
 def _write(bundle: Bundle) -> None:
@@ -140,6 +164,7 @@ def _write(bundle: Bundle) -> None:
         "labels": list(bundle.labels),
         "signal": bundle.spec.to_dict(),
         "temperature": bundle.temperature,
+        "smoothing": bundle.smoothing.to_dict(),
         "files": {name: {"sha256": digest} for name, digest in bundle.files.items()},
         "training": dict(bundle.training),
     }
@@ -183,8 +208,15 @@ def _parse(path: Path, text: bytes) -> Bundle:
         spec = SignalSpec.from_dict(data["signal"])
     except ConfigError as error:
         raise BundleError(f"{where}: signal: {error}") from error
+    try:
+        smoothing = Smoothing.from_dict(data.get("smoothing", {"type": "none"}))
+        smoothing.check_labels(len(labels))
+    except ConfigError as error:
+        raise BundleError(f"{where}: {error}") from error
     digests = {name: entry["sha256"] for name, entry in files.items()}
-    return Bundle(path, data["name"], data["version"], tuple(labels), spec, float(temperature), digests, training)
+    return Bundle(
+        path, data["name"], data["version"], tuple(labels), spec, float(temperature), digests, training, smoothing
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -86,9 +86,7 @@ class TensorFlowNetwork:
             import keras
             import tensorflow as tf
         except ImportError as error:
-            raise ConfigError(
-                "the tensorflow backend needs TensorFlow: pip install 'harstream[train]', or choose --backend litert"
-            ) from error
+            raise ConfigError("the tensorflow backend needs TensorFlow: pip install 'harstream[train]'") from error
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         self.input_shape = tuple(model.input_shape[1:])
         self.n_outputs = int(model.output_shape[-1])
@@ -139,7 +137,8 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
     """The bundle's network on a backend, its input and output checked against the bundle.
 
     ``auto`` is LiteRT where the bundle has it, else TensorFlow. Raises BundleError where the bundle lacks
-    the backend's file or the file does not fit; ConfigError where the backend is not installed.
+    the backend's file, saying which there are, or the file does not fit; ConfigError where the backend is
+    not installed.
     """
     if backend == "auto":
         backend = "litert" if bundles.LITERT in bundle.files else "tensorflow"
@@ -152,9 +151,16 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
         raise ConfigError(f"backend {backend!r} is not one of auto, {', '.join(BACKENDS)}")
     file, make = makers[backend]
     if file not in bundle.files:
-        raise BundleError(f"{bundle.path}: has no {file}, so the {backend} backend cannot serve it")
+        reason = f" ({bundle.missing[file]})" if file in bundle.missing else ""
+        others = ", ".join(name for name, (other, _) in makers.items() if other in bundle.files)
+        raise BundleError(
+            f"{bundle.path}: has no {file}{reason}, so the {backend} backend cannot serve it; there is {others}"
+        )
     try:
         network = make()
+    except ConfigError as error:
+        alternative = ", or choose --backend litert" if bundles.LITERT in bundle.files else ""
+        raise ConfigError(f"{error}{alternative}") from error
     except (ValueError, RuntimeError, OSError, TypeError) as error:
         raise BundleError(f"{bundle.path / file}: does not load: {error}") from error
     expected = (bundle.spec.window_samples, bundle.spec.n_channels)

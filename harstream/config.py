@@ -20,6 +20,7 @@ from typing import Any
 from harstream import mqtt
 from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import BACKENDS
+from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt import BrokerSettings, BrokerUrl
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
@@ -27,8 +28,10 @@ from harstream.wire.topics import TopicTemplate
 
 DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
+DEFAULT_EVENTS_TOPIC = "wearables/{device}/activity/event"
 DEFAULT_HTTP = "127.0.0.1:9464"
 ENV_PREFIX = "HARSTREAM_RUN_"
+SMOOTHINGS = ("bundle", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 
@@ -42,6 +45,9 @@ class RunConfig:
     backend: str = "auto"
     topic: str = DEFAULT_TOPIC
     labels_topic: str = DEFAULT_LABELS_TOPIC
+    events_topic: str = DEFAULT_EVENTS_TOPIC
+    smoothing: str = "bundle"
+    unknown_below: float | None = None
     qos: int = 1
     http: str = DEFAULT_HTTP
     instance: str = ""
@@ -66,6 +72,7 @@ class RunConfig:
             raise ConfigError(f"instance: {self.instance!r} may hold no /, +, # or control character")
         for name, choices in (
             ("backend", ("auto", *BACKENDS)),
+            ("smoothing", SMOOTHINGS),
             ("mqtt_version", mqtt.VERSIONS),
             ("qos", (0, 1)),
             ("acc_unit", tuple(ACC_UNITS)),
@@ -82,9 +89,17 @@ class RunConfig:
             raise ConfigError(
                 f"labels-topic: {self.labels_topic!r} would be received again as samples ({self.topic!r})"
             )
-        for name, template in (("topic", self.samples_template), ("labels-topic", self.labels_template)):
+        templates = {"topic": self.samples_template, "labels-topic": self.labels_template}
+        if self.events_template is not None:
+            for name, template in templates.items():
+                if template.overlaps(self.events_template):
+                    raise ConfigError(f"events-topic: {self.events_topic!r} is in the way of {name} {template.text!r}")
+            templates["events-topic"] = self.events_template
+        for name, template in templates.items():
             if template.device(self.status_topic) is not None:
                 raise ConfigError(f"{name}: {template.text!r} holds the daemon's own {self.status_topic!r}")
+        if self.unknown_below is not None and not 0 <= self.unknown_below <= MAX_UNKNOWN_BELOW:
+            raise ConfigError(f"unknown-below: {self.unknown_below!r} is not between 0 and {MAX_UNKNOWN_BELOW}")
         self.http_address  # noqa: B018 (raises where it is none)
         self.broker_settings  # noqa: B018
 
@@ -95,6 +110,18 @@ class RunConfig:
     @property
     def labels_template(self) -> TopicTemplate:
         return TopicTemplate(self.labels_topic, "labels-topic")
+
+    @property
+    def events_template(self) -> TopicTemplate | None:
+        """None for ``off``."""
+        return None if self.events_topic == "off" else TopicTemplate(self.events_topic, "events-topic")
+
+    def smoothing_of(self, bundle: Smoothing) -> Smoothing:
+        """The bundle's smoothing, or what overrules it; ``none`` never abstains, unless told below what."""
+        smoothing = bundle if self.smoothing == "bundle" else Smoothing()
+        if self.unknown_below is not None:
+            smoothing = dataclasses.replace(smoothing, unknown_below=self.unknown_below)
+        return smoothing
 
     @property
     def status_topic(self) -> str:
@@ -132,6 +159,8 @@ class RunConfig:
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 #: What a TOML value must be, by the type of the default; all others are texts.
 _KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
+#: And where the default is none.
+_KINDS_BY_NAME = {"unknown_below": _KINDS[float]}
 KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig))
 
 
@@ -160,7 +189,7 @@ def read_file(path: Path) -> dict[str, Any]:
             raise _unknown(f"config: {path}", key, KEYS)
         if name in settings:
             raise ConfigError(f"config: {path}: {key!r} is there twice, once with - and once with _")
-        kinds = _KINDS.get(type(_DEFAULTS[name]), (str,))
+        kinds = _KINDS_BY_NAME.get(name) or _KINDS.get(type(_DEFAULTS[name]), (str,))
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ConfigError(
                 f"config: {path}: {key}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r}"

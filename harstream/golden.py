@@ -105,24 +105,26 @@ def windows_of(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
 def seal(bundle: Bundle) -> Bundle:
     """Add golden.npz to a bundle that ``bundle.save`` has just written, which makes it loadable.
 
-    The streams are the first on which the backends keep what is promised of them. Raises BundleError where
-    there are not enough, as of a network that int8 has damaged.
+    The streams are the first on which int8 keeps what is promised of it. Where there are not enough, int8 has
+    damaged the network: its file is taken out of the bundle, and ``Bundle.missing`` says so.
     """
     reference = open_classifier(bundle)
-    others = [open_classifier(bundle, "int8")] if bundles.INT8 in bundle.files else []
+    int8 = open_classifier(bundle, "int8") if bundles.INT8 in bundle.files else None
     kept: list[tuple[float, Float32, Float32, Float32]] = []
     complaint = ""
     for seed in range(_CANDIDATES):
         rate_hz, stream = synthetic_stream(bundle.spec, seed)
         windows = windows_of(bundle.spec, rate_hz, stream)
         probabilities = reference.predict(windows).probabilities
-        complaint = "".join(_difference(other, windows, probabilities) for other in others)
-        if not complaint:
+        found = _difference(int8, windows, probabilities) if int8 else ""
+        if not found:
             kept.append((rate_hz, stream, windows, probabilities))
+        complaint = found or complaint
         if len(kept) == N_STREAMS:
             break
     else:
-        raise BundleError(f"{bundle.path}: only {len(kept)} of {_CANDIDATES} golden streams hold; {complaint}")
+        damage = f"int8 holds on only {len(kept)} of {_CANDIDATES} golden streams: {complaint}"
+        return seal(bundles.drop_file(bundle, bundles.INT8, damage))
     rates, streams, windows_each, probabilities_each = zip(*kept, strict=True)
     golden = Golden(
         rates,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from harstream.bundle import UNKNOWN
 from harstream.classifier import Classifier
 from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
@@ -31,16 +32,18 @@ def messages(wearers: Sequence[Recording], payload: str = "json") -> Iterator[tu
 
 
 def expected(wearers: Sequence[Recording], classifier: Classifier) -> list[Label]:
-    """What the bare engine and network say of each wearer's whole recording, window by window."""
+    """What the bare engine, network and smoother say of each wearer's whole recording, window by window."""
     said = []
     for wearer in wearers:
         engine = Engine(classifier.bundle.spec)
         due = engine.feed(SampleBatch.of(wearer.name, wearer.samples, t_ns=T0_NS, rate_hz=wearer.rate_hz))
         made = classifier.predict(due.windows)
+        smoother = classifier.bundle.smoother()
+        believed, _ = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)
         for i in range(len(due)):
-            name = classifier.bundle.labels[made.label[i]]
+            name = (*classifier.bundle.labels, UNKNOWN)[believed.label[i]]
             said.append(
-                (wearer.name, due.end_ns[i] / 1e9, name, float(made.confidence[i]), made.probabilities[i].tolist())
+                (wearer.name, due.end_ns[i] / 1e9, name, float(believed.confidence[i]), made.probabilities[i].tolist())
             )
     return said
 

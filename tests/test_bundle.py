@@ -16,6 +16,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import open_classifier
+from harstream.core.smoothing import Smoothing
 from harstream.errors import BundleError, HarstreamError
 
 from .conftest import LABELS, SPEC
@@ -47,7 +48,7 @@ def test_a_bundle_comes_back_as_it_was_saved(random_bundle):
         assert loaded.read(name) == (random_bundle / name).read_bytes()
 
 
-def save(folder, tflite):
+def save(folder, tflite, smoothing=None):
     """A bundle with nothing but a LiteRT model, or not even that."""
     return bundles.save(
         folder,
@@ -61,7 +62,21 @@ def save(folder, tflite):
         tflite=tflite,
         int8=None,
         card="",
+        smoothing=smoothing,
     )
+
+
+def test_a_bundles_smoothing_comes_back_and_one_that_does_not_say_has_none(random_bundle, own_bundle):
+    assert bundles.load(random_bundle).smoothing == Smoothing()
+    edit(own_bundle, lambda data: data.pop("smoothing"))
+    assert bundles.load(own_bundle).smoothing == Smoothing()
+    smoothing = Smoothing("hmm", 0.6, fixed_lag_windows=2)
+    saved = save(own_bundle, tflite=(random_bundle / LITERT).read_bytes(), smoothing=smoothing)
+    golden.seal(saved)
+    loaded = bundles.load(own_bundle)
+    assert loaded.smoothing == smoothing
+    assert loaded.smoother().smoothing == smoothing
+    assert loaded.smoother(Smoothing()).smoothing == Smoothing()
 
 
 def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_bundle, tmp_path):
@@ -102,6 +117,12 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),
         (lambda d: d.update(temperature=True), ["temperature", "True"]),
         (lambda d: d.update(training=[]), ["training"]),
+        (lambda d: d.update(smoothing="hmm"), ["smoothing", "'hmm'"]),
+        (lambda d: d.update(smoothing={"type": "hmm", "trust": 2}), ["smoothing.trust", "2", "1.0"]),
+        (
+            lambda d: d.update(smoothing={"type": "hmm", "transitions": [[0.5, 0.5], [0.5, 0.5]]}),
+            ["smoothing.transitions", "2", "6"],
+        ),
         (lambda d: d.update(files=[]), ["files"]),
         (lambda d: d["files"].clear(), ["files", "model.tflite"]),
         (lambda d: d["files"].pop(GOLDEN), ["files", "golden.npz is missing"]),

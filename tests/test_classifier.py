@@ -98,10 +98,18 @@ def test_auto_is_litert_where_the_bundle_has_it_and_else_tensorflow(own_bundle):
     assert open_classifier(bundles.load(own_bundle)).backend == "tensorflow"
 
 
-@pytest.mark.parametrize(("backend", "file"), [("litert", LITERT), ("int8", INT8), ("tensorflow", KERAS)])
-def test_a_backend_without_its_file_is_refused_by_name(own_bundle, backend, file):
+@pytest.mark.parametrize(
+    ("backend", "file", "others"),
+    [
+        ("litert", LITERT, "int8, tensorflow"),
+        ("int8", INT8, "litert, tensorflow"),
+        ("tensorflow", KERAS, "litert, int8"),
+    ],
+)
+def test_a_backend_without_its_file_is_refused_with_those_there_are(own_bundle, backend, file, others):
     edit(own_bundle, lambda data: data["files"].pop(file))
-    with pytest.raises(BundleError, match=f"has no {file}, so the {backend} backend"):
+    told = f"has no {file}, so the {backend} backend cannot serve it; there is {others}$"
+    with pytest.raises(BundleError, match=told):
         open_classifier(bundles.load(own_bundle), backend)
 
 
@@ -112,5 +120,12 @@ def test_a_backend_nobody_knows_is_refused_with_those_there_are(bundle):
 
 def test_without_tensorflow_its_backend_says_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]', or choose --backend litert"):
+    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]', or choose --backend litert$"):
         open_classifier(bundle, "tensorflow")
+
+
+def test_without_tensorflow_a_bundle_of_nothing_else_is_not_told_to_use_litert(own_bundle, monkeypatch):
+    edit(own_bundle, lambda data: data["files"].pop(LITERT))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]'$"):
+        open_classifier(bundles.load(own_bundle))

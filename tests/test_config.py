@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from harstream import config
 from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
+from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt import BrokerSettings, BrokerUrl
 
@@ -77,6 +78,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "backend": "int8",
         "topic": "a/{device}",
         "labels_topic": "b/{device}",
+        "events_topic": "c/{device}",
+        "smoothing": "none",
+        "unknown_below": "0.75",
         "qos": "0",
         "http": "off",
         "instance": "i",
@@ -97,7 +101,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
     assert set(values) == set(config.KEYS)
     by_flags = run(*(part for key, value in values.items() for part in (f"--{config.flag(key)}", value)))[2]
     by_environment = run(**values)[2]
-    numbers = {"qos", "max_payload_bytes", "max_devices", "idle_s"}
+    numbers = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s"}
     written = {key: value if key in numbers else f'"{value}"' for key, value in values.items()}
     by_file = run("--config", toml("".join(f"{config.flag(key)} = {value}\n" for key, value in written.items())))[2]
     assert by_flags is not None
@@ -154,6 +158,13 @@ def test_variables_of_others_are_none_of_our_business():
         (["--topic", "wearables/imu"], "topic"),
         (["--topic", "$share/g/{device}"], "shared"),
         (["--labels-topic", "wearables/{device}/imu"], "received again"),
+        (["--events-topic", "wearables/{device}/imu"], "events-topic"),
+        (["--events-topic", "wearables/{device}/activity"], "in the way of labels-topic"),
+        (["--events-topic", "harstream/{device}/status", "--instance", "i"], "'harstream/i/status'"),
+        (["--events-topic", "none"], "events-topic"),
+        (["--smoothing", "hmm"], "hmm"),
+        (["--unknown-below", "1"], "unknown-below: 1.0 is not between 0 and 0.99"),
+        (["--unknown-below", "nan"], "unknown-below"),
         (["--http", "9464"], "http"),
         (["--http", "host:x"], "http"),
         (["--http", "host:70000"], "http"),
@@ -182,6 +193,18 @@ def test_a_bad_value_is_named_and_exits_2(run, flags, told):
     code, output, served = run(*flags)
     assert (code, served) == (2, None), output
     assert told in output
+
+
+def test_smoothing_is_the_bundles_unless_overruled():
+    bundle = Smoothing("hmm", 0.6)
+    assert RunConfig().smoothing_of(bundle) == bundle
+    assert RunConfig(unknown_below=0.0).smoothing_of(bundle) == Smoothing("hmm")
+    assert RunConfig(smoothing="none").smoothing_of(bundle) == Smoothing()
+    assert RunConfig(smoothing="none", unknown_below=0.7).smoothing_of(bundle) == Smoothing("none", 0.7)
+
+
+def test_events_may_be_turned_off():
+    assert RunConfig(events_topic="off").events_template is None
 
 
 def test_the_host_name_makes_an_instance_that_a_topic_can_hold(monkeypatch):

@@ -122,6 +122,16 @@ def test_a_device_or_label_may_be_called_anything(name):
     assert f" {name.replace('/', '')} " in text
 
 
+def test_a_device_of_which_nothing_is_known_is_shown_as_such():
+    watching = watch()
+    watching._label("wearables/w1/activity", label("WALKING"), False)
+    watching._label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
+    text = shown(watching)
+    assert "UNKNOWN" in text
+    assert "0.41" in text
+    assert "WALKING" not in text
+
+
 @pytest.mark.parametrize("t", [0, -1e300, 1e300])
 def test_a_label_of_any_time_can_be_shown(t):
     watching = watch()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harstream import __version__
-from harstream.cli import demo, model, publish, run, train, watch
+from harstream.cli import data, demo, evaluate, model, publish, record, run, train, watch
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
 #: What `harstream` exits with, beside 0 and 1 (a bug, with its traceback).
@@ -38,9 +38,11 @@ for _command in (
     demo.demo,
     publish.simulate,
     publish.replay,
+    record.record,
     watch.watch,
     train.train,
-    train.evaluate,
+    evaluate.evaluate,
+    data.data,
     train.export,
     model.models,
 ):

@@ -54,12 +54,19 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="How quickly the wearers' day goes by: 10 makes their activities ten times shorter.",
 )
+@click.option("--activity", help="All do only this, such as WALKING, instead of living their day.", metavar="NAME")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other wearers.")
-def simulate(devices: int, duration: float | None, rate: float, pace: float, seed: int, **options: Any) -> None:
+def simulate(
+    devices: int, duration: float | None, rate: float, pace: float, activity: str | None, seed: int, **options: Any
+) -> None:
     """Publish synthetic wearables: waist-worn, living a plausible day."""
+    from harstream.errors import ConfigError
+    from harstream.simulate.parameters import ACTIVITIES
     from harstream.simulate.source import sources
 
-    _publish(sources(devices, seed, rate_hz=rate, pace=pace), duration_s=duration, **options)
+    if activity is not None and activity not in ACTIVITIES:
+        raise ConfigError(f"activity: {activity!r} is not one of {', '.join(ACTIVITIES)}")
+    _publish(sources(devices, seed, rate_hz=rate, pace=pace, activity=activity), duration_s=duration, **options)
 
 
 @click.command()

@@ -37,6 +37,11 @@ def _option(name: str, help_text: str, **kwargs: Any) -> Callable[[Callable[...,
 @_option("backend", "What computes the network.", type=click.Choice(["auto", *BACKENDS]))
 @_option("topic", "Where samples come from.", metavar="TEMPLATE")
 @_option("labels_topic", "Where labels go.", metavar="TEMPLATE")
+@_option("events_topic", "Where enter and exit events go; off for none.", metavar="TEMPLATE")
+@_option(
+    "smoothing", "How labels are made steady: as the bundle says, or not at all.", type=click.Choice(config.SMOOTHINGS)
+)
+@_option("unknown_below", "UNKNOWN where the top probability is lower; 0: never. [default: the bundle's]", type=float)
 @_option("qos", "MQTT quality of service of samples and labels.", type=click.IntRange(0, 1))
 @_option("http", "Metrics, health and the live page; off for none.", metavar="HOST:PORT")
 @_option("instance", "Name of this daemon in its status topic. [default: the host's name]")

@@ -1,16 +1,19 @@
-"""`harstream train`, `evaluate` and `export`."""
+"""`harstream train` and `export`."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harstream.bundle import DEFAULT_MODEL
-from harstream.classifier import BACKENDS
 from harstream.errors import ConfigError
 
 _PATH = click.Path(path_type=Path)
@@ -24,16 +27,41 @@ def _need(extra: str, module: str) -> None:
 
 @click.command()
 @_DATA
-@click.option("--out", required=True, type=_PATH, help="Folder of the bundle to write.")
+@click.option("--out", required=True, type=_PATH, help="Folder of the bundle, or the experiment, to write.")
 @click.option("--arch", help="Architecture. [default: the shipped one]")
 @click.option("--spec", type=_PATH, help="JSON file of a signal section; fields left out keep their defaults.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the windows. [default: the recipe's]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all randomness.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to validate with, by wearer."
 )
+@click.option("--channels", help="Channels or triads (total_acc, body_acc, gyro), such as total_acc,gyro.")
+@click.option(
+    "--set",
+    "chosen",
+    multiple=True,
+    help="A setting of recipe, architecture or signal, such as window_samples=256.",
+    metavar="NAME=VALUE",
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    help="Make an experiment, no bundle: a row for each value, or for each combination if given again. "
+    "NAME is arch or as for --set; channels are joined by +.",
+    metavar="NAME=A,B,C",
+)
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help="One more row of the experiment; name=... names it.",
+    metavar="'NAME=VALUE ...'",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits at a time, validating.")
+@click.option("--logs", type=_PATH, help="Keep the last fit's checkpoint, learning curves and TensorBoard logs here.")
+@click.option("--note", default="", help="A sentence for the model card, such as what the recipe was chosen on.")
 @click.option("--json", "json_path", type=_PATH, help="Write the validation's figures here.")
-@click.option("--set", "settings", multiple=True, help="A setting of recipe or architecture.", metavar="NAME=VALUE")
 def train(
     data: str,
     out: Path,
@@ -42,33 +70,77 @@ def train(
     epochs: int | None,
     seed: int,
     repeats: int,
+    channels: str | None,
+    chosen: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    variants: tuple[str, ...],
+    jobs: int,
+    logs: Path | None,
+    note: str,
     json_path: Path | None,
-    settings: tuple[str, ...],
 ) -> None:
-    """Train a bundle on recordings, validated on wearers it was not trained on."""
+    """Train a bundle on recordings, validated on wearers it was not trained on.
+
+    With --sweep or --variant, compare ways of training instead, in results.json, table.md and boxplot.png.
+    Interrupted, either goes on where it was when the same command is given again.
+    """
     _need("train", "tensorflow")
     _need("train", "rich")
-    from harstream import datasets
-    from harstream.core.spec import SignalSpec
-    from harstream.train import architectures, pipeline
-    from harstream.train.fit import FitConfig
+    from harstream.train.settings import setting_of
 
-    config = FitConfig(arch=arch or architectures.DEFAULT, seed=seed)
-    chosen = dict(_setting(text) for text in settings)
-    if epochs is not None:
-        chosen["epochs"] = epochs
-    config = config.with_settings(chosen)
+    base = dict(setting_of(text) for text in chosen)
+    for name, value in (("arch", arch), ("epochs", epochs), ("channels", channels)):
+        if value is not None:
+            base[name] = value
+    with _interruptible(out):
+        if sweeps or variants:
+            for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
+                if given:
+                    raise ConfigError(f"{name}: is for a bundle; an experiment writes results.json, table and plot")
+            _compare(data, out, base, spec, seed, repeats, sweeps, variants, jobs)
+        else:
+            _bundle(data, out, base, spec, seed, repeats, jobs, logs, note, json_path)
+
+
+def _bundle(
+    data: str,
+    out: Path,
+    base: dict[str, Any],
+    spec: Path | None,
+    seed: int,
+    repeats: int,
+    jobs: int,
+    logs: Path | None,
+    note: str,
+    json_path: Path | None,
+) -> None:
+    from harstream import datasets
+    from harstream.train import pipeline
+    from harstream.train.fit import FitConfig
+    from harstream.train.settings import settle
+
+    config = FitConfig(seed=seed)
+    settle(base, _signal(spec, None), config)  # refuses before the recordings are read
+    if (out / "results.json").exists():
+        raise ConfigError(f"{out}: holds an experiment; a bundle needs a folder of its own")
     recordings = datasets.load(data)
-    signal = None
-    if spec is not None:
-        fields = _read_json(spec)
-        fields.setdefault("sample_rate_hz", recordings[0].rate_hz)
-        signal = SignalSpec.from_dict(fields)
+    signal, config = settle(base, _signal(spec, recordings), config)
     with _Bar() as bar:
         trained = pipeline.train(
-            recordings, out, data=data, spec=signal, config=config, repeats=repeats, progress=bar.update
+            recordings,
+            out,
+            data=data,
+            spec=signal,
+            config=config,
+            repeats=repeats,
+            progress=bar.update,
+            jobs=jobs,
+            logs=logs,
+            note=note,
         )
     summary = trained.validation.to_dict()
+    for name, reason in trained.bundle.training["missing"].items():
+        click.echo(f"there is no {name}: {reason}")
     click.echo(f"wrote {trained.bundle.id} to {out}")
     click.echo(f"on wearers not trained on ({summary['method']}):")
     for network in ("float32", "int8"):
@@ -81,46 +153,38 @@ def train(
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-@click.command()
-@_DATA
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
-@click.option("--stream", is_flag=True, help="Score labels as they would be published; today each is its window's own.")
-@click.option("--json", "json_path", type=_PATH, help="Write the figures here.")
-@click.option(
-    "--labels", "labels_path", type=_PATH, help="With --stream: write every label here, as published, one a line."
-)
-def evaluate(
-    data: str, model: str, backend: str, stream: bool, json_path: Path | None, labels_path: Path | None
+def _compare(
+    data: str,
+    out: Path,
+    base: dict[str, Any],
+    spec: Path | None,
+    seed: int,
+    repeats: int,
+    sweeps: tuple[str, ...],
+    variants: tuple[str, ...],
+    jobs: int,
 ) -> None:
-    """Score a model on recordings: windows that lie wholly inside one label it knows."""
     from harstream import datasets
-    from harstream.golden import load_classifier
-    from harstream.train import published
-    from harstream.train.evaluate import score
-    from harstream.train.windows import cut, whole
+    from harstream.train import experiments, figures, settings
 
-    if labels_path is not None and not stream:
-        raise ConfigError("--labels goes with --stream")
-    classifier = load_classifier(model, backend)
+    rows = settings.variants_of(sweeps, variants)
+    experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read
     recordings = datasets.load(data)
-    bundle = classifier.bundle
-    windows = cut(whole(recordings), bundle.spec, bundle.labels)
-    metrics = score(windows.label, classifier.predict(windows.windows).label, bundle.labels)
-    if labels_path is not None:
-        with labels_path.open("w", encoding="utf-8") as file:
-            for device, payload in published.messages(recordings, classifier):
-                file.write(json.dumps({"device": device, **json.loads(payload)}) + "\n")
-    click.echo(f"{bundle.id} ({classifier.backend}) on {len(recordings)} recordings")
-    click.echo(f"windows {metrics.windows}, accuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}")
-    width = max(map(len, bundle.labels))
-    click.echo(f"{'truth':<{width}}  precision  recall   predicted as")
-    for label, precision, recall, row in zip(
-        bundle.labels, metrics.precision, metrics.recall, metrics.confusion.tolist(), strict=True
-    ):
-        click.echo(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}   {' '.join(f'{count:6d}' for count in row)}")
-    if json_path is not None:
-        json_path.write_text(json.dumps(metrics.to_dict(), indent=2) + "\n", encoding="utf-8")
+    with _Bar() as bar:
+        found = experiments.run(
+            recordings,
+            out,
+            experiments.ways_of(rows, base, _signal(spec, recordings)),
+            data=data,
+            repeats=repeats,
+            first_seed=seed,
+            n_jobs=jobs,
+            command=_command(data, out),
+            progress=bar.update,
+            report=bar.say,
+        )
+    for path in figures.write(found, out / "results.json"):
+        click.echo(f"wrote {path}")
 
 
 @click.command()
@@ -130,21 +194,23 @@ def export(model: str) -> None:
     _need("train", "tensorflow")
     from harstream.train import pipeline
 
-    click.echo(f"wrote {pipeline.export_again(model).path}")
+    bundle = pipeline.export_again(model)
+    for name, reason in bundle.training["missing"].items():
+        click.echo(f"there is no {name}: {reason}")
+    click.echo(f"wrote {bundle.path}")
 
 
 def _spread(figure: dict[str, Any]) -> str:
     return f"{figure['mean']:.4f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set: {text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+def _signal(spec: Path | None, recordings: Any) -> Any:
+    """The signal of ``--spec``, completed for the recordings; while there are none, by the plain defaults."""
+    from harstream.core.spec import SignalSpec
+    from harstream.train import pipeline
+
+    fields = _read_json(spec) if spec is not None else {}
+    return SignalSpec.from_dict(fields) if recordings is None else pipeline.spec_of(recordings, fields)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -157,14 +223,60 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def _command(data: str, out: Path) -> str:
+    """What was typed, for whoever does it again: without this machine's folders, and what changes nothing."""
+    context = click.get_current_context()
+    parts = ["harstream", "train"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        value = context.params[name]
+        if name == "jobs" or value in (None, ()) or value == parameter.get_default(context):
+            continue
+        if name == "data":
+            kind, _, path = data.partition(":")
+            value = f"{kind}:{Path(path).name}"
+        for one in value if isinstance(value, tuple) else (value,):
+            parts += [parameter.opts[0], one.name if isinstance(one, Path) else str(one)]
+    return shlex.join(parts)
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """Ctrl-C, or being told to stop, ends the work in order, with the exit code a shell expects."""
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; what was finished is kept: the same command goes on with {out}", err=True)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Bar:
     """A progress bar that moves from one step of the training to the next."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._progress = Progress(
-            TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            speed_estimate_period=600,
         )
         self._tasks: dict[str, Any] = {}
 
@@ -177,5 +289,9 @@ class _Bar:
 
     def update(self, step: str, done: int, total: int) -> None:
         if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=total)
+            self._tasks[step] = self._progress.add_task(step, total=total, completed=done)
         self._progress.update(self._tasks[step], completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

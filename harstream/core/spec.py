@@ -96,8 +96,9 @@ class NoiseFilter:
 class GravityFilter:
     """The low-pass whose output is gravity; body acceleration is the rest.
 
-    A causal Butterworth of the given order, as UCI HAR's published signals show: third order at
-    0.3 Hz (Anguita et al. 2013).
+    ``butterworth``: a causal Butterworth of the given order, as UCI HAR's published signals show: third
+    order at 0.3 Hz (Anguita et al. 2013). ``complementary``: the same low-pass in a frame that does not turn
+    with the device, the gyroscope telling how it turned; so gravity stays known on a swinging limb.
     """
 
     type: str = "butterworth"
@@ -105,10 +106,14 @@ class GravityFilter:
     cutoff_hz: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.type != "butterworth":
-            raise ConfigError(f"gravity_filter.type: {self.type!r} is not 'butterworth'")
+        if self.type not in ("butterworth", "complementary"):
+            raise ConfigError(f"gravity_filter.type: {self.type!r} is not 'butterworth' or 'complementary'")
         _count(self.order, "gravity_filter.order", minimum=1, maximum=8)
         _number(self.cutoff_hz, "gravity_filter.cutoff_hz", minimum=0.01, maximum=10.0)
+
+    @property
+    def uses_gyro(self) -> bool:
+        return self.type == "complementary"
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GravityFilter:
@@ -200,7 +205,8 @@ class SignalSpec:
 
     @property
     def uses_gyro(self) -> bool:
-        return any(channel in GYRO for channel in self.channels)
+        """Whether the windows depend on the gyroscope: by a channel, or by the gravity filter."""
+        return self.gravity_filter.uses_gyro or any(channel in GYRO for channel in self.channels)
 
     @property
     def norm(self) -> Normalisation:

@@ -1,5 +1,13 @@
 """Recordings of real wearers: files as their publishers ship them, read into samples and labels."""
 
-from harstream.datasets.base import KINDS, Recording, Segment, load
+from harstream.datasets.base import (
+    KINDS,
+    WINDOW_KINDS,
+    PublishedWindows,
+    Recording,
+    Segment,
+    load,
+    load_windows,
+)
 
-__all__ = ["KINDS", "Recording", "Segment", "load"]
+__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows"]

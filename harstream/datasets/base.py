@@ -31,33 +31,71 @@ class Recording:
     rate_hz: float
     samples: npt.NDArray[np.float32]  # (n_samples, 6) acc in g, gyro in rad/s
     segments: tuple[Segment, ...]  # in order of time, not overlapping; may leave gaps
+    has_gyro: bool = True  # False: it was recorded without a gyroscope, and gyro is 0
 
     @property
     def duration_s(self) -> float:
         return len(self.samples) / self.rate_hz
 
 
-Loader = Callable[[Path], list[Recording]]
+@dataclass(frozen=True, slots=True)
+class PublishedWindows:
+    """Windows as their publisher filtered and cut them; nothing is left of the recordings they come from."""
 
-#: KIND of ``--data KIND:PATH`` to the module that reads it, imported when asked for.
-KINDS = {"hapt": "harstream.datasets.hapt"}
+    windows: npt.NDArray[np.float32]  # (n_windows, 128, 9) in the order of core.spec.DEFAULT_CHANNELS, g and rad/s
+    label: npt.NDArray[np.int64]  # (n_windows,) index into ``labels``
+    labels: tuple[str, ...]
+    subject: npt.NDArray[np.str_] | None  # (n_windows,); None: they come without
+    rate_hz: float = 50.0
+
+
+#: KIND of ``--data KIND:PATH`` to the module that reads it, imported when asked for: its ``load`` gives recordings.
+KINDS = {
+    "hapt": "harstream.datasets.hapt",
+    "wisdm-watch": "harstream.datasets.wisdm",
+    "actitracker": "harstream.datasets.actitracker",
+    "csv": "harstream.datasets.csv",
+}
+#: Kinds that hold windows only: their module's ``load_windows`` gives them.
+WINDOW_KINDS = {"uci-har": "harstream.datasets.uci_har"}
 
 
 def load(data: str) -> list[Recording]:
-    """Read ``KIND:PATH``, where PATH is the folder or the zip as its publisher ships it.
+    """Read ``KIND:PATH``, where PATH is the folder or the archive as its publisher ships it.
 
-    Raises DatasetError for an unknown kind, a missing path, or a file that is not as the kind says.
+    Raises DatasetError for an unknown kind, a missing path, a file that is not as the kind says, and for
+    published windows, which are no recordings.
     """
-    kind, colon, path = data.partition(":")
-    if not colon or kind not in KINDS:
-        raise DatasetError(f"{data!r} is not KIND:PATH with KIND one of {', '.join(KINDS)}")
-    if not Path(path).exists():
-        raise DatasetError(f"{path}: no such file or folder")
-    loader: Loader = import_module(KINDS[kind]).load
-    recordings = loader(Path(path))
+    kind, path = _split(data)
+    if kind in WINDOW_KINDS:
+        raise DatasetError(
+            f"{data}: windows that their publisher filtered and cut, no recordings: they cannot be split by wearer, "
+            f"trained on or replayed, only be scored by `harstream evaluate`; hapt is the same study's raw recordings"
+        )
+    load_recordings: Callable[[Path], list[Recording]] = import_module(KINDS[kind]).load
+    recordings = load_recordings(path)
     if not recordings:
         raise DatasetError(f"{path}: holds no {kind} recording")
     return recordings
+
+
+def load_windows(data: str) -> PublishedWindows:
+    """Read ``KIND:PATH`` of a kind in WINDOW_KINDS. Raises DatasetError as ``load`` does."""
+    kind, path = _split(data)
+    if kind not in WINDOW_KINDS:
+        raise DatasetError(f"{data}: holds recordings, no windows")
+    load: Callable[[Path], PublishedWindows] = import_module(WINDOW_KINDS[kind]).load_windows
+    return load(path)
+
+
+def _split(data: str) -> tuple[str, Path]:
+    kind, colon, path = data.partition(":")
+    known = [*KINDS, *WINDOW_KINDS]
+    if not colon or kind not in known:
+        raise DatasetError(f"{data!r} is not KIND:PATH with KIND one of {', '.join(known)}")
+    if not Path(path).exists():
+        raise DatasetError(f"{path}: no such file or folder")
+    return kind, Path(path)
 
 
 def subjects(recordings: Sequence[Recording]) -> list[str]:

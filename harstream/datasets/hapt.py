@@ -8,16 +8,15 @@ with one labelled stretch per line: experiment, user, activity, first and last s
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from harstream.datasets import files
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 
@@ -53,18 +52,18 @@ def load(path: Path) -> list[Recording]:
     sessions that are not there are passed over: a part of the wearers is still a data set.
     Raises DatasetError naming file and line where something is missing or malformed.
     """
-    files = _read(path)
-    sessions = {name: match for name in files if (match := _SESSION.fullmatch(PurePosixPath(name).name))}
+    found = _read(path)
+    sessions = {name: match for name in found if (match := _SESSION.fullmatch(PurePosixPath(name).name))}
     folders = {PurePosixPath(name).parent for name in sessions}
     if not folders:
         raise DatasetError(f"{path}: holds no acc_expNN_userMM.txt")
     if len(folders) > 1:
         raise DatasetError(f"{path}: holds more than one raw data folder: {', '.join(sorted(map(str, folders)))}")
     folder = folders.pop()
-    activities = _activities(files, folder, path)
-    rows = _label_rows(files, folder / "labels.txt", activities, path)
+    activities = _activities(found, folder, path)
+    rows = _label_rows(found, folder / "labels.txt", activities, path)
     return [
-        _recording(files, name, match, rows.get((int(match[2]), int(match[3])), []), path)
+        _recording(found, name, match, rows.get((int(match[2]), int(match[3])), []), path)
         for name, match in sorted(sessions.items())
     ]
 
@@ -72,47 +71,29 @@ def load(path: Path) -> list[Recording]:
 def _read(path: Path) -> dict[str, bytes]:
     """The text files HAPT may need, by their path inside the folder or zip."""
 
-    def wanted(name: str) -> bool:
-        last = PurePosixPath(name).name
+    def wanted(last: str) -> bool:
         return last in ("labels.txt", "activity_labels.txt") or last.startswith(("acc_exp", "gyro_exp"))
 
-    def unzip(source: Path | io.BytesIO, prefix: str) -> None:
-        with ZipFile(source) as archive:
-            for name in archive.namelist():
-                if "__MACOSX" in name:
-                    continue
-                if wanted(name):
-                    files[prefix + name] = archive.read(name)
-                elif name.endswith(".zip"):
-                    unzip(io.BytesIO(archive.read(name)), f"{prefix}{name}/")
-
-    files: dict[str, bytes] = {}
-    try:
-        if path.is_dir():
-            # activity_labels.txt is the raw data folder's neighbour: find it also from inside.
-            root = path.parent if path.name in _FOLDERS else path
-            for file in path.rglob("*.txt"):
-                if wanted(file.name):
-                    files[file.relative_to(root).as_posix()] = file.read_bytes()
-            if root != path and (root / "activity_labels.txt").is_file():
-                files["activity_labels.txt"] = (root / "activity_labels.txt").read_bytes()
-        else:
-            unzip(path, "")
-    except (BadZipFile, OSError) as error:
-        raise DatasetError(f"{path}: not a readable folder or zip: {error}") from error
-    return files
+    found = dict(files.read(path, wanted))
+    if path.name in _FOLDERS and path.is_dir():
+        # activity_labels.txt is the raw data folder's neighbour: find it also from inside.
+        found = {f"{path.name}/{name}": text for name, text in found.items()}
+        beside = path.parent / "activity_labels.txt"
+        if beside.is_file():
+            found[beside.name] = beside.read_bytes()
+    return found
 
 
-def _activities(files: Mapping[str, bytes], folder: PurePosixPath, path: Path) -> dict[int, str]:
+def _activities(found: Mapping[str, bytes], folder: PurePosixPath, path: Path) -> dict[int, str]:
     """Activity number to name, from the ``activity_labels.txt`` nearest to the raw data."""
     for parent in (folder, *folder.parents):
         name = str(parent / "activity_labels.txt")
-        if name in files:
+        if name in found:
             break
     else:
         raise DatasetError(f"{path}: activity_labels.txt is missing beside {folder}")
     activities = {}
-    for number, line in enumerate(files[name].decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(found[name].decode(errors="replace").splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -126,13 +107,13 @@ _Row = tuple[int, Segment]  # the line it came from, and what it says
 
 
 def _label_rows(
-    files: Mapping[str, bytes], name: PurePosixPath, activities: Mapping[int, str], path: Path
+    found: Mapping[str, bytes], name: PurePosixPath, activities: Mapping[int, str], path: Path
 ) -> dict[tuple[int, int], list[_Row]]:
     """The rows of ``labels.txt`` by (experiment, user), not yet compared with the samples."""
-    if str(name) not in files:
+    if str(name) not in found:
         raise DatasetError(f"{path}: {name} is missing")
     rows: dict[tuple[int, int], list[_Row]] = {}
-    for number, line in enumerate(files[str(name)].decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(found[str(name)].decode(errors="replace").splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -150,15 +131,15 @@ def _label_rows(
 
 
 def _recording(
-    files: Mapping[str, bytes], acc_name: str, match: re.Match[str], rows: Sequence[_Row], path: Path
+    found: Mapping[str, bytes], acc_name: str, match: re.Match[str], rows: Sequence[_Row], path: Path
 ) -> Recording:
     """One session from its two files and its rows of ``labels.txt``."""
     folder = PurePosixPath(acc_name).parent
     gyro_name = str(folder / f"gyro_{match[1]}.txt")
-    if gyro_name not in files:
+    if gyro_name not in found:
         raise DatasetError(f"{path}: {acc_name} has no {PurePosixPath(gyro_name).name} beside it")
-    acc = _triples(files[acc_name], f"{path}/{acc_name}")
-    gyro = _triples(files[gyro_name], f"{path}/{gyro_name}")
+    acc = _triples(found[acc_name], f"{path}/{acc_name}")
+    gyro = _triples(found[gyro_name], f"{path}/{gyro_name}")
     if len(acc) != len(gyro):
         raise DatasetError(f"{path}/{gyro_name}: {len(gyro)} samples, but {len(acc)} in {PurePosixPath(acc_name).name}")
     for number, segment in rows:

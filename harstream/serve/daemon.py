@@ -1,6 +1,6 @@
 """The daemon: start, loop, drain. The page to read first.
 
-    MQTT -> inbox -> decode -> engine.feed -> [hand-over] -> classifier.predict -> encode -> MQTT
+    MQTT -> inbox -> decode -> engine.feed -> [hand-over] -> classifier.predict -> smooth -> encode -> MQTT
 
 The network thread (paho's) only stamps and enqueues. The loop decodes and makes windows. A second thread
 classifies and publishes, so that inference runs beside decoding; it takes whatever windows are there, as
@@ -26,6 +26,7 @@ from harstream import __version__
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.core.batches import WindowBatch
+from harstream.core.changes import Event
 from harstream.core.engine import Engine
 from harstream.embedded import EmbeddedBroker
 from harstream.golden import load_classifier
@@ -71,6 +72,7 @@ class Daemon:
         self.classifier = classifier
         self.clock = clock
         self.engine = Engine(bundle.spec, max_devices=config.max_devices)
+        self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))  # the classifying thread's
         self.inbox = Inbox()
         self.metrics = Metrics(bundle, classifier.backend)
         self.decoder = Decoder(
@@ -83,6 +85,8 @@ class Daemon:
         self.failure: BaseException | None = None
         self.stopping = threading.Event()
         self._labels_topic = config.labels_template.topic
+        events = config.events_template
+        self._events_topic = None if events is None else events.topic
         self._handover: queue.Queue[WindowBatch | list[str] | None] = queue.Queue(MAX_HANDOVER)
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
         self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
@@ -233,13 +237,16 @@ class Daemon:
         return WindowBatch.concatenate(batches)
 
     def classify(self, windows: WindowBatch) -> None:
-        """Predict, encode, publish."""
+        """Predict, smooth, encode, publish."""
         metrics, bundle = self.metrics, self.classifier.bundle
         began = time.perf_counter()
         predictions = self.classifier.predict(windows.windows)
         metrics.inference_duration.observe(time.perf_counter() - began)
         metrics.inference_batch_size.observe(len(windows))
-        for device, label, payload in labels.encode(windows, predictions, bundle.labels, bundle.id):
+        beliefs, events = self.smoother.feed(
+            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
+        )
+        for device, label, payload in labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id):
             if not self._publish(self._labels_topic(device), payload):
                 metrics.windows_dropped.labels("outgoing").inc()
             metrics.windows_classified.labels(label).inc()
@@ -251,13 +258,23 @@ class Daemon:
                     metrics.devices_by_activity.labels(before).dec()
                     metrics.activity_changes.labels(label).inc()
         metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
-        metrics.confidence.observe(predictions.confidence, predictions.label)
+        metrics.confidence.observe(beliefs.confidence, beliefs.label % (len(bundle.labels) + 1))  # UNKNOWN is last
+        self._tell(events)
+
+    def _tell(self, events: list[Event]) -> None:
+        if self._events_topic is not None:
+            bundle = self.classifier.bundle
+            for event in events:
+                payload = labels.encode_event(event, bundle.labels, bundle.id)
+                if not self._publish(self._events_topic(event.device), payload, retain=False):
+                    self.metrics.events_dropped.labels("outgoing").inc()
 
     def _clear(self, devices: list[str]) -> None:
-        """Take back the retained labels of evicted devices: nobody knows what they do now.
+        """Take back the retained labels of evicted devices: nobody knows what they do now. They exit what they did.
 
         What the broker does not take now is tried again at the next eviction.
         """
+        self._tell(self.smoother.evict(devices))
         for device in devices:
             label = self._activity.pop(device, None)
             if label is not None:
@@ -270,8 +287,9 @@ class Daemon:
                 return
             del self._uncleared[device]
 
-    def _publish(self, topic: str, payload: bytes) -> bool:
-        return self.connection is not None and self.connection.publish(topic, payload, qos=self.config.qos, retain=True)
+    def _publish(self, topic: str, payload: bytes, retain: bool = True) -> bool:
+        connection = self.connection
+        return connection is not None and connection.publish(topic, payload, qos=self.config.qos, retain=retain)
 
     # --- drain --------------------------------------------------------------------------------
 

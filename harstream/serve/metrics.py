@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from harstream import __version__
-from harstream.bundle import Bundle
+from harstream.bundle import UNKNOWN, Bundle
 from harstream.wire.reject import REASONS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
@@ -65,7 +65,7 @@ class Metrics:
 
     def __init__(self, bundle: Bundle, backend: str, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry(auto_describe=False)
-        labels = bundle.labels
+        labels = (*bundle.labels, UNKNOWN)
 
         def counter(name: str, text: str, label: str = "", values: Sequence[str] = ()) -> Counter:
             made = Counter(f"harstream_{name}", text, [label] if label else [], registry=self.registry)
@@ -97,10 +97,18 @@ class Metrics:
             "rates_measured",
             "Times a device was found to send at another rate than it said, by the spacing of messages",
         )
-        self.windows_classified = counter("windows_classified", "Windows classified, by label", "label", labels)
+        self.windows_classified = counter(
+            "windows_classified", "Windows classified, by the label published; UNKNOWN is one", "label", labels
+        )
         self.windows_dropped = counter(
             "windows_dropped",
             "Classified windows whose label was not published, by reason: outgoing (too many await the broker)",
+            "reason",
+            ["outgoing"],
+        )
+        self.events_dropped = counter(
+            "events_dropped",
+            "Events not published, by reason: outgoing (too many await the broker)",
             "reason",
             ["outgoing"],
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from harstream import __version__
+from harstream.bundle import UNKNOWN
 
 if TYPE_CHECKING:
     from harstream.serve.daemon import Daemon
@@ -49,14 +50,15 @@ def _answer(good: bool, otherwise: str) -> tuple[int, str, bytes]:
 
 def _render(daemon: Daemon) -> str:
     bundle, read = daemon.classifier.bundle, daemon.metrics.registry.get_sample_value
-    counts = [int(read("harstream_devices_by_activity", {"label": label}) or 0) for label in bundle.labels]
+    labels = (*bundle.labels, UNKNOWN)
+    counts = [int(read("harstream_devices_by_activity", {"label": label}) or 0) for label in labels]
     most = max(*counts, 1)
     activities = "".join(
         f'<tr><th>{html.escape(label)}</th><td><span class="bar" style="width:{100 * count / most:.0f}%"></span></td>'
         f'<td class="number">{count}</td></tr>'
-        for label, count in zip(bundle.labels, counts, strict=True)
+        for label, count in zip(labels, counts, strict=True)
     )
-    windows = sum(read("harstream_windows_classified_total", {"label": label}) or 0 for label in bundle.labels)
+    windows = sum(read("harstream_windows_classified_total", {"label": label}) or 0 for label in labels)
     seconds, labelled = read("harstream_latency_seconds_sum") or 0, read("harstream_latency_seconds_count") or 0
     latency = f"{1000 * seconds / labelled:.1f} ms" if labelled else "none yet"
     rows = (

@@ -19,9 +19,20 @@ class SimulatedSource:
         return self._wearable.take(n).samples
 
 
-def sources(n_devices: int, seed: int, *, rate_hz: float = 50.0, pace: float = 1.0) -> list[SimulatedSource]:
-    """``n_devices`` different wearers, named ``sim-0001`` on; the same ones for the same ``seed``."""
+#: So slow a day that its first activity never ends.
+_STILL = 1e-9
+
+
+def sources(
+    n_devices: int, seed: int, *, rate_hz: float = 50.0, pace: float = 1.0, activity: str | None = None
+) -> list[SimulatedSource]:
+    """``n_devices`` different wearers, named ``sim-0001`` on; the same ones for the same ``seed``.
+
+    With ``activity`` they do nothing but that. Raises ValueError where it is none.
+    """
+    if activity is not None:
+        pace = _STILL
     return [
-        SimulatedSource(f"sim-{i + 1:04d}", Wearable(seed * 1_000_003 + i, rate_hz, pace=pace))
+        SimulatedSource(f"sim-{i + 1:04d}", Wearable(seed * 1_000_003 + i, rate_hz, pace=pace, first=activity))
         for i in range(n_devices)
     ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.train.evaluate import Metrics
 from harstream.train.validate import CrossValidation
@@ -31,10 +33,9 @@ Channels, in order: {channels}. Accelerations in g, gravity included in `total_a
 
 ## How good it is
 
-Measured on wearers the network had not seen ({method}): each wearer held out once per seed, training for a
-fixed number of epochs, nothing chosen on those held out. The shipped network is trained the same way on all
-wearers, so no figure below is of its own weights. harstream's recipe (network, augmentation, epochs) was chosen by
-cross-validation among 14 wearers of HAPT: of those, the figures are a little too good.
+Measured on wearers the network had not seen ({method}): each wearer held out once per seed,
+nothing chosen on those held out, {epochs}. The network here is trained the same way
+without holding anybody out for that, so no figure below is of its own weights.{note}
 
 | | accuracy | macro F1 |
 | --- | --- | --- |
@@ -48,16 +49,32 @@ Confusion, rows the truth, all seeds together:
 
 {confusion}
 
-The probabilities are calibrated by one temperature ({temperature:g}), fitted on those held-out wearers.
-
+The probabilities are calibrated by one temperature ({temperature:g}), fitted on those held-out wearers. The expected
+calibration error of a fold's wearers, by the temperature of the other folds, is {calibration_error:.4f}.
+{streaming}
 ## Limits
 
 - Figures are of single windows inside one activity; a window across a change of activity belongs to neither.
 - {wearers} wearers are few. The accuracy of a single wearer, averaged over the seeds, lay between {worst} and {best}.
 - Another placement or orientation of the device, another population or another sensor is another question. Measure
   it with `harstream evaluate` before relying on it.
-- What is none of the activities is still given one of their labels, with a confidence that may be high.
+- What is none of the activities may still be given one of their labels, with a confidence that may be high.
+{missing}"""
+
+
+_STREAMING = """
+## As published
+
+Labels are made steady by `smoothing` in `bundle.json` (`{smoothing}`). {figures}
 """
+_FIGURES = """Over {sessions} whole recordings, {minutes:.0f} minutes:
+
+| | accuracy | macro F1 | changes per minute | delay, median | delay, 95 % | calibration error |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+The truth changes {truth:.2f} times a minute. Of the windows mostly inside something that is none of the activities
+{unknown:.0f} % are published as `UNKNOWN`, of those wholly inside an activity {abstained:.1f} %."""
 
 
 def card(
@@ -71,10 +88,19 @@ def card(
     n_windows: int,
     temperature: float,
     validation: CrossValidation,
+    missing: Mapping[str, str],
+    smoothing: Smoothing | None = None,
+    stream: Mapping[str, Any] | None = None,
+    note: str = "",
 ) -> str:
-    """The text of a bundle's README.md. ``data`` is KIND:PATH, ``about`` says what it is and whose."""
+    """The text of a bundle's README.md.
+
+    ``data`` is KIND:PATH, ``about`` says what it is and whose, ``missing`` why there is no file of a name, ``note``
+    what else a reader of the figures must know. ``stream`` is the section of that name of
+    ``harstream evaluate --stream --json``, of wearers held out.
+    """
     metrics, int8 = validation.metrics, validation.int8
-    summary = validation.to_dict()
+    summary, config = validation.to_dict(), validation.config
     by_wearer = validation.accuracy_by_wearer()
     worst, best = min(by_wearer.values()), max(by_wearer.values())
     row = "| int8 | {accuracy} | {macro_f1} |\n"
@@ -93,6 +119,13 @@ def card(
         data=data,
         about=about,
         method=summary["method"],
+        epochs=f"training for at most {config.epochs} epochs, stopped early by some of the wearers trained on"
+        if config.patience
+        else f"training for a fixed number of epochs ({config.epochs})",
+        note=f" {note}" if note else "",
+        calibration_error=summary["calibration_error"],
+        missing="".join(f"- There is no `{name}`: {reason}.\n" for name, reason in missing.items()),
+        streaming=_streaming(smoothing or Smoothing(), stream),
         accuracy=_figure(summary["float32"]["accuracy"]),
         macro_f1=_figure(summary["float32"]["macro_f1"]),
         int8=row.format(**{key: _figure(value) for key, value in summary["int8"].items()}) if int8 else "",
@@ -102,6 +135,39 @@ def card(
         worst=f"{100 * worst:.1f} %",
         best=f"{100 * best:.1f} %",
     )
+
+
+def _streaming(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
+    """The section on labels as they are published; nothing where each is its window's own and none was measured."""
+    if stream is None:
+        return (
+            _STREAMING.format(smoothing=smoothing.type, figures="").replace(" \n", "\n")
+            if smoothing.type != "none"
+            else ""
+        )
+
+    def row(name: str, figures: Mapping[str, Any]) -> str:
+        delays = [figures["delay_s"][key] for key in ("median", "p95")]
+        cells = [
+            name,
+            f"{100 * figures['accuracy']:.2f} %",
+            f"{100 * figures['macro_f1']:.2f} %",
+            f"{figures['changes_per_minute']:.2f}",
+            *("-" if delay is None else f"{delay:.1f} s" for delay in delays),
+            f"{figures['calibration_error']:.4f}" if "calibration_error" in figures else "",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    unknown = stream["unknown"]
+    figures = _FIGURES.format(
+        sessions=stream["sessions"],
+        minutes=stream["minutes"],
+        rows="\n".join([row("published", stream["published"]), row("single windows", stream["single_windows"])]),
+        truth=stream["true_changes_per_minute"],
+        unknown=100 * unknown["mostly_other"]["share"],
+        abstained=100 * unknown["inside"]["share"],
+    )
+    return _STREAMING.format(smoothing=smoothing.type, figures=figures)
 
 
 def _figure(spread: dict[str, float | None]) -> str:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from harstream import bundle as bundles
 from harstream import golden
-from harstream.classifier import LiteRTNetwork
+from harstream.classifier import BATCH_SIZES, LiteRTNetwork, to_predictions
 from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
+from harstream.errors import HarstreamError
+from harstream.train.loops import without_tensor_lists
 
 #: Windows the ranges of the int8 activations are measured on.
 CALIBRATION_WINDOWS = 300
@@ -33,10 +40,53 @@ def save_keras(model: keras.Model, path: Path) -> None:
     model.save(path, include_optimizer=False)
 
 
+class NotConvertibleError(HarstreamError):
+    """LiteRT cannot take a network, or computes something else than Keras; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiteRTFiles:
+    """What LiteRT could take of a network; ``missing`` has the reason for each file it could not, by file name."""
+
+    litert: bytes | None
+    int8: bytes | None
+    missing: Mapping[str, str]
+
+
+def litert_files(model: keras.Model, inputs: Float32, seed: int = 0) -> LiteRTFiles:
+    """The network's float32 and int8 files, as far as there can be any; ``inputs`` and ``seed`` as in ``to_int8``."""
+    missing = {}
+
+    def attempt(name: str, convert: Callable[[], bytes]) -> bytes | None:
+        try:
+            return convert()
+        except NotConvertibleError as error:
+            missing[name] = str(error)
+            return None
+
+    litert = attempt(bundles.LITERT, lambda: to_litert(model))
+    if litert is None:
+        missing[bundles.LITERT] += ": the bundle serves with TensorFlow"
+    int8 = attempt(bundles.INT8, lambda: to_int8(model, inputs, seed))
+    return LiteRTFiles(litert, int8, missing)
+
+
 def to_litert(model: keras.Model) -> bytes:
-    """The network as a float32 LiteRT model, for any batch size."""
-    with _quiet():
-        return bytes(_converter(model).convert())
+    """The network as a float32 LiteRT model, for any batch size. Raises NotConvertibleError.
+
+    It is tried with every batch size the classifier uses, and must give the probabilities Keras gives.
+    """
+    with _converting():
+        data = bytes(_converter(model).convert())
+        inputs = np.random.default_rng(0).normal(size=(BATCH_SIZES[-1], *model.input_shape[1:])).astype(np.float32)
+        expected = to_predictions(model(inputs, training=False).numpy(), 1.0).probabilities
+        network = LiteRTNetwork(data)
+        for size in BATCH_SIZES:
+            made = to_predictions(network(inputs[:size]), 1.0).probabilities
+            difference = float(np.abs(made - expected[:size]).max())
+            if not difference <= golden.PROBABILITY_TOLERANCE:
+                raise NotConvertibleError(f"LiteRT's probabilities differ by {difference:.2g} from those of Keras")
+    return data
 
 
 def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
@@ -44,7 +94,8 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
 
     ``inputs`` is (n_windows, window_samples, n_channels), normalised, of the training data: the ranges of
     the activations are taken from a random part of it. Post-training quantisation, per channel
-    (Jacob et al. 2018).
+    (Jacob et al. 2018). Inside a recurrent loop only the weights are int8 and each step finds its own
+    ranges, or else the errors of the steps add up. Raises NotConvertibleError.
     """
     chosen = np.random.default_rng(seed).permutation(len(inputs))[:CALIBRATION_WINDOWS]
 
@@ -52,14 +103,30 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
         for index in chosen:
             yield [inputs[index : index + 1]]
 
-    with _quiet():
+    with _converting():
         converter = _converter(model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
         # The debugger is the one public way to leave operations out of the quantisation.
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
-        return bytes(quantizer.get_nondebug_quantized_model())
+        data = bytes(quantizer.get_nondebug_quantized_model())
+        LiteRTNetwork(data)
+    return data
+
+
+def measure(model: bytes, n_windows: int = 1024) -> float:
+    """How many windows a second LiteRT classifies on one thread, 32 at a time; the median over ``n_windows``."""
+    size = BATCH_SIZES[-1]
+    network = LiteRTNetwork(model, (size,))
+    inputs = np.random.default_rng(0).normal(size=(size, *network.input_shape)).astype(np.float32)
+    network(inputs)  # plans its memory
+    seconds = []
+    for _ in range(max(1, n_windows // size)):
+        started = time.perf_counter()
+        network(inputs)
+        seconds.append(time.perf_counter() - started)
+    return float(size / np.median(seconds))
 
 
 def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
@@ -90,16 +157,18 @@ def litert_logits(model: bytes, inputs: Float32) -> Float32:
 
 def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:
     """A converter of the network with its variables frozen, which lets it fold batch normalisation."""
+    model = without_tensor_lists(model)
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(spec)
     return tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(graph)])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _converting() -> Iterator[None]:
     """Without the converter's chatter, which comes from C++ past every log level and breaks progress bars.
 
-    What it says is shown after all when it fails.
+    That LiteRT cannot take a network becomes a NotConvertibleError with the operations it has not, if it names
+    any; for whatever else goes wrong the chatter is shown after all.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said, warnings.catch_warnings():
@@ -108,6 +177,10 @@ def _quiet() -> Iterator[None]:
         os.dup2(said.fileno(), 2)
         try:
             yield
+        except NotConvertibleError:
+            raise
+        except (ConverterError, ValueError, RuntimeError) as error:
+            raise NotConvertibleError(_reason(str(error))) from error
         except BaseException:
             said.seek(0)
             os.write(stderr, said.read())
@@ -116,3 +189,11 @@ def _quiet() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _reason(text: str) -> str:
+    """One line of the pages a converter says."""
+    operations = sorted(set(re.findall(r"'tf\.(\w+)' op", text)))
+    if operations:
+        return f"LiteRT cannot take its {', '.join(operations)}"
+    return next((line.strip() for line in text.splitlines() if line.strip()), "LiteRT does not say why")

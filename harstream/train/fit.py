@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +14,16 @@ import tensorflow as tf
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import Normalisation, SignalSpec
 from harstream.errors import ConfigError, DatasetError
-from harstream.train import architectures, augment
-from harstream.train.windows import LabelledWindows
+from harstream.train import architectures
+from harstream.train.checkpoint import Workplace, fingerprint
+from harstream.train.curves import Epoch
+from harstream.train.minibatch import minibatches
+from harstream.train.objective import ensemble, objective
+from harstream.train.recipe import FitConfig
+from harstream.train.training import Training
+from harstream.train.windows import LabelledWindows, split_by_wearer
+
+__all__ = ["FitConfig", "Fitted", "Progress", "fit", "fit_temperature", "normalisation_of", "silent"]
 
 #: Told how far a long step is, for a progress bar: the step's name, what is done, of how much.
 Progress = Callable[[str, int, int], None]
@@ -25,70 +33,6 @@ def silent(step: str, done: int, total: int) -> None:
     """The progress of those who do not watch."""
 
 
-#: Little data is trained on in smaller batches, down to MIN_BATCH windows: it is steps that a network learns in.
-MIN_STEPS, MIN_BATCH = 64, 16
-#: Batches the statistics of batch normalisation are averaged over once the weights are final.
-SETTLING_BATCHES = 40
-
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """How to train and validate. The defaults are the shipped recipe; see docs/results for what it reaches."""
-
-    arch: str = architectures.DEFAULT
-    arch_settings: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 15
-    batch_windows: int = 256  # at most; fewer where an epoch would have less than MIN_STEPS steps
-    learning_rate: float = 2e-3  # the peak, reached after the first epoch; a half cosine leads to 0
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
-    tilt_deg: float = 20.0  # standard deviation of the angle every window is turned by
-    stretch: float = 0.1  # standard deviation of the logarithm of the factor its time is stretched by
-    turned_share: float = 0.15  # of the windows, turned about the vertical as well, by any angle
-    seed: int = 0
-    folds: int = 5  # groups of wearers held out in turn for validation
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, 10_000),
-            ("batch_windows", 1, 65_536),
-            ("learning_rate", 1e-7, 10.0),
-            ("weight_decay", 0.0, 10.0),
-            ("label_smoothing", 0.0, 0.9),
-            ("tilt_deg", 0.0, 180.0),
-            ("stretch", 0.0, 1.0),
-            ("turned_share", 0.0, 1.0),
-            ("seed", 0, 2**31 - 1),
-            ("folds", 2, 1000),
-        ):
-            value = getattr(self, name)
-            whole = isinstance(low, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise ConfigError(f"{name}: expected a {'whole ' if whole else ''}number, got {value!r}")
-            if not low <= value <= high:
-                raise ConfigError(f"{name}: {value!r} is not between {low} and {high}")
-        known = architectures.settings_of(self.arch)
-        for name in self.arch_settings:
-            if name not in known:
-                raise ConfigError(f"architecture {self.arch} has no setting {name!r}; it has {', '.join(known)}")
-
-    def with_settings(self, settings: Mapping[str, Any]) -> FitConfig:
-        """With ``--set`` applied: names of fields here or of the architecture's settings. Raises ConfigError."""
-        own = {f.name for f in fields(self)} - {"arch", "arch_settings"}
-        known = architectures.settings_of(self.arch)
-        for name in settings:
-            if name not in own and name not in known:
-                raise ConfigError(f"no setting {name!r}; there are {', '.join(sorted({*own, *known}))}")
-        mine: dict[str, Any] = {name: value for name, value in settings.items() if name in own}
-        of_arch = {name: value for name, value in settings.items() if name in known}
-        return replace(self, arch_settings={**self.arch_settings, **of_arch}, **mine)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For provenance: every figure that decided the training."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**values, "arch_settings": {**architectures.settings_of(self.arch), **self.arch_settings}}
-
-
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A trained network and the signal it expects, normalisation included."""
@@ -96,6 +40,7 @@ class Fitted:
     model: keras.Model  # (n, window_samples, n_channels) normalised to (n, n_labels) logits
     spec: SignalSpec
     labels: tuple[str, ...]
+    history: tuple[Epoch, ...] = ()  # what each epoch came to
 
     def logits(self, windows: Float32, batch_windows: int = 1024) -> Float32:
         """(n_windows, window_samples, n_channels) in physical units to (n_windows, n_labels)."""
@@ -118,105 +63,92 @@ def normalisation_of(windows: Float32) -> Normalisation:
     return Normalisation(tuple(mean.tolist()), tuple(np.where(std > 1e-6, std, 1.0).tolist()))
 
 
-def fit(data: LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Progress = silent) -> Fitted:
-    """Train a network on ``data`` for a fixed number of epochs; nothing is chosen on the way.
+def fit(
+    data: LabelledWindows,
+    spec: SignalSpec,
+    config: FitConfig,
+    progress: Progress = silent,
+    *,
+    teachers: Sequence[Fitted] = (),
+    folder: Path | None = None,
+    tensorboard: bool = False,
+) -> Fitted:
+    """Train a network on ``data``.
 
     AdamW, one epoch of warm-up and a cosine down to 0, cross-entropy with smoothed labels, every window
-    turned and stretched (see ``augment``) anew each time it is seen. Seeds Python, NumPy and TensorFlow.
-    ``progress`` is told of every epoch. Raises DatasetError where there is no window, ConfigError for
-    an impossible architecture.
+    turned and stretched (see ``augment``) anew each time it is seen. The number of epochs is fixed, unless
+    ``config.patience`` says to hold out some wearers of ``data``: then training ends when so many epochs have
+    brought no lower loss on them, and the result is the best epoch's. Wearers that a caller counts are not in
+    ``data`` and decide nothing.
+
+    With ``config.teachers``, so many networks are trained first, on the same windows, to be learnt from;
+    ``teachers`` stand in for them. After each epoch ``folder`` is given a checkpoint and the history, with
+    ``tensorboard`` for that program too (see ``checkpoint``); a fit that finds its own checkpoint there
+    goes on from it, and ends as if it had never been interrupted.
+
+    Seeds Python, NumPy and TensorFlow. ``progress`` is told of every epoch, those of teachers as steps of their own.
+    Raises DatasetError where there is no window, or one wearer where some are to be held out; ConfigError for
+    an impossible architecture, a teacher of another signal or other labels, or a loss that is no number any more.
     """
     if not len(data):
         raise DatasetError("there is no window to train on")
+    if tensorboard and folder is None:
+        raise ConfigError("tensorboard: its logs need a folder to be written to")
+    for teacher in teachers:
+        if teacher.labels != data.labels or replace(teacher.spec, normalisation=spec.norm) != spec:
+            raise ConfigError("teachers: their labels and signal must be those of the network they teach")
+    held_out = None
+    if config.patience:
+        data, held_out = split_by_wearer(data, config.held_out_share, config.seed)
+    given = [teacher.model.get_weights() for teacher in teachers]
+
+    def train(config: FitConfig, step: str, teachers: Sequence[Fitted], folder: Path | None) -> Fitted:
+        place = None
+        if folder is not None:
+            place = Workplace(folder, fingerprint(data, spec, config, given), tensorboard)
+        return _fit(data, held_out, spec, config, lambda done: progress(step, done, config.epochs), teachers, place)
+
+    if not teachers:
+        names = [f"teacher {k + 1} of {config.teachers}" for k in range(config.teachers)]
+        teachers = [
+            train(config.of_teacher(k), f"training {name}", (), folder / name.replace(" ", "-") if folder else None)
+            for k, name in enumerate(names)
+        ]
+    return train(config, "training", teachers, folder)
+
+
+def _fit(
+    data: LabelledWindows,
+    held_out: LabelledWindows | None,
+    spec: SignalSpec,
+    config: FitConfig,
+    progress: Callable[[int], None],
+    teachers: Sequence[Fitted],
+    place: Workplace | None,
+) -> Fitted:
+    """One network, its wearers chosen and its teachers trained."""
     keras.utils.set_random_seed(config.seed)
-    normalisation = normalisation_of(data.windows)
+    measured = normalisation_of(data.windows)
+    norm = measured if config.standardise else Normalisation.identity(spec.n_channels)
     model = architectures.build(
         config.arch, spec.window_samples, spec.n_channels, len(data.labels), config.arch_settings
     )
-    batch = min(config.batch_windows, max(MIN_BATCH, len(data) // MIN_STEPS), len(data))
-    steps = len(data) // batch
-    optimizer = keras.optimizers.AdamW(_schedule(config, steps), weight_decay=config.weight_decay)
-    seen = _augmented(data, spec, normalisation, config)
-    step = _training_step(model, optimizer, seen, data, config)
-    rng = np.random.default_rng(config.seed)
-    for epoch in range(config.epochs):
-        order = rng.permutation(len(data)).astype(np.int32)
-        for first in range(0, steps * batch, batch):
-            step(tf.constant(order[first : first + batch]))
-        progress("training", epoch + 1, config.epochs)
-    _settle(model, (seen(tf.constant(rng.permutation(len(data))[:batch], tf.int32)) for _ in range(SETTLING_BATCHES)))
-    return Fitted(model, replace(spec, normalisation=normalisation), data.labels)
-
-
-def _schedule(config: FitConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear up over the first of the epochs, a half cosine down over the others."""
-    decay = max(1, steps * (config.epochs - 1))
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, decay, warmup_target=config.learning_rate, warmup_steps=steps if config.epochs > 1 else 0
+    judges = [(teacher.model, teacher.spec.norm) for teacher in teachers]
+    training = Training(
+        model,
+        config,
+        len(data),
+        minibatches(data, spec, norm, measured.std, config),
+        objective(
+            config,
+            data.label,
+            len(data.labels),
+            ensemble(judges, norm, config.distil_temperature) if judges else None,
+        ),
+        (norm.apply(held_out.windows), held_out.label) if held_out is not None else None,
     )
-
-
-def _augmented(
-    data: LabelledWindows, spec: SignalSpec, normalisation: Normalisation, config: FitConfig
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A graph from window indices, (batch,) int32, to those windows as the network sees them, turned and stretched."""
-    windows = tf.constant(data.windows)
-    mean = tf.constant(normalisation.mean, tf.float32)
-    scale = tf.constant([1.0 / value for value in normalisation.std], tf.float32)
-    vertical = augment.vertical_of(data.windows, spec.channels)
-
-    def seen(index: tf.Tensor) -> tf.Tensor:
-        batch, n = tf.gather(windows, index), tf.shape(index)[0]
-        rotations = augment.tilts(n, config.tilt_deg)
-        if vertical is not None:
-            rotations = tf.matmul(rotations, augment.turns(n, vertical, config.turned_share))
-        batch = augment.rotate(augment.stretch(batch, config.stretch), rotations, spec.channels)
-        return (batch - mean) * scale
-
-    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(seen, input_signature=[tf.TensorSpec((None,), tf.int32)])
-    return graph
-
-
-def _training_step(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    seen: Callable[[tf.Tensor], tf.Tensor],
-    data: LabelledWindows,
-    config: FitConfig,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A graph of one gradient step on the windows at some indices, (batch,) int32; it returns the loss."""
-    optimizer.build(model.trainable_variables)
-    label = tf.constant(data.label.astype(np.int32))
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
-
-    def step(index: tf.Tensor) -> tf.Tensor:
-        truth = tf.one_hot(tf.gather(label, index), len(data.labels))
-        with tf.GradientTape() as tape:
-            loss = loss_of(truth, model(seen(index), training=True))
-        variables = model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
-
-    graph: Callable[[tf.Tensor], tf.Tensor] = tf.function(step, input_signature=[tf.TensorSpec((None,), tf.int32)])
-    return graph
-
-
-def _settle(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
-    """Set the statistics of batch normalisation to the plain mean over ``batches``.
-
-    The running ones lag behind the weights, and after a short training still remember their start
-    (precise batch normalisation, Wu and Johnson 2021).
-    """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in layers]
-    if not layers:
-        return
-    for k, batch in enumerate(batches):
-        for layer in layers:
-            layer.momentum = k / (k + 1)
-        model(batch, training=True)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    history = training.run(progress, place)
+    return Fitted(model, replace(spec, normalisation=norm), data.labels, tuple(history))
 
 
 def fit_temperature(logits: Float32, label: Int64) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version as version_of
@@ -14,17 +15,19 @@ from typing import Any
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import Bundle
-from harstream.core.spec import SignalSpec
+from harstream.core.smoothing import Smoothing
+from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
 from harstream.datasets import base
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError, DatasetError
-from harstream.train import export, windows
+from harstream.train import curves, export, windows
 from harstream.train.card import card
 from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
+from harstream.train.holdout import data_name
 from harstream.train.validate import CrossValidation, cross_validate, folds_of
 from harstream.train.windows import LabelledWindows
 
-_LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
+LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,21 @@ class Prepared:
     counted: LabelledWindows
 
 
+def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = None) -> SignalSpec:
+    """The signal to train for where only ``fields`` of its section are given, or none.
+
+    The rate is the recordings', the window 128 samples, the stride 64, the channels all nine, or the
+    six without gyroscope where one was recorded without. Raises ConfigError for impossible
+    ``fields``, DatasetError where the rates differ and none is given.
+    """
+    known = dict(fields or {})
+    if "sample_rate_hz" not in known:
+        known["sample_rate_hz"] = windows.rate_of(recordings)
+    if "channels" not in known and not all(recording.has_gyro for recording in recordings):
+        known["channels"] = [channel for channel in DEFAULT_CHANNELS if channel not in GYRO]
+    return SignalSpec.from_dict(known)
+
+
 def prepare(
     recordings: Sequence[Recording],
     spec: SignalSpec | None = None,
@@ -50,13 +68,13 @@ def prepare(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Prepared:
-    """Cut all windows. Without ``spec``: the rate of the recordings, 128 samples, stride 64, nine channels.
+    """Cut all windows, without ``spec`` as ``spec_of`` says.
 
     ``labels`` are those to learn, in the order of the outputs; without, all that occur. Those of which no
     window is found are left out. Raises DatasetError where the rates differ and no spec says which to
     take, where fewer than two labels have windows, or fewer than two wearers.
     """
-    spec = spec or SignalSpec(sample_rate_hz=windows.rate_of(recordings))
+    spec = spec or spec_of(recordings)
     wanted = tuple(labels or windows.labels_of(recordings))
     progress("cutting windows", 0, 1)
     counted = windows.cut(windows.whole(recordings), spec, wanted)
@@ -87,16 +105,26 @@ def train(
     name: str | None = None,
     version: str = "1.0.0",
     progress: Progress = silent,
+    jobs: int = 1,
+    logs: Path | None = None,
+    smoothing: Smoothing | None = None,
+    stream: Mapping[str, Any] | None = None,
+    note: str = "",
 ) -> Trained:
     """Validate by wearer, train on everybody, calibrate, export, and write the sealed bundle to ``out``.
 
     ``data`` is the KIND:PATH the recordings came from: it decides the labels where none are given, and
     what the model card says of them. ``repeats`` is the number of seeds to validate with; a
     ``validation`` made before, of the same configuration, stands in for it. ``name`` defaults to the folder's.
-    Raises DatasetError as ``prepare`` does, ConfigError for an impossible architecture.
+    ``jobs`` fits of the validation are done at a time. What is finished is kept in the folder ``out`` + ``.work``
+    until the bundle is written, so that an interrupted training goes on there. ``logs`` is given the last
+    fit's checkpoint, its learning curves and its logs for TensorBoard. ``smoothing`` becomes the bundle's, and
+    ``stream`` and ``note`` go to the model card (see ``card``). Raises DatasetError as ``prepare`` does,
+    ConfigError for an impossible architecture.
     """
     config = config or FitConfig()
     prepared = prepare(recordings, spec, labels or labels_of_kind(data), seed=config.seed, progress=progress)
+    work = out.resolve().with_name(f"{out.resolve().name}.work")
     if validation is None:
         validation = cross_validate(
             prepared.training,
@@ -106,8 +134,20 @@ def train(
             repeats=repeats,
             int8=True,
             progress=progress,
+            jobs=jobs,
+            work=work / "validation",
+            data=data,
         )
-    fitted = fit(prepared.training, prepared.spec, config, progress)
+    fitted = fit(
+        prepared.training,
+        prepared.spec,
+        config,
+        progress,
+        folder=logs or work / "fit",
+        tensorboard=logs is not None,
+    )
+    if logs is not None:
+        curves.plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_name(data)}")
     temperature = fit_temperature(*validation.held_out())
     progress("exporting", 0, 1)
     name = name or out.resolve().name
@@ -115,6 +155,8 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         export.save_keras(fitted.model, keras_path)
+        inputs = fitted.spec.norm.apply(prepared.training.windows)
+        files = export.litert_files(fitted.model, inputs, config.seed)
         bundle = bundles.save(
             out,
             name=name,
@@ -122,10 +164,10 @@ def train(
             labels=fitted.labels,
             spec=fitted.spec,
             temperature=temperature,
-            training=provenance(data, prepared, config, validation, fitted.model.count_params()),
+            training=provenance(data, prepared, config, validation, fitted.model.count_params(), files.missing),
             keras_path=keras_path,
-            tflite=export.to_litert(fitted.model),
-            int8=export.to_int8(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed),
+            tflite=files.litert,
+            int8=files.int8,
             card=card(
                 name=name,
                 version=version,
@@ -136,9 +178,15 @@ def train(
                 n_windows=len(prepared.counted),
                 temperature=temperature,
                 validation=validation,
+                missing=files.missing,
+                smoothing=smoothing,
+                stream=stream,
+                note=note,
             ),
+            smoothing=smoothing,
         )
     bundle = golden.seal(bundle)
+    shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
     return Trained(bundle, validation)
 
@@ -156,7 +204,7 @@ def export_again(model: str) -> Bundle:
     if bundles.KERAS not in bundle.files:
         raise BundleError(f"{bundle.path}: has no {bundles.KERAS} to export")
     network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
-    inputs = bundle.spec.norm.apply(export.made_up_windows(bundle.spec))
+    files = export.litert_files(network, bundle.spec.norm.apply(export.made_up_windows(bundle.spec)))
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         keras_path.write_bytes(bundle.read(bundles.KERAS))
@@ -168,28 +216,38 @@ def export_again(model: str) -> Bundle:
                 labels=bundle.labels,
                 spec=bundle.spec,
                 temperature=bundle.temperature,
-                training=bundle.training,
+                training={**bundle.training, "missing": dict(files.missing)},
                 keras_path=keras_path,
-                tflite=export.to_litert(network),
-                int8=export.to_int8(network, inputs),
+                tflite=files.litert,
+                int8=files.int8,
                 card=(bundle.path / "README.md").read_text(encoding="utf-8"),
+                smoothing=bundle.smoothing,
             )
         )
 
 
 def provenance(
-    data: str, prepared: Prepared, config: FitConfig, validation: CrossValidation, n_parameters: int
+    data: str,
+    prepared: Prepared,
+    config: FitConfig,
+    validation: CrossValidation,
+    n_parameters: int,
+    missing: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The ``training`` section of bundle.json: what it takes to do it again, and how good it was."""
+    """The ``training`` section of bundle.json: what it takes to do it again, and how good it was.
+
+    ``missing`` says why there is no file of a name (see ``export.LiteRTFiles``).
+    """
     return {
-        "data": f"{data.partition(':')[0]}:{Path(data.partition(':')[2]).name}",
+        "data": data_name(data),
         "subjects": sorted(set(prepared.counted.subject.tolist())),
         "windows": len(prepared.training),
         "config": config.to_dict(),
         "seed": config.seed,
         "parameters": n_parameters,
+        "missing": dict(missing),
         "python": platform.python_version(),
-        "libraries": {library: version_of(library) for library in _LIBRARIES},
+        "libraries": {library: version_of(library) for library in LIBRARIES},
         "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
     }
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.errors import DatasetError
-from harstream.train import export
-from harstream.train.evaluate import Metrics, score
-from harstream.train.fit import FitConfig, Progress, fit, silent
+from harstream.train import jobs as processes
+from harstream.train.evaluate import Metrics, calibration_error
+from harstream.train.fit import FitConfig, Progress, fit_temperature, silent
+from harstream.train.holdout import Fold, Task, fingerprint
 from harstream.train.windows import LabelledWindows
 
 
@@ -27,7 +30,7 @@ class Run:
     seed: int
     folds: tuple[tuple[str, ...], ...]  # the wearers held out together
     by_fold: tuple[Metrics, ...]
-    int8_by_fold: tuple[Metrics, ...]  # empty where int8 was not asked for
+    int8_by_fold: tuple[Metrics, ...]  # empty where int8 was not asked for, or LiteRT could not take a network
     logits: Float32  # (n_windows, n_labels) of all held-out windows, fold after fold
     label: Int64  # (n_windows,)
     subject: npt.NDArray[np.str_]  # (n_windows,)
@@ -80,6 +83,18 @@ class CrossValidation:
         subject = np.concatenate([run.subject for run in self.runs])
         return {str(wearer): float(right[subject == wearer].mean()) for wearer in np.unique(subject)}
 
+    def calibration_error(self) -> float:
+        """Expected calibration error, each fold's probabilities by a temperature fitted on its run's other folds."""
+        probabilities, label = [], []
+        for run in self.runs:
+            fold = np.repeat(np.arange(len(run.folds)), [metrics.windows for metrics in run.by_fold])
+            for number in range(len(run.folds)):
+                mine = fold == number
+                scaled = run.logits[mine] / fit_temperature(run.logits[~mine], run.label[~mine])
+                probabilities.append(softmax(scaled, axis=1))
+                label.append(run.label[mine])
+        return calibration_error(np.concatenate(probabilities), np.concatenate(label))
+
     def to_dict(self) -> dict[str, Any]:
         """Aggregates only, as JSON: per run, and mean and standard deviation over the seeds."""
         int8 = [run.int8 for run in self.runs if run.int8]
@@ -90,6 +105,7 @@ class CrossValidation:
             "config": self.config.to_dict(),
             "float32": _spread([run.metrics for run in self.runs]),
             "int8": _spread(int8) if int8 else None,
+            "calibration_error": self.calibration_error(),
             "labels": list(self.metrics.labels),
             "confusion": self.metrics.confusion.tolist(),
             "accuracy_by_wearer": self.accuracy_by_wearer(),
@@ -104,7 +120,10 @@ def folds_of(subjects: Iterable[str], n_folds: int, seed: int) -> list[tuple[str
     """
     wearers = sorted(set(subjects))
     if len(wearers) < 2:
-        raise DatasetError(f"validation by wearer needs at least two wearers with known labels, found {len(wearers)}")
+        raise DatasetError(
+            f"validation by wearer needs at least two wearers with known labels, found {len(wearers)}"
+            f"{''.join(f' ({wearer})' for wearer in wearers)}; of a csv file, the wearer is its name up to the first _"
+        )
     order = np.random.default_rng(seed).permutation(len(wearers))
     groups = np.array_split(order, min(max(2, n_folds), len(wearers)))
     return [tuple(wearers[index] for index in sorted(group)) for group in groups]
@@ -119,48 +138,60 @@ def cross_validate(
     repeats: int = 1,
     int8: bool = False,
     progress: Progress = silent,
+    jobs: int = 1,
+    work: Path | None = None,
+    data: str = "",
 ) -> CrossValidation:
     """Hold out each wearer once per repeat; train on the others' windows of ``training``, count ``counted``.
 
-    The two differ in how densely the streams are cut, not in the Engine that cuts them. Repeat ``k`` has
-    the seed ``config.seed + k``. Nothing is chosen on a held-out wearer: the epochs are fixed.
-    ``progress`` is told of epochs over all fits. Raises DatasetError as ``folds_of`` and ``fit`` do.
+    Repeat ``k`` has the seed ``config.seed + k``. Nothing is chosen on a held-out wearer: the epochs are
+    fixed, or early stopping looks at some of those trained on. ``jobs`` fits are done at a time. In the
+    folder ``work`` each fit's result is kept, and those found there, of the same configuration and ``data``
+    (KIND:PATH), are not done again. ``progress`` is told of epochs over all fits. Raises DatasetError as
+    ``folds_of`` and ``fit`` do.
     """
-    runs = []
-    total = repeats * len(folds_of(counted.subject.tolist(), config.folds, config.seed)) * config.epochs
-    finished = 0
-    for seed in range(config.seed, config.seed + repeats):
-        folds = folds_of(counted.subject.tolist(), config.folds, seed)
-        by_fold, int8_by_fold, logits, tests = [], [], [], []
-        for held_out in folds:
-            keras.backend.clear_session()  # or the graphs of all fits stay in memory
-            rest = training.take(np.flatnonzero(~np.isin(training.subject, held_out)))
-            test = counted.of(held_out)
+    tasks = [
+        Task(spec, replace(config, seed=seed), held_out, int8)
+        for seed in range(config.seed, config.seed + repeats)
+        for held_out in folds_of(counted.subject.tolist(), config.folds, seed)
+    ]
+    # The first seed also decided where the streams of training were cut.
+    names = [f"{fingerprint([config.seed, task.key(data, counted.labels)])}.npz" for task in tasks]
+    found: dict[int, Fold] = {}
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        kept = ((index, Fold.load(work / name)) for index, name in enumerate(names))
+        found = {index: fold for index, fold in kept if fold is not None}
+    epochs = dict.fromkeys(found, config.epochs)
+    todo = [index for index in range(len(tasks)) if index not in found]
 
-            def tell(step: str, done: int, of: int, before: int = finished) -> None:
-                progress("validating", before + done, total)
+    def told(index: int, done: int) -> None:
+        epochs[todo[index]] = done
+        progress("validating", sum(epochs.values()), len(tasks) * config.epochs)
 
-            fitted = fit(rest, spec, replace(config, seed=seed), tell)
-            finished += config.epochs
-            logits.append(fitted.logits(test.windows))
-            tests.append(test)
-            by_fold.append(score(test.label, logits[-1].argmax(axis=1), counted.labels))
-            if int8:
-                model = export.to_int8(fitted.model, fitted.spec.norm.apply(rest.windows), seed)
-                guess = export.litert_logits(model, fitted.spec.norm.apply(test.windows)).argmax(axis=1)
-                int8_by_fold.append(score(test.label, guess, counted.labels))
-        runs.append(
-            Run(
-                seed,
-                tuple(folds),
-                tuple(by_fold),
-                tuple(int8_by_fold),
-                np.concatenate(logits),
-                np.concatenate([test.label for test in tests]),
-                np.concatenate([test.subject for test in tests]),
-            )
+    results = processes.run([tasks[index] for index in todo], lambda _: (training, counted), jobs, told)
+    for index, fold in results:
+        found[todo[index]] = fold
+        if work is not None:
+            fold.save(work / names[todo[index]])
+        if fold.epochs < config.epochs:  # it stopped early
+            told(index, config.epochs)
+    return CrossValidation(config, tuple(_runs([found[index] for index in range(len(tasks))])))
+
+
+def _runs(folds: Sequence[Fold]) -> list[Run]:
+    return [
+        Run(
+            seed,
+            tuple(fold.held_out for fold in parts),
+            tuple(fold.metrics for fold in parts),
+            tuple(int8) if len(int8 := [fold.int8 for fold in parts if fold.int8 is not None]) == len(parts) else (),
+            np.concatenate([fold.logits for fold in parts]),
+            np.concatenate([fold.label for fold in parts]),
+            np.concatenate([fold.subject for fold in parts]),
         )
-    return CrossValidation(config, tuple(runs))
+        for seed, parts in ((seed, list(group)) for seed, group in groupby(folds, key=lambda fold: fold.seed))
+    ]
 
 
 def _sum(parts: Sequence[Metrics]) -> Metrics:

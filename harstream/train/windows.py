@@ -15,7 +15,7 @@ import numpy.typing as npt
 from harstream.bundle import UNKNOWN
 from harstream.core.batches import Float32, Int64, SampleBatch
 from harstream.core.engine import Engine
-from harstream.core.spec import SignalSpec
+from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 
@@ -98,8 +98,10 @@ def cut(streams: Sequence[Stream], spec: SignalSpec, labels: Sequence[str]) -> L
     """The windows of ``streams`` that lie wholly inside one segment labelled with one of ``labels``.
 
     A window lies inside a segment by time, to half a sample, so that a recording at another rate than
-    the spec's, which the Engine resamples, is cut by the same rule. No window at all is no error.
+    the spec's, which the Engine resamples, is cut by the same rule. No window at all is no error. Raises
+    DatasetError as ``check_gyro`` does.
     """
+    check_gyro((stream.recording for stream in streams), spec)
     parts = [_cut(stream, spec, tuple(labels)) for stream in streams if stream.stop > stream.start]
     parts = [part for part in parts if len(part)]
     if not parts:
@@ -115,6 +117,15 @@ def cut(streams: Sequence[Stream], spec: SignalSpec, labels: Sequence[str]) -> L
         np.concatenate([part.start for part in parts]),
         tuple(labels),
     )
+
+
+def check_gyro(recordings: Iterable[Recording], spec: SignalSpec) -> None:
+    """Raises DatasetError where a recording without gyroscope meets a spec that uses one."""
+    for recording in recordings:
+        if spec.uses_gyro and not recording.has_gyro:
+            channels = ", ".join(name for name in spec.channels if name in GYRO)
+            needed = f"the channels {channels}" if channels else f"the {spec.gravity_filter.type} gravity filter"
+            raise DatasetError(f"{recording.name}: recorded without a gyroscope, which {needed} must have")
 
 
 def _cut(stream: Stream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
@@ -146,6 +157,19 @@ def _cut(stream: Stream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledW
         np.rint(start[known]).astype(np.int64),
         labels,
     )
+
+
+def split_by_wearer(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:
+    """The windows of most wearers, and those of a random ``share`` of them, at least one.
+
+    Raises DatasetError for fewer than two wearers.
+    """
+    wearers = np.unique(data.subject)
+    if len(wearers) < 2:
+        raise DatasetError(f"holding out wearers needs at least two to train on, found {len(wearers)}")
+    n_held_out = min(max(1, round(share * len(wearers))), len(wearers) - 1)
+    chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(wearers)[:n_held_out])
+    return data.take(np.flatnonzero(~chosen)), data.take(np.flatnonzero(chosen))
 
 
 def labels_of(recordings: Sequence[Recording]) -> tuple[str, ...]:

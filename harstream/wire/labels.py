@@ -1,4 +1,4 @@
-"""Labels out: one JSON message per classified window."""
+"""Labels out: one JSON message per classified window, and one per change of activity."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ import msgspec
 import numpy as np
 
 from harstream.core.batches import Predictions, WindowBatch
+from harstream.core.changes import EXIT, Event
+from harstream.core.smoothing import UNKNOWN, Beliefs
 
 
 def encode(
-    windows: WindowBatch, predictions: Predictions, labels: Sequence[str], model: str
+    windows: WindowBatch, predictions: Predictions, beliefs: Beliefs, labels: Sequence[str], model: str
 ) -> Iterator[tuple[str, str, bytes]]:
-    """(device, label, payload) of each window, in order. ``model`` is the bundle's id."""
+    """(device, label, payload) of each window, in order. ``model`` is the bundle's id.
+
+    ``label`` and ``confidence`` are what is believed, ``probabilities`` what the network says of this window.
+    """
     rows = np.round(predictions.probabilities.astype(np.float64), 4).tolist()
     starts = (np.round(windows.start_ns / 1e3) / 1e6).tolist()
     ends = (np.round(windows.end_ns / 1e3) / 1e6).tolist()
-    names = [labels[index] for index in predictions.label.tolist()]
-    confidences = np.round(predictions.confidence.astype(np.float64), 4).tolist()
+    said = (*labels, UNKNOWN)  # UNKNOWN's index is -1
+    names = [said[index] for index in beliefs.label.tolist()]
+    confidences = np.round(beliefs.confidence.astype(np.float64), 4).tolist()
     for i, device in enumerate(windows.devices):
         payload = {
             "t": ends[i],
@@ -29,3 +35,17 @@ def encode(
             "model": model,
         }
         yield device, names[i], msgspec.json.encode(payload)
+
+
+def encode_event(event: Event, labels: Sequence[str], model: str) -> bytes:
+    """The payload of a change: ``t`` is when the device entered or exited the activity, not when that was known."""
+    payload = {
+        "t": round(event.t_ns / 1e3) / 1e6,
+        "event": event.kind,
+        "label": labels[event.label],
+        "confidence": round(event.confidence, 4),
+        "model": model,
+    }
+    if event.kind == EXIT:
+        payload["duration_s"] = round(event.duration_s, 6)
+    return msgspec.json.encode(payload)

@@ -103,3 +103,22 @@ def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):
             assert process.exit_code() == 0, process.err
     assert "w1" in process.out
     assert "WALKING" in process.out
+
+
+def test_simulated_wearers_do_only_what_they_are_told(mosquitto, tmp_path):
+    arguments = ["--devices", "2", "--duration", "300", "--speed", "0", "--samples-per-message", "1000"]
+    with (
+        Client(mosquitto.port) as client,
+        Process("simulate", "--broker", mosquitto.address, *arguments, "--activity", "LAYING", folder=tmp_path) as it,
+    ):
+        assert it.exit_code() == 0, it.err
+        wait_until(lambda: len(heard(client, "sim-0002")) >= 14)
+        for device in ("sim-0001", "sim-0002"):
+            upwards = np.concatenate([message.acc for message in heard(client, device)])[:, 0]
+            assert upwards.max() < 0.6
+
+
+def test_an_activity_nobody_can_simulate_is_refused(tmp_path):
+    with Process("simulate", "--broker", "127.0.0.1:1", "--activity", "FLYING", folder=tmp_path) as it:
+        assert it.exit_code() == 2
+    assert "activity: 'FLYING' is not one of WALKING, " in it.err

@@ -7,12 +7,14 @@ true slots; the engine has to find them from the stamps.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 from scipy.signal import butter, kaiser_beta, kaiserord, medfilt, sosfilt, sosfilt_zi
+from scipy.spatial.transform import Rotation
 from scipy.special import i0
 
 
@@ -97,6 +99,24 @@ def body_of(total: np.ndarray, window: int, grid_hz: float, order: int, cutoff_h
     return total - gravity
 
 
+def frames_of(gyro: np.ndarray, grid_hz: float) -> list[Rotation]:
+    """From the device's frame at each sample (n, 3) to that at the first."""
+    frames = [Rotation.identity()]
+    for before, after in itertools.pairwise(gyro):
+        frames.append(frames[-1] * Rotation.from_rotvec((before + after) / 2 / grid_hz))
+    return frames
+
+
+def aided_body_of(
+    total: np.ndarray, gyro: np.ndarray, window: int, grid_hz: float, order: int, cutoff_hz: float
+) -> np.ndarray:
+    """(n, 3) total minus the low-pass of what it is in the frame of the first sample, turned back."""
+    frames = frames_of(gyro, grid_hz)
+    fixed = np.stack([frame.apply(vector) for frame, vector in zip(frames, total, strict=True)])
+    gravity = fixed - np.stack([body_of(axis, window, grid_hz, order, cutoff_hz) for axis in fixed.T], axis=1)
+    return total - np.stack([frame.inv().apply(vector) for frame, vector in zip(frames, gravity, strict=True)])
+
+
 NAMES = [f"{kind}_{axis}" for kind in ("total_acc", "gyro", "body_acc") for axis in "xyz"]
 
 
@@ -111,13 +131,17 @@ def windows(
     median: int | None = 3,
     order: int = 3,
     cutoff_hz: float = 0.3,
+    aided: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows of a stretch (n_windows, window, n_channels), and the slot each begins at (a fraction)."""
     grid, where = resample(np.array(stretch.samples), rate_hz, grid_hz)
     if len(grid) < window:
         return np.zeros((0, window, len(channels))), np.zeros(0)
     clean = np.stack([causal_median(signal, median) if median else signal for signal in grid.T], axis=1)
-    body = np.stack([body_of(signal, window, grid_hz, order, cutoff_hz) for signal in clean[:, :3].T], axis=1)
+    if aided:
+        body = aided_body_of(clean[:, :3], clean[:, 3:], window, grid_hz, order, cutoff_hz)
+    else:
+        body = np.stack([body_of(signal, window, grid_hz, order, cutoff_hz) for signal in clean[:, :3].T], axis=1)
     every = np.concatenate([clean, body], axis=1)[:, [NAMES.index(name) for name in channels]]
     starts = range(0, len(grid) - window + 1, stride)
     return np.stack([every[start : start + window] for start in starts]), stretch.first_slot + where[list(starts)]

@@ -16,7 +16,10 @@ from . import oracle
 from .streams import SECOND, T0_NS, Message, assert_same, batch, cut, feed, gait, of
 
 SPEC = SignalSpec(window_samples=32, stride_samples=16)
+AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
 RATES = [20.0, 31.25, 50.0, 100.0, 104.0]
+EACH_RATE = [*((SPEC, rate_hz) for rate_hz in RATES), (AIDED, 50.0), (AIDED, 31.25)]
+BOTH = pytest.mark.parametrize("spec", [SPEC, AIDED], ids=["butterworth", "complementary"])
 
 
 def walk(device, rate_hz, seconds=8.0, sizes=10, seed=0, t_ns=T0_NS):
@@ -28,28 +31,29 @@ def walk(device, rate_hz, seconds=8.0, sizes=10, seed=0, t_ns=T0_NS):
 # --- how a stream is cut -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate_hz", RATES)
+@pytest.mark.parametrize(("spec", "rate_hz"), EACH_RATE)
 @given(sizes=st.lists(st.integers(1, 80), max_size=30), batches=st.lists(st.integers(1, 12), max_size=10))
 @settings(max_examples=20, deadline=None)
-def test_windows_do_not_depend_on_how_the_stream_is_cut(rate_hz, sizes, batches):
-    whole = feed(Engine(SPEC), walk("a", rate_hz, sizes=[]))
+def test_windows_do_not_depend_on_how_the_stream_is_cut(spec, rate_hz, sizes, batches):
+    whole = feed(Engine(spec), walk("a", rate_hz, sizes=[]))
     assert len(whole) > 15
     random = walk("a", rate_hz, sizes=sizes)
-    assert_same(feed(Engine(SPEC), random), whole)
-    assert_same(feed(Engine(SPEC), random, batches), whole)  # several messages of the device in one batch
-    assert_same(feed(Engine(SPEC), random, [len(random)]), whole)
+    assert_same(feed(Engine(spec), random), whole)
+    assert_same(feed(Engine(spec), random, batches), whole)  # several messages of the device in one batch
+    assert_same(feed(Engine(spec), random, [len(random)]), whole)
 
 
-@pytest.mark.parametrize("rate_hz", RATES)
+@pytest.mark.parametrize(("spec", "rate_hz"), EACH_RATE)
 @pytest.mark.parametrize("batches", [None, [10_000], [3] * 300])
-def test_sample_by_sample_gives_the_windows_of_the_whole(rate_hz, batches):
-    whole = feed(Engine(SPEC), walk("a", rate_hz, 4.0, sizes=[]))
-    assert_same(feed(Engine(SPEC), walk("a", rate_hz, 4.0, sizes=1), batches), whole)
+def test_sample_by_sample_gives_the_windows_of_the_whole(spec, rate_hz, batches):
+    whole = feed(Engine(spec), walk("a", rate_hz, 4.0, sizes=[]))
+    assert_same(feed(Engine(spec), walk("a", rate_hz, 4.0, sizes=1), batches), whole)
 
 
+@BOTH
 @given(data=st.data(), seed=st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
-def test_windows_do_not_depend_on_the_other_devices(data, seed):
+def test_windows_do_not_depend_on_the_other_devices(spec, data, seed):
     rng = np.random.default_rng(seed)
     sizes = st.lists(st.integers(1, 60), max_size=20)
     alone = {
@@ -59,15 +63,16 @@ def test_windows_do_not_depend_on_the_other_devices(data, seed):
     turns = rng.permutation([name for name, messages in alone.items() for _ in messages])
     queues = {name: iter(messages) for name, messages in alone.items()}
     mixed = [next(queues[name]) for name in turns.tolist()]
-    got = feed(Engine(SPEC), mixed, rng.integers(1, 30, len(mixed)).tolist())
+    got = feed(Engine(spec), mixed, rng.integers(1, 30, len(mixed)).tolist())
     for name, messages in alone.items():
-        assert_same(of(got, name), feed(Engine(SPEC), messages))
+        assert_same(of(got, name), feed(Engine(spec), messages))
 
 
+@BOTH
 @pytest.mark.parametrize("mishap", ["gap", "restart", "late", "rate", "drift", "learning", "unstamped"])
 @given(batches=st.lists(st.integers(1, 15), max_size=12))
 @settings(max_examples=10, deadline=None)
-def test_what_happens_to_a_device_within_one_batch_is_what_happens_message_by_message(mishap, batches):
+def test_what_happens_to_a_device_within_one_batch_is_what_happens_message_by_message(spec, mishap, batches):
     messages = walk("a", 50.0)
     match mishap:
         case "gap":
@@ -87,7 +92,7 @@ def test_what_happens_to_a_device_within_one_batch_is_what_happens_message_by_me
             messages = [
                 replace(m, stamped=False, arrival_s=m.t_ns / 1e9 + i % 7 * 0.03) for i, m in enumerate(messages)
             ]
-    one_by_one, together = Engine(SPEC), Engine(SPEC)
+    one_by_one, together = Engine(spec), Engine(spec)
     assert_same(feed(together, messages, [*batches, len(messages)]), feed(one_by_one, messages))
     assert together.stats == one_by_one.stats
 
@@ -135,6 +140,10 @@ SPECS = {
     "other gravity": SignalSpec(
         window_samples=64, stride_samples=32, gravity_filter=GravityFilter(order=1, cutoff_hz=1.0)
     ),
+    "complementary": SignalSpec(window_samples=64, stride_samples=32, gravity_filter=GravityFilter("complementary")),
+    "complementary, acc only": SignalSpec(
+        channels=ACC_ONLY, gravity_filter=GravityFilter("complementary", order=2, cutoff_hz=0.2)
+    ),
     "other grid": SignalSpec(sample_rate_hz=20.0, window_samples=40, stride_samples=20),
     "no gap": SignalSpec(window_samples=64, stride_samples=32, max_gap_s=0.0),
 }
@@ -162,6 +171,7 @@ def test_windows_are_the_oracles_whatever_the_spec(name, rate_hz):
         median=spec.noise_filter.size if spec.noise_filter.type == "median" else None,
         order=spec.gravity_filter.order,
         cutoff_hz=spec.gravity_filter.cutoff_hz,
+        aided=spec.gravity_filter.type == "complementary",
     )
     assert len(got) > 2
     assert got.windows.dtype == np.float32
@@ -193,11 +203,12 @@ def test_gravity_is_seeded_from_the_mean_of_the_first_window_after_start_and_res
     np.testing.assert_allclose(gravity, 1.0, atol=0.02)
 
 
-def test_no_window_spans_a_restart():
+@BOTH
+def test_no_window_spans_a_restart(spec):
     late = walk("a", 50.0, 4.0, 10, t_ns=T0_NS + 60 * SECOND)
     early = walk("a", 50.0, 3.0, 7, seed=1)
-    got = feed(Engine(SPEC), early + late, [4, 100])
-    assert_same(got, WindowBatch.concatenate([feed(Engine(SPEC), early), feed(Engine(SPEC), late)]))
+    got = feed(Engine(spec), early + late, [4, 100])
+    assert_same(got, WindowBatch.concatenate([feed(Engine(spec), early), feed(Engine(spec), late)]))
 
 
 # --- many devices --------------------------------------------------------------------------------
@@ -236,17 +247,18 @@ def test_devices_with_nothing_accepted_for_long_are_evicted():
     assert (engine.stats.samples_late, engine.stats.restarts) == (10, 0)
 
 
+@BOTH
 @pytest.mark.parametrize("rate_hz", [50.0, 100.0, 20.0])
 @pytest.mark.parametrize("before_hz", [50.0, 100.0, 20.0, 1.0])
-def test_nothing_leaks_to_the_next_device_on_a_row(rate_hz, before_hz):
-    engine = Engine(SPEC, max_devices=1)
+def test_nothing_leaks_to_the_next_device_on_a_row(spec, rate_hz, before_hz):
+    engine = Engine(spec, max_devices=1)
     strange = 50 * gait(3000, seed=5)
     feed(engine, cut(strange, 77, device="old", rate_hz=49.0, announced=before_hz, t_ns=T0_NS + 9999 * SECOND))
     feed(engine, [Message("old", T0_NS + 9960 * SECOND, strange[:50], before_hz)])
     assert engine.evict(1e18) == ["old"]
     messages = walk("new", rate_hz)
     before = engine.stats
-    assert_same(feed(engine, messages), feed(Engine(SPEC), messages))
+    assert_same(feed(engine, messages), feed(Engine(spec), messages))
     assert engine.stats == before
 
 
@@ -293,12 +305,13 @@ def trouble():
     return sorted((m for stream in streams for m in stream), key=lambda m: m.t_ns)
 
 
+@BOTH
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.05, 0.3, 0.62, 0.9])
 @pytest.mark.parametrize("via_file", [False, True])
-def test_a_restored_engine_goes_on_to_the_bit(part, via_file, tmp_path):
+def test_a_restored_engine_goes_on_to_the_bit(spec, part, via_file, tmp_path):
     messages = trouble()
     at = int(part * len(messages))
-    straight, before, after = Engine(SPEC), Engine(SPEC), Engine(SPEC)
+    straight, before, after = Engine(spec), Engine(spec), Engine(spec)
     feed(straight, messages[:at], [at])
     feed(before, messages[:at], [at])
     state = before.snapshot()
@@ -336,9 +349,10 @@ def test_more_than_the_first_capacity_of_devices_is_restored():
         replace(SPEC, channels=SPEC.channels[:8], normalisation=None),
         replace(SPEC, noise_filter=NoiseFilter("none")),
         replace(SPEC, gravity_filter=GravityFilter(cutoff_hz=0.5)),
+        AIDED,
         replace(SPEC, max_gap_s=1.0),
     ],
-    ids=["window", "stride", "rate", "order", "channels", "noise", "gravity", "gap"],
+    ids=["window", "stride", "rate", "order", "channels", "noise", "gravity", "aided", "gap"],
 )
 def test_restoring_into_another_spec_is_refused(other):
     engine, fresh = Engine(SPEC), Engine(other)
@@ -425,20 +439,21 @@ def test_no_rate_is_the_specs(rate_hz):
     assert_same(feed(Engine(SPEC), messages), feed(Engine(SPEC), walk("a", 50.0)))
 
 
+@BOTH
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 @pytest.mark.parametrize("rate_hz", [50.0, 100.0])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_values_out_of_this_world_stay_with_their_device(value, rate_hz):
+def test_values_out_of_this_world_stay_with_their_device(spec, value, rate_hz):
     good, bad = walk("good", rate_hz), walk("bad", rate_hz, seed=1)
     bad[3].samples[4] = value
     mixed = [m for pair in zip(bad, good, strict=True) for m in pair]
-    engine = Engine(SPEC)
+    engine = Engine(spec)
     got = feed(engine, mixed, [5] * 10)
-    assert_same(of(got, "good"), feed(Engine(SPEC), good))
+    assert_same(of(got, "good"), feed(Engine(spec), good))
     assert len(of(got, "bad")) == len(of(got, "good"))
     # and leave it with a restart
     again = walk("bad", rate_hz, seed=2, t_ns=T0_NS + 60 * SECOND)
-    assert_same(feed(engine, again), feed(Engine(SPEC), again))
+    assert_same(feed(engine, again), feed(Engine(spec), again))
 
 
 hostile = st.builds(
@@ -452,10 +467,11 @@ hostile = st.builds(
 )
 
 
+@BOTH
 @given(messages=st.lists(hostile, min_size=1, max_size=40), batches=st.lists(st.integers(1, 10), max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_no_message_raises_or_warns_and_every_sample_is_accounted_for(messages, batches):
-    spec = replace(SPEC, stride_samples=32)
+def test_no_message_raises_or_warns_and_every_sample_is_accounted_for(spec, messages, batches):
+    spec = replace(spec, stride_samples=32)
     engine = Engine(spec, max_devices=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

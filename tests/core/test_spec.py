@@ -18,6 +18,7 @@ SPECS = [
         normalisation=Normalisation((0.5, -1.0), (2.0, 0.25)),
     ),
     SignalSpec(noise_filter=NoiseFilter(size=5), channels=CHANNELS),
+    SignalSpec(gravity_filter=GravityFilter("complementary", 2, 0.2), channels=("body_acc_x",)),
 ]
 
 
@@ -77,6 +78,10 @@ def test_what_is_left_out_has_the_documented_defaults():
         ({"gravity_filter": {"type": "butterworth", "order": 2.5, "cutoff_hz": 0.3}}, "gravity_filter.order"),
         ({"gravity_filter": {"type": "butterworth", "order": 3, "cutoff_hz": 0}}, "gravity_filter.cutoff_hz"),
         ({"gravity_filter": {"type": "butterworth", "order": 3}}, "gravity_filter.*cutoff_hz"),
+        ({"gravity_filter": {"type": "complementary", "order": 9, "cutoff_hz": 0.3}}, "gravity_filter.order"),
+        ({"gravity_filter": {"type": "complementary", "order": 3, "cutoff_hz": 11}}, "gravity_filter.cutoff_hz"),
+        ({"gravity_filter": {"type": "complementary", "cutoff_hz": 0.3}}, "gravity_filter.*order"),
+        ({"gravity_filter": {"type": "complementary", "order": 3, "cutoff_hz": 0.3, "gain": 1}}, "gain"),
         (
             {"sample_rate_hz": 4, "gravity_filter": {"type": "butterworth", "order": 3, "cutoff_hz": 2}},
             "gravity_filter.cutoff_hz",
@@ -114,6 +119,7 @@ def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation_in_float3
     np.testing.assert_allclose(got[0, :, 1], (windows[0, :, 1] + 2) / 0.5)
 
 
-def test_only_specs_with_gyroscope_channels_use_the_gyroscope():
+def test_a_gyroscope_channel_or_the_gravity_filter_uses_the_gyroscope():
     assert SignalSpec().uses_gyro
     assert not SignalSpec(channels=("total_acc_x", "body_acc_x")).uses_gyro
+    assert SignalSpec(channels=("body_acc_x",), gravity_filter=GravityFilter("complementary")).uses_gyro

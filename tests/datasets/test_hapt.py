@@ -145,7 +145,7 @@ def test_a_path_without_sessions_or_no_zip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no acc_expNN_userMM"):
         hapt.load(tmp_path)
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
-    with pytest.raises(DatasetError, match=r"broken\.zip: not a readable folder or zip"):
+    with pytest.raises(DatasetError, match=r"broken\.zip: not a readable folder, zip or tar"):
         hapt.load(tmp_path / "broken.zip")
 
 

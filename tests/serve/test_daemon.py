@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +19,16 @@ from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
+from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
+from harstream.golden import load_classifier
 from harstream.serve import daemon as serving
 from harstream.serve import page
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer
+from harstream.train.published import stream
 
-from ..live_streams import assert_labels, expected, messages
+from ..live_streams import T0_NS, assert_labels, expected, messages
 from ..servers import Client, Mosquitto, free_port, http_get, metric, wait_until
 
 
@@ -152,6 +156,89 @@ def test_other_topics_may_be_configured(mosquitto, classifier, wearers):
         wait_until(lambda: client.payloads("said/of/wearer-0"), "a label")
 
 
+# --- smoothing and events -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoothed(random_bundle, tmp_path_factory) -> Classifier:
+    """The small bundle, with an hmm that abstains and holds events back."""
+    folder = shutil.copytree(random_bundle, tmp_path_factory.mktemp("smoothed") / "bundle")
+    data = json.loads((folder / "bundle.json").read_text())
+    data["smoothing"] = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2).to_dict()
+    (folder / "bundle.json").write_text(json.dumps(data))
+    return load_classifier(folder)
+
+
+def test_labels_and_events_are_what_the_smoother_says_of_the_same_recordings(mosquitto, smoothed, wearers, monkeypatch):
+    monkeypatch.setattr(serving, "EVICT_EVERY_S", 0.05)
+    monkeypatch.setattr(serving, "IDLE_WAIT_S", 0.05)
+    now = [time.time()]
+    wanted = expected(wearers, smoothed)
+    assert "UNKNOWN" in {label for _, _, label, _, _ in wanted}
+    published = {w.name: stream(w, smoothed, T0_NS).events for w in wearers}
+    n_events = sum(map(len, published.values()))
+    with Client(mosquitto.port) as client:
+        with running(Daemon(config(mosquitto.port), smoothed, clock=lambda: now[0])) as daemon:
+            for topic, content in messages(wearers):
+                client.publish(topic, content)
+            wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+            text = exposed(daemon)
+            now[0] += 1000
+            wait_until(lambda: sum(topic.endswith("/event") for topic, _, _ in client.messages) == n_events, "events")
+        assert_labels(client.labels(), wanted)
+        for wearer in wearers:
+            names = [*smoothed.bundle.labels]
+            heard = [json.loads(payload) for payload in client.payloads(f"wearables/{wearer.name}/activity/event")]
+            ours = published[wearer.name]
+            assert [(e["event"], e["label"]) for e in heard] == [(e.kind, names[e.label]) for e in ours]
+            np.testing.assert_allclose([e["t"] for e in heard], [e.t_ns / 1e9 for e in ours], rtol=0, atol=2e-6)
+            np.testing.assert_allclose([e["confidence"] for e in heard], [e.confidence for e in ours], atol=1e-3)
+            assert [e.get("duration_s", 0) for e in heard] == pytest.approx([e.duration_s for e in ours], abs=1e-5)
+            assert {e["model"] for e in heard} == {"random@0.0.1"}
+            assert heard[-1]["event"] == "exit"
+    with Client(mosquitto.port) as later:
+        later.flush()
+        assert not [topic for topic, _, _ in later.messages if topic.endswith("/event")]  # not retained
+    unknown = sum(label == "UNKNOWN" for _, _, label, _, _ in wanted)
+    assert metric(text, 'harstream_windows_classified_total{label="UNKNOWN"}') == unknown
+    assert metric(text, 'harstream_confidence_count{label="UNKNOWN"}') == unknown
+    devices = [metric(text, f'harstream_devices_by_activity{{label="{label}"}}') for label in (*names, "UNKNOWN")]
+    assert sum(devices) == len(wearers)
+
+
+def test_smoothing_and_events_may_be_turned_off(mosquitto, smoothed, classifier, wearers):
+    wanted = expected(wearers, classifier)  # without smoothing
+    with Client(mosquitto.port) as client:
+        with running(Daemon(config(mosquitto.port, smoothing="none", events_topic="off"), smoothed)):
+            for topic, content in messages(wearers):
+                client.publish(topic, content)
+            wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+        assert_labels(client.labels(), wanted)
+        assert not [topic for topic, _, _ in client.messages if topic.endswith("/event")]
+
+
+def test_events_go_where_they_are_told_and_a_stop_is_no_exit(mosquitto, smoothed, wearers):
+    made = config(mosquitto.port, events_topic="changes/of/{device}")
+    with Client(mosquitto.port) as client:
+        with running(Daemon(made, smoothed)):
+            for topic, content in messages(wearers[:1]):
+                client.publish(topic, content)
+            wait_until(lambda: len(client.labels()) >= len(expected(wearers[:1], smoothed)), "every label")
+        client.flush()
+        heard = [json.loads(payload)["event"] for payload in client.payloads("changes/of/wearer-0")]
+    assert heard[0] == "enter"
+    assert heard.count("enter") >= heard.count("exit")
+
+
+def test_events_that_could_not_be_handed_over_are_counted(smoothed, wearers):
+    daemon = Daemon(config(), smoothed)  # without a connection
+    for topic, content in messages(wearers):
+        daemon.receive(topic, content, False)
+    daemon.stop()
+    daemon.run()
+    assert metric(exposed(daemon), 'harstream_events_dropped_total{reason="outgoing"}') >= len(wearers)
+
+
 # --- what comes in that should not --------------------------------------------------------------------
 
 
@@ -268,7 +355,7 @@ def test_the_numbers_add_up_and_no_device_is_in_them(mosquitto, classifier, wear
     assert time.time() - metric(text, "harstream_last_message_timestamp_seconds") < 3600
     last = {device: label for device, _, label, _, _ in wanted}
     names = {name: [label for device, _, label, _, _ in wanted if device == name] for name in last}
-    for label in classifier.bundle.labels:
+    for label in (*classifier.bundle.labels, "UNKNOWN"):
         count = sum(one == label for labels in names.values() for one in labels)
         changes = sum(b == label != a for labels in names.values() for a, b in pairwise(labels))
         now = sum(one == label for one in last.values())
@@ -353,7 +440,7 @@ def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classi
             self.taken.append((topic, payload))
             return True
 
-    daemon = Daemon(RunConfig(broker="x", instance="test"), classifier)
+    daemon = Daemon(RunConfig(broker="x", instance="test", events_topic="off"), classifier)
     daemon.connection = broker = Broker()  # type: ignore[assignment]
     broker.room = 100
     due = [daemon.engine.feed(SampleBatch.of(w.name, w.samples, t_ns=0, rate_hz=50)) for w in wearers[:3]]
@@ -528,5 +615,6 @@ def test_metrics_and_a_page_to_look_at(classifier, wearers):
     assert status == 200
     assert "random@0.0.1" in text
     assert "WALKING_UPSTAIRS" in text
+    assert "UNKNOWN" in text
     assert "wearer" not in text
     server.close()

@@ -23,7 +23,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "samples_received_total": ("", ()),
     "samples_dropped_total": ("reason", ("late", "rate", "devices")),
     "gaps_total": ("", ()),
-    "windows_classified_total": ("label", LABELS),
+    "windows_classified_total": ("label", (*LABELS, "UNKNOWN")),
     "windows_dropped_total": ("reason", ("outgoing",)),
     "inference_duration_seconds_count": ("", ()),
     "inference_batch_size_count": ("", ()),
@@ -35,9 +35,10 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "mqtt_connected": ("", ()),
     "mqtt_reconnects_total": ("", ()),
     "last_message_timestamp_seconds": ("", ()),
-    "confidence_count": ("label", LABELS),
-    "activity_changes_total": ("label", LABELS),
-    "devices_by_activity": ("label", LABELS),
+    "events_dropped_total": ("reason", ("outgoing",)),
+    "confidence_count": ("label", (*LABELS, "UNKNOWN")),
+    "activity_changes_total": ("label", (*LABELS, "UNKNOWN")),
+    "devices_by_activity": ("label", (*LABELS, "UNKNOWN")),
 }
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
-from harstream.train import validate, windows
+from harstream.train import holdout, validate, windows
 from harstream.train.fit import FitConfig, Fitted, Progress, fit
 
 SPEC = SignalSpec()
@@ -45,7 +45,7 @@ def test_cross_validation_never_trains_on_who_it_counts(
         trained_on.append(set(data.subject))
         return fit(data, spec, config, progress)
 
-    monkeypatch.setattr(validate, "fit", watched)
+    monkeypatch.setattr(holdout, "fit", watched)
     told: list[tuple[str, int, int]] = []
     result = validate.cross_validate(
         training, counted, SPEC, TINY, repeats=2, int8=True, progress=lambda *step: told.append(step)

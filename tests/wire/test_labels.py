@@ -8,12 +8,14 @@ import numpy as np
 
 from harstream.classifier import to_predictions
 from harstream.core.batches import WindowBatch
+from harstream.core.changes import ENTER, EXIT, Event
+from harstream.core.smoothing import Beliefs
 from harstream.wire import labels
 
 NAMES = ("WALKING", "SITTING", "LAYING")
 
 
-def encoded(logits, start_ns, end_ns):
+def encoded(logits, start_ns, end_ns, believed=None):
     n = len(logits)
     windows = WindowBatch(
         [f"w{i}" for i in range(n)],
@@ -22,7 +24,9 @@ def encoded(logits, start_ns, end_ns):
         np.array(end_ns, np.int64),
         np.zeros(n),
     )
-    return list(labels.encode(windows, to_predictions(np.array(logits, np.float32), 1.0), NAMES, "waist@1.0.0"))
+    predictions = to_predictions(np.array(logits, np.float32), 1.0)
+    beliefs = believed or Beliefs(predictions.label, predictions.confidence)
+    return list(labels.encode(windows, predictions, beliefs, NAMES, "waist@1.0.0"))
 
 
 def test_a_label_has_the_promised_keys_types_and_values():
@@ -57,3 +61,34 @@ def test_extreme_logits_are_still_numbers():
         probabilities = list(json.loads(payload)["probabilities"].values())
         assert all(0 <= p <= 1 for p in probabilities)
         assert abs(sum(probabilities) - 1) < 1e-3
+
+
+def test_label_and_confidence_are_what_is_believed_and_probabilities_the_networks():
+    believed = Beliefs(np.array([0, -1]), np.array([0.625, 0.5], np.float32))
+    said = encoded([[0, 5, 1], [1, 1, 0]], [0, 1], [2, 3], believed)
+    assert [label for _, label, _ in said] == ["WALKING", "UNKNOWN"]
+    first, second = (json.loads(payload) for _, _, payload in said)
+    assert (first["label"], first["confidence"]) == ("WALKING", 0.625)
+    assert first["probabilities"]["SITTING"] > 0.9
+    assert (second["label"], second["confidence"]) == ("UNKNOWN", 0.5)
+    assert list(second["probabilities"]) == list(NAMES)  # UNKNOWN has none
+
+
+def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
+    enter = Event("w0", ENTER, 1, 1_763_668_800_020_000_499, 0.87654321)
+    assert json.loads(labels.encode_event(enter, NAMES, "waist@1.0.0")) == {
+        "t": 1763668800.02,
+        "event": "enter",
+        "label": "SITTING",
+        "confidence": 0.8765,
+        "model": "waist@1.0.0",
+    }
+    leave = Event("w0", EXIT, 0, 1_763_668_802_580_000_000, 0.5, 62_720_000_000)
+    assert json.loads(labels.encode_event(leave, NAMES, "waist@1.0.0")) == {
+        "t": 1763668802.58,
+        "event": "exit",
+        "label": "WALKING",
+        "confidence": 0.5,
+        "model": "waist@1.0.0",
+        "duration_s": 62.72,
+    }

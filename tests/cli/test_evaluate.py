@@ -1,0 +1,103 @@
+"""`harstream evaluate`, over made-up recordings and windows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harstream.cli import main
+from harstream.datasets.base import PublishedWindows, Recording, Segment
+
+PUBLIC = {"windows", "accuracy", "macro_f1", "labels", "confusion"}
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """What any --data gives."""
+    made = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        samples = rng.normal(scale=0.3, size=(1500, 6)).astype(np.float32)
+        samples[:, 0] += 1
+        segments = (Segment(0, 700, "SITTING"), Segment(700, 800, "SIT_TO_STAND"), Segment(800, 1500, "STANDING"))
+        made.append(Recording(f"rec-{number}", f"wearer-{number}", 50.0, samples, segments))
+    monkeypatch.setattr("harstream.datasets.load", lambda data: made)
+    return made
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    rng = np.random.default_rng(3)
+    made = PublishedWindows(
+        rng.normal(size=(20, 128, 9)).astype(np.float32), np.arange(20) % 2, ("WALKING", "LAYING"), None
+    )
+    monkeypatch.setattr("harstream.datasets.load_windows", lambda data: made)
+    return made
+
+
+def evaluate(random_bundle, *arguments: str):
+    return CliRunner().invoke(main, ["evaluate", "--model", str(random_bundle), *arguments])
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_the_figures_are_printed_and_written(random_bundle, recordings, tmp_path, stream):
+    out, page = tmp_path / "figures.json", tmp_path / "page"
+    result = evaluate(random_bundle, "--data", "hapt:x", "--json", str(out), "--report", str(page), *stream)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(out.read_text())
+    assert set(figures) >= PUBLIC
+    assert len(figures["confusion"]) == len(figures["labels"])
+    counted = np.sum(figures["confusion"]) + sum(figures.get("unknown", []))
+    assert figures["windows"] == counted > 30
+    assert figures["accuracy"] == pytest.approx(np.trace(figures["confusion"]) / figures["windows"])
+    assert set(figures["by_wearer"]) == {"wearer-0", "wearer-1"}
+    assert 0 <= figures["calibration_error"] <= 1
+    assert ("stream" in figures) == bool(stream)
+    assert f"accuracy {figures['accuracy']:.4f}" in result.output
+    assert ("whole sessions" in result.output) == bool(stream)
+    assert (page / "report.html").read_text().startswith("<!doctype html>")
+    assert str(page / "report.html") in result.output
+
+
+def test_streamed_and_single_windows_are_the_same_windows(random_bundle, recordings, tmp_path):
+    counts = []
+    for stream in ([], ["--stream"]):
+        evaluate(random_bundle, "--data", "hapt:x", "--json", str(tmp_path / "json"), *stream)
+        counts.append(json.loads((tmp_path / "json").read_text()))
+    assert counts[0]["windows"] == counts[1]["windows"]
+    assert counts[1]["stream"]["single_windows"]["accuracy"] == pytest.approx(counts[0]["accuracy"])
+
+
+def test_of_published_windows_it_says_that_only_the_network_is_applied(random_bundle, windows, tmp_path):
+    out = tmp_path / "figures.json"
+    result = evaluate(random_bundle, "--data", "uci-har:x", "--json", str(out), "--report", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "only the network was applied" in result.output
+    assert any("only the network" in note for note in json.loads(out.read_text())["notes"])
+    assert "only the network was applied" in (tmp_path / "report.html").read_text()
+    assert json.loads(out.read_text())["windows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--data", "uci-har:x", "--stream"], "--stream needs whole sessions"),
+        (["--data", "hapt:x", "--labels", "labels"], "--labels goes with --stream"),
+    ],
+)
+def test_what_does_not_go_together_is_exit_2_in_one_line(random_bundle, recordings, windows, arguments, told):
+    result = evaluate(random_bundle, *arguments)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert told in result.output
+
+
+def test_every_published_label_can_be_written_out(random_bundle, recordings, tmp_path):
+    path = tmp_path / "labels"
+    result = evaluate(random_bundle, "--data", "hapt:x", "--stream", "--labels", str(path))
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["device"] for line in lines} == {"rec-0", "rec-1"}
+    assert {"t", "label", "confidence", "probabilities", "window", "model"} <= set(lines[0])

@@ -1,0 +1,133 @@
+"""`harstream train`: bundles and experiments, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+pytest.importorskip("tensorflow")
+
+from harstream.cli import main
+from harstream.train import jobs
+
+from ..train.conftest import wearer
+
+SMALL = ["--arch", "cnn", "--epochs", "1", "--set", "filters=4", "--set", "dense=8", "--set", "folds=2"]
+
+
+def train(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> str:
+    """What any --data gives."""
+    monkeypatch.setattr("harstream.datasets.load", lambda data: [wearer(f"{n:02d}", n) for n in range(1, 5)])
+    return "csv:/some/where/sessions"
+
+
+def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--data", data, "--out", tmp_path / "filters", *SMALL, "--sweep", "filters=2,3"]
+    done = train(*command, "--seed", 7)
+    assert done.exit_code == 0, done.output
+    assert "4/4 filters=3: seed 7, fold 2: accuracy" in done.output
+    data_of = json.loads((tmp_path / "filters/results.json").read_text())
+    assert [row["name"] for row in data_of["rows"]] == ["filters=2", "filters=3"]
+    assert data_of["commands"] == [
+        "harstream train --data csv:sessions --out filters --arch cnn --epochs 1 --seed 7 --set filters=4 "
+        "--set dense=8 --set folds=2 --sweep filters=2,3"
+    ]
+    table = (tmp_path / "filters/table.md").read_text()
+    assert "| filters=3 | " in table
+    assert (tmp_path / "filters/boxplot.png").stat().st_size > 1000
+
+    monkeypatch.setattr(jobs, "hold_out", lambda *_: pytest.fail("it was done already"))
+    assert train(*command, "--seed", 7, "--jobs", 3).exit_code == 0
+    assert (tmp_path / "filters/table.md").read_text() == table
+
+
+def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--data", data, "--out", tmp_path / "mine", *SMALL, "--json", tmp_path / "figures.json"]
+    command += ["--channels", "total_acc"]
+    working, done = jobs.hold_out, []
+
+    def interrupted(*arguments: Any) -> Any:
+        if done:
+            raise KeyboardInterrupt
+        done.append(working(*arguments))
+        return done[0]
+
+    monkeypatch.setattr(jobs, "hold_out", interrupted)
+    stopped = train(*command)
+    assert stopped.exit_code == 130
+    assert "the same command goes on" in stopped.output
+    assert not (tmp_path / "mine").exists()
+
+    def second(*arguments: Any) -> Any:
+        assert arguments[2].held_out != done[0].held_out
+        return working(*arguments)
+
+    monkeypatch.setattr(jobs, "hold_out", second)
+    finished = train(*command, "--logs", tmp_path / "logs", "--note", "Chosen by lot.")
+    assert finished.exit_code == 0, finished.output
+    assert "on wearers not trained on (2 folds by wearer, 1 seeds)" in finished.output
+    assert not (tmp_path / "mine.work").exists()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["runs"][0]["folds"][0]["held_out"] == list(done[0].held_out)
+    assert {"history.json", "curves.png", "tensorboard"} <= {path.name for path in (tmp_path / "logs").iterdir()}
+    signal = json.loads((tmp_path / "mine/bundle.json").read_text())["signal"]
+    assert signal["channels"] == ["total_acc_x", "total_acc_y", "total_acc_z"]
+    card = (tmp_path / "mine/README.md").read_text()
+    assert "Chosen by lot." in card
+    assert (
+        f"error of a fold's wearers, by the temperature of the other folds, is {figures['calibration_error']:.4f}"
+        in (card.replace("\n", " "))
+    )
+    assert "HAPT" not in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--sweep", "filterz=1,2"], "row 'filterz=1': no setting 'filterz'"),
+        (["--sweep", "epochs"], "--sweep: 'epochs' is not NAME=A,B,C"),
+        (["--variant", "arch"], "--variant: 'arch' is not NAME=VALUE"),
+        (["--sweep", "epochs=1", "--json", "x.json"], "--json: is for a bundle"),
+        (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
+        (["--set", "window_samples=0"], "window_samples: 0"),
+        (["--set", "seed=1"], "seed: it is not a setting"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_exit_2(data: str, tmp_path: Path, arguments: list[str], told: str) -> None:
+    result = train("--data", data, "--out", tmp_path / "out", *arguments)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert told in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_windows_cannot_be_split_by_wearer(tmp_path: Path) -> None:
+    (tmp_path / "windows").mkdir()
+    result = train("--data", f"uci-har:{tmp_path / 'windows'}", "--out", tmp_path / "out")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "cannot be split by wearer" in result.output
+
+
+def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").touch()
+    result = train("--data", data, "--out", tmp_path, *SMALL)
+    assert result.exit_code == 2
+    assert "holds an experiment" in result.output
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "bundle.json").touch()
+    result = train("--data", data, "--out", tmp_path, *SMALL, "--sweep", "epochs=1")
+    assert result.exit_code == 2
+    assert "holds a bundle" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]

@@ -1,0 +1,349 @@
+"""Smoother: steady labels, doubt, and enter and exit events, however windows are cut into batches."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harstream.core.changes import ENTER, EXIT, Event
+from harstream.core.smoothing import UNKNOWN_INDEX, Smoother, Smoothing
+from harstream.errors import ConfigError
+
+SECOND = 1_000_000_000
+T0_NS = 1_763_668_800_020_000_000
+WINDOW_NS, STRIDE_NS = 2_560_000_000, 1_280_000_000
+STRIDE_S = 1.28
+
+SMOOTHINGS = [
+    Smoothing(),
+    Smoothing("none", 0.6),
+    Smoothing("exponential", 0.5, weight=0.4),
+    Smoothing("hysteresis", 0.5, margin=0.1, windows=2),
+    Smoothing("hmm"),
+    Smoothing("hmm", 0.6, trust=0.7),
+    Smoothing("hmm", 0.6, fixed_lag_windows=1),
+    Smoothing("hmm", 0.5, fixed_lag_windows=3),
+    Smoothing("hmm", transitions=((0.9, 0.05, 0.05), (0.1, 0.8, 0.1), (0.2, 0.1, 0.7)), fixed_lag_windows=2),
+]
+by_name = pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=lambda s: f"{s.type}-{s.fixed_lag_windows}")
+
+
+class Windows:
+    """Windows of some devices: made one after another, fed as you like."""
+
+    def __init__(self) -> None:
+        self.devices: list[str] = []
+        self.probabilities: list[list[float]] = []
+        self.start_ns: list[int] = []
+
+    def add(self, device: str, start_ns: int, probabilities) -> None:
+        self.devices.append(device)
+        self.start_ns.append(start_ns)
+        self.probabilities.append(list(probabilities))
+
+    def feed(self, smoother: Smoother, begin: int = 0, end: int | None = None):
+        start_ns = np.array(self.start_ns[begin:end], np.int64)
+        n_labels = len(self.probabilities[0])
+        probabilities = np.array(self.probabilities[begin:end], np.float32).reshape(-1, n_labels)
+        beliefs, events = smoother.feed(self.devices[begin:end], probabilities, start_ns, start_ns + WINDOW_NS)
+        return beliefs.label.tolist(), beliefs.confidence.tolist(), events
+
+
+def one(labels: str, *, sure: float = 0.9, device: str = "a", t_ns: int = T0_NS) -> Windows:
+    """Windows of a device, one letter each: A, B, C, or ? where nothing is likely."""
+    windows = Windows()
+    for i, letter in enumerate(labels):
+        p = [1 / 3] * 3 if letter == "?" else [sure if name == letter else (1 - sure) / 2 for name in "ABC"]
+        windows.add(device, t_ns + i * STRIDE_NS, p)
+    return windows
+
+
+def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0) -> Windows:
+    """Devices that change what they do, interleaved at random, some with gaps and one whose clock goes back."""
+    rng = np.random.default_rng(seed)
+    clock = {f"d{i}": T0_NS + int(rng.integers(0, 100 * SECOND)) for i in range(n_devices)}
+    doing = dict.fromkeys(clock, 0)
+    windows = Windows()
+    for _ in range(n_windows * n_devices):
+        device = f"d{rng.integers(n_devices)}"
+        if rng.random() < 0.1:
+            doing[device] = int(rng.integers(3))
+        if rng.random() < 0.05:
+            clock[device] += int(rng.choice([-30, 2, 7, 60])) * SECOND
+        bias = np.full(3, 0.4)
+        bias[doing[device]] = 2.0
+        windows.add(device, clock[device], rng.dirichlet(bias).astype(np.float32))
+        clock[device] += STRIDE_NS
+    return windows
+
+
+def smoother(smoothing: Smoothing) -> Smoother:
+    return Smoother(smoothing, 3, STRIDE_S)
+
+
+# --- how windows are cut ------------------------------------------------------------------------------
+
+
+@by_name
+@given(cuts=st.lists(st.integers(0, 200), max_size=12), seed=st.integers(0, 3))
+@settings(max_examples=15)
+def test_how_windows_are_cut_into_batches_changes_no_belief_and_no_event(smoothing, cuts, seed):
+    windows = crowd(seed=seed)
+    whole = windows.feed(smoother(smoothing))
+    bounds = sorted({0, *cuts, len(windows.devices)})
+    made = smoother(smoothing)
+    parts = [windows.feed(made, begin, end) for begin, end in pairwise(bounds)]
+    for i in range(3):
+        assert [value for part in parts for value in part[i]] == whole[i]  # to the bit
+
+
+@by_name
+def test_one_by_one_is_as_all_at_once(smoothing):
+    windows = crowd(n_windows=15)
+    whole = windows.feed(smoother(smoothing))
+    made = smoother(smoothing)
+    parts = [windows.feed(made, i, i + 1) for i in range(len(windows.devices))]
+    for i in range(3):
+        assert [value for part in parts for value in part[i]] == whole[i]
+    assert whole[2]
+
+
+@by_name
+def test_a_device_does_not_depend_on_who_else_is_there(smoothing):
+    windows = crowd()
+    label, confidence, events = windows.feed(smoother(smoothing))
+    for device in set(windows.devices):
+        mine = [i for i, name in enumerate(windows.devices) if name == device]
+        alone = Windows()
+        for i in mine:
+            alone.add(device, windows.start_ns[i], windows.probabilities[i])
+        got = alone.feed(smoother(smoothing))
+        assert got[0] == [label[i] for i in mine]
+        assert got[1] == [confidence[i] for i in mine]
+        assert got[2] == [event for event in events if event.device == device]
+
+
+@by_name
+def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
+    windows = crowd(n_devices=100, n_windows=10)
+    made = smoother(smoothing)
+    windows.feed(made, 0, 500)
+    restored = smoother(smoothing)
+    restored.restore(made.snapshot())
+    assert windows.feed(restored, 500) == windows.feed(made, 500)
+    with pytest.raises(ValueError, match="already has devices"):
+        restored.restore(made.snapshot())
+    with pytest.raises(ValueError, match="the snapshot is of"):
+        smoother(Smoothing("exponential", weight=0.9)).restore(made.snapshot())
+
+
+# --- beliefs ------------------------------------------------------------------------------------------
+
+
+def test_without_smoothing_the_label_is_the_networks():
+    windows = crowd()
+    label, confidence, _ = windows.feed(smoother(Smoothing()))
+    p = np.array(windows.probabilities, np.float32)
+    assert label == p.argmax(axis=1).tolist()
+    assert confidence == p.max(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    "smoothing", [Smoothing("exponential", weight=0.4), Smoothing("hmm", dwell_s=60.0), Smoothing("hysteresis")]
+)
+def test_an_odd_window_shows_in_no_label(smoothing):
+    label, _, events = one("AAAABAAAACAAAA").feed(smoother(smoothing))
+    assert set(label) == {0}
+    assert [(event.kind, event.label) for event in events] == [(ENTER, 0)]
+
+
+def test_confidence_is_a_probability_and_of_unknown_the_networks_own():
+    for smoothing in SMOOTHINGS:
+        windows = crowd()
+        label, confidence, _ = windows.feed(smoother(smoothing))
+        assert 0 <= min(confidence) <= max(confidence) <= 1
+        for i in np.flatnonzero(np.array(label) == UNKNOWN_INDEX):
+            assert confidence[i] == max(windows.probabilities[i])
+
+
+def test_doubt_is_unknown_and_passes():
+    label, _, _ = one("AAAAA????AAAA").feed(smoother(Smoothing("hmm", 0.7)))
+    assert {*label[:5], *label[-3:]} == {0}
+    assert UNKNOWN_INDEX in label[5:9]
+    changes = sum(a != b for a, b in pairwise(label))
+    assert changes == 2
+
+
+def test_one_doubtful_window_among_good_ones_is_no_reason_to_abstain():
+    windows = one("AAAAAAAAAAA")
+    windows.probabilities[5] = [0.6, 0.3, 0.1]
+    assert windows.feed(smoother(Smoothing("none", 0.7)))[0][5] == UNKNOWN_INDEX
+    assert set(windows.feed(smoother(Smoothing("hmm", 0.7)))[0]) == {0}
+
+
+def test_without_a_threshold_nothing_is_ever_unknown():
+    for smoothing in SMOOTHINGS:
+        if smoothing.unknown_below == 0:
+            assert UNKNOWN_INDEX not in one("?????A??B??").feed(smoother(smoothing))[0]
+
+
+@pytest.mark.parametrize("gap_s", [-100, 0.7, 2, 1000])
+def test_a_window_that_does_not_follow_begins_anew(gap_s):
+    made = smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
+    windows = one("AAAAAAAA")
+    end_ns = windows.start_ns[-1] + WINDOW_NS
+    after = one("B", sure=0.6, t_ns=end_ns + round(gap_s * SECOND))
+    assert windows.feed(made)[0][-1] == 0
+    assert after.feed(made)[0] == [1]
+
+
+def test_jitter_between_windows_that_do_not_overlap_is_no_restart():
+    made = Smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3), 3, WINDOW_NS / 1e9)
+    start_ns = T0_NS + np.arange(9) * (WINDOW_NS + 1000)
+    p = np.array([[0.9, 0.05, 0.05]] * 8 + [[0.2, 0.6, 0.2]], np.float32)
+    beliefs, events = made.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
+    assert set(beliefs.label.tolist()) == {0}
+    assert len(events) == 1
+
+
+# --- events -------------------------------------------------------------------------------------------
+
+
+def half_way(i: int) -> int:
+    """Between the centres of windows ``i - 1`` and ``i``."""
+    return T0_NS + i * STRIDE_NS - STRIDE_NS // 2 + WINDOW_NS // 2
+
+
+@pytest.mark.parametrize("smoothing", [Smoothing(), Smoothing("hmm", trust=0.3, fixed_lag_windows=3)])
+def test_a_change_is_an_exit_and_an_enter_half_way_between_two_windows(smoothing):
+    made = smoother(smoothing)
+    _, _, events = one("AAAAABBBBBBBB", sure=0.99).feed(made)
+    events += made.evict(["a"])
+    end_ns = T0_NS + 12 * STRIDE_NS + WINDOW_NS
+    assert [(e.kind, e.label, e.t_ns, e.duration_ns) for e in events] == [
+        (ENTER, 0, T0_NS, 0),
+        (EXIT, 0, half_way(5), half_way(5) - T0_NS),
+        (ENTER, 1, half_way(5), 0),
+        (EXIT, 1, end_ns, end_ns - half_way(5)),
+    ]
+    assert all(0.5 < event.confidence <= 1 for event in events)
+
+
+def test_an_exits_confidence_is_the_mean_of_the_activitys_windows():
+    windows = one("AAAB")
+    for i, sure in enumerate([0.6, 0.7, 0.8]):
+        windows.probabilities[i] = [sure, 0.1, 0.9 - sure]
+    _, _, events = windows.feed(smoother(Smoothing()))
+    assert [event.confidence for event in events] == pytest.approx([0.6, 0.7, 0.9])
+
+
+def test_unknown_is_neither_entered_nor_exited():
+    _, _, events = one("??AAA??BB").feed(smoother(Smoothing("none", 0.5)))
+    assert [(event.kind, event.label) for event in events] == [(ENTER, 0), (EXIT, 0), (ENTER, 1)]
+    assert events[0].t_ns == half_way(2)
+    assert events[1].t_ns == half_way(5)
+    assert events[2].t_ns == half_way(7)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 4])
+def test_a_gap_ends_what_was_done_and_it_begins_anew(lag):
+    made = smoother(Smoothing("hmm", fixed_lag_windows=lag))
+    before, after = one("AAAAAA"), one("AAAAAAA", t_ns=T0_NS + 60 * SECOND)
+    events = before.feed(made)[2] + after.feed(made)[2]
+    assert [(event.kind, event.t_ns) for event in events] == [
+        (ENTER, T0_NS),
+        (EXIT, T0_NS + 5 * STRIDE_NS + WINDOW_NS),
+        (ENTER, T0_NS + 60 * SECOND),
+    ]
+
+
+def test_a_fixed_lag_holds_events_back_but_no_label_and_hears_what_comes_later():
+    """Of an odd window, the filter says B at once; hindsight says A."""
+    windows = one("AAAAAAAAAAAAA", sure=0.8)
+    windows.probabilities[4] = [0.05, 0.9, 0.05]
+    at_once, later = (windows.feed(smoother(Smoothing("hmm", dwell_s=5.0, fixed_lag_windows=lag))) for lag in (0, 4))
+    assert at_once[:2] == later[:2]
+    assert 1 in at_once[0]
+    assert [event.kind for event in at_once[2]] == [ENTER, EXIT, ENTER, EXIT, ENTER]
+    assert [event.kind for event in later[2]] == [ENTER]
+    made = smoother(Smoothing("hmm", fixed_lag_windows=3))
+    counts = [len(one("AAAAA").feed(made, i, i + 1)[2]) for i in range(5)]
+    assert counts == [0, 0, 0, 1, 0]
+
+
+@by_name
+def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
+    windows = crowd()
+    made = smoother(smoothing)
+    _, _, events = windows.feed(made)
+    events += made.evict(sorted(set(windows.devices)))
+    assert len(made) == 0
+    for device in set(windows.devices):
+        mine = [event for event in events if event.device == device]
+        inside: Event | None = None
+        for event in mine:
+            if event.kind == ENTER:
+                assert inside is None
+                inside = event
+            else:
+                assert inside is not None
+                assert inside.label == event.label
+                assert event.duration_ns == event.t_ns - inside.t_ns > 0
+                inside = None
+        assert inside is None
+
+
+def test_an_evicted_device_that_comes_back_is_new_and_others_are_not_touched():
+    made = smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
+    one("AAAAAA").feed(made)
+    one("AAAAAA", device="b").feed(made)
+    assert [(event.device, event.kind) for event in made.evict(["a", "nobody"])] == [("a", EXIT)]
+    assert made.evict(["a"]) == []
+    label, _, events = one("B", sure=0.6, t_ns=T0_NS + 6 * STRIDE_NS).feed(made)
+    assert (label, events[0].t_ns) == ([1], T0_NS + 6 * STRIDE_NS)
+    label, _, events = one("B", sure=0.6, device="b", t_ns=T0_NS + 6 * STRIDE_NS).feed(made)
+    assert (label, events) == ([0], [])
+
+
+# --- the definition -----------------------------------------------------------------------------------
+
+
+@by_name
+def test_a_definition_comes_back_from_json(smoothing):
+    assert Smoothing.from_dict(json.loads(json.dumps(smoothing.to_dict()))) == smoothing
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({}, "field 'type' is missing"),
+        ({"type": "kalman"}, "'kalman' is not one of none, exponential, hysteresis, hmm"),
+        ({"type": "none", "weight": 0.5}, "unknown field 'weight'"),
+        ({"type": "hmm", "windows": 3}, "unknown field 'windows'"),
+        ({"type": "none", "unknown_below": 1.0}, "smoothing.unknown_below: 1.0 is not between"),
+        ({"type": "exponential", "weight": 0}, "smoothing.weight: 0 is not between"),
+        ({"type": "hysteresis", "windows": 1.5}, "smoothing.windows: expected a whole number, got 1.5"),
+        ({"type": "hmm", "trust": float("nan")}, "smoothing.trust: expected a number, got nan"),
+        ({"type": "hmm", "dwell_s": -1}, "smoothing.dwell_s: -1 is not between"),
+        ({"type": "hmm", "fixed_lag_windows": 17}, "smoothing.fixed_lag_windows: 17 is not between"),
+        ({"type": "hmm", "transitions": [[1.0, 0.0]]}, "row 0 has 2 numbers, there are 1 rows"),
+        ({"type": "hmm", "transitions": [[0.5, 0.4], [0, 1]]}, "row 0 sums to 0.9, not 1"),
+        ({"type": "hmm", "transitions": 3}, "expected a list of lists, got 3"),
+        (["hmm"], "smoothing: expected an object"),
+    ],
+)
+def test_an_impossible_definition_is_refused_naming_field_and_value(data, told):
+    with pytest.raises(ConfigError, match="smoothing") as caught:
+        Smoothing.from_dict(data)
+    assert told in str(caught.value)
+
+
+def test_transitions_of_other_labels_are_refused():
+    two = Smoothing("hmm", transitions=((0.9, 0.1), (0.1, 0.9)))
+    with pytest.raises(ConfigError, match="2 rows for 3 labels"):
+        smoother(two)

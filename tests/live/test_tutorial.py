@@ -1,0 +1,98 @@
+"""docs/tutorial.md: its commands exist, and what it promises comes true for synthetic wearers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream.cli import main
+from harstream.mqtt import BrokerSettings, BrokerUrl
+from harstream.record import Recorder
+from harstream.simulate.source import sources
+from harstream.wire.payloads import Units, decode, encode_json
+from harstream.wire.topics import TopicTemplate
+
+from ..servers import Client, Process, wait_until
+
+TUTORIAL = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+LABELS = ("SITTING", "WALKING")
+
+
+def commands() -> list[list[str]]:
+    """The arguments of every `harstream` in an indented block, as a shell would take them."""
+    lines = TUTORIAL.replace("\\\n", " ").splitlines()
+    found = [re.search(r"^ {4}\s*harstream (.*?)(?: 2> /dev/null)?(?: &.*)?$", line) for line in lines]
+    return [shlex.split(match[1]) for match in found if match]
+
+
+def test_every_command_of_the_tutorial_is_taken():
+    assert [arguments[0] for arguments in commands()] == [
+        *["simulate", "record", "simulate", "record", "train", "evaluate", "run"]
+    ]
+    for name, *arguments in commands():
+        main.commands[name].make_context(name, arguments)  # raises where an option is not there
+
+
+def test_the_payloads_of_the_tutorial_are_understood():
+    payloads = [line.strip().replace(", ...", "") for line in TUTORIAL.splitlines() if line.startswith('    {"t')]
+    assert len(payloads) == 2
+    many, one = (decode(payload.encode(), Units()) for payload in payloads)
+    np.testing.assert_array_equal(many.acc, one.acc)
+    assert many.t_ns == one.t_ns
+
+
+def record(broker: str, out: Path, wearers: dict[str, int]) -> None:
+    """20 s of each activity by each wearer, as they would come from their devices."""
+    for label in LABELS:
+        devices = {f"sim-{number:04d}": subject for subject, number in wearers.items()}
+        for source in sources(5, 0, activity=label):
+            if source.device not in devices:
+                continue
+            recorder = Recorder(
+                BrokerSettings(BrokerUrl.parse(broker)),
+                "test",
+                TopicTemplate("wearables/{device}/imu"),
+                [source.device],
+                devices[source.device],
+                out,
+            )
+            recorder.begin(label)
+            for second in range(20):
+                payload = encode_json(10**18 + second * 10**9, 50.0, source.take(50))
+                recorder.receive(f"wearables/{source.device}/imu", payload, False)
+            assert [done.samples for done in recorder.end()] == [1000]
+
+
+def test_labels_of_ones_own_are_recorded_trained_evaluated_and_served(mosquitto, tmp_path):
+    pytest.importorskip("tensorflow")
+    for folder, wearers in (("recordings", {"anna": 1, "ben": 2, "cleo": 3}), ("newcomer", {"eva": 5})):
+        (tmp_path / folder).mkdir()
+        record(mosquitto.address, tmp_path / folder, wearers)
+    model = tmp_path / "mine"
+    data = [f"csv:{tmp_path / folder}" for folder in ("recordings", "newcomer")]
+    quick = ["--epochs", "2", "--arch", "mlp"]
+    with Process("train", "--data", data[0], "--out", str(model), *quick, folder=tmp_path) as train:
+        assert train.exit_code() == 0, train.err
+    assert bundles.load(model).labels == LABELS
+    scores = ["--json", str(tmp_path / "scores.json"), "--report", str(tmp_path / "report")]
+    with Process("evaluate", "--data", data[1], "--model", str(model), *scores, folder=tmp_path) as evaluate:
+        assert evaluate.exit_code() == 0, evaluate.err
+    assert json.loads((tmp_path / "scores.json").read_text())["accuracy"] > 0.9
+    assert "eva" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    run = ["run", "--broker", mosquitto.address, "--model", str(model), "--http", "off"]
+    simulate = ["simulate", "--broker", mosquitto.address, "--devices", "2", "--activity", "WALKING"]
+    with Client(mosquitto.port, "wearables/+/activity") as client, Process(*run, folder=tmp_path) as daemon:
+        daemon.wait_for(" ready: ")
+        with Process(*simulate, "--duration", "8", "--speed", "0", folder=tmp_path) as process:
+            assert process.exit_code() == 0, process.err
+        wait_until(lambda: {device for device, _ in client.labels()} == {"sim-0001", "sim-0002"}, "labels")
+        daemon.send(signal.SIGTERM)
+        assert daemon.exit_code() == 0
+    assert {label["label"] for _, label in client.labels()} == {"WALKING"}

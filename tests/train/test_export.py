@@ -1,0 +1,194 @@
+"""LiteRT computes what Keras does, for every architecture, or the bundle says why not and serves all the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import keras
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.bundle import INT8, KERAS, LITERT
+from harstream.classifier import BATCH_SIZES, LiteRTNetwork, open_classifier
+from harstream.core.spec import TOTAL_ACC, SignalSpec
+from harstream.datasets.base import Recording
+from harstream.errors import BundleError
+from harstream.train import architectures, export, pipeline, windows
+from harstream.train.fit import FitConfig
+from harstream.train.loops import without_tensor_lists
+from harstream.train.validate import CrossValidation, cross_validate
+
+CHANNELS = 3
+#: Smaller where the size is in the way, not in the number of steps or operations.
+SETTINGS: dict[str, dict[str, object]] = {
+    "rescnn": {"widths": (8, 16, 16), "kernels": (5, 5, 3)},
+    "mlp": {"units": 50},
+    "multihead-cnn": {"filters": 20, "dense": 30},
+    "depthwise-cnn": {"filters": 10, "dense": 20},
+    "lstm": {"units": 30, "dense": 30},
+    "cnn-lstm": {"units": 30, "dense": 30},
+    "convlstm": {"filters": 20, "dense": 30},
+}
+
+
+#: The windows trained on.
+SHORT = SignalSpec(window_samples=48, stride_samples=48, channels=TOTAL_ACC)
+
+
+def inputs(n: int = 100, samples: int = 128) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, samples, CHANNELS)).astype(np.float32)
+
+
+def lived_in(name: str, samples: int = 128) -> keras.Model:
+    """Fresh weights, but batch statistics and biases that are not those of a fresh layer."""
+    keras.utils.set_random_seed(5)
+    model = architectures.build(name, samples, CHANNELS, 6, SETTINGS.get(name))
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma * 1.2, beta + 0.1, mean + rng.normal(size=mean.shape) * 0.1, variance * 1.5])
+        else:
+            layer.set_weights([w + 0.1 * rng.normal(size=w.shape) if w.ndim == 1 else w for w in layer.get_weights()])
+    return model
+
+
+def sequences() -> keras.Model:
+    """A network whose recurrent layer hands on the output of every step: LiteRT has no list to put them in."""
+    source = keras.Input((128, 9))
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.LSTM(4, return_sequences=True)(source))
+    return keras.Model(source, keras.layers.Dense(2)(x))
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_litert_and_int8_agree_with_keras_in_batches_of_any_size(name: str) -> None:
+    model, x = lived_in(name), inputs()
+    expected = model(x, training=False).numpy()
+    files = export.litert_files(model, x)
+    assert files.missing == {}
+    assert files.litert is not None
+    assert files.int8 is not None
+
+    network = LiteRTNetwork(files.litert)
+    for size in BATCH_SIZES:
+        np.testing.assert_allclose(network(x[:size]), expected[:size], atol=1e-4)
+    np.testing.assert_allclose(export.litert_logits(files.litert, x), expected, atol=1e-4)
+
+    assert len(files.int8) < 0.8 * len(files.litert)
+    quantised = export.litert_logits(files.int8, x)
+    assert np.sqrt(np.mean((quantised - expected) ** 2)) < 0.15 * expected.std()
+    network = LiteRTNetwork(files.int8)
+    for size in BATCH_SIZES:
+        np.testing.assert_allclose(network(x[:size]), quantised[:size], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["rescnn", "cnn", "lstm"])
+def test_windows_of_other_lengths_convert_too(name: str) -> None:
+    model, x = lived_in(name, 51), inputs(3, 51)
+    expected = model(x, training=False).numpy()
+    np.testing.assert_allclose(export.litert_logits(export.to_litert(model), x), expected, atol=1e-4)
+
+
+def test_the_file_of_a_loop_is_no_larger_for_more_steps() -> None:
+    short, long = (len(export.to_litert(lived_in("lstm", samples))) for samples in (16, 128))
+    assert abs(long - short) < 0.01 * short
+
+
+def test_converting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    model, x = lived_in("lstm"), inputs(4)
+    before = model(x, training=False).numpy()
+    np.testing.assert_allclose(without_tensor_lists(model)(x, training=False).numpy(), before, atol=1e-6)
+    export.save_keras(model, tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_allclose(loaded(x, training=False).numpy(), before, atol=1e-6)
+
+
+def test_what_litert_has_not_is_named_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    x = np.zeros((10, 128, 9), np.float32)
+    files = export.litert_files(sequences(), x)
+    assert (files.litert, files.int8) == (None, None)
+    assert files.missing == {
+        LITERT: "LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow",
+        INT8: "LiteRT cannot take its TensorListReserve",
+    }
+    assert "TensorList" not in capfd.readouterr().err
+
+
+def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    converted = export.to_litert(lived_in("mlp"))
+    other = lived_in("mlp")
+    other.set_weights([weight * 1.1 for weight in other.get_weights()])
+
+    class Wrong:
+        def convert(self) -> bytes:
+            return converted
+
+    monkeypatch.setattr(export, "_converter", lambda model: Wrong())
+    with pytest.raises(export.NotConvertibleError, match=r"probabilities differ by 0\.\d+ from those of Keras"):
+        export.to_litert(other)
+
+
+def test_the_speed_is_measured_over_whole_batches() -> None:
+    fast, slow = (export.measure(export.to_litert(lived_in(name)), 256) for name in ("mlp", "lstm"))
+    assert 0 < slow < fast
+
+
+@pytest.fixture(scope="module")
+def validation(recordings: list[Recording]) -> CrossValidation:
+    """Of another network: what it costs to validate all of them is not what is tested here."""
+    prepared = pipeline.prepare(recordings, SHORT)
+    config = FitConfig(arch="mlp", arch_settings={"units": 10}, epochs=1, folds=2)
+    return cross_validate(prepared.training, prepared.counted, prepared.spec, config, int8=True)
+
+
+@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+def test_every_architecture_trains_exports_and_serves(
+    recordings: list[Recording], validation: CrossValidation, tmp_path: Path, name: str
+) -> None:
+    settings = SETTINGS.get(name, {}) | ({"kernel_size": 15} if name == "depthwise-cnn" else {})
+    config = FitConfig(arch=name, arch_settings=settings, epochs=2, learning_rate=1e-2)
+    trained = pipeline.train(
+        recordings, tmp_path / "mine", data="csv:mine", spec=SHORT, config=config, validation=validation
+    )
+    bundle = trained.bundle
+    assert set(bundle.files) >= {KERAS, LITERT}
+    assert bundle.training["config"]["arch"] == name
+    cut = windows.cut(windows.whole(recordings), bundle.spec, bundle.labels)
+    for backend in ("auto", "int8", "tensorflow"):
+        if backend == "int8" and INT8 in bundle.missing:
+            continue
+        predictions = golden.load_classifier(tmp_path / "mine", backend).predict(cut.windows)
+        assert (predictions.label == cut.label).mean() > 0.9
+
+
+def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_path: Path) -> None:
+    spec, model = SignalSpec(), sequences()
+    files = export.litert_files(model, spec.norm.apply(export.made_up_windows(spec, 2)))
+    export.save_keras(model, tmp_path / "network.keras")
+    saved = bundles.save(
+        tmp_path / "mine",
+        name="mine",
+        version="1.0.0",
+        labels=("STILL", "MOVING"),
+        spec=spec,
+        temperature=1.0,
+        training={"missing": dict(files.missing)},
+        keras_path=tmp_path / "network.keras",
+        tflite=files.litert,
+        int8=files.int8,
+        card="",
+    )
+    golden.seal(saved)
+    assert golden.load_classifier(tmp_path / "mine").backend == "tensorflow"
+    told = re.escape(
+        f"has no {LITERT} (LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow), "
+        "so the litert backend cannot serve it; there is tensorflow"
+    )
+    with pytest.raises(BundleError, match=told):
+        open_classifier(bundles.load(tmp_path / "mine"), "litert")
