@@ -10,7 +10,7 @@ import click
 
 from harstream.bundle import DEFAULT_MODEL, UNKNOWN
 from harstream.classifier import BACKENDS
-from harstream.cli.train import _DATA, _PATH
+from harstream.cli.train import _DATA, _PATH, _WEARERS, recordings_of
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @_DATA
+@_WEARERS
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
 @click.option("--stream", is_flag=True, help="Score whole sessions, labelled exactly as they would be published.")
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 )
 def evaluate(
     data: str,
+    wearers: str | None,
     model: str,
     backend: str,
     stream: bool,
@@ -50,11 +52,13 @@ def evaluate(
     of_windows = data.partition(":")[0] in datasets.WINDOW_KINDS
     if of_windows and stream:
         raise ConfigError(f"--stream needs whole sessions, and {data} holds windows cut by its publisher")
+    if of_windows and wearers is not None:
+        raise ConfigError(f"--wearers needs recordings, and {data} holds windows cut by its publisher")
     classifier = load_classifier(model, backend)
     if of_windows:
         evaluation = scoring.of_windows(datasets.load_windows(data), classifier, data)
     else:
-        recordings = datasets.load(data)
+        recordings = recordings_of(data, wearers)
         evaluation = (scoring.of_sessions if stream else scoring.of_recordings)(recordings, classifier, data)
         if labels_path is not None:
             with labels_path.open("w", encoding="utf-8") as file:

@@ -18,6 +18,7 @@ from harstream.errors import ConfigError
 
 _PATH = click.Path(path_type=Path)
 _DATA = click.option("--data", required=True, help="Recordings, such as hapt:hapt.zip.", metavar="KIND:PATH")
+_WEARERS = click.option("--wearers", help="Only the recordings of these. [default: all]", metavar="A,B,C")
 
 
 def _need(extra: str, module: str) -> None:
@@ -25,8 +26,17 @@ def _need(extra: str, module: str) -> None:
         raise ConfigError(f"this needs {module}: pip install 'harstream[{extra}]'")
 
 
+def recordings_of(data: str, wearers: str | None) -> list[Any]:
+    """The recordings of ``--data`` and ``--wearers``."""
+    from harstream import datasets
+
+    recordings = datasets.load(data)
+    return recordings if wearers is None else datasets.of_wearers(recordings, wearers.split(","))
+
+
 @click.command()
 @_DATA
+@_WEARERS
 @click.option("--out", required=True, type=_PATH, help="Folder of the bundle, or the experiment, to write.")
 @click.option("--arch", help="Architecture. [default: the shipped one]")
 @click.option("--spec", type=_PATH, help="JSON file of a signal section; fields left out keep their defaults.")
@@ -64,6 +74,7 @@ def _need(extra: str, module: str) -> None:
 @click.option("--json", "json_path", type=_PATH, help="Write the validation's figures here.")
 def train(
     data: str,
+    wearers: str | None,
     out: Path,
     arch: str | None,
     spec: Path | None,
@@ -97,13 +108,14 @@ def train(
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
                 if given:
                     raise ConfigError(f"{name}: is for a bundle; an experiment writes results.json, table and plot")
-            _compare(data, out, base, spec, seed, repeats, sweeps, variants, jobs)
+            _compare(data, wearers, out, base, spec, seed, repeats, sweeps, variants, jobs)
         else:
-            _bundle(data, out, base, spec, seed, repeats, jobs, logs, note, json_path)
+            _bundle(data, wearers, out, base, spec, seed, repeats, jobs, logs, note, json_path)
 
 
 def _bundle(
     data: str,
+    wearers: str | None,
     out: Path,
     base: dict[str, Any],
     spec: Path | None,
@@ -114,7 +126,6 @@ def _bundle(
     note: str,
     json_path: Path | None,
 ) -> None:
-    from harstream import datasets
     from harstream.train import pipeline
     from harstream.train.fit import FitConfig
     from harstream.train.settings import settle
@@ -123,7 +134,7 @@ def _bundle(
     settle(base, _signal(spec, None), config)  # refuses before the recordings are read
     if (out / "results.json").exists():
         raise ConfigError(f"{out}: holds an experiment; a bundle needs a folder of its own")
-    recordings = datasets.load(data)
+    recordings = recordings_of(data, wearers)
     signal, config = settle(base, _signal(spec, recordings), config)
     with _Bar() as bar:
         trained = pipeline.train(
@@ -155,6 +166,7 @@ def _bundle(
 
 def _compare(
     data: str,
+    wearers: str | None,
     out: Path,
     base: dict[str, Any],
     spec: Path | None,
@@ -164,12 +176,11 @@ def _compare(
     variants: tuple[str, ...],
     jobs: int,
 ) -> None:
-    from harstream import datasets
     from harstream.train import experiments, figures, settings
 
     rows = settings.variants_of(sweeps, variants)
     experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read
-    recordings = datasets.load(data)
+    recordings = recordings_of(data, wearers)
     with _Bar() as bar:
         found = experiments.run(
             recordings,

@@ -8,6 +8,7 @@ from harstream.datasets.base import (
     Segment,
     load,
     load_windows,
+    of_wearers,
 )
 
-__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows"]
+__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows", "of_wearers"]

@@ -98,6 +98,15 @@ def _split(data: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
+def of_wearers(recordings: Sequence[Recording], wearers: Sequence[str]) -> list[Recording]:
+    """Only the recordings of these wearers. Raises DatasetError for one of whom there is none."""
+    known = subjects(recordings)
+    for wearer in wearers:
+        if wearer not in known:
+            raise DatasetError(f"wearer {wearer!r}: the recordings are of {', '.join(known)}")
+    return [recording for recording in recordings if recording.subject in wearers]
+
+
 def subjects(recordings: Sequence[Recording]) -> list[str]:
     """The wearers, sorted, each once."""
     return sorted({recording.subject for recording in recordings})

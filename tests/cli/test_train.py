@@ -131,3 +131,12 @@ def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_pat
     assert result.exit_code == 2
     assert "holds a bundle" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
+
+
+def test_only_the_wearers_named_are_trained_on(data: str, tmp_path: Path) -> None:
+    done = train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "filters=2", "--wearers", "01,03,04")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "x/results.json").read_text())
+    assert found["wearers"] == ["01", "03", "04"]
+    assert "--wearers 01,03,04" in found["commands"][0]
+    assert train("--data", data, "--out", tmp_path / "y", *SMALL, "--wearers", "09").exit_code != 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harstream.datasets import base, public
+from harstream.datasets.base import Recording, of_wearers
 from harstream.errors import DatasetError
 
 
@@ -30,3 +32,10 @@ def test_every_kind_but_one_s_own_says_whose_it_is_and_can_be_fetched(kind: str)
         assert "Source:" in module.ABOUT
         assert "Licence" in module.ABOUT
         assert kind in public.SETS
+
+
+def test_recordings_of_some_wearers_only_and_none_is_an_error() -> None:
+    recordings = [Recording(name, name[:2], 50.0, np.zeros((5, 6), np.float32), ()) for name in ("01a", "01b", "02a")]
+    assert [recording.name for recording in of_wearers(recordings, ["01"])] == ["01a", "01b"]
+    with pytest.raises(DatasetError, match="wearer '03': the recordings are of 01, 02"):
+        of_wearers(recordings, ["01", "03"])

@@ -134,6 +134,18 @@ def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytes
         export.to_litert(other)
 
 
+def test_int8_that_decides_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = lived_in("mlp"), inputs(300)
+    *others, weight, bias = model.get_weights()
+    model.set_weights([*others, weight * 10, bias])  # so that it is sure
+    real = export.litert_logits
+    monkeypatch.setattr(export, "litert_logits", lambda *given: np.roll(real(*given), 1, axis=1))
+    files = export.litert_files(model, x)
+    assert files.litert is not None
+    assert files.int8 is None
+    assert re.fullmatch(r"int8 gives another class in \d+ of \d+ clear windows", files.missing[INT8])
+
+
 def test_the_speed_is_measured_over_whole_batches() -> None:
     fast, slow = (export.measure(export.to_litert(lived_in(name)), 256) for name in ("mlp", "lstm"))
     assert 0 < slow < fast
