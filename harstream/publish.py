@@ -35,7 +35,7 @@ class Source(Protocol):
     def rate_hz(self) -> float: ...
 
     def take(self, n: int) -> Float32:
-        """The next ``n`` samples, (n, 6) in g and rad/s; fewer at the end, and then none."""
+        """The next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) without gyroscope; fewer at the end, then none."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -66,14 +67,20 @@ class _File:
         self._first_us = self._last_us = -1
 
     def write(self, t_ns: Int64, samples: Float32) -> int:
-        """Append samples (n, 6) taken at ``t_ns``; how many. Those not newer than the last written are left out."""
+        """Append samples (n, 6) taken at ``t_ns``; how many. Those not newer than the last written are left out.
+
+        Raises DatasetError where the file cannot be written.
+        """
         t_us = t_ns // 1000
         new = t_us > self._last_us
         t_us = t_us[new]
         if len(t_us):
             self._first_us = int(t_us[0]) if self._first_us < 0 else self._first_us
             self._last_us = int(t_us[-1])
-            self._writer.write(t_us / 1e6, samples[new], self.label)
+            try:
+                self._writer.write(t_us / 1e6, samples[new], self.label)
+            except OSError as error:
+                raise DatasetError(f"{self._writer.path}: cannot be written: {error.strerror}") from error
         return len(t_us)
 
     @property
@@ -86,9 +93,10 @@ class _File:
 
     def close(self, *, keep: bool = True) -> Recorded | None:
         """None, and no file, where it is not to be kept, or has a single sample, which is no recording."""
-        self._writer.close()
+        with contextlib.suppress(OSError):  # what could not be written, ``write`` has told already
+            self._writer.close()
         if not keep or self.samples < 2:
-            self._writer.path.unlink()
+            self._writer.path.unlink(missing_ok=True)
             return None
         return Recorded(self._writer.path, self.device, self.label, self.samples, self.seconds)
 

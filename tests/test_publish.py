@@ -85,6 +85,17 @@ def test_event_times_and_samples_are_those_of_the_recording_whatever_the_speed(c
         )
 
 
+@pytest.mark.parametrize("payload", ["json", "packed"])
+def test_what_was_recorded_without_a_gyroscope_is_published_without(clock, payload):
+    broker, samples = Broker(clock), np.zeros((60, 6), np.float32)
+    samples[:, :3] = np.random.default_rng(0).normal(size=(60, 3)).round(3)
+    source = RecordedSource(Recording("w0", "s", 20.0, samples, (), has_gyro=False))
+    publish(broker, TEMPLATE, [source], payload=payload, speed=0, stop=clock)  # type: ignore[arg-type]
+    messages = [message for message, _ in broker.of("w0")]
+    assert all(message.gyro is None for message in messages)
+    np.testing.assert_array_equal(np.concatenate([message.acc for message in messages]), samples[:, :3])
+
+
 @pytest.mark.parametrize("speed", [0.5, 1, 10])
 def test_a_message_leaves_when_its_last_sample_has_been_taken(clock, speed):
     broker = Broker(clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import msgspec
@@ -282,3 +283,20 @@ def test_a_file_that_cannot_be_written_ends_the_recording_with_a_line_naming_it(
     with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written"):
         recording.check()
     assert recording.end() == []
+
+
+def test_a_disk_that_fills_up_ends_the_recording_with_a_line_too(tmp_path):
+    recording = recorder(tmp_path)
+    recording.begin("WALKING")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        for second in range(30):
+            payload = encode_packed(T0_NS + second * 10**9, 1000.0, walk(1000))
+            recording.receive("wearables/phone/imu", payload, False)
+        with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written: File too large"):
+            recording.check()
+        recording.close()  # what is in the file stays
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [1_000_000]

@@ -10,7 +10,7 @@ import click
 
 from harstream.bundle import DEFAULT_MODEL, UNKNOWN
 from harstream.classifier import BACKENDS
-from harstream.cli.train import _DATA, _PATH, _WEARERS, recordings_of
+from harstream.cli.train import _DATA, _PATH, _WEARERS, make_room, recordings_of
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ def evaluate(
         raise ConfigError(f"--stream needs whole sessions, and {data} holds windows cut by its publisher")
     if of_windows and wearers is not None:
         raise ConfigError(f"--wearers needs recordings, and {data} holds windows cut by its publisher")
+    make_room("--json", json_path)
+    make_room("--labels", labels_path)
+    make_room("--report", report, folder=True)
     classifier = load_classifier(model, backend)
     if of_windows:
         evaluation = scoring.of_windows(datasets.load_windows(data), classifier, data)

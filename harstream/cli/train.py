@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,23 @@ def recordings_of(data: str, wearers: str | None) -> list[Any]:
 
     recordings = datasets.load(data)
     return recordings if wearers is None else datasets.of_wearers(recordings, wearers.split(","))
+
+
+def make_room(option: str, path: Path | None, *, folder: bool = False) -> None:
+    """See to it that a file, or a ``folder``, can be written, before the work whose result it gets.
+
+    Raises ConfigError.
+    """
+    if path is None:
+        return
+    if path.exists() and path.is_dir() != folder:
+        raise ConfigError(f"{option}: {path}: is {'no folder' if folder else 'a folder'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option}: {path}: {error.strerror}") from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option}: {path}: cannot be written")
 
 
 @click.command()
@@ -103,6 +121,9 @@ def train(
     for name, value in (("arch", arch), ("epochs", epochs), ("channels", channels)):
         if value is not None:
             base[name] = value
+    make_room("--out", out, folder=True)
+    make_room("--logs", logs, folder=True)
+    make_room("--json", json_path)
     with _interruptible(out):
         if sweeps or variants:
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
@@ -135,7 +156,7 @@ def _bundle(
     if (out / "results.json").exists():
         raise ConfigError(f"{out}: holds an experiment; a bundle needs a folder of its own")
     recordings = recordings_of(data, wearers)
-    signal, config = settle(base, _signal(spec, recordings), config)
+    signal, config = settle(base, _signal(spec, recordings, base), config)
     with _Bar() as bar:
         trained = pipeline.train(
             recordings,
@@ -185,7 +206,7 @@ def _compare(
         found = experiments.run(
             recordings,
             out,
-            experiments.ways_of(rows, base, _signal(spec, recordings)),
+            experiments.ways_of(rows, base, _signal(spec, recordings, base)),
             data=data,
             repeats=repeats,
             first_seed=seed,
@@ -215,12 +236,16 @@ def _spread(figure: dict[str, Any]) -> str:
     return f"{figure['mean']:.4f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")
 
 
-def _signal(spec: Path | None, recordings: Any) -> Any:
-    """The signal of ``--spec``, completed for the recordings; while there are none, by the plain defaults."""
+def _signal(spec: Path | None, recordings: Any, base: Mapping[str, Any] | None = None) -> Any:
+    """The signal of ``--spec``, completed for the recordings; while there are none, by the plain defaults.
+
+    Where ``base`` says at which rate, that of the recordings does not matter.
+    """
     from harstream.core.spec import SignalSpec
     from harstream.train import pipeline
 
     fields = _read_json(spec) if spec is not None else {}
+    fields |= {name: value for name, value in (base or {}).items() if name == "sample_rate_hz"}
     return SignalSpec.from_dict(fields) if recordings is None else pipeline.spec_of(recordings, fields)
 
 
@@ -255,7 +280,11 @@ def _command(data: str, out: Path) -> str:
 def _interruptible(out: Path) -> Iterator[None]:
     """Ctrl-C, or being told to stop, ends the work in order, with the exit code a shell expects."""
 
+    told = signal.SIGINT
+
     def stop(number: int, _: object) -> None:
+        nonlocal told
+        told = signal.Signals(number)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -263,7 +292,7 @@ def _interruptible(out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         click.echo(f"\nstopped; what was finished is kept: the same command goes on with {out}", err=True)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(128 + told)
     finally:
         signal.signal(signal.SIGTERM, before)
 

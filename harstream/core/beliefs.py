@@ -113,21 +113,30 @@ class HmmFilter(BeliefFilter):
 
 
 def dwelling(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
-    """(n_labels, n_labels) transitions per stride where each label lasts ``dwell_s`` in the mean, then any other."""
-    stay = np.exp(-stride_s / dwell_s)
+    """(n_labels, n_labels) transitions per stride where each label lasts ``dwell_s`` in the mean, then any other.
+
+    A stride much longer than that says nothing of the next label: all are as likely then.
+    """
+    stay = max(float(np.exp(-stride_s / dwell_s)), 1 / n_labels)
     transitions = np.full((n_labels, n_labels), (1 - stay) / (n_labels - 1))
     np.fill_diagonal(transitions, stay)
     return transitions
 
 
 def with_unknown(transitions: Float64, unknown_dwell_s: float, stride_s: float) -> Float64:
-    """``transitions`` and a last state, UNKNOWN, which lasts ``unknown_dwell_s`` in the mean, then any label."""
+    """``transitions`` and a last state, UNKNOWN, which lasts ``unknown_dwell_s`` in the mean, then any label.
+
+    No label is likelier to become UNKNOWN than to stay: where a stride is as long as an activity, so much more
+    changes go straight to another label. Windows that the network is sure of would be UNKNOWN otherwise.
+    """
     n_labels = len(transitions)
     stays = np.diag(transitions)
+    leaves = 1 - stays
+    by_unknown = np.minimum(leaves * BY_UNKNOWN, stays)
     unknown_stays = np.exp(-stride_s / unknown_dwell_s)
     out = np.zeros((n_labels + 1, n_labels + 1))
-    out[:-1, :-1] = transitions * (1 - BY_UNKNOWN)
-    out[:-1, -1] = (1 - stays) * BY_UNKNOWN
+    out[:-1, :-1] = transitions * (1 - by_unknown / np.maximum(leaves, np.finfo(np.float64).tiny))[:, None]
+    out[:-1, -1] = by_unknown
     out[-1, :-1] = (1 - unknown_stays) / n_labels
     np.fill_diagonal(out, [*stays, unknown_stays])
     return out

@@ -60,6 +60,8 @@ class Changes(RowArrays):
         """The next window of each of ``rows`` (each once) to the events it brings, by row."""
         centre_ns = start_ns + (end_ns - start_ns) // 2
         before = self.activity[rows]
+        # A clock put right makes windows longer: of two close ones, the later may then be centred on an earlier time.
+        centre_ns = np.where(before == 0, centre_ns, np.maximum(centre_ns, self.centre_ns[rows]))
         new = np.flatnonzero(before != state + 1)
         events: dict[int, list[Event]] = {}
         if len(new):

@@ -63,7 +63,7 @@ class Smoothing:
     fixed_lag_windows: int = 0
 
     def __post_init__(self) -> None:
-        if self.type not in _PARAMETERS:
+        if not isinstance(self.type, str) or self.type not in _PARAMETERS:
             raise ConfigError(f"smoothing.type: {self.type!r} is not one of {', '.join(_PARAMETERS)}")
         _number(self.unknown_below, "smoothing.unknown_below", minimum=0.0, maximum=MAX_UNKNOWN_BELOW)
         _number(self.weight, "smoothing.weight", minimum=0.01, maximum=1.0)
@@ -159,15 +159,16 @@ class Smoother:
     """Beliefs and events of many devices, as structure of arrays by row.
 
     How windows are cut into batches cannot change a belief or an event, to the bit. A window that does not follow
-    the device's last one, for it starts more than half a stride after that one's end or no later than it started,
-    starts the device anew: what it did ends with the last window before.
+    the device's last one, for it ends more than a stride and a half after it or no later, starts the device anew:
+    what it did ends with the last window before. So it is after every restart of the Engine, if windows are longer
+    than a stride and a half.
     """
 
     def __init__(self, smoothing: Smoothing, n_labels: int, stride_s: float) -> None:
         smoothing.check_labels(n_labels)
         self.smoothing, self.n_labels = smoothing, n_labels
         capacity = 64
-        self._tolerance_ns = round(stride_s * 1e9 / 2)
+        self._longest_step_ns = round(1.5e9 * stride_s)
         self._lag = smoothing.fixed_lag_windows if smoothing.type == "hmm" else 0
         self._devices = DeviceTable(capacity, max_devices=2**62)  # whoever has windows: bounded by the Engine
         self._filter = smoothing.filter(n_labels, stride_s, capacity)
@@ -204,7 +205,7 @@ class Smoother:
         return Beliefs(label, confidence), [event for i in sorted(events) for event in events[i]]
 
     def evict(self, devices: Sequence[str]) -> list[Event]:
-        """Forget these devices: they exit what they did at the end of their last windows."""
+        """Forget these devices, each named once: they exit what they did at the end of their last windows."""
         known = {device for device, _ in self._devices.items()}
         gone = [device for device in devices if device in known]
         rows = self._devices.rows_of(gone, np.ones(len(gone)))
@@ -214,14 +215,20 @@ class Smoother:
         self._times.n_windows[rows] = 0
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
+    def flush(self) -> list[Event]:
+        """The events that are held back, by what is known now. No activity ends."""
+        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        events = self._settle_all(rows)
+        return [event for row in rows.tolist() for event in events.get(row, [])]
+
     # --- a window of each of some rows --------------------------------------------------------
 
     def _step(
         self, rows: Int64, states: Float64, start_ns: Int64, end_ns: Int64
     ) -> tuple[Int64, Float64, dict[int, list[Event]]]:
         times = self._times
-        follows = (start_ns > times.start_ns[rows, -1]) & (start_ns <= times.end_ns[rows, -1] + self._tolerance_ns)
-        restart = ~follows | (times.n_windows[rows] == 0)
+        step_ns = end_ns - times.end_ns[rows, -1]
+        restart = (step_ns <= 0) | (step_ns > self._longest_step_ns) | (times.n_windows[rows] == 0)
         anew = rows[restart & (times.n_windows[rows] > 0)]
         events = self._end(anew) if len(anew) else {}
         times.n_windows[rows] = np.where(restart, 0, times.n_windows[rows]) + 1
@@ -247,11 +254,16 @@ class Smoother:
         start_ns, end_ns = self._times.start_ns[rows, -1 - ago], self._times.end_ns[rows, -1 - ago]
         return self._changes.feed(rows, state, belief, start_ns, end_ns, self._devices.device)
 
-    def _end(self, rows: Int64) -> dict[int, list[Event]]:
-        """Nothing follows the last windows of ``rows``."""
+    def _settle_all(self, rows: Int64) -> dict[int, list[Event]]:
+        """The events of all windows of ``rows`` that await them."""
         events: dict[int, list[Event]] = {}
         for ago in range(self._lag - 1, -1, -1):
             _merge(events, self._settle(rows[self._times.held[rows] > ago], ago))
+        return events
+
+    def _end(self, rows: Int64) -> dict[int, list[Event]]:
+        """Nothing follows the last windows of ``rows``."""
+        events = self._settle_all(rows)
         _merge(events, self._changes.end(rows, self._devices.device))
         return events
 
@@ -292,7 +304,8 @@ class Smoother:
 
     def _made_by(self) -> str:
         """What a snapshot depends on."""
-        return json.dumps({**self.smoothing.to_dict(), "n_labels": self.n_labels, "tolerance_ns": self._tolerance_ns})
+        made_by = {**self.smoothing.to_dict(), "n_labels": self.n_labels, "longest_step_ns": self._longest_step_ns}
+        return json.dumps(made_by)
 
 
 def _merge(events: dict[int, list[Event]], more: dict[int, list[Event]]) -> None:

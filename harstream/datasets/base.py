@@ -91,7 +91,7 @@ def load_windows(data: str) -> PublishedWindows:
 def _split(data: str) -> tuple[str, Path]:
     kind, colon, path = data.partition(":")
     known = [*KINDS, *WINDOW_KINDS]
-    if not colon or kind not in known:
+    if not colon or not path or kind not in known:
         raise DatasetError(f"{data!r} is not KIND:PATH with KIND one of {', '.join(known)}")
     if not Path(path).exists():
         raise DatasetError(f"{path}: no such file or folder")

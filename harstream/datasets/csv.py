@@ -8,6 +8,7 @@ up to the first ``_``: ``anna_walk.csv`` and ``anna_2.csv`` are Anna's.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32, Float64, Int64
+from harstream.core.spec import SignalSpec
 from harstream.core.timeline import DRIFT
 from harstream.datasets import files
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.stamped import Piece, Stamped, on_grid, sessions
-from harstream.errors import DatasetError
+from harstream.errors import ConfigError, DatasetError
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 
 #: The first line of every file: seconds, g, rad/s; an empty label is an unknown one.
@@ -55,8 +57,9 @@ def load(path: Path) -> list[Recording]:
 
     The rate is measured: that of all files together where they agree within what a clock may drift. Jitter
     is put on the grid and short gaps are bridged as the Engine does it; behind a longer gap another recording
-    begins, ``anna_walk_2``. Raises DatasetError naming file and line for a bad header, an unknown unit, a
-    wrong number of fields, what is no number, and time that does not rise.
+    begins, ``anna_walk_2``, or the next number that no file has. Raises DatasetError naming file and line for a bad
+    header, an unknown unit, a wrong number of fields, what is no number, and time that does not rise; naming the
+    file where its times are no seconds.
     """
     found: dict[str, _File] = {}
     for name, text in files.read(path, lambda last: last.lower().endswith(".csv")):
@@ -89,6 +92,10 @@ def _parse(text: bytes, name: str, where: str) -> _File:
         one, next_one = rows[at][0].strip(), rows[at + 1][0].strip()
         why = "repeats the time of" if t[at] == t[at + 1] else f"comes before {one} of"
         raise DatasetError(f"{where}, line {numbers[at + 1]}: t {next_one} {why} line {numbers[at]}: time must rise")
+    try:
+        SignalSpec(sample_rate_hz=1 / float(np.median(np.diff(t))))
+    except ConfigError as error:
+        raise DatasetError(f"{where}: {error}: is t in seconds?") from error
     labels = np.array([row[-1].strip() for row in rows], np.str_)
     samples = (values[:, 1:] * factors[1:]).astype(np.float32)
     return _File(name, np.rint((t - t[0]) * 1e9).astype(np.int64), samples, labels)
@@ -139,20 +146,20 @@ def _recordings(found: Sequence[_File]) -> list[Recording]:
     for file in found:
         agrees = abs(file.rate_hz / common - 1) <= DRIFT
         by_rate.setdefault(_round(common if agrees else file.rate_hz), []).append(file)
-    made = []
+    made, taken = [], {file.name for file in found}
     for rate_hz, some in by_rate.items():
         grids = on_grid([Stamped(file.t_ns, file.samples) for file in some], rate_hz)
         for file, pieces in zip(some, grids, strict=True):
-            for number, piece in enumerate(pieces, 1):
-                name = file.name if number == 1 else f"{file.name}_{number}"
-                made.append(_recording(name, file, piece, rate_hz))
+            numbered = (f"{file.name}_{number}" for number in itertools.count(2))
+            names = itertools.chain([file.name], (name for name in numbered if name not in taken))
+            made += [_recording(name, file, piece, rate_hz) for name, piece in zip(names, pieces, strict=False)]
     return sorted(made, key=lambda recording: recording.name)
 
 
 def _round(rate_hz: float) -> float:
     """The roundest rate that a measured one may be: of 49.98 Hz, 50."""
     for step in (10.0, 5.0, 1.0, 0.5, 0.1, 0.05):
-        rounded = round(rate_hz / step) * step
+        rounded = round(round(rate_hz / step) * step, 2)
         if abs(rounded / rate_hz - 1) <= _ROUNDING:
             return rounded
     return rate_hz

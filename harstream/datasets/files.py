@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from tarfile import TarError
 from zipfile import BadZipFile, ZipFile
@@ -14,7 +15,8 @@ from harstream.errors import DatasetError
 
 Wanted = Callable[[str], bool]
 
-_UNREADABLE = (BadZipFile, TarError, EOFError, OSError, zlib.error)
+# RuntimeError: encrypted, or packed in a way that Python does not know.
+_UNREADABLE = (BadZipFile, TarError, EOFError, OSError, RuntimeError, LZMAError, zlib.error)
 
 
 def read(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:

@@ -299,7 +299,7 @@ class Daemon:
         self.inbox.wake()
 
     def drain(self) -> None:
-        """Label what has arrived, publish it, say goodbye."""
+        """Label what has arrived, publish it and the events held back, say goodbye."""
         connection = self.connection
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_S)
@@ -308,6 +308,8 @@ class Daemon:
                 self._take(messages)
         self._handover.put(None)
         self._classifying.join()
+        if self.failure is None:
+            self._tell(self.smoother.flush())
         if connection is not None:
             status = b"stopped" if self.failure is None else b"offline"
             connection.publish(self.config.status_topic, status, retain=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harstream.bundle import INT8
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.train.evaluate import Metrics
@@ -59,7 +61,9 @@ calibration error of a fold's wearers, by the temperature of the other folds, is
 - Another placement or orientation of the device, another population or another sensor is another question. Measure
   it with `harstream evaluate` before relying on it.
 - What is none of the activities may still be given one of their labels, with a confidence that may be high.
-{missing}"""
+"""
+#: Lines about files, at the end of a card.
+_OF_FILES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
 
 _STREAMING = """
@@ -67,14 +71,14 @@ _STREAMING = """
 
 Labels are made steady by `smoothing` in `bundle.json` (`{smoothing}`). {figures}
 """
-_FIGURES = """Over {sessions} whole recordings, {minutes:.0f} minutes:
+_FIGURES = """Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
 
 | | accuracy | macro F1 | changes per minute | delay, median | delay, 95 % | calibration error |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
 The truth changes {truth:.2f} times a minute. Of the windows mostly inside something that is none of the activities
-{unknown:.0f} % are published as `UNKNOWN`, of those wholly inside an activity {abstained:.1f} %."""
+{unknown:.0f} % are published as `UNKNOWN`, of those wholly inside an activity {abstained:.1f} %.{strangers}"""
 
 
 def card(
@@ -88,16 +92,15 @@ def card(
     n_windows: int,
     temperature: float,
     validation: CrossValidation,
-    missing: Mapping[str, str],
     smoothing: Smoothing | None = None,
     stream: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> str:
     """The text of a bundle's README.md.
 
-    ``data`` is KIND:PATH, ``about`` says what it is and whose, ``missing`` why there is no file of a name, ``note``
-    what else a reader of the figures must know. ``stream`` is the section of that name of
-    ``harstream evaluate --stream --json``, of wearers held out.
+    ``data`` is KIND:NAME, ``about`` says what it is and whose, ``note`` what else a reader of the figures must
+    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of wearers held out, such as
+    ``stream_results.section`` gives.
     """
     metrics, int8 = validation.metrics, validation.int8
     summary, config = validation.to_dict(), validation.config
@@ -124,7 +127,6 @@ def card(
         else f"training for a fixed number of epochs ({config.epochs})",
         note=f" {note}" if note else "",
         calibration_error=summary["calibration_error"],
-        missing="".join(f"- There is no `{name}`: {reason}.\n" for name, reason in missing.items()),
         streaming=_streaming(smoothing or Smoothing(), stream),
         accuracy=_figure(summary["float32"]["accuracy"]),
         macro_f1=_figure(summary["float32"]["macro_f1"]),
@@ -135,6 +137,18 @@ def card(
         worst=f"{100 * worst:.1f} %",
         best=f"{100 * best:.1f} %",
     )
+
+
+def with_files(text: str, missing: Mapping[str, str], *, exported_again: bool = False) -> str:
+    """A card with what is to be said of the bundle's files at its end, and nothing else that was said of them.
+
+    ``missing`` is why there is no file of a name; ``exported_again`` that int8 was calibrated without recordings.
+    """
+    lines = [f"- There is no `{name}`: {reason}.\n" for name, reason in missing.items()]
+    if exported_again and INT8 not in missing:
+        made = f"- `{INT8}` was made again by `harstream export` and calibrated on made-up signals"
+        lines.append(f"{made}: no figure above is of it.\n")
+    return _OF_FILES.sub("", text) + "".join(lines)
 
 
 def _streaming(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
@@ -158,14 +172,17 @@ def _streaming(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
         ]
         return f"| {' | '.join(cells)} |"
 
-    unknown = stream["unknown"]
+    unknown, strangers = stream["unknown"], stream.get("strangers", {})
+    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in strangers.items())
     figures = _FIGURES.format(
         sessions=stream["sessions"],
         minutes=stream["minutes"],
+        method=f", {stream['method']}" if "method" in stream else "",
         rows="\n".join([row("published", stream["published"]), row("single windows", stream["single_windows"])]),
         truth=stream["true_changes_per_minute"],
         unknown=100 * unknown["mostly_other"]["share"],
         abstained=100 * unknown["inside"]["share"],
+        strangers=f" Of the same recordings made strange: {shares}." if strangers else "",
     )
     return _STREAMING.format(smoothing=smoothing.type, figures=figures)
 

@@ -65,15 +65,21 @@ class Way:
 def ways_of(variants: Sequence[Variant], base: Mapping[str, Any], spec: SignalSpec) -> list[Way]:
     """``variants`` made whole: each on top of the settings ``base`` and the signal ``spec``.
 
-    Raises ConfigError, naming the row, where one makes no sense, down to a network that cannot be built.
+    Raises ConfigError, naming the row, where one makes no sense, or two would be the same: their fits would be one
+    row's, counted twice.
     """
-    ways = []
+    ways: list[Way] = []
+    names: dict[str, str] = {}
     for variant in variants:
         try:
             own_spec, config = settings.settle({**base, **variant.overrides}, spec, FitConfig())
         except ConfigError as error:
             raise ConfigError(f"row {variant.name!r}: {error}") from error
-        ways.append(Way(variant, own_spec, config))
+        way = Way(variant, own_spec, config)
+        first = names.setdefault(way.key("", ()), variant.name)
+        if first != variant.name:
+            raise ConfigError(f"rows {first!r} and {variant.name!r} are one way of training: leave one of them out")
+        ways.append(way)
     return ways
 
 

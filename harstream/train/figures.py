@@ -1,9 +1,10 @@
 """Tables and plots from committed results: ``python -m harstream.train.figures docs/results``.
 
 Nothing is trained or measured here. For every file of results ``NAME.json``, in the folder or below, it writes
-``NAME.md`` and ``NAME.png`` beside it; for the ``results.json`` of an experiment's own folder, ``table.md`` and
-``boxplot.png``. Other files are left alone. ``--channels hapt:hapt.zip docs/results/channels`` counts the
-values of each channel of recordings into ``channels.json`` first, and draws that.
+``NAME.md`` and ``NAME.png`` beside it (of ``smoothing_study`` the table alone); for the ``results.json`` of an
+experiment's own folder, ``table.md`` and ``boxplot.png``. Other files are left alone.
+``--channels hapt:hapt.zip docs/results/channels`` counts the values of each channel of recordings into
+``channels.json`` first, and draws that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 
 from harstream.core.spec import GYRO
 from harstream.errors import DatasetError, HarstreamError
-from harstream.train import channels, results, tables
+from harstream.train import channels, results, stream_results, tables
 from harstream.train.results import RESULTS, Results
 
 _BOX, _POINT, _GRID = "#a9c4e4", "#1f4e8c", "#dddddd"
@@ -113,6 +114,9 @@ def regenerate(folder: Path) -> list[Path]:
         elif kind == channels.FORMAT:
             channel_plot(channels.read(path), path.with_suffix(".png"))
             written.append(path.with_suffix(".png"))
+        elif kind == stream_results.FORMAT:
+            path.with_suffix(".md").write_text(stream_results.table(stream_results.read(path)), encoding="utf-8")
+            written.append(path.with_suffix(".md"))
     return written
 
 

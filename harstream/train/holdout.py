@@ -30,7 +30,7 @@ from harstream.train.windows import LabelledWindows
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Everything that decides one fit, but for the recordings."""
+    """Everything that decides one fit, but for the windows."""
 
     spec: SignalSpec
     config: FitConfig  # with the seed of this very fit

@@ -21,12 +21,19 @@ from harstream.datasets import base
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError, DatasetError
 from harstream.train import curves, export, windows
-from harstream.train.card import card
+from harstream.train.card import card, with_files
 from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
 from harstream.train.holdout import data_name
 from harstream.train.validate import CrossValidation, cross_validate, folds_of
 from harstream.train.windows import LabelledWindows
 
+#: What makes the labels of a new bundle steady: chosen by ``smoothing_study``, see docs/results/streaming.md.
+DEFAULT_SMOOTHING = Smoothing("hmm", unknown_below=0.5, unknown_dwell_s=1.0, fixed_lag_windows=2)
+#: For the model card of recordings that are nobody's known data set.
+_ABOUT_OWN = """\
+Recordings of whoever ran `harstream train`.
+
+Placement of the device, source and licence: not known to harstream. Write them here before passing the model on."""
 LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
 
 
@@ -107,7 +114,7 @@ def train(
     progress: Progress = silent,
     jobs: int = 1,
     logs: Path | None = None,
-    smoothing: Smoothing | None = None,
+    smoothing: Smoothing = DEFAULT_SMOOTHING,
     stream: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> Trained:
@@ -136,7 +143,6 @@ def train(
             progress=progress,
             jobs=jobs,
             work=work / "validation",
-            data=data,
         )
     fitted = fit(
         prepared.training,
@@ -171,14 +177,13 @@ def train(
             card=card(
                 name=name,
                 version=version,
-                data=data,
+                data=data_name(data),
                 about=about_kind(data),
                 spec=fitted.spec,
                 n_wearers=len(wearers),
                 n_windows=len(prepared.counted),
                 temperature=temperature,
                 validation=validation,
-                missing=files.missing,
                 smoothing=smoothing,
                 stream=stream,
                 note=note,
@@ -186,6 +191,7 @@ def train(
             smoothing=smoothing,
         )
     bundle = golden.seal(bundle)
+    _list_missing(bundle)  # sealing may have taken int8 out
     shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
     return Trained(bundle, validation)
@@ -205,10 +211,11 @@ def export_again(model: str) -> Bundle:
         raise BundleError(f"{bundle.path}: has no {bundles.KERAS} to export")
     network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
     files = export.litert_files(network, bundle.spec.norm.apply(export.made_up_windows(bundle.spec)))
+    readme = bundle.path / "README.md"
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         keras_path.write_bytes(bundle.read(bundles.KERAS))
-        return golden.seal(
+        bundle = golden.seal(
             bundles.save(
                 bundle.path,
                 name=bundle.name,
@@ -220,10 +227,19 @@ def export_again(model: str) -> Bundle:
                 keras_path=keras_path,
                 tflite=files.litert,
                 int8=files.int8,
-                card=(bundle.path / "README.md").read_text(encoding="utf-8"),
+                card=readme.read_text(encoding="utf-8") if readme.exists() else f"# {bundle.name} {bundle.version}\n",
                 smoothing=bundle.smoothing,
             )
         )
+    _list_missing(bundle, exported_again=True)
+    return bundle
+
+
+def _list_missing(bundle: Bundle, *, exported_again: bool = False) -> None:
+    """Let the model card say which files there are not, and why."""
+    path = bundle.path / "README.md"
+    text = with_files(path.read_text(encoding="utf-8"), bundle.missing, exported_again=exported_again)
+    path.write_text(text, encoding="utf-8")
 
 
 def provenance(
@@ -259,7 +275,7 @@ def labels_of_kind(data: str) -> tuple[str, ...] | None:
 
 def about_kind(data: str) -> str:
     """What a KIND of data is and whose, for the model card: its module's ABOUT, if it has any."""
-    return str(getattr(_module(data), "ABOUT", "Recordings of whoever ran `harstream train`."))
+    return str(getattr(_module(data), "ABOUT", _ABOUT_OWN))
 
 
 def _module(data: str) -> Any:

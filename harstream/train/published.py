@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harstream.classifier import Classifier
-from harstream.core.batches import Predictions, SampleBatch, WindowBatch
+from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.changes import Event
-from harstream.core.engine import Engine
 from harstream.core.smoothing import Beliefs, Smoothing
+from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
+from harstream.train import windows
 from harstream.wire import labels
-
-_MESSAGE_SAMPLES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +32,17 @@ def stream(
 
     ``smoothing`` overrules the bundle's. It ends as where the daemon evicts the device, so the last event is an exit.
     """
-    engine = Engine(classifier.bundle.spec)
-    batches = []
-    for first in range(0, len(recording.samples), _MESSAGE_SAMPLES):
-        samples = recording.samples[first : first + _MESSAGE_SAMPLES]
-        t_ns = start_ns + round(first * 1e9 / recording.rate_hz)
-        batches.append(engine.feed(SampleBatch.of(recording.name, samples, t_ns=t_ns, rate_hz=recording.rate_hz)))
-    windows = WindowBatch.concatenate(batches)
-    predictions = classifier.predict(windows.windows)
+    heard = due(recording, classifier.bundle.spec, start_ns)
+    predictions = classifier.predict(heard.windows)
     smoother = classifier.bundle.smoother(smoothing)
-    beliefs, events = smoother.feed(windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns)
-    return Published(windows, predictions, beliefs, (*events, *smoother.evict([recording.name])))
+    beliefs, events = smoother.feed(heard.devices, predictions.probabilities, heard.start_ns, heard.end_ns)
+    return Published(heard, predictions, beliefs, (*events, *smoother.evict([recording.name])))
+
+
+def due(recording: Recording, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
+    """Every window that falls due when ``recording`` is worn live from ``start_ns`` on."""
+    [whole] = windows.whole([recording])
+    return windows.due(whole, spec, start_ns)
 
 
 def messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterator[tuple[str, bytes]]:

@@ -53,13 +53,13 @@ class FitConfig:
     arch: str = architectures.DEFAULT
     arch_settings: Mapping[str, Any] = field(default_factory=dict)
     standardise: bool = True  # else the network is given g and rad/s as they are
-    epochs: int = 15
-    batch_windows: int = 256  # at most; fewer where an epoch would have less than MIN_STEPS steps
+    epochs: int = 8
+    batch_windows: int = 128  # at most; fewer where an epoch would have less than MIN_STEPS steps
     learning_rate: float = 2e-3  # the peak, reached after the first epoch; a half cosine leads to 0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
     class_weights: bool = False  # every label counts the same in the loss, however rare
-    average: float = 0.0  # decay per step of the weights' moving average, which is then the result; such as 0.99
+    average: float = 0.99  # decay per step of the weights' moving average, which is then the result; 0: the last ones
     # Early stopping: some wearers of the training data are not trained on but watched.
     patience: int = 0  # epochs to wait for a lower loss on them
     held_out_share: float = 0.15  # of the wearers, at least one
@@ -72,11 +72,11 @@ class FitConfig:
     mirror_axis: str = "x"  # of the device, across which the wearer's other side is the mirror image
     flipped_share: float = 0.0
     flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
-    scale: float = 0.0
-    smoothed_share: float = 0.0
+    scale: float = 0.1
+    smoothed_share: float = 0.5
     jitter: float = 0.0  # in standard deviations of the channel over all windows
     channel_dropout: float = 0.0
-    strangers_share: float = 0.0  # made into what no wearer does, to be in doubt of
+    strangers_share: float = 0.1  # made into what no wearer does, to be in doubt of
     mixup: float = 0.0
     # Distillation: an ensemble is trained first, on the same windows, and the network then learns from it as well.
     teachers: int = 0

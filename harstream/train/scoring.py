@@ -13,7 +13,10 @@ from harstream.datasets.base import PublishedWindows, Recording, subjects
 from harstream.errors import DatasetError
 from harstream.train import streaming
 from harstream.train.evaluate import Evaluation, by_wearer, reliability, score
-from harstream.train.windows import cut, whole
+from harstream.train.windows import check_gyro, cut, whole
+
+#: Kinds of windows, with the kind of the recordings of the same people, who have the same numbers in both.
+_SAME_WEARERS = {"uci-har": "hapt"}
 
 
 def of_recordings(recordings: Sequence[Recording], classifier: Classifier, data: str) -> Evaluation:
@@ -41,9 +44,11 @@ def of_sessions(recordings: Sequence[Recording], classifier: Classifier, data: s
     """The same windows with the labels that would be published, and whole sessions in ``stream``.
 
     A window on which UNKNOWN is published counts as wrong: accuracy is the share of all due windows inside
-    activities whose published label is right. Raises DatasetError where there is no such window.
+    activities whose published label is right. Raises DatasetError where there is no such window, and as
+    ``check_gyro`` does.
     """
     bundle = classifier.bundle
+    check_gyro(recordings, bundle.spec)
     stream = streaming.evaluate(recordings, classifier)
     metrics = stream.published.metrics
     _need(metrics.windows, data, bundle)
@@ -99,6 +104,7 @@ def of_windows(windows: PublishedWindows, classifier: Classifier, data: str) -> 
     else:
         subject = windows.subject[known]
         wearers = by_wearer(label, said.label, subject, bundle.labels)
+        notes += _seen_in_training(bundle, data, wearers)
     return Evaluation(
         bundle.id,
         classifier.backend,
@@ -119,7 +125,8 @@ def _need(windows: int, data: str, bundle: Bundle) -> None:
 def _seen_in_training(bundle: Bundle, data: str, wearers: Iterable[str]) -> tuple[str, ...]:
     """A warning where the bundle says that it was trained on wearers that it is now scored on."""
     trained_on = bundle.training.get("data")
-    if not isinstance(trained_on, str) or trained_on.partition(":")[0] != data.partition(":")[0]:
+    kind = data.partition(":")[0]
+    if not isinstance(trained_on, str) or trained_on.partition(":")[0] not in (kind, _SAME_WEARERS.get(kind)):
         return ()
     names = list(wearers)
     seen = sorted(set(names) & {str(name) for name in bundle.training.get("subjects", ())})

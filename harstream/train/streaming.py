@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from harstream.classifier import Classifier
-from harstream.core.batches import Bool, Float64, Int64
+from harstream.core.batches import Bool, Float64, Int64, Predictions
+from harstream.core.smoothing import Beliefs
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.train import published
 from harstream.train.evaluate import Metrics, Reliability, reliability, score
 from harstream.train.events import NONE, Events, Track, events
+from harstream.train.windows import inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,39 +152,54 @@ class Streaming:
 def evaluate(recordings: Sequence[Recording], classifier: Classifier) -> Streaming:
     """Stream whole recordings through engine, network and smoother, and compare with their labels."""
     bundle = classifier.bundle
-    sessions = [_session(recording, classifier) for recording in recordings]
+    sessions = []
+    for recording in recordings:
+        said = published.stream(recording, classifier)
+        at = said.windows.start_ns, said.windows.end_ns
+        sessions.append(session_of(recording, bundle.labels, bundle.spec, *at, said.predictions, said.beliefs))
+    return together(sessions, bundle.labels, bundle.spec)
+
+
+def together(sessions: Sequence[Session], labels: tuple[str, ...], spec: SignalSpec) -> Streaming:
+    """The figures of all ``sessions``, at least one."""
     label, believed, confidence, guessed, sureness = (
         np.concatenate([getattr(session, name) for session in sessions])
         for name in ("label", "believed", "confidence", "guessed", "sureness")
     )
     said = believed != NONE
-    window_ns = round(bundle.spec.window_samples * bundle.spec.period_ns)
+    window_ns = round(spec.window_samples * spec.period_ns)
     return Streaming(
-        bundle.labels,
+        labels,
         window_ns / 1e9,
         tuple(sessions),
         _outcome(
             [(session.truth, session.published) for session in sessions],
             window_ns,
-            score(label, believed, bundle.labels, abstains=True),
+            score(label, believed, labels, abstains=True),
             reliability(confidence[said], believed[said] == label[said]),
         ),
         _outcome(
             [(session.truth, session.single) for session in sessions],
             window_ns,
-            score(label, guessed, bundle.labels),
+            score(label, guessed, labels),
             reliability(sureness, guessed == label),
         ),
     )
 
 
-def _session(recording: Recording, classifier: Classifier) -> Session:
-    labels, spec = classifier.bundle.labels, classifier.bundle.spec
-    said = published.stream(recording, classifier)
-    start, end = said.windows.start_ns, said.windows.end_ns
+def session_of(
+    recording: Recording,
+    labels: Sequence[str],
+    spec: SignalSpec,
+    start_ns: Int64,
+    end_ns: Int64,
+    predictions: Predictions,
+    beliefs: Beliefs,
+) -> Session:
+    """A recording that begins at event time 0, and what was said of its due windows, aligned with their times."""
     truth = truth_of(recording, labels)
-    label, other = places(truth, start, end, recording.rate_hz)
-    inside, unknown = label != NONE, said.beliefs.label == NONE
+    label, other = places(truth, start_ns, end_ns, recording.rate_hz)
+    inside, unknown = label != NONE, beliefs.label == NONE
     where = {
         "inside": inside,
         "partly_other": ~inside & (other > 0) & (other < 0.5),
@@ -196,13 +213,13 @@ def _session(recording: Recording, classifier: Classifier) -> Session:
         duration_ns,
         truth,
         tuple(segment.label for segment in recording.segments),
-        _in_force(end, said.beliefs.label, duration_ns, spec),
-        _in_force(end, said.predictions.label, duration_ns, spec),
+        in_force(end_ns, beliefs.label, duration_ns, spec),
+        in_force(end_ns, predictions.label, duration_ns, spec),
         label[inside],
-        said.beliefs.label[inside],
-        said.beliefs.confidence[inside].astype(np.float64),
-        said.predictions.label[inside],
-        said.predictions.confidence[inside].astype(np.float64),
+        beliefs.label[inside],
+        beliefs.confidence[inside].astype(np.float64),
+        predictions.label[inside],
+        predictions.confidence[inside].astype(np.float64),
         {place: (int(mask.sum()), int((mask & unknown).sum())) for place, mask in where.items()},
     )
 
@@ -223,18 +240,16 @@ def places(truth: Track, start_ns: Int64, end_ns: Int64, rate_hz: float) -> tupl
 
     Inside by the rule training cuts by: to half a sample of the recording.
     """
-    half_ns = 0.5e9 / rate_hz
-    label = np.full(len(start_ns), NONE, np.int64)
+    stretches = list(zip(truth.start_ns.tolist(), truth.stop_ns.tolist(), truth.label.tolist(), strict=True))
+    label = inside((one for one in stretches if one[2] != NONE), start_ns, end_ns, 0.5e9 / rate_hz)
     other = np.zeros(len(start_ns))
-    for start, stop, index in zip(truth.start_ns, truth.stop_ns, truth.label, strict=True):
+    for start, stop, index in stretches:
         if index == NONE:
             other += np.clip(np.minimum(end_ns, stop) - np.maximum(start_ns, start), 0, None)
-        else:
-            label[(start_ns >= start - half_ns) & (end_ns <= stop + half_ns)] = index
     return label, other / np.maximum(end_ns - start_ns, 1)
 
 
-def _in_force(end_ns: Int64, label: Int64, duration_ns: int, spec: SignalSpec) -> Track:
+def in_force(end_ns: Int64, label: Int64, duration_ns: int, spec: SignalSpec) -> Track:
     """What a subscriber sees: a label stands from the end of its window until the next comes."""
     last = end_ns[-1:] + round(spec.stride_samples * spec.period_ns)
     return Track(end_ns, np.r_[end_ns[1:], np.maximum(last, duration_ns)].astype(np.int64), label.astype(np.int64))

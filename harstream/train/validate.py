@@ -16,6 +16,7 @@ from scipy.special import softmax
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.errors import DatasetError
+from harstream.train import checkpoint
 from harstream.train import jobs as processes
 from harstream.train.evaluate import Metrics, calibration_error
 from harstream.train.fit import FitConfig, Progress, fit_temperature, silent
@@ -140,27 +141,28 @@ def cross_validate(
     progress: Progress = silent,
     jobs: int = 1,
     work: Path | None = None,
-    data: str = "",
 ) -> CrossValidation:
     """Hold out each wearer once per repeat; train on the others' windows of ``training``, count ``counted``.
 
     Repeat ``k`` has the seed ``config.seed + k``. Nothing is chosen on a held-out wearer: the epochs are
     fixed, or early stopping looks at some of those trained on. ``jobs`` fits are done at a time. In the
-    folder ``work`` each fit's result is kept, and those found there, of the same configuration and ``data``
-    (KIND:PATH), are not done again. ``progress`` is told of epochs over all fits. Raises DatasetError as
-    ``folds_of`` and ``fit`` do.
+    folder ``work`` each fit's result is kept, and those found there, of the same windows and configuration, are
+    not done again. ``progress`` is told of epochs over all fits. Raises DatasetError as ``folds_of`` and ``fit`` do.
     """
     tasks = [
         Task(spec, replace(config, seed=seed), held_out, int8)
         for seed in range(config.seed, config.seed + repeats)
         for held_out in folds_of(counted.subject.tolist(), config.folds, seed)
     ]
-    # The first seed also decided where the streams of training were cut.
-    names = [f"{fingerprint([config.seed, task.key(data, counted.labels)])}.npz" for task in tasks]
+    kept_at: list[Path] = []
     found: dict[int, Fold] = {}
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
-        kept = ((index, Fold.load(work / name)) for index, name in enumerate(names))
+        # Of a wearer held out by the same name, all the others may have changed.
+        whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
+        facts = ([whole, task.config.seed, task.held_out, int8] for task in tasks)
+        kept_at = [work / f"{fingerprint(fact)}.npz" for fact in facts]
+        kept = ((index, Fold.load(path)) for index, path in enumerate(kept_at))
         found = {index: fold for index, fold in kept if fold is not None}
     epochs = dict.fromkeys(found, config.epochs)
     todo = [index for index in range(len(tasks)) if index not in found]
@@ -172,8 +174,8 @@ def cross_validate(
     results = processes.run([tasks[index] for index in todo], lambda _: (training, counted), jobs, told)
     for index, fold in results:
         found[todo[index]] = fold
-        if work is not None:
-            fold.save(work / names[todo[index]])
+        if kept_at:
+            fold.save(kept_at[todo[index]])
         if fold.epochs < config.epochs:  # it stopped early
             told(index, config.epochs)
     return CrossValidation(config, tuple(_runs([found[index] for index in range(len(tasks))])))

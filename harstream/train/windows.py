@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harstream.bundle import UNKNOWN
-from harstream.core.batches import Float32, Int64, SampleBatch
+from harstream.core.batches import Float32, Int64, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
@@ -130,33 +131,46 @@ def check_gyro(recordings: Iterable[Recording], spec: SignalSpec) -> None:
 
 def _cut(stream: Stream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
     recording = stream.recording
-    period_ns = 1e9 / recording.rate_hz
-    engine = Engine(spec)
-    windows, starts, ends = [], [], []
-    for first in range(stream.start, stream.stop, _MESSAGE_SAMPLES):
-        samples = recording.samples[first : min(first + _MESSAGE_SAMPLES, stream.stop)]
-        batch = SampleBatch.of(recording.name, samples, t_ns=round(first * period_ns), rate_hz=recording.rate_hz)
-        due = engine.feed(batch)
-        windows.append(due.windows)
-        starts.append(due.start_ns)
-        ends.append(due.end_ns)
+    windows = due(stream, spec)
     # In samples of the recording, which need not be on the spec's grid.
-    start = np.concatenate(starts) / period_ns
-    end = np.concatenate(ends) / period_ns
-    label = np.full(len(start), -1, np.int64)
-    for segment in recording.segments:
-        if segment.label in labels:
-            label[(start >= segment.start - 0.5) & (end <= segment.stop + 0.5)] = labels.index(segment.label)
-    known = label >= 0
-    n = int(known.sum())
+    period_ns = 1e9 / recording.rate_hz
+    start, end = windows.start_ns / period_ns, windows.end_ns / period_ns
+    known = [(one.start, one.stop, labels.index(one.label)) for one in recording.segments if one.label in labels]
+    label = inside(known, start, end, 0.5)
+    index = np.flatnonzero(label >= 0)
     return LabelledWindows(
-        np.concatenate(windows)[known],
-        label[known],
-        np.full(n, recording.subject),
-        np.full(n, recording.name),
-        np.rint(start[known]).astype(np.int64),
+        windows.windows[index],
+        label[index],
+        np.full(len(index), recording.subject),
+        np.full(len(index), recording.name),
+        np.rint(start[index]).astype(np.int64),
         labels,
     )
+
+
+def due(stream: Stream, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
+    """Every window of ``stream`` that falls due, where the recording's first sample is at event time ``start_ns``."""
+    recording, period_ns = stream.recording, 1e9 / stream.recording.rate_hz
+    engine = Engine(spec)
+    batches = [WindowBatch.empty(spec.window_samples, spec.n_channels)]
+    for first in range(stream.start, stream.stop, _MESSAGE_SAMPLES):
+        samples = recording.samples[first : min(first + _MESSAGE_SAMPLES, stream.stop)]
+        t_ns = start_ns + round(first * period_ns)
+        batches.append(engine.feed(SampleBatch.of(recording.name, samples, t_ns=t_ns, rate_hz=recording.rate_hz)))
+    return WindowBatch.concatenate(batches)
+
+
+def inside(
+    stretches: Iterable[tuple[float, float, int]], start: npt.NDArray[Any], end: npt.NDArray[Any], slack: float
+) -> Int64:
+    """(n_windows,) the label of the stretch (start, stop, label) that each window lies wholly inside of; -1: of none.
+
+    ``start`` and ``end`` are (n_windows,), in the unit of the stretches, to ``slack``: half a sample.
+    """
+    label = np.full(len(start), -1, np.int64)
+    for first, stop, one in stretches:
+        label[(start >= first - slack) & (end <= stop + slack)] = one
+    return label
 
 
 def split_by_wearer(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:
@@ -188,5 +202,6 @@ def rate_of(recordings: Sequence[Recording]) -> float:
     by_rate = {recording.rate_hz: recording.name for recording in recordings}
     if len(by_rate) != 1:
         found = ", ".join(f"{name} has {rate:g} Hz" for rate, name in sorted(by_rate.items()))
-        raise DatasetError(f"the recordings differ in sample rate ({found}): say which to train for with --spec")
+        one = f"--set sample_rate_hz={min(by_rate):g}"
+        raise DatasetError(f"the recordings differ in sample rate ({found}): say which to train for, such as {one}")
     return next(iter(by_rate))

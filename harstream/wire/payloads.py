@@ -206,14 +206,19 @@ def decode_packed(payload: bytes, units: Units) -> Samples:
 
 
 def encode_json(t_ns: int, rate_hz: float, samples: Float32) -> bytes:
-    """(n_samples, 6) in g and rad/s as canonical JSON. Times are whole microseconds."""
+    """(n_samples, 6) in g and rad/s as canonical JSON, or (n_samples, 3) without gyroscope. Times are whole µs."""
     rows = np.round(samples.astype(np.float64), 6)
-    return msgspec.json.encode(
-        {"t": round(t_ns / 1e9, 6), "rate_hz": rate_hz, "acc": rows[:, :3].tolist(), "gyro": rows[:, 3:].tolist()}
-    )
+    message = {"t": round(t_ns / 1e9, 6), "rate_hz": rate_hz, "acc": rows[:, :3].tolist()}
+    if rows.shape[1] > 3:
+        message["gyro"] = rows[:, 3:].tolist()
+    return msgspec.json.encode(message)
 
 
 def encode_packed(t_ns: int, rate_hz: float, samples: Float32) -> bytes:
-    """(n_samples, 6) in g and rad/s, at most MAX_PACKED_COUNT of them, as float32: nothing is lost."""
-    header = _HEADER.pack(MAGIC, VERSION, FLAG_GYRO, t_ns, rate_hz, len(samples), 0)
+    """(n_samples, 6) in g and rad/s, or (n_samples, 3) without gyroscope, as float32: nothing is lost.
+
+    At most MAX_PACKED_COUNT of them.
+    """
+    flags = FLAG_GYRO if samples.shape[1] > 3 else 0
+    header = _HEADER.pack(MAGIC, VERSION, flags, t_ns, rate_hz, len(samples), 0)
     return header + samples.astype("<f4").tobytes()

@@ -101,3 +101,19 @@ def test_every_published_label_can_be_written_out(random_bundle, recordings, tmp
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert {line["device"] for line in lines} == {"rec-0", "rec-1"}
     assert {"t", "label", "confidence", "probabilities", "window", "model"} <= set(lines[0])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work_and_a_missing_folder_made(
+    random_bundle, recordings, tmp_path
+):
+    (tmp_path / "file").touch()
+    for option, place, told in (
+        ("--json", tmp_path, "is a folder"),
+        ("--json", tmp_path / "file/figures.json", "File exists"),
+        ("--report", tmp_path / "file", "is no folder"),
+    ):
+        result = evaluate(random_bundle, "--data", "hapt:x", option, str(place))
+        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {told}\n")
+    result = evaluate(random_bundle, "--data", "hapt:x", "--json", str(tmp_path / "new/figures.json"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new/figures.json").exists()

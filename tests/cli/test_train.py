@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from harstream.train import jobs
 
 from ..train.conftest import wearer
 
-SMALL = ["--arch", "cnn", "--epochs", "1", "--set", "filters=4", "--set", "dense=8", "--set", "folds=2"]
+SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2", "--set", "stretch=0"]
 
 
 def train(*arguments: object) -> Result:
@@ -33,23 +36,23 @@ def data(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["--data", data, "--out", tmp_path / "filters", *SMALL, "--sweep", "filters=2,3"]
+    command = ["--data", data, "--out", tmp_path / "units", *SMALL, "--sweep", "units=2,3"]
     done = train(*command, "--seed", 7)
     assert done.exit_code == 0, done.output
-    assert "4/4 filters=3: seed 7, fold 2: accuracy" in done.output
-    data_of = json.loads((tmp_path / "filters/results.json").read_text())
-    assert [row["name"] for row in data_of["rows"]] == ["filters=2", "filters=3"]
+    assert "4/4 units=3: seed 7, fold 2: accuracy" in done.output
+    data_of = json.loads((tmp_path / "units/results.json").read_text())
+    assert [row["name"] for row in data_of["rows"]] == ["units=2", "units=3"]
     assert data_of["commands"] == [
-        "harstream train --data csv:sessions --out filters --arch cnn --epochs 1 --seed 7 --set filters=4 "
-        "--set dense=8 --set folds=2 --sweep filters=2,3"
+        "harstream train --data csv:sessions --out units --arch mlp --epochs 1 --seed 7 --set units=4 "
+        "--set folds=2 --set stretch=0 --sweep units=2,3"
     ]
-    table = (tmp_path / "filters/table.md").read_text()
-    assert "| filters=3 | " in table
-    assert (tmp_path / "filters/boxplot.png").stat().st_size > 1000
+    table = (tmp_path / "units/table.md").read_text()
+    assert "| units=3 | " in table
+    assert (tmp_path / "units/boxplot.png").stat().st_size > 1000
 
     monkeypatch.setattr(jobs, "hold_out", lambda *_: pytest.fail("it was done already"))
     assert train(*command, "--seed", 7, "--jobs", 3).exit_code == 0
-    assert (tmp_path / "filters/table.md").read_text() == table
+    assert (tmp_path / "units/table.md").read_text() == table
 
 
 def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
@@ -113,6 +116,48 @@ def test_what_makes_no_sense_is_one_line_and_exit_2(data: str, tmp_path: Path, a
     assert not (tmp_path / "out").exists()
 
 
+def test_told_to_stop_it_ends_with_the_exit_code_of_that(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "hold_out", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    stopped = train("--data", data, "--out", tmp_path / "mine", *SMALL)
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    assert "the same command goes on" in stopped.output
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(data: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for option, place, told in (
+        ("--out", tmp_path / "file", "is no folder"),
+        ("--logs", tmp_path / "file", "is no folder"),
+        ("--json", tmp_path, "is a folder"),
+        ("--out", tmp_path / "file/mine", "File exists"),
+    ):
+        result = train("--data", data, *SMALL, "--out", tmp_path / "mine", option, place)
+        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {told}\n")
+    result = train("--data", data, "--out", tmp_path / "file", *SMALL, "--sweep", "units=2,3")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_recordings_of_different_rates_are_trained_on_at_the_rate_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = [wearer("01", 1), wearer("02", 2, rate_hz=25.0), replace(wearer("03", 3), has_gyro=False)]
+    monkeypatch.setattr("harstream.datasets.load", lambda data: mixed)
+    seen: list[Any] = []
+
+    def seen_and_stopped(*arguments: Any) -> None:
+        seen.append(arguments[2].spec)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "hold_out", seen_and_stopped)
+    command = ["--data", "csv:x", "--out", tmp_path / "mine", *SMALL]
+    assert "such as --set sample_rate_hz=25" in train(*command).output
+    assert train(*command, "--set", "sample_rate_hz=25").exit_code == 130
+    assert (seen[0].sample_rate_hz, seen[0].n_channels) == (25.0, 6)
+
+
 def test_published_windows_cannot_be_split_by_wearer(tmp_path: Path) -> None:
     (tmp_path / "windows").mkdir()
     result = train("--data", f"uci-har:{tmp_path / 'windows'}", "--out", tmp_path / "out")
@@ -133,9 +178,16 @@ def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
 
 
-def test_only_the_wearers_named_are_trained_on(data: str, tmp_path: Path) -> None:
-    done = train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "filters=2", "--wearers", "01,03,04")
-    assert done.exit_code == 0, done.output
+def test_only_the_wearers_named_are_trained_on(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+
+    def seen_and_stopped(training: Any, *_: Any) -> None:
+        seen.update(training.subject.tolist())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "hold_out", seen_and_stopped)
+    train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "units=2", "--wearers", "01,03,04")
+    assert seen == {"01", "03", "04"}
     found = json.loads((tmp_path / "x/results.json").read_text())
     assert found["wearers"] == ["01", "03", "04"]
     assert "--wearers 01,03,04" in found["commands"][0]

@@ -101,6 +101,26 @@ def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
     assert transitions[-1, -1] == pytest.approx(np.exp(-1.28 / 2))
 
 
+@pytest.mark.parametrize("stride_s", [1.28, 2.5, 5.0, 10.0])
+@pytest.mark.parametrize("n_labels", [2, 6, 18])
+def test_however_long_the_stride_what_the_network_is_sure_of_is_not_unknown(n_labels, stride_s):
+    transitions = beliefs.with_unknown(beliefs.dwelling(5.0, stride_s, n_labels), 1.0, stride_s)
+    np.testing.assert_allclose(transitions.sum(axis=1), 1)
+    made = HmmFilter(transitions, 0.7, 0, 1)
+    sure = beliefs.with_doubt(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
+    assert believed(made, sure) == [0] * 10
+
+
+def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
+    for n_labels in (2, 6):
+        np.testing.assert_allclose(beliefs.dwelling(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels))
+
+
+def test_where_labels_stay_for_ever_nothing_becomes_unknown():
+    transitions = beliefs.with_unknown(np.eye(3), 1.0, 1.28)
+    np.testing.assert_array_equal(transitions[:3], np.eye(4)[:3])
+
+
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
 def test_unknown_is_ahead_exactly_where_the_top_probability_is_below_the_threshold(threshold):
     probabilities = np.random.default_rng(2).dirichlet([0.3] * 6, 500)

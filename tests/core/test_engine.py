@@ -52,7 +52,7 @@ def test_sample_by_sample_gives_the_windows_of_the_whole(spec, rate_hz, batches)
 
 @BOTH
 @given(data=st.data(), seed=st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_windows_do_not_depend_on_the_other_devices(spec, data, seed):
     rng = np.random.default_rng(seed)
     sizes = st.lists(st.integers(1, 60), max_size=20)
@@ -71,7 +71,7 @@ def test_windows_do_not_depend_on_the_other_devices(spec, data, seed):
 @BOTH
 @pytest.mark.parametrize("mishap", ["gap", "restart", "late", "rate", "drift", "learning", "unstamped"])
 @given(batches=st.lists(st.integers(1, 15), max_size=12))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_what_happens_to_a_device_within_one_batch_is_what_happens_message_by_message(spec, mishap, batches):
     messages = walk("a", 50.0)
     match mishap:
@@ -305,9 +305,14 @@ def trouble():
     return sorted((m for stream in streams for m in stream), key=lambda m: m.t_ns)
 
 
-@BOTH
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.05, 0.3, 0.62, 0.9])
-@pytest.mark.parametrize("via_file", [False, True])
+@pytest.mark.parametrize(
+    ("spec", "part", "via_file"),
+    [
+        *((SPEC, part, False) for part in (0.0, 0.01, 0.05, 0.3, 0.62, 0.9)),
+        *((AIDED, part, False) for part in (0.01, 0.62)),
+        *((spec, 0.3, True) for spec in (SPEC, AIDED)),
+    ],
+)
 def test_a_restored_engine_goes_on_to_the_bit(spec, part, via_file, tmp_path):
     messages = trouble()
     at = int(part * len(messages))

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harstream.core.batches import SampleBatch
 from harstream.core.changes import ENTER, EXIT, Event
+from harstream.core.engine import Engine
 from harstream.core.smoothing import UNKNOWN_INDEX, Smoother, Smoothing
+from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 
 SECOND = 1_000_000_000
@@ -192,7 +195,7 @@ def test_without_a_threshold_nothing_is_ever_unknown():
             assert UNKNOWN_INDEX not in one("?????A??B??").feed(smoother(smoothing))[0]
 
 
-@pytest.mark.parametrize("gap_s", [-100, 0.7, 2, 1000])
+@pytest.mark.parametrize("gap_s", [-100, 0.0, 0.6, 2, 1000])
 def test_a_window_that_does_not_follow_begins_anew(gap_s):
     made = smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
     windows = one("AAAAAAAA")
@@ -209,6 +212,40 @@ def test_jitter_between_windows_that_do_not_overlap_is_no_restart():
     beliefs, events = made.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
     assert set(beliefs.label.tolist()) == {0}
     assert len(events) == 1
+
+
+@pytest.mark.parametrize(("window_samples", "stride_samples", "rate_hz"), [(128, 64, 50.0), (400, 100, 20.0)])
+@pytest.mark.parametrize("gap_s", [0.3, 0.55, 1.0, 2.3])
+@pytest.mark.parametrize("after", [0.05, 0.5, 0.95])
+def test_what_is_believed_begins_anew_exactly_where_the_engine_does(
+    window_samples, stride_samples, rate_hz, gap_s, after
+):
+    spec = SignalSpec(sample_rate_hz=rate_hz, window_samples=window_samples, stride_samples=stride_samples)
+    engine, made = Engine(spec), Smoother(Smoothing("hmm"), 3, stride_samples / rate_hz)
+    before = round(window_samples + (1 + after) * stride_samples)  # so far into a stride the gap begins
+    events = []
+    for first, count in ((0, before), (before, 2 * window_samples)):
+        t_ns = T0_NS + round((first / rate_hz + gap_s * (first > 0)) * SECOND)
+        due = engine.feed(SampleBatch.of("a", np.zeros((count, 6), np.float32), t_ns=t_ns, rate_hz=rate_hz))
+        sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
+        events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
+    assert [event.kind for event in events] == [ENTER] + [EXIT, ENTER] * engine.stats.restarts
+    assert engine.stats.restarts == (gap_s > spec.max_gap_s)
+
+
+def test_a_clock_that_is_followed_is_no_restart_however_short_the_stride():
+    """The device says 50 Hz and sends 48.75; once that is found out, windows are said to be longer."""
+    spec = SignalSpec(window_samples=128, stride_samples=4)
+    engine, made = Engine(spec), Smoother(Smoothing(), 3, 0.08)
+    events, starts = [], []
+    for first in range(0, 1000, 25):
+        t_ns = T0_NS + round(first / 48.75 * SECOND)
+        due = engine.feed(SampleBatch.of("a", np.zeros((25, 6), np.float32), t_ns=t_ns, rate_hz=50.0))
+        sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
+        events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
+        starts += due.start_ns.tolist()
+    assert (np.diff(starts) < 0).any()
+    assert [event.kind for event in events] == [ENTER]
 
 
 # --- events -------------------------------------------------------------------------------------------
@@ -277,6 +314,40 @@ def test_a_fixed_lag_holds_events_back_but_no_label_and_hears_what_comes_later()
 
 
 @by_name
+def test_what_is_held_back_can_be_had_at_once_and_ends_nothing(smoothing):
+    windows = crowd()
+    names = sorted(set(windows.devices))
+    made, other = smoother(smoothing), smoother(smoothing)
+    events = windows.feed(made)[2]
+    held = made.flush()
+    assert bool(held) is (smoothing.fixed_lag_windows > 0)
+    assert made.flush() == []
+    ends = made.evict(names)
+    assert {event.kind for event in ends} == {EXIT}
+    wanted = windows.feed(other)[2] + other.evict(names)
+    for device in names:
+        mine = [event for event in (*events, *held, *ends) if event.device == device]
+        assert mine == [event for event in wanted if event.device == device]
+
+
+def test_after_a_flush_windows_go_on_as_before():
+    made = smoother(Smoothing("hmm", fixed_lag_windows=2))
+    windows = one("AAAAAABBBBBB", sure=0.99)
+    events = windows.feed(made, 0, 8)[2] + made.flush() + windows.feed(made, 8)[2] + made.flush()
+    assert [(event.kind, event.t_ns) for event in events] == [(ENTER, T0_NS), (EXIT, half_way(6)), (ENTER, half_way(6))]
+
+
+def test_no_activity_lasts_less_than_nothing_where_windows_grow():
+    """Their ends rise, but they become so much longer that their centres do not."""
+    made = Smoother(Smoothing(), 3, 0.08)
+    end_ns = T0_NS + np.arange(1, 5) * 80_000_000
+    start_ns = end_ns - np.array([2.56, 2.56, 2.8, 3.1]) * SECOND
+    p = np.array([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.9, 0.1, 0], [0, 0.9, 0.1]], np.float32)
+    _, events = made.feed(["a"] * 4, p, start_ns.astype(np.int64), end_ns)
+    assert [event.duration_ns >= 0 for event in events if event.kind == EXIT] == [True] * 3
+
+
+@by_name
 def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
     windows = crowd()
     made = smoother(smoothing)
@@ -322,6 +393,7 @@ def test_a_definition_comes_back_from_json(smoothing):
     ("data", "told"),
     [
         ({}, "field 'type' is missing"),
+        ({"type": ["hmm"]}, "['hmm'] is not one of none, exponential, hysteresis, hmm"),
         ({"type": "kalman"}, "'kalman' is not one of none, exponential, hysteresis, hmm"),
         ({"type": "none", "weight": 0.5}, "unknown field 'weight'"),
         ({"type": "hmm", "windows": 3}, "unknown field 'windows'"),

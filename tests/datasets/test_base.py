@@ -12,8 +12,10 @@ from harstream.datasets import base, public
 from harstream.datasets.base import Recording, of_wearers
 from harstream.errors import DatasetError
 
+from .archives import zip_of
 
-@pytest.mark.parametrize("data", ["hapt", "nothing:here", ":x", ""])
+
+@pytest.mark.parametrize("data", ["hapt", "nothing:here", ":x", "", "csv:"])
 def test_what_is_no_kind_and_path_is_refused_with_the_kinds_there_are(data: str) -> None:
     with pytest.raises(DatasetError, match="one of hapt, wisdm-watch, actitracker, csv, uci-har"):
         base.load(data)
@@ -22,6 +24,17 @@ def test_what_is_no_kind_and_path_is_refused_with_the_kinds_there_are(data: str)
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file or folder"):
         base.load(f"csv:{tmp_path}/nowhere")
+
+
+def test_an_encrypted_archive_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/anna_1.csv").write_text("t,ax,ay,az,label")
+    archive = bytearray(zip_of(tmp_path / "own", tmp_path / "own.zip").read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        archive[archive.index(header) + flags] |= 1
+    (tmp_path / "own.zip").write_bytes(archive)
+    with pytest.raises(DatasetError, match=r"own\.zip: not a readable folder, zip or tar: .*encrypted"):
+        base.load(f"csv:{tmp_path}/own.zip")
 
 
 @pytest.mark.parametrize("kind", [*base.KINDS, *base.WINDOW_KINDS])

@@ -177,3 +177,19 @@ def test_one_wearer_is_too_few_to_train_and_the_message_says_how_wearers_are_tol
         DatasetError, match=r"at least two wearers .* found 1 \(anna\); of a csv file, the wearer is its"
     ):
         prepare(csv.load(tmp_path))
+
+
+def test_what_follows_a_gap_is_called_like_no_other_file(tmp_path: Path) -> None:
+    write(tmp_path, [*rows(300)[:100], *rows(300)[200:]], name="anna.csv")
+    write(tmp_path, rows(80), name="anna_2.csv")
+    assert [(recording.name, len(recording.samples)) for recording in csv.load(tmp_path)] == [
+        ("anna", 100),
+        ("anna_2", 80),
+        ("anna_3", 100),
+    ]
+
+
+def test_times_that_are_no_seconds_are_refused_naming_the_file(tmp_path: Path) -> None:
+    milliseconds = [f"{20 * k},0,0,1,0,0,0,A" for k in range(50)]
+    with pytest.raises(DatasetError, match=r"anna_walk\.csv: sample_rate_hz: 0\.05 is not between .*: is t in seconds"):
+        csv.load(write(tmp_path, milliseconds))

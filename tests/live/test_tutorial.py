@@ -77,7 +77,7 @@ def test_labels_of_ones_own_are_recorded_trained_evaluated_and_served(mosquitto,
         record(mosquitto.address, tmp_path / folder, wearers)
     model = tmp_path / "mine"
     data = [f"csv:{tmp_path / folder}" for folder in ("recordings", "newcomer")]
-    quick = ["--epochs", "2", "--arch", "mlp"]
+    quick = ["--epochs", "2", "--arch", "mlp", "--set", "units=50"]
     with Process("train", "--data", data[0], "--out", str(model), *quick, folder=tmp_path) as train:
         assert train.exit_code() == 0, train.err
     assert bundles.load(model).labels == LABELS

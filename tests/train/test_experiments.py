@@ -16,13 +16,13 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import experiments, jobs, results, settings
-from harstream.train.evaluate import score
-from harstream.train.fit import Progress, silent
 from harstream.train.holdout import Fold, Task
 from harstream.train.windows import LabelledWindows
 
 DATA = "csv:somewhere/sessions"
 BASE = {"arch": "cnn", "filters": 4, "dense": 8, "epochs": 2, "folds": 2}
+#: Quick to build.
+PLAIN = {"window_samples": 32, "stretch": 0.0, "tilt_deg": 0.0, "turned_share": 0.0}
 
 
 def ways(*variants: str, **base: Any) -> list[experiments.Way]:
@@ -30,23 +30,10 @@ def ways(*variants: str, **base: Any) -> list[experiments.Way]:
 
 
 @pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """Stands in for the fit, which takes seconds: guesses at random; the tasks that were done."""
-    tasks: list[Task] = []
-
-    def guessed(training: LabelledWindows, counted: LabelledWindows, task: Task, progress: Progress = silent) -> Fold:
-        test = counted.of(task.held_out)
-        rng = np.random.default_rng(task.config.seed)
-        logits = rng.normal(size=(len(test), len(test.labels))).astype(np.float32)
-        tasks.append(task)
-        progress("training", task.config.epochs, task.config.epochs)
-        metrics = score(test.label, logits.argmax(axis=1), test.labels)
-        seed, epochs = task.config.seed, task.config.epochs
-        return Fold(seed, task.held_out, metrics, None, logits, test.label, test.subject, 99, epochs, 0.1)
-
-    monkeypatch.setattr(jobs, "hold_out", guessed)
+def done(done: list[Task], monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+    """Nothing is measured either."""
     monkeypatch.setattr(experiments, "measure", lambda way, n_labels: ({"bytes": 1, "windows_per_s": 2}, {}))
-    return tasks
+    return done
 
 
 def test_every_row_holds_out_every_wearer_once_per_seed_on_the_same_folds(
@@ -146,8 +133,16 @@ def test_a_row_that_makes_no_sense_is_refused_by_name_before_any_fit(
     assert done == []
 
 
+def test_two_rows_that_are_one_way_of_training_are_refused_by_name() -> None:
+    """Under one key in the results file each fit would be there twice, and no seed ever whole."""
+    with pytest.raises(ConfigError, match=r"rows 'plain' and 'filters=4' are one way of training"):
+        ways("name=plain", "filters=4")
+    with pytest.raises(ConfigError, match=r"rows 'plain' and 'kernel' are one way"):
+        ways("name=plain", "name=other epochs=3", "name=kernel kernel_size=3")
+
+
 def test_fits_in_processes_of_their_own_are_counted_and_measured(recordings: list[Recording], tmp_path: Path) -> None:
-    found = experiments.run(recordings, tmp_path, ways("name=plain", epochs=1), data=DATA, n_jobs=2)
+    found = experiments.run(recordings, tmp_path, ways("name=plain", **PLAIN, epochs=1), data=DATA, n_jobs=2)
     row = found.rows[0]
     assert row.by_seed(found.wearers).keys() == {0}
     assert [unit.epochs for unit in row.units] == [1, 1]

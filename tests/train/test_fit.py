@@ -17,12 +17,19 @@ from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import architectures, curves, windows
 from harstream.train.curves import Epoch, best_epoch
-from harstream.train.fit import FitConfig, fit, fit_temperature, normalisation_of
+from harstream.train.fit import FitConfig, Fitted, fit, fit_temperature, normalisation_of
 
 SPEC = SignalSpec()
-TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 8), "kernels": (5, 3)})
-#: Without batch normalisation, whose statistics are set once training is over.
-PLAIN = FitConfig(arch="cnn", learning_rate=1e-2, arch_settings={"filters": 4, "dense": 8})
+TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8,), "kernels": (5,)})
+#: Without batch normalisation, whose statistics are set once training is over, and without augmentation.
+PLAIN = FitConfig(
+    arch="cnn",
+    arch_settings={"filters": 4, "dense": 8},
+    learning_rate=1e-2,
+    stretch=0.0,
+    tilt_deg=0.0,
+    turned_share=0.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +37,20 @@ def data(recordings: list[Recording]) -> windows.LabelledWindows:
     return windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
 
 
-def test_a_fit_learns_and_tells_of_every_epoch(data: windows.LabelledWindows) -> None:
-    told: list[tuple[str, int, int]] = []
-    fitted = fit(data, SPEC, TINY, lambda *step: told.append(step))
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, int, int]]:
+    """What ``fitted`` tells."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def fitted(data: windows.LabelledWindows, told: list[tuple[str, int, int]]) -> Fitted:
+    return fit(data, SPEC, TINY, lambda *step: told.append(step))
+
+
+def test_a_fit_learns_and_tells_of_every_epoch(
+    data: windows.LabelledWindows, fitted: Fitted, told: list[tuple[str, int, int]]
+) -> None:
     assert told == [("training", epoch, 4) for epoch in (1, 2, 3, 4)]
     logits = fitted.logits(data.windows)
     assert logits.shape == (len(data), 2)
@@ -40,14 +58,14 @@ def test_a_fit_learns_and_tells_of_every_epoch(data: windows.LabelledWindows) ->
     assert (logits.argmax(axis=1) == data.label).mean() > 0.9
 
 
-def test_the_same_seed_gives_the_same_network(data: windows.LabelledWindows) -> None:
-    first, second = (fit(data, SPEC, TINY).logits(data.windows[:20]) for _ in range(2))
-    np.testing.assert_allclose(first, second, atol=1e-3)
+def test_the_same_seed_gives_the_same_network(data: windows.LabelledWindows, fitted: Fitted) -> None:
+    again = fit(data, SPEC, TINY)
+    np.testing.assert_allclose(again.logits(data.windows[:20]), fitted.logits(data.windows[:20]), atol=1e-3)
 
 
-def test_normalisation_is_that_of_the_training_windows(data: windows.LabelledWindows) -> None:
+def test_normalisation_is_that_of_the_training_windows(data: windows.LabelledWindows, fitted: Fitted) -> None:
     norm = normalisation_of(data.windows)
-    assert fit(data, SPEC, TINY).spec.norm == norm
+    assert fitted.spec.norm == norm
     values = norm.apply(data.windows).reshape(-1, 9)
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(values.std(axis=0), 1, atol=1e-3)
@@ -61,7 +79,7 @@ def test_nothing_to_train_on_is_said_so(data: windows.LabelledWindows) -> None:
 
 
 def test_without_standardisation_the_network_is_given_physical_units(data: windows.LabelledWindows) -> None:
-    fitted = fit(data, SPEC, replace(TINY, standardise=False, epochs=1))
+    fitted = fit(data, SPEC, replace(PLAIN, standardise=False, epochs=1))
     assert fitted.spec.norm == Normalisation.identity(9)
     expected = fitted.model(data.windows[:5], training=False)
     np.testing.assert_allclose(fitted.logits(data.windows[:5]), expected, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,57 +12,95 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from harstream import bundle as bundles
+from harstream import golden
 from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 from harstream.golden import load_classifier
-from harstream.train import pipeline, windows
+from harstream.train import export, pipeline, windows
 from harstream.train.fit import FitConfig
 
-TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
+TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
 
 
-@pytest.mark.parametrize("arch", ["rescnn", "cnn"])
-def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], tmp_path: Path, arch: str) -> None:
-    config = TINY if arch == "rescnn" else replace(TINY, arch="cnn", arch_settings={"filters": 8, "dense": 16})
-    trained = pipeline.train(recordings, tmp_path / "mine", data="csv:somewhere/recordings", config=config)
-    bundle = bundles.load(tmp_path / "mine")
+@pytest.fixture(scope="module")
+def trained(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
+    """Read only."""
+    out = tmp_path_factory.mktemp("trained") / "mine"
+    return pipeline.train(recordings, out, data="csv:somewhere/recordings", config=TINY)
+
+
+@pytest.fixture
+def mine(trained: pipeline.Trained, tmp_path: Path) -> Path:
+    """A copy of its bundle."""
+    return shutil.copytree(trained.bundle.path, tmp_path / "mine")
+
+
+def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], trained: pipeline.Trained) -> None:
+    bundle = bundles.load(trained.bundle.path)
     assert (bundle.id, bundle.labels) == ("mine@1.0.0", ("MOVING", "STILL"))
     assert bundle.spec.sample_rate_hz == 50.0
     assert bundle.temperature == trained.bundle.temperature
     cut = windows.cut(windows.whole(recordings), bundle.spec, bundle.labels)
     for backend in ("litert", "int8", "tensorflow"):
-        predictions = load_classifier(tmp_path / "mine", backend).predict(cut.windows)
+        predictions = load_classifier(bundle.path, backend).predict(cut.windows)
         assert (predictions.label == cut.label).mean() > 0.9
 
     assert bundle.training["subjects"] == ["01", "02", "03", "04"]
     assert bundle.training["data"] == "csv:recordings"
-    assert bundle.training["config"]["epochs"] == 4
+    assert bundle.training["config"]["epochs"] == 2
     assert 0.5 < bundle.training["metrics"]["float32"]["accuracy"]["mean"] <= 1.0
-    card = (tmp_path / "mine/README.md").read_text()
-    assert "MOVING" in card
+
+
+def test_the_card_says_what_is_true_of_the_bundle(trained: pipeline.Trained) -> None:
+    card = (trained.bundle.path / "README.md").read_text()
     assert "{" not in card
+    assert "somewhere" not in card  # whose folders they were is nobody's business
+    assert "Placement of the device, source and licence: not known" in card
+    metrics = trained.validation.metrics
+    for label, precision, recall in zip(metrics.labels, metrics.precision, metrics.recall, strict=True):
+        assert f"| {label} | {precision:.3f} | {recall:.3f} |" in card
+    assert "There is no" not in card
 
 
-def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Recording], tmp_path: Path) -> None:
-    before = pipeline.train(recordings, tmp_path / "mine", data="csv:recordings", config=TINY).bundle
+def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Recording], mine: Path) -> None:
+    before = bundles.load(mine)
     cut = windows.cut(windows.whole(recordings), before.spec, before.labels)
-    expected = load_classifier(tmp_path / "mine").predict(cut.windows).probabilities
+    expected = load_classifier(mine).predict(cut.windows).probabilities
     for name in (bundles.LITERT, bundles.INT8):
         assert name in before.files
-    after = pipeline.export_again(str(tmp_path / "mine"))
-    assert (after.id, after.labels, after.spec, after.temperature) == (
-        before.id,
-        before.labels,
-        before.spec,
-        before.temperature,
-    )
+    after = pipeline.export_again(str(mine))
+    for field in ("id", "labels", "spec", "temperature", "smoothing"):
+        assert getattr(after, field) == getattr(before, field)
+    assert after.smoothing.type != "none"
     assert after.files[bundles.KERAS] == before.files[bundles.KERAS]
-    again = load_classifier(tmp_path / "mine").predict(cut.windows).probabilities
+    again = load_classifier(mine).predict(cut.windows).probabilities
     np.testing.assert_allclose(again, expected, atol=1e-5)
-    int8 = load_classifier(tmp_path / "mine", "int8").predict(cut.windows)
+    int8 = load_classifier(mine, "int8").predict(cut.windows)
     assert (int8.label == expected.argmax(axis=1)).mean() > 0.9
+    assert "`model.int8.tflite` was made again by `harstream export`" in (mine / "README.md").read_text()
+
+
+def test_the_card_keeps_up_with_the_files_that_can_be_made(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine / "README.md").unlink()
+    real = export.to_int8
+
+    def impossible(*_: object) -> bytes:
+        raise export.NotConvertibleError("int8 is out of fashion")
+
+    monkeypatch.setattr(export, "to_int8", impossible)
+    assert bundles.INT8 not in pipeline.export_again(str(mine)).files
+    assert (mine / "README.md").read_text() == (
+        "# mine 1.0.0\n- There is no `model.int8.tflite`: int8 is out of fashion.\n"
+    )
+    monkeypatch.setattr(export, "to_int8", real)
+    monkeypatch.setattr(golden, "_difference", lambda *_: "it drifts")
+    sealed = pipeline.export_again(str(mine))  # int8 is made, but does not hold on the golden streams
+    assert (mine / "README.md").read_text() == (
+        f"# mine 1.0.0\n- There is no `model.int8.tflite`: {sealed.missing[bundles.INT8]}.\n"
+    )
+    assert "it drifts" in sealed.missing[bundles.INT8]
 
 
 def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:

@@ -115,3 +115,17 @@ def test_wearers_the_bundle_was_trained_on_are_pointed_out(classifier: Classifie
     assert any("1 of these 2 wearers" in note for note in told.notes)
     assert scoring.of_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
     assert scoring.of_recordings([seated("2")], known, "hapt:x").notes == ()
+
+
+def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(bundle: Bundle) -> None:
+    """UCI HAR and HAPT are of the same people, under the same numbers."""
+    one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
+    trained = replace(one.bundle, training={"data": "hapt:hapt.zip", "subjects": ["07"]})
+    notes = scoring.of_windows(windows(subject=("07", "08")), Classifier(trained, "litert", Fixed()), "uci-har:x").notes
+    assert any("1 of these 2 wearers" in note for note in notes)
+
+
+def test_without_a_gyroscope_that_the_bundle_needs_nothing_is_scored(classifier: Classifier) -> None:
+    for way in (scoring.of_recordings, scoring.of_sessions):
+        with pytest.raises(DatasetError, match="1_1: recorded without a gyroscope"):
+            way([replace(seated("1"), has_gyro=False)], classifier, "actitracker:x")

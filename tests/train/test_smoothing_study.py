@@ -1,134 +1,130 @@
-"""The figures of a smoothing, on sessions made by hand, and the choice between smoothings."""
+"""One command from recordings to the figures of what would be published of wearers held out."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
-from harstream.train import smoothing_study as study
-from harstream.train.smoothing_study import UNTAUGHT, Session
+from harstream import bundle as bundles
+from harstream.datasets.base import Recording, Segment
+from harstream.train import smoothers, smoothing_study, stream_results, streams
+from harstream.train.pipeline import DEFAULT_SMOOTHING
 
-SECOND = 1_000_000_000
-LABELS = ("A", "B", "C")
+from .conftest import wearer
 
-
-def session(segments, *, subject: str = "1", wrong: float = 0.0, seed: int = 0) -> Session:
-    """Windows of 2 s, one a second, over (seconds, label) segments; of an untaught one the network makes a guess."""
-    rng = np.random.default_rng(seed)
-    bounds = np.concatenate([[0], np.cumsum([seconds for seconds, _ in segments])])
-    start_s = np.arange(0, bounds[-1] - 1)
-    probabilities = np.empty((len(start_s), 3), np.float32)
-    for i, start in enumerate(start_s):
-        label = segments[int(np.searchsorted(bounds, start + 1, side="right")) - 1][1]
-        sure = 0.9
-        if label == UNTAUGHT:
-            label, sure = rng.integers(3), 0.5
-        elif rng.random() < wrong:
-            label = (label + 1) % 3
-        probabilities[i] = (1 - sure) / 2
-        probabilities[i, label] = sure
-    start_ns = start_s * SECOND
-    segment_ns = np.stack([bounds[:-1], bounds[1:]], axis=1) * SECOND
-    segment_label = np.array([label for _, label in segments])
-    return Session(
-        f"s{subject}-{seed}", subject, probabilities, start_ns, start_ns + 2 * SECOND, segment_ns, segment_label
-    )
+TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set", "epochs=2", "--folds", "2")
 
 
-def own(made: Session) -> np.ndarray:
-    return made.probabilities.argmax(axis=1)
-
-
-def test_a_window_belongs_to_the_segment_it_lies_in_and_mostly_to_the_one_that_covers_half():
-    made = session([(4, 0), (3, UNTAUGHT), (4, 1)])
-    assert made.inside().tolist() == [0, 0, 0, -1, UNTAUGHT, UNTAUGHT, -1, 1, 1, 1]
-    assert made.mostly().tolist() == [0, 0, 0, UNTAUGHT, UNTAUGHT, UNTAUGHT, 1, 1, 1, 1]
-
-
-def test_figures_of_labels_that_are_all_right():
-    made = session([(10, 0), (10, 1), (10, 0)])
-    figures = study.score([made], [own(made)])
-    assert (figures.accuracy, figures.right_if_known, figures.unknown_inside, figures.flips_per_minute) == (1, 1, 0, 0)
-    assert figures.changes_per_minute == figures.true_changes_per_minute == pytest.approx(2 / 0.5)
-    assert figures.missed == 0
-    assert (figures.delay_median_s, figures.delay_p95_s) == (1, 1)  # a window is half there after a second
-
-
-def test_unknown_is_wrong_inside_an_activity_and_right_where_nothing_was_taught():
-    made = session([(10, 0), (5, UNTAUGHT), (10, 1)])
-    label = own(made)
-    label[made.mostly() == UNTAUGHT] = UNKNOWN_INDEX
-    label[2] = UNKNOWN_INDEX
-    figures = study.score([made], [label])
-    n_inside = int((made.inside() >= 0).sum())
-    assert figures.accuracy == pytest.approx(1 - 1 / n_inside)
-    assert figures.right_if_known == 1
-    assert figures.unknown_inside == pytest.approx(1 / n_inside)
-    assert figures.unknown_untaught == 1
-    assert figures.flips_per_minute == pytest.approx(2 / (n_inside / 60))
-
-
-def test_delay_and_what_was_held_back_add_up_and_a_label_that_never_came_is_missed():
-    made = session([(10, 0), (10, 1), (10, 2)])
-    late = np.concatenate([own(made)[:1]] * 3 + [own(made)[:-3]])
-    assert study.score([made], [late]).delay_median_s == 4
-    assert study.score([made], [late], held_s=2.5).delay_median_s == 6.5
-    never = np.where(late == 1, 0, late)
-    assert study.score([made], [never]).missed == 0.5
-
-
-def test_what_events_tell_of_each_window_is_the_label_that_brought_them():
-    made = session([(10, 0), (5, UNTAUGHT), (10, 1), (10, 2)], wrong=0.1)
-    for smoothing in (Smoothing("none", 0.6), Smoothing("hmm", 0.6)):
-        (beliefs,), (events,) = study.smooth([made], smoothing)
-        np.testing.assert_array_equal(study.told(made, events), beliefs.label)
-
-
-def test_each_types_best_steadies_the_labels_of_wearers_it_was_not_chosen_on():
-    rng = np.random.default_rng(0)
-    sessions = [
-        session(
-            [(int(rng.integers(15, 40)), int(label)) for label in rng.permutation([0, 1, 2, 0, 1, 2])]
-            + [(6, UNTAUGHT)],
-            subject=str(number),
-            wrong=0.1,
-            seed=number,
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    """What any --data gives: two activities, and between them a turn that is not taught."""
+    monkeypatch.setattr("harstream.train.smoothing_study.labels_of_kind", lambda data: ("STILL", "MOVING"))
+    found = []
+    for number in range(4):
+        one = wearer(f"{number:02d}", number)
+        first, last = one.segments
+        turn = Segment(first.stop, last.start, "SETTING_OFF")
+        found.append(
+            Recording(one.name, one.subject, one.rate_hz, one.samples, (first, turn, last), has_gyro=one.has_gyro)
         )
-        for number in range(6)
+    monkeypatch.setattr("harstream.datasets.load", lambda data: found)
+    return found
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer definitions are tried, each type's first, and fewer halves."""
+    every = smoothers.candidates
+    monkeypatch.setattr(smoothers, "SPLITS", 2)
+    monkeypatch.setattr(smoothers, "candidates", lambda kind: [next(every(kind))])
+
+
+def study(out: Path, *more: str) -> int:
+    return smoothing_study.main(["--data", "csv:somewhere/made", "--seeds", "1", "--out", str(out), *TINY, *more])
+
+
+def test_the_command_writes_statistics_of_every_wearer_and_does_nothing_twice(
+    few: None,
+    made: list[Recording],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "results" / "streaming.json"
+    assert study(out) == 0
+    told = capsys.readouterr()
+    assert "seed 0, fold 2 of 2" in told.err
+    assert "streaming.work" in told.out
+    found = stream_results.read(out)
+    assert found["wearers"] == ["00", "01", "02", "03"]
+    assert (found["data"], found["labels"]) == ("csv:made", ["STILL", "MOVING"])
+    assert "somewhere" not in out.read_text()
+    assert found["command"].startswith("python -m harstream.train.smoothing_study --data csv:made --set arch=cnn")
+    assert found["config"]["folds"] == 2
+    (run,) = found["runs"]
+    assert [row["name"] for row in run["rows"]] == [
+        "none",
+        "none, abstaining",
+        "exponential",
+        "exponential, abstaining",
+        "hysteresis",
+        "hysteresis, abstaining",
+        "hmm",
+        "hmm, abstaining",
+        *stream_results.DEFAULTS,
     ]
-    first, second = study.halves(sessions)
-    assert {made.subject for made in first}.isdisjoint({made.subject for made in second})
-    assert len(first) + len(second) == 6
-    before = study.score(second, [own(made) for made in second])
-    certain, _ = study.choose(first, "exponential")
-    assert certain.type == "exponential"
-    assert certain.unknown_below == 0
-    after = study.score(second, [beliefs.label for beliefs in study.smooth(second, certain)[0]])
-    assert after.accuracy > before.accuracy
-    assert after.flips_per_minute < before.flips_per_minute
-    text = study.table([(certain, False, after)])
-    assert f"{100 * after.accuracy:.2f}" in text
+    n_windows = run["strangers"]["shuffled"]["windows"]
+    assert {entry["windows"] for entry in run["strangers"].values()} == {n_windows}
+    assert sum(entry["windows"] for entry in run["stream"]["unknown"].values()) == n_windows
+    default = run["rows"][-1]["figures"]
+    assert run["stream"]["published"]["accuracy"] == default["accuracy"]
+    assert run["held_back"][0]["accuracy"] == default["accuracy"]
+    assert found["default"] == DEFAULT_SMOOTHING.to_dict()
+
+    def nothing(*rest: Any, **named: Any) -> Any:
+        raise AssertionError("it was fitted again")
+
+    monkeypatch.setattr(streams, "fit", nothing)
+    before = out.read_bytes()
+    assert study(out) == 0
+    assert out.read_bytes() == before
 
 
-def test_an_archive_is_read_back(tmp_path):
-    made = session([(10, 0), (5, UNTAUGHT), (10, 1)])
-    np.savez(
-        tmp_path / "p.npz",
-        sessions=["s"],
-        labels=LABELS,
-        **{
-            "s/subject": "7",
-            "s/probabilities": made.probabilities,
-            "s/start_ns": made.start_ns,
-            "s/end_ns": made.end_ns,
-            "s/seg_start": [0, 500, 750],
-            "s/seg_stop": [500, 750, 1250],
-            "s/seg_label": ["A", "A_TO_B", "B"],
-        },
-    )
-    labels, (read,) = study.load(tmp_path / "p.npz")
-    assert labels == LABELS
-    assert read.subject == "7"
-    np.testing.assert_array_equal(read.segment_ns, made.segment_ns)
-    np.testing.assert_array_equal(read.segment_label, made.segment_label)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seeds", "0"), "seeds: expected at least 1"),
+        (("--set", "epoch=3"), "no setting 'epoch'"),
+        (("--set", "seed=3"), "seed: it is not a setting"),
+        (("--folds", "1"), "folds: 1 is not between 2 and 1000"),
+        (("--model", "nowhere"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(tmp_path / "x.json", *options) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert told in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundles_recipe_is_its_signal_labels_and_configuration(
+    made: list[Recording], own_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert study(tmp_path / "x.json", "--model", str(own_bundle)) == 2
+    assert "training.config is of another harstream" in capsys.readouterr().err
+    facts = json.loads((own_bundle / "bundle.json").read_text())
+    facts["training"]["config"] = {"arch": "cnn", "arch_settings": {"filters": 4}, "epochs": 7, "seed": 5, "folds": 4}
+    (own_bundle / "bundle.json").write_text(json.dumps(facts))
+    spec, labels, config = smoothing_study.recipe(made, "csv:x", str(own_bundle), ["tilt_deg=5"], 1, None)
+    shipped = bundles.load(own_bundle)
+    assert labels == shipped.labels
+    assert (spec.window_samples, spec.channels) == (shipped.spec.window_samples, shipped.spec.channels)
+    assert spec.norm != shipped.spec.norm  # every fit measures its own
+    assert (config.arch, config.arch_settings, config.epochs) == ("cnn", {"filters": 4}, 7)
+    assert (config.seed, config.folds, config.tilt_deg) == (1, 4, 5)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from harstream.train import holdout, validate, windows
 from harstream.train.fit import FitConfig, Fitted, Progress, fit
 
 SPEC = SignalSpec()
-TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 8), "kernels": (5, 3)}, seed=4)
+TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
@@ -69,3 +72,22 @@ def test_cross_validation_never_trains_on_who_it_counts(
     assert data["float32"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert data["float32"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert data["epochs"] == 2
+
+
+def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_changed(
+    recordings: list[Recording], tmp_path: Path, done: list[holdout.Task]
+) -> None:
+    def validated(some: list[Recording], **changed: Any) -> int:
+        counted = windows.cut(windows.whole(some), SPEC, ("MOVING", "STILL"))
+        config = replace(TINY, folds=99, **changed)
+        done.clear()
+        validate.cross_validate(counted, counted, SPEC, config, work=tmp_path)
+        return len(done)
+
+    assert validated(recordings[:3]) == 3
+    assert validated(recordings[:3]) == 0
+    assert validated(recordings) == 4  # a fourth wearer to learn from
+    longer = replace(recordings[0], segments=recordings[0].segments[:1])
+    assert validated([longer, *recordings[1:]]) == 4  # the same wearers, labelled anew
+    assert validated(recordings, epochs=3) == 4
+    assert validated(recordings) == 0

@@ -118,9 +118,9 @@ def test_one_wearer_cannot_be_split(recordings: list[Recording]) -> None:
         windows.split_by_wearer(windows.cut(windows.whole(recordings[:1]), SPEC, LABELS), 0.5, seed=0)
 
 
-def test_recordings_of_different_rates_need_a_spec(recordings: list[Recording]) -> None:
+def test_recordings_of_different_rates_need_to_be_told_one(recordings: list[Recording]) -> None:
     mixed = [recordings[0], replace(recordings[1], rate_hz=20.0)]
-    with pytest.raises(DatasetError, match=r"02_1 has 20 Hz, 01_1 has 50 Hz.*--spec"):
+    with pytest.raises(DatasetError, match=r"02_1 has 20 Hz, 01_1 has 50 Hz.*--set sample_rate_hz=20"):
         windows.rate_of(mixed)
 
 

@@ -289,3 +289,11 @@ def test_json_round_trip_keeps_a_microunit_and_a_microsecond(samples, t_s):
     assert (back.t_ns, back.rate_hz) == (t_ns, 50.0)
     assert back.gyro is not None
     np.testing.assert_allclose(np.hstack([back.acc, back.gyro]), samples, atol=1e-6, rtol=1e-7)
+
+
+@pytest.mark.parametrize("encode", [encode_json, encode_packed])
+def test_samples_without_a_gyroscope_make_a_message_without(encode):
+    acc = np.array([ROW, ROW], np.float32)
+    back = decode(encode(T_NS, 50.0, acc), Units())
+    assert back.gyro is None
+    np.testing.assert_allclose(back.acc, acc, atol=1e-6)
