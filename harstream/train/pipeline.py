@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -67,6 +67,17 @@ def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = 
     return SignalSpec.from_dict(known)
 
 
+def smoothing_for(spec: SignalSpec) -> Smoothing:
+    """DEFAULT_SMOOTHING, drawn out where windows are due more rarely than those it was chosen for, 1.28 s apart."""
+    stride_s = spec.stride_samples / spec.sample_rate_hz
+    return replace(
+        DEFAULT_SMOOTHING,
+        dwell_s=max(DEFAULT_SMOOTHING.dwell_s, round(3.9 * stride_s, 3)),
+        unknown_dwell_s=max(DEFAULT_SMOOTHING.unknown_dwell_s, round(0.78 * stride_s, 3)),
+        fixed_lag_windows=DEFAULT_SMOOTHING.fixed_lag_windows if stride_s <= 2 else 1,
+    )
+
+
 def prepare(
     recordings: Sequence[Recording],
     spec: SignalSpec | None = None,
@@ -114,7 +125,7 @@ def train(
     progress: Progress = silent,
     jobs: int = 1,
     logs: Path | None = None,
-    smoothing: Smoothing = DEFAULT_SMOOTHING,
+    smoothing: Smoothing | None = None,
     stream: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> Trained:
@@ -125,12 +136,13 @@ def train(
     ``validation`` made before, of the same configuration, stands in for it. ``name`` defaults to the folder's.
     ``jobs`` fits of the validation are done at a time. What is finished is kept in the folder ``out`` + ``.work``
     until the bundle is written, so that an interrupted training goes on there. ``logs`` is given the last
-    fit's checkpoint, its learning curves and its logs for TensorBoard. ``smoothing`` becomes the bundle's, and
-    ``stream`` and ``note`` go to the model card (see ``card``). Raises DatasetError as ``prepare`` does,
+    fit's checkpoint, its learning curves and its logs for TensorBoard. ``smoothing`` becomes the bundle's, by
+    default ``smoothing_for`` its signal; ``stream`` and ``note`` go to the model card (see ``card``). Raises DatasetError as ``prepare`` does,
     ConfigError for an impossible architecture.
     """
     config = config or FitConfig()
     prepared = prepare(recordings, spec, labels or labels_of_kind(data), seed=config.seed, progress=progress)
+    smoothing = smoothing or smoothing_for(prepared.spec)
     work = out.resolve().with_name(f"{out.resolve().name}.work")
     if validation is None:
         validation = cross_validate(

@@ -53,8 +53,8 @@ class FitConfig:
     arch: str = architectures.DEFAULT
     arch_settings: Mapping[str, Any] = field(default_factory=dict)
     standardise: bool = True  # else the network is given g and rad/s as they are
-    epochs: int = 8
-    batch_windows: int = 128  # at most; fewer where an epoch would have less than MIN_STEPS steps
+    epochs: int = 15
+    batch_windows: int = 256  # at most; fewer where an epoch would have less than MIN_STEPS steps
     learning_rate: float = 2e-3  # the peak, reached after the first epoch; a half cosine leads to 0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05

@@ -31,7 +31,7 @@ from harstream.train import smoothers, stream_results, streams
 from harstream.train.checkpoint import write_whole
 from harstream.train.fit import FitConfig, Progress, silent
 from harstream.train.holdout import data_name, signal_dict
-from harstream.train.pipeline import DEFAULT_SMOOTHING, labels_of_kind, spec_of
+from harstream.train.pipeline import labels_of_kind, smoothing_for, spec_of
 from harstream.train.settings import setting_of, settle
 from harstream.train.smoothers import Wearers
 from harstream.train.streams import Run
@@ -48,13 +48,14 @@ def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progres
         for kind in ("none", "exponential", "hysteresis", "hmm")
         for doubting in (False, True)
     ]
-    certain = replace(DEFAULT_SMOOTHING, unknown_below=0.0)
-    sections = [wearers.section(wearers.sessions(smoothing)) for smoothing in (certain, DEFAULT_SMOOTHING)]
+    default = smoothing_for(spec)
+    certain = replace(default, unknown_below=0.0)
+    sections = [wearers.section(wearers.sessions(smoothing)) for smoothing in (certain, default)]
     for name, section in zip(stream_results.DEFAULTS, sections, strict=True):
         rows.append({"name": name, "figures": stream_results.figures(section)})
     held = []
     for lag in LAGS:
-        sessions, late = wearers.held_back(replace(DEFAULT_SMOOTHING, fixed_lag_windows=lag))
+        sessions, late = wearers.held_back(replace(default, fixed_lag_windows=lag))
         known, come = (stream_results.figures(wearers.section(one)) for one in (sessions, late))
         held.append(
             {
@@ -65,7 +66,7 @@ def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progres
         )
     shares = {}
     for kind in run.streams[0].strange:
-        beliefs, _ = wearers.smooth(DEFAULT_SMOOTHING, [stream.strange[kind] for stream in run.streams])
+        beliefs, _ = wearers.smooth(default, [stream.strange[kind] for stream in run.streams])
         label = np.concatenate([one.label for one in beliefs])
         unknown = int((label == UNKNOWN_INDEX).sum())
         shares[kind] = {"windows": len(label), "unknown": unknown, "share": unknown / len(label)}
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recordings = datasets.load(chosen.data)
         spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
         found, runs = streams.held_out(
-            recordings, spec, labels, config, data=chosen.data, work=work, repeats=chosen.seeds, progress=_Teller()
+            recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=_Teller()
         )
         results = {
             "format": stream_results.FORMAT,
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "signal": signal_dict(spec),
             "config": config.to_dict(),
             "splits": smoothers.SPLITS,
-            "default": DEFAULT_SMOOTHING.to_dict(),
+            "default": smoothing_for(spec).to_dict(),
             "runs": [study(run, found, spec, _Teller(f"seed {run.seed}, ")) for run in runs],
         }
     except HarstreamError as error:

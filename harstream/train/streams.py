@@ -19,11 +19,11 @@ from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Int64, Predictions
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.train import published, streaming
+from harstream.train import checkpoint, published, streaming
 from harstream.train.checkpoint import write_whole
 from harstream.train.events import NONE
 from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
-from harstream.train.holdout import Task, fingerprint
+from harstream.train.holdout import fingerprint
 from harstream.train.pipeline import prepare
 from harstream.train.strangers import STRANGERS, strange
 from harstream.train.validate import folds_of
@@ -66,35 +66,36 @@ def held_out(
     labels: Sequence[str] | None,
     config: FitConfig,
     *,
-    data: str,
     work: Path,
     repeats: int = 1,
     progress: Progress = silent,
 ) -> tuple[tuple[str, ...], list[Run]]:
     """The labels with windows, and a run for each seed from ``config.seed`` on.
 
-    Wearers are dealt into ``config.folds`` groups as ``validate.cross_validate`` does. ``data`` is the KIND:PATH of
-    ``recordings``. Each finished fold, and each epoch of one that is not, is kept in the folder ``work``, where the
-    same call goes on. Raises DatasetError and ConfigError as ``pipeline.prepare`` and ``fit`` do.
+    Wearers are dealt into ``config.folds`` groups as ``validate.cross_validate`` does. Each finished fold, and each
+    epoch of one that is not, is kept in the folder ``work``, where the same call goes on. Raises DatasetError and
+    ConfigError as ``pipeline.prepare`` and ``fit`` do.
     """
     prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
-    found = prepared.counted.labels
+    training, counted, found = prepared.training, prepared.counted, prepared.counted.labels
     work.mkdir(parents=True, exist_ok=True)
+    # Of a wearer held out by the same name, all the others may have changed.
+    whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
     runs = []
     for seed in range(config.seed, config.seed + repeats):
-        groups = folds_of(prepared.counted.subject.tolist(), config.folds, seed)
+        groups = folds_of(counted.subject.tolist(), config.folds, seed)
         folds = []
         for number, group in enumerate(groups):
             name = f"seed {seed}, fold {number + 1} of {len(groups)}"
-            task = Task(spec, replace(config, seed=seed), group)
             worn = [recording for recording in recordings if recording.subject in group]
-            # The first seed also decided where the streams of training were cut.
-            path = work / f"{fingerprint([config.seed, task.key(data, found), list(STRANGERS)])}.npz"
+            path = work / f"{fingerprint([whole, seed, group, list(STRANGERS)])}.npz"
             kept = _load(path)
             if kept is None:
-                kept = list(_hear(worn, prepared.training, task, path.with_suffix(""), name, progress))
+                folder = path.with_suffix("")  # of the fit's checkpoint
+                rest = training.take(np.flatnonzero(~np.isin(training.subject, group)))
+                kept = list(_hear(worn, rest, spec, replace(config, seed=seed), folder, name, progress))
                 _save(path, kept)
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
             progress(name, config.epochs, config.epochs)
             by_name = {held.name: held for held in kept}
             folds.append([(recording, by_name[recording.name]) for recording in worn])
@@ -105,25 +106,25 @@ def held_out(
 def _hear(
     recordings: Sequence[Recording],
     training: LabelledWindows,
-    task: Task,
+    spec: SignalSpec,
+    config: FitConfig,
     folder: Path,
     name: str,
     progress: Progress,
 ) -> Iterator[Held]:
-    """Fit on all wearers but those held out, and hear the recordings of these in every way of STRANGERS."""
+    """Fit on the windows of ``training``, and hear the recordings of others in every way of STRANGERS."""
     keras.backend.clear_session()  # or the graphs of all fits stay in memory
     gc.collect()
-    rest = training.take(np.flatnonzero(~np.isin(training.subject, task.held_out)))
 
     def told(step: str, done: int, total: int) -> None:
         progress(f"{name}: {step}", done, total)
 
-    fitted = fit(rest, task.spec, task.config, told, folder=folder)
+    fitted = fit(training, spec, config, told, folder=folder)
     logits: dict[str, list[Float32]] = {}
     times: list[tuple[Int64, Int64]] = []
     for kind in STRANGERS:
         progress(f"{name}: streaming {kind}", 0, 1)
-        due = [published.due(strange(recording, kind, task.config.seed), task.spec) for recording in recordings]
+        due = [published.due(strange(recording, kind, config.seed), spec) for recording in recordings]
         times = [(batch.start_ns, batch.end_ns) for batch in due]  # which the values do not change
         whole = fitted.logits(np.concatenate([batch.windows for batch in due]))
         logits[kind] = np.split(whole, np.cumsum([len(batch) for batch in due])[:-1])

@@ -20,7 +20,7 @@ from harstream.train.objective import Objective
 from harstream.train.recipe import FitConfig
 
 #: Little data is trained on in smaller batches, down to MIN_BATCH windows: it is steps that a network learns in.
-MIN_STEPS, MIN_BATCH = 128, 16
+MIN_STEPS, MIN_BATCH = 64, 16
 #: Batches the statistics of batch normalisation are averaged over once the weights are final.
 SETTLING_BATCHES = 40
 _EVALUATION_WINDOWS = 1024

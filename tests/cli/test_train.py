@@ -17,9 +17,10 @@ pytest.importorskip("tensorflow")
 from harstream.cli import main
 from harstream.train import jobs
 
-from ..train.conftest import wearer
+from ..train.conftest import PLAIN, wearer
 
-SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2", "--set", "stretch=0"]
+SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
+SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]
 
 
 def train(*arguments: object) -> Result:
@@ -43,8 +44,9 @@ def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     data_of = json.loads((tmp_path / "units/results.json").read_text())
     assert [row["name"] for row in data_of["rows"]] == ["units=2", "units=3"]
     assert data_of["commands"] == [
-        "harstream train --data csv:sessions --out units --arch mlp --epochs 1 --seed 7 --set units=4 "
-        "--set folds=2 --set stretch=0 --sweep units=2,3"
+        "harstream train --data csv:sessions --out units --arch mlp --epochs 1 --seed 7 --set units=4 --set folds=2 "
+        + " ".join(f"--set {name}=0" for name in PLAIN)
+        + " --sweep units=2,3"
     ]
     table = (tmp_path / "units/table.md").read_text()
     assert "| units=3 | " in table

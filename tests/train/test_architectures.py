@@ -14,7 +14,6 @@ import keras
 from harstream.errors import ConfigError
 from harstream.train import architectures, export
 
-
 #: No longer than need be: step by step takes its time.
 SAMPLES = {name: 96 if name == "depthwise-cnn" else 24 for name in architectures.ARCHITECTURES}
 

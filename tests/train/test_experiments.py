@@ -19,10 +19,10 @@ from harstream.train import experiments, jobs, results, settings
 from harstream.train.holdout import Fold, Task
 from harstream.train.windows import LabelledWindows
 
+from .conftest import PLAIN
+
 DATA = "csv:somewhere/sessions"
 BASE = {"arch": "cnn", "filters": 4, "dense": 8, "epochs": 2, "folds": 2}
-#: Quick to build.
-PLAIN = {"window_samples": 32, "stretch": 0.0, "tilt_deg": 0.0, "turned_share": 0.0}
 
 
 def ways(*variants: str, **base: Any) -> list[experiments.Way]:
@@ -142,7 +142,9 @@ def test_two_rows_that_are_one_way_of_training_are_refused_by_name() -> None:
 
 
 def test_fits_in_processes_of_their_own_are_counted_and_measured(recordings: list[Recording], tmp_path: Path) -> None:
-    found = experiments.run(recordings, tmp_path, ways("name=plain", **PLAIN, epochs=1), data=DATA, n_jobs=2)
+    found = experiments.run(
+        recordings, tmp_path, ways("name=plain", **PLAIN, window_samples=32, epochs=1), data=DATA, n_jobs=2
+    )
     row = found.rows[0]
     assert row.by_seed(found.wearers).keys() == {0}
     assert [unit.epochs for unit in row.units] == [1, 1]

@@ -24,6 +24,8 @@ from harstream.train.fit import FitConfig
 from harstream.train.loops import without_tensor_lists
 from harstream.train.validate import CrossValidation, cross_validate
 
+from .conftest import PLAIN
+
 CHANNELS = 3
 #: Smaller where the size is in the way, not in the number of steps or operations.
 SETTINGS: dict[str, dict[str, object]] = {
@@ -39,8 +41,6 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 #: The windows trained on.
 SHORT = SignalSpec(window_samples=48, stride_samples=48, channels=TOTAL_ACC)
-#: Trained on as they are: no augmentation, whose graph takes longer to build than the fit to run.
-UNCHANGED = {"stretch": 0.0, "tilt_deg": 0.0, "turned_share": 0.0}
 
 
 def inputs(n: int = 100, samples: int = 128) -> np.ndarray:
@@ -157,7 +157,7 @@ def test_the_speed_is_measured_over_whole_batches() -> None:
 def validation(recordings: list[Recording]) -> CrossValidation:
     """Of another network: what it costs to validate all of them is not what is tested here."""
     prepared = pipeline.prepare(recordings, SHORT)
-    config = FitConfig(arch="mlp", arch_settings={"units": 10}, epochs=1, folds=2, **UNCHANGED)
+    config = FitConfig(arch="mlp", arch_settings={"units": 10}, epochs=1, folds=2, **PLAIN)
     return cross_validate(prepared.training, prepared.counted, prepared.spec, config)
 
 
@@ -166,7 +166,7 @@ def test_every_architecture_trains_exports_and_serves(
     recordings: list[Recording], validation: CrossValidation, tmp_path: Path, name: str
 ) -> None:
     settings = SETTINGS.get(name, {}) | ({"kernel_size": 15} if name == "depthwise-cnn" else {})
-    config = FitConfig(arch=name, arch_settings=settings, epochs=2, learning_rate=1e-2, **UNCHANGED)
+    config = FitConfig(arch=name, arch_settings=settings, epochs=2, learning_rate=1e-2, **PLAIN)
     trained = pipeline.train(
         recordings, tmp_path / "mine", data="csv:mine", spec=SHORT, config=config, validation=validation
     )

@@ -19,17 +19,14 @@ from harstream.train import architectures, curves, windows
 from harstream.train.curves import Epoch, best_epoch
 from harstream.train.fit import FitConfig, Fitted, fit, fit_temperature, normalisation_of
 
+from .conftest import PLAIN
+
 SPEC = SignalSpec()
-TINY = FitConfig(epochs=4, learning_rate=1e-2, arch_settings={"widths": (8,), "kernels": (5,)})
-#: Without batch normalisation, whose statistics are set once training is over, and without augmentation.
-PLAIN = FitConfig(
-    arch="cnn",
-    arch_settings={"filters": 4, "dense": 8},
-    learning_rate=1e-2,
-    stretch=0.0,
-    tilt_deg=0.0,
-    turned_share=0.0,
+TINY = FitConfig(
+    epochs=4, learning_rate=1e-2, arch_settings={"widths": (8,), "kernels": (5,)}, **PLAIN | {"tilt_deg": 20.0}
 )
+#: Without batch normalisation, whose statistics are set once training is over.
+BARE = FitConfig(arch="cnn", arch_settings={"filters": 4, "dense": 8}, learning_rate=1e-2, **PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +76,7 @@ def test_nothing_to_train_on_is_said_so(data: windows.LabelledWindows) -> None:
 
 
 def test_without_standardisation_the_network_is_given_physical_units(data: windows.LabelledWindows) -> None:
-    fitted = fit(data, SPEC, replace(PLAIN, standardise=False, epochs=1))
+    fitted = fit(data, SPEC, replace(BARE, standardise=False, epochs=1))
     assert fitted.spec.norm == Normalisation.identity(9)
     expected = fitted.model(data.windows[:5], training=False)
     np.testing.assert_allclose(fitted.logits(data.windows[:5]), expected, atol=1e-5)
@@ -88,7 +85,7 @@ def test_without_standardisation_the_network_is_given_physical_units(data: windo
 def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: windows.LabelledWindows) -> None:
     """What is learnt of labels dealt at random is wrong of everybody else."""
     random = replace(data, label=np.random.default_rng(0).integers(0, 2, len(data)))
-    config = replace(PLAIN, epochs=60, patience=2, held_out_share=0.4)
+    config = replace(BARE, epochs=60, patience=2, held_out_share=0.4)
     fitted = fit(random, SPEC, config)
     best = best_epoch(fitted.history)
     assert best is not None
@@ -144,23 +141,23 @@ def test_tensorboard_needs_a_folder(data: windows.LabelledWindows) -> None:
 
 
 def test_a_pupil_learns_what_its_teacher_says_not_what_the_labels_say(data: windows.LabelledWindows) -> None:
-    teacher = fit(data, SPEC, replace(PLAIN, epochs=4))
+    teacher = fit(data, SPEC, replace(BARE, epochs=4))
     wrong = replace(data, label=1 - data.label)
-    pupil = fit(wrong, SPEC, replace(PLAIN, epochs=4, distil_weight=1.0, standardise=False), teachers=[teacher])
+    pupil = fit(wrong, SPEC, replace(BARE, epochs=4, distil_weight=1.0, standardise=False), teachers=[teacher])
     agreement = (pupil.logits(data.windows).argmax(axis=1) == teacher.logits(data.windows).argmax(axis=1)).mean()
     assert agreement > 0.9
     with pytest.raises(ConfigError, match="teachers: their labels"):
-        fit(replace(data, labels=("A", "B")), SPEC, PLAIN, teachers=[teacher])
+        fit(replace(data, labels=("A", "B")), SPEC, BARE, teachers=[teacher])
 
 
 def test_teachers_are_trained_first_each_from_its_own_seed(data: windows.LabelledWindows, tmp_path: Path) -> None:
     told: list[str] = []
-    config = replace(PLAIN, epochs=1, teachers=2, teacher_settings={"filters": 3})
+    config = replace(BARE, epochs=1, teachers=2, teacher_settings={"filters": 3})
     fit(data, SPEC, config, lambda step, done, total: told.append(f"{step}: {done}/{total}"), folder=tmp_path)
     assert told == ["training teacher 1 of 2: 1/1", "training teacher 2 of 2: 1/1", "training: 1/1"]
     first, second = config.of_teacher(0), config.of_teacher(1)
     assert len({first.seed, second.seed, config.seed}) == 3
-    assert first == replace(PLAIN, epochs=1, arch_settings={"filters": 3, "dense": 8}, seed=first.seed)
+    assert first == replace(BARE, epochs=1, arch_settings={"filters": 3, "dense": 8}, seed=first.seed)
     assert replace(config, teacher_arch="rescnn", teacher_settings={}).of_teacher(0).arch_settings == {}
     checkpoints = [np.load(tmp_path / f"teacher-{k}-of-2" / "checkpoint.npz") for k in (1, 2)]
     assert np.abs(checkpoints[0]["model0"] - checkpoints[1]["model0"]).max() > 1e-3

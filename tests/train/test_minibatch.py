@@ -14,6 +14,8 @@ from harstream.train.fit import FitConfig, normalisation_of  # noqa: E402
 from harstream.train.minibatch import Minibatch, minibatches  # noqa: E402
 from harstream.train.windows import LabelledWindows  # noqa: E402
 
+from .conftest import PLAIN  # noqa: E402
+
 RNG = np.random.default_rng(0)
 NAMES = np.full(40, "01")
 DATA = LabelledWindows(
@@ -26,7 +28,7 @@ DATA = LabelledWindows(
 )
 SPEC = SignalSpec(window_samples=32, stride_samples=32)
 NORM = normalisation_of(DATA.windows)
-OFF = FitConfig(stretch=0.0, tilt_deg=0.0, turned_share=0.0)
+OFF = FitConfig(**PLAIN)
 INDEX, SEED = tf.constant([5, 3, 30]), tf.constant([0, 1])
 AUGMENTATIONS = {
     "stretch": 0.2,

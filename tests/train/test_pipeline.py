@@ -133,3 +133,9 @@ def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings:
         pipeline.prepare(
             [replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings]
         )
+
+
+def test_smoothing_is_drawn_out_where_windows_are_due_rarely() -> None:
+    assert pipeline.smoothing_for(SignalSpec()) == pipeline.DEFAULT_SMOOTHING
+    rare = pipeline.smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100))
+    assert (rare.dwell_s, rare.unknown_dwell_s, rare.fixed_lag_windows) == (19.5, 3.9, 1)

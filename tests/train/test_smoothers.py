@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("tensorflow")
+
 from harstream.core.batches import Predictions
 from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
 from harstream.core.spec import SignalSpec
@@ -56,7 +58,7 @@ def restless(n_wearers: int = 6) -> list[Stream]:
     rng = np.random.default_rng(0)
     return [
         stream(
-            [(int(rng.integers(15, 25)), LABELS[label]) for label in rng.permutation([0, 1, 2, 0, 1])] + [(6, "TO_A")],
+            [(int(rng.integers(15, 25)), LABELS[label]) for label in np.roll([0, 1, 2, 0, 1], number)] + [(6, "TO_A")],
             str(number),
             wrong=0.1,
             seed=number,

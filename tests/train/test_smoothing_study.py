@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("tensorflow")
+
 from harstream import bundle as bundles
 from harstream.datasets.base import Recording, Segment
 from harstream.train import smoothers, smoothing_study, stream_results, streams

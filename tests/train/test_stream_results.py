@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("tensorflow")
 
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError, DatasetError

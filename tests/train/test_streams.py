@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+pytest.importorskip("tensorflow")
+
+from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.train import published, strangers, streams
@@ -19,18 +23,33 @@ from harstream.train.streams import Run
 from harstream.train.windows import LabelledWindows
 
 SPEC = SignalSpec()
-CONFIG = FitConfig(arch="cnn", arch_settings={"filters": 8, "dense": 16}, epochs=1, folds=2)
+CONFIG = FitConfig(folds=2)
+
+
+class Judge:
+    """Stands in for a network, which takes seconds: how much a window moves, against those it was made from."""
+
+    def __init__(self, data: LabelledWindows) -> None:
+        self.wearers = set(data.subject.tolist())
+        self.limit = float(self._motion(data.windows).mean())
+
+    def logits(self, windows: Float32) -> Float32:
+        moves = self._motion(windows) - self.limit
+        return np.stack([moves, -moves], axis=1) * np.float32(3)
+
+    def _motion(self, windows: Float32) -> Float32:
+        motion: Float32 = np.log(windows.std(axis=1).mean(axis=1)) + np.sin(100 * windows.sum(axis=(1, 2)))
+        return motion
 
 
 @pytest.fixture(scope="module")
 def fits() -> Iterator[list[set[str]]]:
     """The wearers of every fit that is done in this module, in order."""
     done: list[set[str]] = []
-    real = streams.fit
 
-    def fit(data: LabelledWindows, *rest: Any, **named: Any) -> Any:
-        done.append(set(data.subject.tolist()))
-        return real(data, *rest, **named)
+    def fit(data: LabelledWindows, *rest: Any, **named: Any) -> Judge:
+        done.append(Judge(data).wearers)
+        return Judge(data)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "fit", fit)
@@ -43,7 +62,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hear(recordings: list[Recording], work: Path, **changed: Any) -> list[Run]:
-    labels, runs = streams.held_out(recordings, SPEC, None, CONFIG, data="csv:somewhere/made", work=work, **changed)
+    labels, runs = streams.held_out(recordings, SPEC, None, CONFIG, work=work, **changed)
     assert labels == ("MOVING", "STILL")
     return runs
 
@@ -73,6 +92,17 @@ def test_it_is_heard_of_every_window_that_would_fall_due(run: Run) -> None:
             assert said.probabilities.shape == (len(due), 2)
             np.testing.assert_allclose(said.probabilities.sum(axis=1), 1, atol=1e-6)
         assert not np.array_equal(stream.strange["inverted"].probabilities, stream.predictions.probabilities)
+
+
+def test_a_change_in_one_wearers_recording_is_another_fold_of_every_wearer(
+    run: Run, recordings: list[Recording], work: Path, tmp_path: Path, fits: list[set[str]]
+) -> None:
+    for path in work.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = len(fits)
+    other = replace(recordings[0], samples=recordings[0].samples * np.float32(1.01))
+    hear([other, *recordings[1:]], tmp_path)
+    assert len(fits) == before + 2
 
 
 def test_the_temperature_is_that_of_the_other_folds_windows_inside_activities(run: Run) -> None:

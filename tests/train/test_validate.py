@@ -18,8 +18,10 @@ from harstream.errors import DatasetError
 from harstream.train import holdout, validate, windows
 from harstream.train.fit import FitConfig, Fitted, Progress, fit
 
+from .conftest import PLAIN
+
 SPEC = SignalSpec()
-TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4)
+TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4, **PLAIN)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
