@@ -16,6 +16,7 @@ import numpy as np
 from harstream.datasets import files
 from harstream.datasets.base import Recording
 from harstream.datasets.stamped import Piece, Stamped, on_grid, recordings, sessions
+from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.payloads import ACC_UNITS
 
@@ -48,9 +49,8 @@ Licence: none is named; the publisher asks for the paper above to be cited, and 
 the data are shared."""
 
 _FILE = re.compile(r"WISDM_ar_v[\d.]+_raw\.txt")
-_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _SAMPLE = re.compile(
-    rb"\s*(\d+),(%s),(\d{1,18}),(%s),(%s),(%s),?\s*" % ("|".join(_ACTIVITIES).encode(), _NUMBER, _NUMBER, _NUMBER)
+    rb"\s*(\d+),(%s),(\d{1,18}),(%s),(%s),(%s),?\s*" % ("|".join(_ACTIVITIES).encode(), NUMBER, NUMBER, NUMBER)
 )
 
 

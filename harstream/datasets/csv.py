@@ -21,7 +21,7 @@ import numpy.typing as npt
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import DRIFT
-from harstream.datasets import files
+from harstream.datasets import files, texts
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.stamped import Piece, Stamped, on_grid, sessions
 from harstream.errors import ConfigError, DatasetError
@@ -122,22 +122,10 @@ def _header(line: str, where: str) -> Float64:
 
 def _values(rows: Sequence[Sequence[str]], numbers: Sequence[int], where: str) -> Float64:
     """(n_samples, n_columns), all finite."""
-    try:
-        values = np.array(rows, np.str_).astype(np.float64)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()
-    except ValueError:
-        bad = [next(at for at, row in enumerate(rows) if not all(map(_is_number, row)))]
-    if bad:
-        raise DatasetError(f"{where}, line {numbers[bad[0]]}: {','.join(rows[bad[0]])!r} are not all finite numbers")
+    values, bad = texts.numbers(rows)
+    if bad is not None:
+        raise DatasetError(f"{where}, line {numbers[bad]}: {','.join(rows[bad])!r} are not all finite numbers")
     return values
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _recordings(found: Sequence[_File]) -> list[Recording]:

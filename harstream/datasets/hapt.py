@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from harstream.datasets import files
+from harstream.datasets import files, texts
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 
@@ -92,15 +92,7 @@ def _activities(found: Mapping[str, bytes], folder: PurePosixPath, path: Path) -
             break
     else:
         raise DatasetError(f"{path}: activity_labels.txt is missing beside {folder}")
-    activities = {}
-    for number, line in enumerate(found[name].decode(errors="replace").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) != 2 or not words[0].isdigit():
-            raise DatasetError(f"{path}/{name}, line {number}: expected a number and a name, got {line.strip()!r}")
-        activities[int(words[0])] = words[1]
-    return activities
+    return texts.named(found[name], f"{path}/{name}")
 
 
 _Row = tuple[int, Segment]  # the line it came from, and what it says
@@ -171,21 +163,7 @@ def _triples(text: bytes, where: str) -> npt.NDArray[np.float32]:
     if any(len(row) != 3 for row in rows):
         number, row = next((number, row) for number, row in enumerate(rows, 1) if len(row) != 3)
         raise DatasetError(f"{where}, line {number}: expected three numbers, got {len(row)} columns")
-    try:
-        values = np.array(rows, np.bytes_).astype(np.float64)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    except ValueError:
-        bad = np.array([next(i for i, row in enumerate(rows) if not all(map(_is_number, row)))])
-    if len(bad):
-        raise DatasetError(
-            f"{where}, line {bad[0] + 1}: {lines[bad[0]].decode(errors='replace').strip()!r} is no sample"
-        )
+    values, bad = texts.numbers(rows)
+    if bad is not None:
+        raise DatasetError(f"{where}, line {bad + 1}: {lines[bad].decode(errors='replace').strip()!r} is no sample")
     return values.astype(np.float32)
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64
-from harstream.datasets import files
+from harstream.datasets import files, texts
 from harstream.datasets.base import PublishedWindows
 from harstream.errors import DatasetError
 
@@ -86,13 +86,7 @@ def _activities(found: Mapping[str, tuple[str, bytes]], path: Path) -> dict[int,
     if "activity_labels.txt" not in found:
         raise DatasetError(f"{path}: activity_labels.txt is missing")
     where, text = found["activity_labels.txt"]
-    activities = {}
-    for line, words in enumerate(map(str.split, text.decode(errors="replace").splitlines()), 1):
-        if words:
-            if len(words) != 2 or not words[0].isdigit():
-                raise DatasetError(f"{where}, line {line}: expected a number and a name, got {' '.join(words)!r}")
-            activities[int(words[0])] = words[1]
-    return activities
+    return texts.named(text, where)
 
 
 def _numbers(found: Mapping[str, tuple[str, bytes]], name: str, path: Path) -> Int64:
@@ -122,10 +116,7 @@ def _signal(where: str, text: bytes, n_windows: int) -> npt.NDArray[np.float32]:
             raise DatasetError(f"{where}, line {line}: {len(row)} numbers, not the {WINDOW_SAMPLES} of a window")
     if len(rows) != n_windows:
         raise DatasetError(f"{where}: {len(rows)} windows, but {n_windows} activities")
-    try:
-        values = np.array(rows, np.bytes_).astype(np.float32)
-    except ValueError as error:
-        raise DatasetError(f"{where}: holds what is no number: {error}") from None
-    for line in np.flatnonzero(~np.isfinite(values).all(axis=1))[:1].tolist():
-        raise DatasetError(f"{where}, line {line + 1}: not all numbers are finite")
-    return values
+    values, bad = texts.numbers(rows)
+    if bad is not None:
+        raise DatasetError(f"{where}, line {bad + 1}: holds what is no finite number")
+    return values.astype(np.float32)

@@ -18,6 +18,7 @@ import numpy as np
 from harstream.datasets import files
 from harstream.datasets.base import Recording
 from harstream.datasets.stamped import Piece, Stamped, merged, on_grid, recordings, sessions
+from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.payloads import ACC_UNITS
 
@@ -63,9 +64,8 @@ Licence: CC BY 4.0."""
 #: Where the two sensors' times have less in common than this part, it is said.
 _OVERLAP = 0.95
 _FILE = re.compile(r"data_(\d+)_(accel|gyro)_watch\.txt")
-_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LINE = re.compile(
-    rb"^[ \t]*(\d+),([A-Z]),(\d{1,18}),(%s),(%s),(%s)[ \t]*;?[ \t\r]*$" % (_NUMBER, _NUMBER, _NUMBER), re.MULTILINE
+    rb"^[ \t]*(\d+),([A-Z]),(\d{1,18}),(%s),(%s),(%s)[ \t]*;?[ \t\r]*$" % (NUMBER, NUMBER, NUMBER), re.MULTILINE
 )
 _TEXT = re.compile(rb"^.*[^\s;].*$", re.MULTILINE)
 

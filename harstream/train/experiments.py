@@ -138,6 +138,9 @@ def run(
 
         def windows_of(spec: SignalSpec) -> tuple[windows.LabelledWindows, windows.LabelledWindows]:
             prepared = prepare(recordings, spec, wanted, seed=_CUT_SEED)
+            for way, row in zip(ways, rows, strict=True):
+                if way.spec == spec:
+                    _check_same(row, prepared.counted, out / RESULTS)
             labels_of[spec] = prepared.counted.labels
             return prepared.training, prepared.counted
 
@@ -220,6 +223,17 @@ def _enter(found: Results, way: Way, data: str, labels: Sequence[str]) -> Row:
         found.rows.append(row)
     row.name, row.overrides = way.variant.name, way.variant.overrides
     return row
+
+
+def _check_same(row: Row, counted: windows.LabelledWindows, path: Path) -> None:
+    """Raises DatasetError where what was counted before are not the windows that the recordings have now."""
+    for unit in row.units:
+        before, now = sum(map(sum, unit.confusion)), len(counted.of(unit.held_out))
+        if before != now:
+            raise DatasetError(
+                f"{path}: row {row.name!r} counts {before} windows of {', '.join(unit.held_out)}, who have {now}: "
+                "the recordings have changed: give another --out"
+            )
 
 
 def _unit(fold: int, result: Fold) -> Unit:

@@ -137,8 +137,8 @@ def train(
     ``jobs`` fits of the validation are done at a time. What is finished is kept in the folder ``out`` + ``.work``
     until the bundle is written, so that an interrupted training goes on there. ``logs`` is given the last
     fit's checkpoint, its learning curves and its logs for TensorBoard. ``smoothing`` becomes the bundle's, by
-    default ``smoothing_for`` its signal; ``stream`` and ``note`` go to the model card (see ``card``). Raises DatasetError as ``prepare`` does,
-    ConfigError for an impossible architecture.
+    default ``smoothing_for`` its signal; ``stream`` and ``note`` go to the model card (see ``card``). Raises
+    DatasetError as ``prepare`` does, ConfigError for an impossible architecture.
     """
     config = config or FitConfig()
     prepared = prepare(recordings, spec, labels or labels_of_kind(data), seed=config.seed, progress=progress)

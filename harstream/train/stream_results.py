@@ -19,6 +19,8 @@ DEFAULTS = ("default, never UNKNOWN", "default")
 WHEN_KNOWN = ("accuracy", "unknown_inside", "flips_per_minute")
 WHEN_IT_COMES = ("delay_median_s", "delay_p95_s", "missed_changes")
 
+#: The strangers that training with ``strangers_share`` teaches to be in doubt of (see ``augment.strangers``).
+_TAUGHT = ("shuffled", "inverted", "on a table")
 #: Columns: a title, the figure, what it is multiplied by, decimals.
 _Column = tuple[str, str, float, int]
 _STEADINESS: tuple[_Column, ...] = (
@@ -128,7 +130,10 @@ def section(found: Mapping[str, Any], smoothing: Smoothing) -> dict[str, Any]:
     return {
         **mean([run["stream"] for run in runs]),
         "method": f"each through networks trained on other wearers ({_folds(found)} folds, mean of {len(runs)} seeds)",
-        "strangers": mean([{kind: entry["share"] for kind, entry in run["strangers"].items()} for run in runs]),
+        "strangers": {
+            _stranger(kind, found): mean([run["strangers"][kind]["share"] for run in runs])
+            for kind in runs[0]["strangers"]
+        },
     }
 
 
@@ -139,7 +144,7 @@ def table(found: Mapping[str, Any]) -> str:
     names = [row["name"] for row in runs[0]["rows"]]
     rows = [(name, [_named(run["rows"], name)["figures"] for run in runs]) for name in names]
     held = [(str(entries[0]["windows"]), entries) for entries in zip(*(run["held_back"] for run in runs), strict=True)]
-    strangers = [(kind, [run["strangers"][kind] for run in runs]) for kind in runs[0]["strangers"]]
+    strangers = [(_stranger(kind, found), [run["strangers"][kind] for run in runs]) for kind in runs[0]["strangers"]]
     return _TEXT.format(
         command=found["command"],
         sessions=stream["sessions"],
@@ -161,6 +166,11 @@ def table(found: Mapping[str, Any]) -> str:
 
 def _folds(found: Mapping[str, Any]) -> int:
     return len(found["runs"][0]["temperatures"])
+
+
+def _stranger(kind: str, found: Mapping[str, Any]) -> str:
+    """Its name, and whether the network was trained on such, made of other wearers' windows."""
+    return f"{kind} (trained on)" if kind in _TAUGHT and found["config"]["strangers_share"] else kind
 
 
 def _named(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow")
 from harstream.cli import main
 from harstream.train import jobs
 
-from ..train.conftest import PLAIN, wearer
+from ..train.conftest import PLAIN, guessed, wearer
 
 SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
 SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]
@@ -37,6 +37,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs, "hold_out", guessed)
     command = ["--data", data, "--out", tmp_path / "units", *SMALL, "--sweep", "units=2,3"]
     done = train(*command, "--seed", 7)
     assert done.exit_code == 0, done.output

@@ -34,27 +34,32 @@ def wearer(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
     return Recording(f"{subject}_1", subject, rate_hz, samples.astype(np.float32), segments)
 
 
-@pytest.fixture
-def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Stands in for the fit, which takes seconds: guesses at random; the tasks that were done."""
-    pytest.importorskip("tensorflow")
-    from harstream.train import jobs
+def guessed(training: Any, counted: Any, task: Any, progress: Any) -> Any:
+    """Stands in for ``hold_out``, which takes seconds: a fold whose windows are labelled at random."""
     from harstream.train.evaluate import score
     from harstream.train.holdout import Fold
 
+    test = counted.of(task.held_out)
+    seed, epochs = task.config.seed, task.config.epochs
+    logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
+    progress("training", epochs, epochs)
+    metrics = score(test.label, logits.argmax(axis=1), test.labels)
+    return Fold(seed, task.held_out, metrics, None, logits, test.label, test.subject, 99, epochs, 0.1)
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The tasks that were done, by guessing."""
+    pytest.importorskip("tensorflow")
+    from harstream.train import jobs
+
     tasks: list[Any] = []
 
-    def guessed(training: Any, counted: Any, task: Any, progress: Any) -> Fold:
-        test = counted.of(task.held_out)
-        rng = np.random.default_rng(task.config.seed)
-        logits = rng.normal(size=(len(test), len(test.labels))).astype(np.float32)
+    def noted(training: Any, counted: Any, task: Any, progress: Any) -> Any:
         tasks.append(task)
-        progress("training", task.config.epochs, task.config.epochs)
-        metrics = score(test.label, logits.argmax(axis=1), test.labels)
-        seed, epochs = task.config.seed, task.config.epochs
-        return Fold(seed, task.held_out, metrics, None, logits, test.label, test.subject, 99, epochs, 0.1)
+        return guessed(training, counted, task, progress)
 
-    monkeypatch.setattr(jobs, "hold_out", guessed)
+    monkeypatch.setattr(jobs, "hold_out", noted)
     return tasks
 
 

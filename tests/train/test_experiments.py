@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,9 @@ def test_results_of_other_recordings_are_not_added_to(
         experiments.run(recordings, tmp_path, ways("name=plain"), data="csv:others")
     with pytest.raises(DatasetError, match=r"4 wearers .* the recordings have 3"):
         experiments.run(recordings[:3], tmp_path, ways("name=plain"), data=DATA)
+    changed = [replace(recordings[0], segments=recordings[0].segments[:1]), *recordings[1:]]
+    with pytest.raises(DatasetError, match=r"row 'plain' counts 4\d windows of .*: the recordings have changed"):
+        experiments.run(changed, tmp_path, ways("name=plain"), data=DATA, repeats=2)
     with experiments.locked(tmp_path), pytest.raises(ConfigError, match="another process"):
         experiments.run(recordings, tmp_path, ways("name=plain"), data=DATA)
     (tmp_path / "bundle.json").touch()

@@ -38,6 +38,7 @@ def found() -> dict[str, Any]:
         "command": "python -m harstream.train.smoothing_study --data csv:made",
         "wearers": ["0", "1", "2"],
         "labels": list(LABELS),
+        "config": {"strangers_share": 0.0},
         "splits": 2,
         "default": DEFAULT_SMOOTHING.to_dict(),
         "runs": runs,
@@ -106,6 +107,13 @@ def test_a_model_card_says_what_would_be_published_of_wearers_held_out(found: di
     assert "each through networks trained on other wearers (2 folds, mean of 2 seeds)" in text
     share = sum(run["strangers"]["shuffled"]["share"] for run in found["runs"]) / 2
     assert f"made strange: shuffled {100 * share:.0f} %." in text
+
+
+def test_it_is_said_of_which_strangers_the_network_was_taught_to_doubt(found: dict[str, Any]) -> None:
+    taught = {**found, "config": {"strangers_share": 0.1}}
+    assert set(stream_results.section(taught, DEFAULT_SMOOTHING)["strangers"]) == {"shuffled (trained on)"}
+    assert "| shuffled (trained on) |" in stream_results.table(taught)
+    assert "trained on)" not in stream_results.table(found)
 
 
 def test_figures_of_another_smoothing_are_not_put_on_a_card(found: dict[str, Any]) -> None:
