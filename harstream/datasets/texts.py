@@ -13,7 +13,7 @@ from harstream.errors import DatasetError
 NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
-def numbers(rows: Sequence[Sequence[str]] | Sequence[Sequence[bytes]]) -> tuple[Float64, int | None]:
+def numbers(rows: Sequence[Sequence[str | bytes]]) -> tuple[Float64, int | None]:
     """Rows of equally many words to (n_rows, n_columns), and the first row in which not all are finite numbers."""
     try:
         values = np.array(rows).astype(np.float64)

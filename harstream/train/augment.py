@@ -112,6 +112,21 @@ def scale(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.T
     return windows * tf.gather(gains, [int(name in GYRO) for name in channels], axis=2)
 
 
+def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
+    """Each axis of the gyroscope with an offset and a linear drift over the window, both of this deviation in rad/s.
+
+    A gyroscope at rest reads not 0 but an offset of its own, which moves with temperature and is filtered
+    differently by every publisher: it must not tell one wearer's standing from another's sitting.
+    """
+    of_offset, of_slope = _split(seed, 2)
+    n, samples = tf.shape(windows)[0], windows.shape[1]
+    offset = tf.random.stateless_normal((n, 1, len(channels)), of_offset)
+    slope = tf.random.stateless_normal((n, 1, len(channels)), of_slope)
+    time = tf.linspace(-0.5, 0.5, samples)[None, :, None]
+    here = tf.constant([float(name in GYRO) for name in channels])
+    return windows + spread * here * (offset + slope * time)
+
+
 def jitter(windows: tf.Tensor, spread: float, unit: Sequence[float], seed: tf.Tensor) -> tf.Tensor:
     """Normal noise added to every value, of standard deviation ``spread`` in the ``unit`` of its channel."""
     noise = tf.random.stateless_normal(tf.shape(windows), seed)

@@ -59,6 +59,8 @@ def minibatches(
             batch = augment.scale(batch, config.scale, spec.channels, own(5))
         if config.smoothed_share:
             batch = augment.smooth(batch, config.smoothed_share, own(10))
+        if config.gyro_drift:
+            batch = augment.gyro_drift(batch, config.gyro_drift, spec.channels, own(12))
         if config.jitter:
             batch = augment.jitter(batch, config.jitter, unit, own(6))
         if config.strangers_share:

@@ -30,6 +30,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "stretch": (0.0, 1.0),
     "warp": (0.0, 2.0),
     "scale": (0.0, 2.0),
+    "gyro_drift": (0.0, 1.0),
     "jitter": (0.0, 10.0),
     "channel_dropout": (0.0, 0.9),
     "mixup": (0.0, 100.0),
@@ -74,6 +75,7 @@ class FitConfig:
     flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
     scale: float = 0.1
     smoothed_share: float = 0.5
+    gyro_drift: float = 0.02  # rad/s
     jitter: float = 0.0  # in standard deviations of the channel over all windows
     channel_dropout: float = 0.0
     strangers_share: float = 0.1  # made into what no wearer does, to be in doubt of

@@ -95,8 +95,16 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ("train/subject_train.txt", "1\n", r"subject_train\.txt: 1 lines for 4 windows"),
         ("activity_labels.txt", "1 WALKING\n4\n", r"activity_labels\.txt, line 2: expected a number and a name"),
         ("train/Inertial Signals/total_acc_y_train.txt", "1 2\n", r"y_train\.txt, line 1: 2 numbers, not the 128"),
-        ("train/Inertial Signals/total_acc_y_train.txt", ("1 " * 128 + "\n") * 3 + "nan " * 128, "line 4: not all"),
-        ("train/Inertial Signals/total_acc_y_train.txt", ("x " * 128 + "\n") * 4, "holds what is no number"),
+        (
+            "train/Inertial Signals/total_acc_y_train.txt",
+            ("1 " * 128 + "\n") * 3 + "nan " * 128,
+            "line 4: holds what is no finite number",
+        ),
+        (
+            "train/Inertial Signals/total_acc_y_train.txt",
+            ("x " * 128 + "\n") * 4,
+            "line 1: holds what is no finite number",
+        ),
     ],
 )
 def test_what_is_malformed_is_refused_by_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -15,7 +15,7 @@ STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
 PLAIN: dict[str, float] = dict.fromkeys(
     (
         *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
-        *("smoothed_share", "jitter", "channel_dropout", "strangers_share", "mixup", "average"),
+        *("smoothed_share", "gyro_drift", "jitter", "channel_dropout", "strangers_share", "mixup", "average"),
     ),
     0.0,
 )

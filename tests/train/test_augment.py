@@ -26,6 +26,7 @@ WINDOW_WISE: dict[str, Callable[..., npt.NDArray[np.float32]]] = {
         w, augment.half_turns(len(w), "z", amount, seed), DEFAULT_CHANNELS
     ),
     "smooth": augment.smooth,
+    "gyro drift": lambda w, amount, seed: augment.gyro_drift(w, amount, DEFAULT_CHANNELS, seed),
     "mirror": lambda w, amount, seed: augment.mirror(w, amount, "x", DEFAULT_CHANNELS, seed),
     "scale": lambda w, amount, seed: augment.scale(w, amount, DEFAULT_CHANNELS, seed),
     "jitter": lambda w, amount, seed: augment.jitter(w, amount, [1.0] * 9, seed),
@@ -260,3 +261,13 @@ def test_a_window_lying_still_is_no_stranger_in_any_order_nor_on_its_other_side(
 def test_only_the_share_asked_for_are_strangers() -> None:
     _, said = strangers_of(some_windows(2000) + np.eye(9, dtype=np.float32)[8] * 3, 0.1)
     assert 0.07 < (said[:, 0] == 0.25).mean() < 0.13
+
+
+def test_a_gyroscope_drifts_in_a_straight_line_and_nothing_else_changes() -> None:
+    windows = some_windows(2000)
+    drift = augment.gyro_drift(windows, 0.02, DEFAULT_CHANNELS, SEED).numpy() - windows
+    np.testing.assert_array_equal(drift[:, :, [0, 1, 2, 6, 7, 8]], 0)
+    gyro = drift[:, :, 3:6]
+    np.testing.assert_allclose(np.diff(gyro, n=2, axis=1), 0, atol=1e-5)
+    assert 0.018 < gyro.mean(axis=1).std() < 0.022
+    assert 0.018 < (gyro[:, -1] - gyro[:, 0]).std() < 0.022

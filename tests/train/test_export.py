@@ -40,7 +40,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 
 #: The windows trained on.
-SHORT = SignalSpec(window_samples=48, stride_samples=48, channels=TOTAL_ACC)
+SHORT = SignalSpec(window_samples=24, stride_samples=24, channels=TOTAL_ACC)
 
 
 def inputs(n: int = 100, samples: int = 128) -> np.ndarray:
@@ -165,8 +165,8 @@ def validation(recordings: list[Recording]) -> CrossValidation:
 def test_every_architecture_trains_exports_and_serves(
     recordings: list[Recording], validation: CrossValidation, tmp_path: Path, name: str
 ) -> None:
-    settings = SETTINGS.get(name, {}) | ({"kernel_size": 15} if name == "depthwise-cnn" else {})
-    config = FitConfig(arch=name, arch_settings=settings, epochs=2, learning_rate=1e-2, **PLAIN)
+    settings = SETTINGS.get(name, {}) | ({"kernel_size": 7, "pool_size": 5} if name == "depthwise-cnn" else {})
+    config = FitConfig(arch=name, arch_settings=settings, epochs=3, learning_rate=1e-2, **PLAIN)
     trained = pipeline.train(
         recordings, tmp_path / "mine", data="csv:mine", spec=SHORT, config=config, validation=validation
     )

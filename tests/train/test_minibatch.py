@@ -38,6 +38,7 @@ AUGMENTATIONS = {
     "mirrored_share": 1.0,
     "flipped_share": 1.0,
     "smoothed_share": 1.0,
+    "gyro_drift": 0.1,
     "strangers_share": 0.9,
     "scale": 0.2,
     "jitter": 0.1,
