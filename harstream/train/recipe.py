@@ -75,7 +75,7 @@ class FitConfig:
     flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
     scale: float = 0.1
     smoothed_share: float = 0.5
-    gyro_drift: float = 0.02  # rad/s
+    gyro_drift: float = 0.0  # rad/s
     jitter: float = 0.0  # in standard deviations of the channel over all windows
     channel_dropout: float = 0.0
     strangers_share: float = 0.1  # made into what no wearer does, to be in doubt of
