@@ -17,8 +17,8 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import experiments, jobs, results, settings
-from harstream.train.holdout import Fold, Task
-from harstream.train.windows import LabelledWindows
+from harstream.train.holdout import Fold, Task, hold_out
+from harstream.train.pipeline import prepare
 
 from .conftest import PLAIN
 
@@ -145,26 +145,30 @@ def test_two_rows_that_are_one_way_of_training_are_refused_by_name() -> None:
         ways("name=plain", "name=other epochs=3", "name=kernel kernel_size=3")
 
 
-def test_fits_in_processes_of_their_own_are_counted_and_measured(recordings: list[Recording], tmp_path: Path) -> None:
-    found = experiments.run(
-        recordings, tmp_path, ways("name=plain", **PLAIN, window_samples=32, epochs=1), data=DATA, n_jobs=2
-    )
-    row = found.rows[0]
-    assert row.by_seed(found.wearers).keys() == {0}
-    assert [unit.epochs for unit in row.units] == [1, 1]
-    assert row.parameters > 0
-    assert row.litert["bytes"] > row.int8["bytes"] > 0
-    assert row.litert["windows_per_s"] > 0
-    assert row.libraries.keys() >= {"python", "tensorflow"}
-
-
-def test_what_is_refused_in_a_process_of_its_own_is_refused_here() -> None:
-    way = ways("name=plain")[0]
-    text, number = np.array(["01"]), np.zeros(1, np.int64)
-    windows = LabelledWindows(np.zeros((1, 128, 9), np.float32), number, text, text, number, ("A", "B"))
-    tasks = [Task(way.spec, way.config, ("nobody",))]
+def test_fits_in_processes_of_their_own_come_to_what_they_do_here_and_are_refused_likewise(
+    recordings: list[Recording],
+) -> None:
+    [way] = ways("name=plain", **PLAIN, window_samples=32, epochs=1)
+    prepared = prepare(recordings, way.spec)
+    both = (prepared.training, prepared.counted)
+    tasks = [Task(way.spec, way.config, held_out) for held_out in (("01", "02"), ("03",), ("nobody",))]
+    told: list[tuple[int, int]] = []
+    found: dict[int, Fold] = {}
     with pytest.raises(DatasetError, match="nobody have no window"):
-        list(jobs.run(tasks, lambda _: (windows, windows), 2, lambda *_: None))
+        found.update(jobs.run(tasks, lambda _: both, 2, lambda *step: told.append(step)))
+    assert found
+    for index, fold in found.items():
+        assert (fold.held_out, fold.epochs) == (tasks[index].held_out, 1)
+        assert (index, 1) in told
+        here = hold_out(*both, tasks[index])
+        np.testing.assert_allclose(fold.logits, here.logits, atol=1e-3)
+
+
+def test_a_row_is_measured_by_its_files() -> None:
+    [way] = ways("name=plain")
+    litert, int8 = experiments.measure(way, 2)
+    assert litert["bytes"] > int8["bytes"] > 0
+    assert litert["windows_per_s"] > 0
 
 
 def test_the_file_has_one_line_for_each_fit(recordings: list[Recording], tmp_path: Path, done: list[Task]) -> None:
