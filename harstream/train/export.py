@@ -24,7 +24,7 @@ from harstream import golden
 from harstream.classifier import BATCH_SIZES, LiteRTNetwork, to_predictions
 from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
-from harstream.errors import HarstreamError
+from harstream.errors import BundleError
 from harstream.train.loops import without_tensor_lists
 
 #: Windows the ranges of the int8 activations are measured on.
@@ -44,7 +44,7 @@ def save_keras(model: keras.Model, path: Path) -> None:
     model.save(path, include_optimizer=False)
 
 
-class NotConvertibleError(HarstreamError):
+class NotConvertibleError(BundleError):
     """LiteRT cannot take a network, or computes something else than Keras; the message says why."""
 
 

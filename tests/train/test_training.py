@@ -63,7 +63,7 @@ def test_the_result_is_the_bias_corrected_moving_average_of_the_weights(tmp_path
 
 
 def test_without_averaging_the_result_is_the_last_weights(tmp_path: Path) -> None:
-    model, loop = training(FitConfig(epochs=3, learning_rate=0.5))
+    model, loop = training(FitConfig(epochs=3, learning_rate=0.5, average=0.0))
     place = Watched(tmp_path)
     loop.run(lambda done: None, place)
     np.testing.assert_array_equal(model.get_weights()[0], place.states[-1].values["model"][0])
