@@ -150,8 +150,10 @@ class Training:
                 part = (1.0 - decay) / (1.0 - decay ** tf.cast(optimizer.iterations.value, tf.float32))
                 for average, variable in zip(self._variables["averages"], averaged, strict=True):
                     average.assign_add(part * (variable - average))
-            right = tf.argmax(logits, axis=1) == tf.argmax(truth, axis=1)
-            return tf.stack([loss, tf.reduce_mean(tf.cast(right, tf.float32))])
+            right = tf.cast(tf.argmax(logits, axis=1) == tf.argmax(truth, axis=1), tf.float32)
+            # A stranger, all of whose labels are equally likely, is neither right nor wrong.
+            counts = tf.cast(tf.reduce_max(truth, axis=1) > tf.reduce_min(truth, axis=1), tf.float32)
+            return tf.stack([loss, tf.math.divide_no_nan(tf.reduce_sum(right * counts), tf.reduce_sum(counts))])
 
         signature = [tf.TensorSpec((None,), tf.int32), tf.TensorSpec((2,), tf.int32)]
         graph: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(step, input_signature=signature)

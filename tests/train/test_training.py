@@ -21,10 +21,13 @@ from harstream.train.training import Training  # noqa: E402
 from harstream.train.windows import LabelledWindows  # noqa: E402
 
 
-def training(config: FitConfig, penalty: float = 0.0, factor: float = 1.0) -> tuple[keras.Model, Training]:
+def training(
+    config: FitConfig, penalty: float = 0.0, factor: float = 1.0, strangers: int = 0
+) -> tuple[keras.Model, Training]:
     """A linear network on made-up numbers, one step in an epoch."""
     rng = np.random.default_rng(0)
     inputs, truth = rng.normal(size=(16, 2, 2)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(16) % 2]
+    truth[:strangers] = 0.5
     keras.utils.set_random_seed(0)
     layer = keras.layers.Input((2, 2))
     regulariser = keras.regularizers.L2(penalty) if penalty else None
@@ -125,3 +128,8 @@ def test_a_fit_is_told_by_its_data_its_signal_its_configuration_and_its_teachers
     ]
     assert len(set(keys)) == len(keys)
     assert fingerprint(replace(data, windows=data.windows.copy()), spec, FitConfig()) == keys[0]
+
+
+def test_strangers_are_neither_right_nor_wrong() -> None:
+    config = FitConfig(epochs=20, learning_rate=0.5, average=0.0)
+    assert training(config, strangers=14)[1].run(lambda done: None)[-1].accuracy == 1.0
