@@ -113,18 +113,20 @@ def scale(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.T
 
 
 def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Each axis of the gyroscope with an offset and a linear drift over the window, both of this deviation in rad/s.
+    """Each axis of the gyroscope with an offset and a linear drift over the window, in rad/s.
 
-    A gyroscope at rest reads not 0 but an offset of its own, which moves with temperature and is filtered
-    differently by every publisher: it must not tell one wearer's standing from another's sitting.
+    Both are normally distributed with a deviation of the window's own, between 0 and ``spread`` and mostly near 0 (the
+    cube of a uniform number): most gyroscopes at rest read nearly 0, some are off, and drift with temperature or by
+    their publisher's filter, which must not tell one wearer's standing from another's sitting.
     """
-    of_offset, of_slope = _split(seed, 2)
+    of_offset, of_slope, of_size = _split(seed, 3)
     n, samples = tf.shape(windows)[0], windows.shape[1]
     offset = tf.random.stateless_normal((n, 1, len(channels)), of_offset)
     slope = tf.random.stateless_normal((n, 1, len(channels)), of_slope)
+    size = spread * tf.random.stateless_uniform((n, 1, 1), of_size) ** 3
     time = tf.linspace(-0.5, 0.5, samples)[None, :, None]
     here = tf.constant([float(name in GYRO) for name in channels])
-    return windows + spread * here * (offset + slope * time)
+    return windows + size * here * (offset + slope * time)
 
 
 def jitter(windows: tf.Tensor, spread: float, unit: Sequence[float], seed: tf.Tensor) -> tf.Tensor:

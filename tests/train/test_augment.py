@@ -269,5 +269,6 @@ def test_a_gyroscope_drifts_in_a_straight_line_and_nothing_else_changes() -> Non
     np.testing.assert_array_equal(drift[:, :, [0, 1, 2, 6, 7, 8]], 0)
     gyro = drift[:, :, 3:6]
     np.testing.assert_allclose(np.diff(gyro, n=2, axis=1), 0, atol=1e-5)
-    assert 0.018 < gyro.mean(axis=1).std() < 0.022
-    assert 0.018 < (gyro[:, -1] - gyro[:, 0]).std() < 0.022
+    for size in (np.abs(gyro.mean(axis=1)), np.abs(gyro[:, -1] - gyro[:, 0])):
+        assert np.median(size) < 0.003  # most hardly drift
+        assert 0.01 < np.quantile(size, 0.97) < 0.04  # some do
