@@ -28,7 +28,7 @@ def demo(tmp_path, random_bundle):
 
 
 def test_it_ends_by_itself_with_a_summary_and_leaves_nothing_running(demo):
-    process = demo("--duration", "6", "--devices", "3")
+    process = demo("--duration", "12", "--devices", "3")
     assert process.exit_code() == 0, process.err
     assert processes_of_group(process.group) == []
     found = re.search(
