@@ -31,7 +31,7 @@ from harstream.train.loops import without_tensor_lists
 CALIBRATION_WINDOWS = 300
 #: What stays float in the int8 model: the way to the second view of ``rescnn``, whose point is what
 #: 1/256 of the input's range would round away. Every convolution behind it is int8.
-_FLOAT_OPS = ["RESHAPE", "MUL", "TANH"]
+_FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH"]
 #: int8 is refused where, of this many windows, it gives another class to more than this share of the clear
 #: ones, and to more than a few. Trained on HAPT, feed-forward networks and those of four steps stay below 0.0015;
 #: LSTMs over 128 steps, where the errors of the weights add up, come to between 0.02 and 0.11.

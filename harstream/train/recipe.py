@@ -73,9 +73,9 @@ class FitConfig:
     mirror_axis: str = "x"  # of the device, across which the wearer's other side is the mirror image
     flipped_share: float = 0.0
     flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
-    scale: float = 0.1
+    scale: float = 0.0
     smoothed_share: float = 0.5
-    gyro_drift: float = 0.0  # rad/s
+    gyro_drift: float = 0.03  # rad/s
     jitter: float = 0.0  # in standard deviations of the channel over all windows
     channel_dropout: float = 0.0
     strangers_share: float = 0.1  # made into what no wearer does, to be in doubt of

@@ -76,6 +76,19 @@ def test_the_default_is_small() -> None:
     assert architectures.build(architectures.DEFAULT, 128, 9, 6).count_params() <= 100_000
 
 
+def test_the_magnified_view_of_the_default_keeps_sway_and_loses_what_stands_still() -> None:
+    def fine(x: np.ndarray, **settings: float) -> np.ndarray:
+        model = architectures.build("rescnn", 128, 1, 6, settings)
+        view = next(layer.output for layer in model.layers if layer.name.startswith("activation"))
+        return keras.Model(model.inputs, view)([x]).numpy()
+
+    sway = 0.02 * np.sin(np.arange(128) / 2, dtype=np.float32).reshape(1, 128, 1)
+    seen = fine(sway)
+    assert np.abs(seen[0, 32:-32]).max() == pytest.approx(0.2, rel=0.1)  # ten times as large, and hardly bent
+    np.testing.assert_allclose(fine(sway + 3), seen, atol=1e-5)
+    assert fine(sway + 3, fine_span=0.0).min() > 0.99
+
+
 def test_the_penalty_of_stacked_lstm_counts_every_weight_and_bias() -> None:
     model = architectures.build("stacked-lstm", 32, 3, 4, {"units": 5, "l2": 0.01})
     squares = sum(float(np.square(weight).sum()) for weight in model.get_weights())
