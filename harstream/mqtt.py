@@ -11,7 +11,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from harstream.client import Client, Received
 from harstream.errors import BrokerError, ConfigError
 
 log = logging.getLogger("harstream.mqtt")
@@ -141,7 +143,8 @@ class Connection:
     """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever.
 
     Callbacks run in the network thread and may not block. ``on_message(topic, payload, retained)`` may
-    not raise: what it raises is logged and the message is lost. What was retained before we subscribed comes
+    not raise: what it raises is logged and the message is lost. For many messages a second there is
+    ``on_messages`` in its place, which is given a list of such triples. What was retained before we subscribed comes
     only where ``retained`` is set; over MQTT 3.1.1 always.
     """
 
@@ -155,6 +158,7 @@ class Connection:
         retained: bool = False,
         will: Will | None = None,
         on_message: Callable[[str, bytes, bool], None] | None = None,
+        on_messages: Callable[[Sequence[Received]], None] | None = None,
         on_change: Callable[[bool], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -165,9 +169,10 @@ class Connection:
         self._qos = qos
         self._retained = retained
         self._will = will
-        self._on_message = on_message
+        self._on_message = _guarded(on_message) if on_message is not None else None
+        self._on_messages = on_messages
         self._on_change = on_change
-        self._client: paho.Client | None = None
+        self._client: Client | None = None
         self._unsubscribed = threading.Event()
         self._settled = threading.Event()  # the handshake ended, one way or another
         self._refusal: str | None = None  # why, where it did not end well
@@ -234,9 +239,9 @@ class Connection:
             return self._refusal, False
         raise BrokerError(f"broker {url}: refused us: {self._refusal}")
 
-    def _make(self, version: str) -> paho.Client:
+    def _make(self, version: str) -> Client:
         url = self.settings.url
-        client = paho.Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=paho.MQTTv5 if version == "5" else paho.MQTTv311,
@@ -255,12 +260,12 @@ class Connection:
         client.on_subscribe = _guarded(self._subscribed)
         client.on_unsubscribe = lambda *_: self._unsubscribed.set()
         client.on_disconnect = _guarded(self._disconnected)
-        client.on_message = _guarded(self._received)
+        client.on_messages = _guarded(self._received)
         return client
 
     # --- in the network thread -----------------------------------------------------------------
 
-    def _connected(self, client: paho.Client, _: Any, __: Any, reason: Any, properties: Any) -> None:
+    def _connected(self, client: Client, _: Any, __: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refuse(str(reason))
             return
@@ -291,9 +296,12 @@ class Connection:
             log.warning("broker %s: connection lost (%s); reconnecting", self.settings.url, reason)
             self._tell(False)
 
-    def _received(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
-        if self._on_message is not None:
-            self._on_message(message.topic, bytes(message.payload), message.retain)
+    def _received(self, messages: Sequence[Received]) -> None:
+        if self._on_messages is not None:
+            self._on_messages(messages)
+        elif self._on_message is not None:
+            for message in messages:
+                self._on_message(*message)
 
     def _refuse(self, reason: str) -> None:
         self._refusal = reason
@@ -322,6 +330,10 @@ class Connection:
             MQTTErrorCode.MQTT_ERR_SUCCESS,
             *((MQTTErrorCode.MQTT_ERR_NO_CONN,) if qos else ()),  # queued, and sent after the reconnect
         )
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """What is published inside leaves together, at its end: for many messages at once."""
+        return nullcontext() if self._client is None else self._client.gathered()
 
     @property
     def outgoing(self) -> int:

@@ -163,7 +163,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._label: str | None = None  # None: nothing is being recorded
         self._done: list[Recorded] = []
-        self._decoder = Decoder(template, units=units or Units())
+        self._decoder = Decoder(template, units=units)
+        self._without_gyro = Decoder(template, needs_gyro=False, units=units)
         spec = SignalSpec(sample_rate_hz=rate_hz)
         self.devices = {device: DeviceState(Timeline(spec, 1), clock()) for device in dict.fromkeys(devices)}
         self._connections = [
@@ -238,7 +239,7 @@ class Recorder:
         batch, rejections = self._decoder.decode([message])
         gyro = not (rejections and rejections[0].reason == "gyroscope")
         if not gyro:
-            batch, rejections = replace(self._decoder, needs_gyro=False).decode([message])
+            batch, rejections = self._without_gyro.decode([message])
         for rejection in rejections:
             if rejection.reason != "retained":
                 state.rejected[rejection.reason] += 1

@@ -21,7 +21,8 @@ ALLOWED = {
     "datasets": {"wire", "core", "errors", "bundle"},
     "classifier": {"bundle", "core", "errors"},
     "golden": {"classifier", "bundle", "core", "errors"},
-    "mqtt": {"errors"},
+    "client": set(),
+    "mqtt": {"client", "errors"},
     "embedded": {"errors"},
     "config": {"mqtt", "wire", "bundle", "classifier", "core", "errors"},
     "logs": set(),
@@ -41,7 +42,7 @@ ALLOWED = {
 
 #: The one home of each outer library.
 HOMES = {
-    "paho": {"mqtt"},
+    "paho": {"client", "mqtt"},
     "prometheus_client": {"serve"},
     "ai_edge_litert": {"classifier"},
     "tensorflow": {"classifier", "train"},
@@ -51,6 +52,7 @@ HOMES = {
     "rich": {"watch", "demo", "cli"},
     "matplotlib": {"train", "simulate"},
     "msgspec": {"wire", "watch"},
+    "simdjson": {"wire"},
     "scipy": {"core", "simulate", "train"},
 }
 OUTER_OF_CORE = {"numpy", "scipy"}

@@ -41,6 +41,18 @@ class SampleBatch:
     def __len__(self) -> int:
         return len(self.devices)
 
+    def only(self, keep: Bool) -> SampleBatch:
+        """Without the messages (n_messages,) that are not to be kept."""
+        return SampleBatch(
+            [device for device, kept in zip(self.devices, keep, strict=True) if kept],
+            self.t_ns[keep],
+            self.stamped[keep],
+            self.rate_hz[keep],
+            self.counts[keep],
+            self.arrival_s[keep],
+            self.samples[np.repeat(keep, self.counts)],
+        )
+
     @classmethod
     def of(
         cls, device: str, samples: npt.ArrayLike, *, t_ns: int, rate_hz: float = 0.0, arrival_s: float | None = None

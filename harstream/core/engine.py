@@ -111,16 +111,7 @@ class Engine:
         """Without the messages of devices that found the table full."""
         taken = rows >= 0
         self._samples_devices += int(batch.counts[~taken].sum())
-        kept = SampleBatch(
-            [device for device, keep in zip(batch.devices, taken, strict=True) if keep],
-            batch.t_ns[taken],
-            batch.stamped[taken],
-            batch.rate_hz[taken],
-            batch.counts[taken],
-            batch.arrival_s[taken],
-            batch.samples[np.repeat(taken, batch.counts)],
-        )
-        return kept, rows[taken]
+        return batch.only(taken), rows[taken]
 
     def _grow(self) -> None:
         capacity = self._devices.capacity

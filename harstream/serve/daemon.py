@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,9 @@ from harstream.wire.reject import Rejection
 from harstream.wire.samples import Decoder, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from harstream.client import Received
 
 log = logging.getLogger("harstream")
 
@@ -110,7 +113,7 @@ class Daemon:
             subscription=self.config.samples_template.subscription,
             qos=self.config.qos,
             will=Will(self.config.status_topic, b"offline"),
-            on_message=self.receive,
+            on_messages=self.receive,
             on_change=self._connection_changed,
         )
         self.connection.open(self.stopping)
@@ -127,12 +130,13 @@ class Daemon:
     def alive(self) -> bool:
         return time.monotonic() - self._beat_s < HEARTBEAT_S
 
-    def receive(self, topic: str, payload: bytes, retained: bool) -> None:
+    def receive(self, messages: Sequence[Received]) -> None:
         """In the network thread: stamp and enqueue, nothing else.
 
         Of what is too large only so much as shows it: it will be rejected, and may not push others out of the inbox.
         """
-        self.inbox.put(Message(topic, payload[: self.config.max_payload_bytes + 1], self.clock(), retained))
+        now, most = self.clock(), self.config.max_payload_bytes + 1
+        self.inbox.put([Message(topic, payload[:most], now, retained) for topic, payload, retained in messages])
 
     def _connection_changed(self, connected: bool) -> None:
         """In the network thread."""
@@ -246,17 +250,18 @@ class Daemon:
         beliefs, events = self.smoother.feed(
             windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
         )
-        for device, label, payload in labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id):
-            if not self._publish(self._labels_topic(device), payload):
-                metrics.windows_dropped.labels("outgoing").inc()
-            metrics.windows_classified.labels(label).inc()
-            before = self._activity.get(device)
-            if before != label:
-                self._activity[device] = label
-                metrics.devices_by_activity.labels(label).inc()
-                if before is not None:
-                    metrics.devices_by_activity.labels(before).dec()
-                    metrics.activity_changes.labels(label).inc()
+        with self.connection.gathered() if self.connection is not None else nullcontext():
+            for device, label, payload in labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id):
+                if not self._publish(self._labels_topic(device), payload):
+                    metrics.windows_dropped.labels("outgoing").inc()
+                metrics.windows_classified.labels(label).inc()
+                before = self._activity.get(device)
+                if before != label:
+                    self._activity[device] = label
+                    metrics.devices_by_activity.labels(label).inc()
+                    if before is not None:
+                        metrics.devices_by_activity.labels(before).dec()
+                        metrics.activity_changes.labels(label).inc()
         metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
         metrics.confidence.observe(beliefs.confidence, beliefs.label % (len(bundle.labels) + 1))  # UNKNOWN is last
         self._tell(events)

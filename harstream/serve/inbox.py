@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 from harstream.wire.samples import Message
 
@@ -33,12 +34,12 @@ class Inbox:
     def below_high_water(self) -> bool:
         return self._bytes < HIGH_WATER * self.max_bytes
 
-    def put(self, message: Message) -> None:
-        size = _size(message)
+    def put(self, messages: Sequence[Message]) -> None:
+        size = sum(map(_size, messages))
         with self._changed:
             if not self._messages:
                 self._changed.notify()
-            self._messages.append(message)
+            self._messages.extend(messages)
             self._bytes += size
             while self._bytes > self.max_bytes and len(self._messages) > 1:
                 self._bytes -= _size(self._messages.popleft())

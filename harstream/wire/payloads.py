@@ -27,7 +27,7 @@ YEAR_2200_NS = 7_258_118_400 * 10**9
 MAGIC = b"HS"
 VERSION = 1
 FLAG_GYRO, FLAG_INT16 = 1, 2
-_HEADER = struct.Struct("<2sBBqfHH")  # magic, version, flags, t_ns, rate_hz, count, reserved
+HEADER = struct.Struct("<2sBBqfHH")  # magic, version, flags, t_ns, rate_hz, count, reserved
 _SCALES = struct.Struct("<ff")  # accelerometer, gyroscope
 MAX_PACKED_COUNT = 0xFFFF
 
@@ -40,6 +40,10 @@ class Samples:
     rate_hz: float  # 0: none was sent
     acc: Float32  # (n_samples, 3) in g
     gyro: Float32 | None  # (n_samples, 3) in rad/s
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.acc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,8 @@ def decode_json(payload: bytes, units: Units) -> Samples:
         raise Reject("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
     named = data.units or {}
     return Samples(
-        _json_time(data),
-        _rate(data.rate_hz),
+        event_time(data.t, data.t_ms, data.t_us, data.t_ns),
+        check_rate(data.rate_hz),
         _scaled(acc, named.get("acc", units.acc), ACC_UNITS),
         None if gyro is None else _scaled(gyro, named.get("gyro", units.gyro), GYRO_UNITS),
     )
@@ -124,33 +128,36 @@ def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]
     return [(data.ax, data.ay, data.az)], [(data.gx, data.gy, data.gz)]
 
 
-def _json_time(data: _Payload) -> int | None:
-    """Nanoseconds; integers are never parsed through a float."""
-    if data.t_ns is not None:
-        t_ns = data.t_ns
-    elif data.t_us is not None:
-        t_ns = data.t_us * 1000
-    elif data.t_ms is not None:
-        t_ns = data.t_ms * 1_000_000
-    elif isinstance(data.t, int):
-        t_ns = data.t * 10**9
-    elif data.t is None:
-        return None
-    elif not math.isfinite(data.t) or abs(data.t) > YEAR_2200_NS / 1e9:
-        raise Reject("time", f"t is {data.t!r}")
-    else:
-        # A float of seconds resolves a quarter of a microsecond today: the microsecond is what was meant.
-        t_ns = round(data.t * 1e6) * 1000
-    return _check_time(t_ns)
+def event_time(
+    t: int | float | None = None, t_ms: int | None = None, t_us: int | None = None, t_ns: int | None = None
+) -> int | None:
+    """Nanoseconds, of the finest that is given; integers are never parsed through a float. Raises Reject."""
+    if t_ns is None:
+        if t_us is not None:
+            t_ns = t_us * 1000
+        elif t_ms is not None:
+            t_ns = t_ms * 1_000_000
+        elif isinstance(t, int):
+            t_ns = t * 10**9
+        elif t is None:
+            return None
+        elif not math.isfinite(t) or abs(t) > YEAR_2200_NS / 1e9:
+            raise Reject("time", f"t is {t!r}")
+        else:
+            # A float of seconds resolves a quarter of a microsecond today: the microsecond is what was meant.
+            t_ns = round(t * 1e6) * 1000
+    return check_time(t_ns)
 
 
-def _check_time(t_ns: int) -> int:
+def check_time(t_ns: int) -> int:
+    """Raises Reject for what lies before 1970 or beyond 2200."""
     if not 0 <= t_ns <= YEAR_2200_NS:
         raise Reject("time", f"{t_ns} ns is not between 1970 and 2200")
     return t_ns
 
 
-def _rate(rate_hz: float | None) -> float:
+def check_rate(rate_hz: float | None) -> float:
+    """0 for None. Raises Reject."""
     if rate_hz is None:
         return 0.0
     if not (math.isfinite(rate_hz) and rate_hz >= 0):
@@ -177,9 +184,9 @@ def _finite(values: npt.NDArray[np.float64]) -> Float32:
 
 def decode_packed(payload: bytes, units: Units) -> Samples:
     """Raises Reject."""
-    if len(payload) < _HEADER.size:
-        raise Reject("packed", f"{len(payload)} bytes are less than the header's {_HEADER.size}")
-    _, version, flags, t_ns, rate_hz, count, _ = _HEADER.unpack_from(payload)
+    if len(payload) < HEADER.size:
+        raise Reject("packed", f"{len(payload)} bytes are less than the header's {HEADER.size}")
+    _, version, flags, t_ns, rate_hz, count, _ = HEADER.unpack_from(payload)
     if version != VERSION:
         raise Reject("packed", f"version {version}, we read {VERSION}")
     if flags & ~(FLAG_GYRO | FLAG_INT16):
@@ -187,19 +194,19 @@ def decode_packed(payload: bytes, units: Units) -> Samples:
     if count == 0:
         raise Reject("empty", "no sample")
     scaled, columns = bool(flags & FLAG_INT16), 6 if flags & FLAG_GYRO else 3
-    offset = _HEADER.size + (_SCALES.size if scaled else 0)
+    offset = HEADER.size + (_SCALES.size if scaled else 0)
     expected = offset + count * columns * (2 if scaled else 4)
     if len(payload) != expected:
         raise Reject("packed", f"{len(payload)} bytes, {count} samples take {expected}")
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.frombuffer(payload, "<i2" if scaled else "<f4", offset=offset).reshape(count, columns).astype(float)
         if scaled:
-            acc_scale, gyro_scale = _SCALES.unpack_from(payload, _HEADER.size)
+            acc_scale, gyro_scale = _SCALES.unpack_from(payload, HEADER.size)
             rows[:, :3] *= acc_scale
             rows[:, 3:] *= gyro_scale
     return Samples(
-        None if t_ns == 0 else _check_time(t_ns),
-        _rate(rate_hz),
+        None if t_ns == 0 else check_time(t_ns),
+        check_rate(rate_hz),
         _scaled(rows[:, :3], units.acc, ACC_UNITS),
         _scaled(rows[:, 3:], units.gyro, GYRO_UNITS) if flags & FLAG_GYRO else None,
     )
@@ -220,5 +227,5 @@ def encode_packed(t_ns: int, rate_hz: float, samples: Float32) -> bytes:
     At most MAX_PACKED_COUNT of them.
     """
     flags = FLAG_GYRO if samples.shape[1] > 3 else 0
-    header = _HEADER.pack(MAGIC, VERSION, flags, t_ns, rate_hz, len(samples), 0)
+    header = HEADER.pack(MAGIC, VERSION, flags, t_ns, rate_hz, len(samples), 0)
     return header + samples.astype("<f4").tobytes()

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
+from harstream.client import Received
 from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
@@ -235,7 +236,7 @@ def test_events_go_where_they_are_told_and_a_stop_is_no_exit_but_loses_none(mosq
 def test_events_that_could_not_be_handed_over_are_counted(smoothed, wearers):
     daemon = Daemon(config(), smoothed)  # without a connection
     for topic, content in messages(wearers):
-        daemon.receive(topic, content, False)
+        daemon.receive([(topic, content, False)])
     daemon.stop()
     daemon.run()
     assert metric(exposed(daemon), 'harstream_events_dropped_total{reason="outgoing"}') >= len(wearers)
@@ -283,8 +284,8 @@ def test_a_message_larger_than_the_inbox_does_not_push_the_others_out(classifier
     daemon.inbox.max_bytes = 2_000_000
     sent = list(messages(wearers))
     for topic, content in sent:
-        daemon.receive(topic, content, False)
-    daemon.receive("wearables/evil/imu", bytes(3_000_000), False)
+        daemon.receive([(topic, content, False)])
+    daemon.receive([("wearables/evil/imu", bytes(3_000_000), False)])
     assert daemon.inbox.dropped == 0
     daemon.step(0)
     text = exposed(daemon)
@@ -321,7 +322,7 @@ def test_messages_shed_by_a_full_inbox_are_counted(classifier, wearers):
     daemon.inbox.max_bytes = 10_000
     sent = list(messages(wearers))
     for topic, content in sent:
-        daemon.receive(topic, content, False)
+        daemon.receive([(topic, content, False)])
     kept = len(daemon.inbox)
     daemon.step(0)
     assert 0 < kept < len(sent)
@@ -373,7 +374,7 @@ def test_the_numbers_add_up_and_no_device_is_in_them(mosquitto, classifier, wear
 def test_a_device_whose_clock_is_ahead_has_no_negative_lag(classifier, wearers):
     daemon = Daemon(config(), classifier, clock=lambda: 1000.0)
     for topic, content in messages(wearers[:1]):
-        daemon.receive(topic, content, False)
+        daemon.receive([(topic, content, False)])
     daemon.step(0)
     assert metric(exposed(daemon), "harstream_lag_seconds_sum") == 0
 
@@ -381,7 +382,7 @@ def test_a_device_whose_clock_is_ahead_has_no_negative_lag(classifier, wearers):
 def test_labels_that_could_not_be_handed_over_are_counted(classifier, wearers):
     daemon = Daemon(config(), classifier)  # without a connection
     for topic, content in messages(wearers):
-        daemon.receive(topic, content, False)
+        daemon.receive([(topic, content, False)])
     daemon.stop()
     daemon.run()
     wanted = len(expected(wearers, classifier))
@@ -434,6 +435,9 @@ def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classi
 
         def __init__(self) -> None:
             self.room, self.taken = 0, []  # type: ignore[var-annotated]
+
+        def gathered(self) -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext()
 
         def publish(self, topic: str, payload: bytes, **_: object) -> bool:
             if not self.room:
@@ -512,9 +516,9 @@ def test_everything_received_is_labelled_before_it_stops(mosquitto, classifier, 
 
 def test_what_was_still_on_its_way_to_us_is_labelled_too(mosquitto, classifier, wearers):
     class Slow(Daemon):
-        def receive(self, topic: str, payload: bytes, retained: bool) -> None:
-            time.sleep(0.002)
-            super().receive(topic, payload, retained)
+        def receive(self, messages: Sequence[Received]) -> None:
+            time.sleep(0.002 * len(messages))
+            super().receive(messages)
 
     wanted = expected(wearers, classifier)
     with Client(mosquitto.port) as client:
@@ -606,7 +610,7 @@ def test_health_is_whether_the_loop_moves_and_waiting_for_a_broker_is_healthy(cl
 def test_metrics_and_a_page_to_look_at(classifier, wearers):
     daemon = Daemon(config(), classifier)
     for topic, content in messages(wearers):
-        daemon.receive(topic, content, False)
+        daemon.receive([(topic, content, False)])
     daemon.step(0)
     server = HttpServer(("127.0.0.1", 0), page.routes(daemon))
     server.start()
