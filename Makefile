@@ -2,11 +2,13 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 DURATION ?=
+MODES ?=
+JSON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help demo test check figures clean
+.PHONY: help demo test check bench figures clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ check: $(VENV)/installed ## Lint, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling; MODES=ingest for a part
+	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))
 
 figures: $(VENV)/installed ## Make tables and plots again from docs/results
 	@$(BIN)/python -m harstream.train.figures docs/results

@@ -10,10 +10,11 @@ tests/test_client.py tells when a release of paho has changed what they rely on.
 from __future__ import annotations
 
 import logging
+import select
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -24,15 +25,51 @@ log = logging.getLogger("harstream.mqtt")
 
 #: Read at once: some hundred messages. More only delays the first of them.
 READ_BYTES = 256 * 1024
+#: Between two small reads: every one of them wakes three threads, which costs more than what it brings.
+GATHER_S = 0.004
 #: Written at once.
 WRITE_BYTES = 64 * 1024
-_PUBLISH, _PUBACK, _DISCONNECT = 0x30, 0x40, 0xE0
+_CONNACK, _PUBLISH, _PUBACK, _DISCONNECT = 0x20, 0x30, 0x40, 0xE0
 #: (topic, payload, retained) of a message.
 Received = tuple[str, bytes, bool]
 
 
+class _NobodyWaits:
+    """In place of paho's MQTTMessageInfo, whose condition and lock cost more than all the rest of a message."""
+
+    mid = 0
+    rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _set_as_published(self) -> None:
+        pass
+
+
+_NOBODY_WAITS: Any = _NobodyWaits()
+
+
+class _Outgoing(paho.MQTTMessage):
+    """A message at QoS 1 on its way, or waiting to leave."""
+
+    __slots__ = ()
+    _topic: bytes
+
+    def __init__(self, mid: int, topic: bytes, payload: bytes, retain: bool) -> None:
+        self.timestamp = 0.0
+        self.state = MessageState.MQTT_MS_QUEUED
+        self.dup = False
+        self.mid = mid
+        self._topic = topic
+        self.payload = payload
+        self.qos = 1
+        self.retain = retain
+        self.info = _NOBODY_WAITS
+        self.properties = None
+
+
 class Client(paho.Client):
-    """``on_messages`` is called in the network thread with what one read brought, and may not raise.
+    """Publishing is ``publish_all``'s, at QoS 0 or 1: messages on their way are always the oldest that wait.
+
+    ``on_messages`` is called in the network thread with what one read brought, and may not raise.
 
     A message at QoS 1 is acknowledged when it returns. ``on_message`` is never called, but for QoS 2.
     """
@@ -44,12 +81,30 @@ class Client(paho.Client):
         self.on_messages = lambda messages: None
         self._ahead = bytearray()  # read, and not yet a whole packet
         self._wanted = 2  # bytes without which it is no use to look at it again
-        self._gathering = False
+        self._read_at_s = 0.0  # not before
 
     def reconnect(self) -> MQTTErrorCode:
         """As paho's, forgetting the rest of a packet that the old connection broke off in."""
         self._ahead, self._wanted = bytearray(), 2
         return super().reconnect()
+
+    def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
+        """As paho's; but shortly after a read only what we publish moves, and what comes meanwhile is read together."""
+        while (left := self._read_at_s - time.monotonic()) > 0 and self._sock is not None:
+            waiting: list[Any] = [self._sock] if self.want_write() else []
+            waking: list[Any] = [self._sockpairR]
+            try:
+                woken, writable, _ = select.select(waking, waiting, [], left)
+            except (TypeError, ValueError, OSError):  # closed by another thread: paho's own way of finding out
+                break
+            if woken and self._sockpairR is not None:
+                with suppress(BlockingIOError):
+                    self._sockpairR.recv(10_000)
+            if woken or writable:
+                rc = self.loop_write()
+                if rc or self._sock is None:
+                    return rc
+        return super()._loop(timeout)
 
     def _packet_read(self) -> MQTTErrorCode:
         try:
@@ -61,8 +116,11 @@ class Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if not data:
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        now_s = time.monotonic()
         with self._msgtime_mutex:
-            self._last_bytes_received = time.monotonic()
+            self._last_bytes_received = now_s
+        if len(data) < READ_BYTES // 2:
+            self._read_at_s = now_s + GATHER_S
         if self._ahead:
             self._ahead += data
             if len(self._ahead) < self._wanted:
@@ -125,57 +183,102 @@ class Client(paho.Client):
         """The broker has these messages; as many others may leave. All in one pass, in the order of publishing."""
         with self._out_message_mutex:
             for mid in mids:
-                message = self._out_messages.pop(mid, None)
-                if message is not None:
-                    message.info._set_as_published()
+                message = self._out_messages.get(mid)
+                if message is not None and message.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK:
+                    del self._out_messages[mid]
                     self._inflight_messages -= 1
             return self._update_inflight()
 
     def _update_inflight(self) -> MQTTErrorCode:
-        # Those on their way were published first: what waits is right behind them.
-        free = self._max_inflight_messages - self._inflight_messages
-        first = max(self._inflight_messages, 0)
-        for message in list(islice(self._out_messages.values(), first, first + max(free, 0))):
-            if message.qos != 1 or message.state != MessageState.MQTT_MS_QUEUED:
-                return super()._update_inflight()
+        """Send as many as the broker takes of those that wait, which is right behind those on their way."""
+        if self._sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        properties, n_inflight = self._no_properties, self._inflight_messages
+        for message in list(islice(self._out_messages.values(), n_inflight, self._max_inflight_messages)):
             self._inflight_messages += 1
             message.state = MessageState.MQTT_MS_WAIT_FOR_PUBACK
-            rc = self._send_publish(
-                message.mid, message.topic.encode(), message.payload, 1, message.retain, message.dup, message.info
-            )
-            if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return rc
+            header = bytes([_PUBLISH | message.dup << 3 | 2 | message.retain])
+            body = message.mid.to_bytes(2, "big") + properties + message.payload
+            self._queue(_PUBLISH | 2, _publish_packet(header, message._topic, body), message.mid, 1)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _messages_reconnect_reset_out(self) -> None:
+        """All wait again: what the new connection takes at once is known when the broker has answered."""
+        with self._out_message_mutex:
+            self._inflight_messages = 0
+            for message in self._out_messages.values():
+                message.dup = message.dup or message.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK
+                message.state = MessageState.MQTT_MS_QUEUED
 
     def _paho_packet(self, command: int, body: bytes) -> MQTTErrorCode:
         empty = self._in_packet
         whole: Any = {**empty, "command": command, "remaining_length": len(body), "packet": bytearray(body)}
         self._in_packet = whole
         try:
-            return self._packet_handle()
+            rc = self._packet_handle()
         finally:
             self._in_packet = empty
+        if command == _CONNACK and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            with self._out_message_mutex:
+                return self._update_inflight()
+        return rc
 
     # --- writing ----------------------------------------------------------------------------------
 
-    @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """What is published inside leaves together at the end: the network thread is woken once."""
-        self._gathering = True
-        try:
-            yield
-        finally:
-            self._gathering = False
-            self._wake()
+    def publish_all(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool, most: int) -> int:
+        """Hand over (topic, payload) of several messages at QoS 0 or 1; how many were taken: the first ones.
+
+        No more than ``most`` wait for the broker afterwards. At QoS 0 none is taken without a connection; at
+        QoS 1 they leave when it is there again. They are sent together: the network thread is woken once.
+        """
+        taken = messages[: max(most - self.outgoing, 0)]
+        header, properties = bytes([_PUBLISH | qos << 1 | retain]), self._no_properties
+        if qos == 0:
+            if self._sock is None:
+                return 0
+            for topic, payload in taken:
+                packet = _publish_packet(header, topic.encode(), properties + payload)
+                self._queue(_PUBLISH, packet, 0, 0, _NOBODY_WAITS)
+        else:
+            with self._out_message_mutex:
+                waiting = self._out_messages
+                for topic, payload in taken:
+                    mid = self._mid_generate()
+                    while mid in waiting:
+                        mid = self._mid_generate()
+                    waiting[mid] = _Outgoing(mid, topic.encode(), payload, retain)
+                self._update_inflight()
+        self._wake()
+        return len(taken)
+
+    @property
+    def _no_properties(self) -> bytes:
+        return b"\0" if self._protocol == paho.MQTTv5 else b""
+
+    @property
+    def outgoing(self) -> int:
+        """Messages handed over and not yet acknowledged (QoS 1) or sent (QoS 0)."""
+        return len(self._out_messages) + len(self._out_packet)
 
     def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
         if self._thread is None:
             return super()._packet_queue(command, packet, mid, qos, info)
-        made = {"command": command, "mid": mid, "qos": qos, "pos": 0, "to_process": len(packet), "packet": packet}
-        self._out_packet.append({**made, "info": info})  # type: ignore[typeddict-item]
-        if not self._gathering and threading.current_thread() is not self._thread:
+        self._queue(command, packet, mid, qos, info)
+        if threading.current_thread() is not self._thread:
             self._wake()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> None:
+        made: Any = {
+            "command": command,
+            "mid": mid,
+            "qos": qos,
+            "pos": 0,
+            "to_process": len(packet),
+            "packet": packet,
+            "info": info,
+        }
+        self._out_packet.append(made)
 
     def _wake(self) -> None:
         if self._sockpairW is not None:
@@ -209,6 +312,17 @@ class Client(paho.Client):
                 if packet["qos"] == 0 and packet["info"] is not None:
                     packet["info"]._set_as_published()
         return super()._packet_write()
+
+
+def _publish_packet(header: bytes, topic: bytes, body: bytes) -> bytes:
+    """``body`` is what follows the topic."""
+    size = 2 + len(topic) + len(body)
+    length = bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    length.append(size)
+    return b"".join((header, length, len(topic).to_bytes(2, "big"), topic, body))
 
 
 def _extent(data: bytes, at: int) -> tuple[int, int]:

@@ -12,14 +12,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from harstream.client import Client, Received
@@ -253,7 +252,6 @@ class Connection:
             client.tls_set_context(context)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
-        client.max_queued_messages_set(MAX_OUTGOING)
         client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
         client.on_socket_open = _guarded(_send_at_once)
         client.on_connect = _guarded(self._connected)
@@ -324,21 +322,16 @@ class Connection:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
         """Hand a message over; False where it was not taken: MAX_OUTGOING wait already, or QoS 0 and no connection."""
-        if self._client is None or self.outgoing >= MAX_OUTGOING:  # paho bounds QoS 1 only
-            return False
-        return self._client.publish(topic, payload, qos, retain).rc in (
-            MQTTErrorCode.MQTT_ERR_SUCCESS,
-            *((MQTTErrorCode.MQTT_ERR_NO_CONN,) if qos else ()),  # queued, and sent after the reconnect
-        )
+        return self.publish_all([(topic, payload)], qos=qos, retain=retain) == 1
 
-    def gathered(self) -> AbstractContextManager[None]:
-        """What is published inside leaves together, at its end: for many messages at once."""
-        return nullcontext() if self._client is None else self._client.gathered()
+    def publish_all(self, messages: Sequence[tuple[str, bytes]], *, qos: int = 1, retain: bool = False) -> int:
+        """Hand over (topic, payload) of many messages, which leave together; how many were taken: the first ones."""
+        return 0 if self._client is None else self._client.publish_all(messages, qos, retain, MAX_OUTGOING)
 
     @property
     def outgoing(self) -> int:
         """Messages handed over and not yet acknowledged (QoS 1) or sent (QoS 0)."""
-        return 0 if self._client is None else len(self._client._out_messages) + len(self._client._out_packet)
+        return 0 if self._client is None else self._client.outgoing
 
     def unsubscribe(self, timeout_s: float) -> None:
         """Ask the broker for no more messages, and wait until those on their way are here."""

@@ -176,24 +176,63 @@ def drained(wire: Wire) -> bytes:
 def test_what_is_published_leaves_whole_and_in_order_through_a_narrow_socket(wire: Any, qos: int) -> None:
     wire.client._thread = object()  # as if its loop ran elsewhere
     wire.client._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    wire.client.max_queued_messages_set(0)
     wire.client._max_inflight_messages = 10_000
-    sent = [(f"a/w{number}/activity", bytes([number % 256]) * (37 * number % 5000)) for number in range(300)]
-    with wire.client.gathered():
-        infos = [wire.client.publish(topic, payload, qos) for topic, payload in sent]
+    sent = [(f"a/w{number}/activity", bytes([number % 256]) * (37 * number % 20_000)) for number in range(300)]
+    assert wire.client.publish_all(sent, qos, True, 1000) == 300
     written = packets(drained(wire))
     head = 2 * bool(qos) + (wire.version == 5)  # packet identifier, no properties
-    assert [
-        (body[2 : 2 + body[1]].decode(), body[2 + body[1] + head :]) for command, body in written if command >> 4 == 3
-    ] == sent
-    assert all(info.is_published() for info in infos) is (qos == 0)
+    assert {command for command, _ in written} == {0x31 | qos << 1}
+    assert [(body[2 : 2 + body[1]].decode(), body[2 + body[1] + head :]) for _, body in written] == sent
+    if qos:
+        identifiers = [struct.unpack_from(">H", body, 2 + body[1])[0] for _, body in written]
+        assert identifiers == list(range(1, 301))
+    assert wire.client.outgoing == 300 * qos
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_no_more_are_taken_than_may_wait(wire: Any, qos: int) -> None:
+    wire.client._thread = object()
+    messages = [("a", bytes([number])) for number in range(10)]
+    assert wire.client.publish_all(messages, qos, False, 7) == 7
+    assert wire.client.publish_all(messages, qos, False, 7) == 0
+    assert [body[-1] for _, body in packets(drained(wire))] == list(range(7))
+
+
+def test_without_a_connection_qos_1_waits_for_one_and_qos_0_is_not_taken(wire: Any) -> None:
+    wire.client._thread = object()
+    sock, wire.client._sock = wire.client._sock, None
+    messages = [("a", bytes([number])) for number in range(30)]
+    assert wire.client.publish_all(messages, 0, False, 100) == 0
+    assert wire.client.publish_all(messages, 1, False, 100) == 30
+    assert (wire.client._inflight_messages, len(wire.client._out_packet)) == (0, 0)
+    wire.client._sock = sock
+    wire.client._messages_reconnect_reset_out()  # as paho does when it reconnects
+    connack = b"\x20\x03\x00\x00\x00" if wire.version == 5 else b"\x20\x02\x00\x00"
+    wire.broker.sendall(connack)
+    assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
+    seen: list[int] = []
+    while wire.client._out_messages:  # no more on their way at once than its default, 20
+        body = [body for _, body in packets(drained(wire))]
+        assert 0 < len(body) <= 20
+        seen += [one[-1] for one in body]
+        wire.broker.sendall(b"".join(b"\x40\x02" + one[3:5] for one in body))
+        assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert seen == list(range(30))
+
+
+def test_an_identifier_still_on_its_way_is_not_given_again(wire: Any) -> None:
+    wire.client._thread = object()
+    wire.client._max_inflight_messages = 10
+    wire.client.publish_all([("a", b"")] * 3, 1, False, 10)
+    wire.client._last_mid = 0  # as after 65,535 more
+    wire.client.publish_all([("a", b"")], 1, False, 10)
+    assert list(wire.client._out_messages) == [1, 2, 3, 4]
 
 
 def test_no_more_are_on_their_way_than_the_broker_takes_and_acknowledged_ones_make_room(wire: Any) -> None:
     wire.client._thread = object()
-    wire.client.max_queued_messages_set(0)
     wire.client._max_inflight_messages = 4
-    infos = [wire.client.publish("a", bytes([number]), 1) for number in range(10)]
+    assert wire.client.publish_all([("a", bytes([number])) for number in range(10)], 1, False, 20) == 10
     seen: list[int] = []
     while True:
         body = [body for _, body in packets(drained(wire))]
@@ -205,7 +244,6 @@ def test_no_more_are_on_their_way_than_the_broker_takes_and_acknowledged_ones_ma
         wire.broker.sendall(acknowledged)
         assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
     assert seen == list(range(10))
-    assert all(info.is_published() for info in infos)
     assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
 
 
@@ -216,11 +254,10 @@ def test_an_acknowledgement_of_nothing_changes_nothing(wire: Any) -> None:
 
 def test_a_message_the_broker_refuses_is_not_sent_again(wire: Any) -> None:
     wire.client._thread = object()
-    info = wire.client.publish("a", b"x", 1)
+    wire.client.publish_all([("a", b"x")], 1, False, 20)
     drained(wire)
     wire.hear(b"\x40\x03\x00\x01\x97" if wire.version == 5 else b"\x40\x02\x00\x01")  # quota exceeded
-    assert info.is_published()
-    assert wire.client._out_messages == {}
+    assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("closed"), AttributeError("None")])

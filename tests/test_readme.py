@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from harstream import bundle, cli
+from harstream.bench import results
 from harstream.core.spec import SignalSpec
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BrokerError, BundleError, ConfigError
@@ -113,3 +114,19 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
     assert rejections == []
     assert set(batch.devices) == {"my-device"}
     assert len(batch.samples) == 20 * 25
+
+
+def test_the_figures_of_speed_are_those_measured():
+    docs = Path(__file__).parent.parent / "docs"
+    figures = json.loads((docs / "results" / "bench.json").read_text(encoding="utf-8"))["figures"]
+    measured = results.markdown([results.Figure.from_dict(figure) for figure in figures]).splitlines()
+    assert measured == bench_table((docs / "performance.md").read_text(encoding="utf-8"))
+    shown = bench_table(README)
+    assert len(shown) > 4
+    assert [line for line in measured if line in shown] == shown
+
+
+def bench_table(text: str) -> list[str]:
+    """The lines of the table behind the comment that names its source."""
+    lines = text.partition("<!-- bench: docs/results/bench.json -->\n")[2].splitlines()
+    return lines[: next(i for i, line in enumerate(lines) if not line.startswith("|"))]

@@ -6,7 +6,6 @@ the labels (``with_doubt``): it competes like a label, and is as steady as the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -151,16 +150,6 @@ def with_doubt(probabilities: Float64, unknown_below: float) -> Float64:
     """
     rest = 1 - probabilities.max(axis=1, keepdims=True)
     return np.concatenate([probabilities, rest * (unknown_below / (1 - unknown_below))], axis=1)
-
-
-def rounds(rows: Int64) -> Iterator[Int64]:
-    """Indices into ``rows``, such that each round holds a row at most once, and its windows come in their order."""
-    order = np.argsort(rows, kind="stable")
-    first = np.concatenate([[True], rows[order][1:] != rows[order][:-1]]) if len(rows) else np.zeros(0, np.bool_)
-    position = np.arange(len(rows))
-    rank = position - np.maximum.accumulate(np.where(first, position, 0))
-    by_rank = np.argsort(rank, kind="stable")
-    yield from np.split(order[by_rank], np.cumsum(np.bincount(rank))[:-1]) if len(rows) else ()
 
 
 def _best(beliefs: Float64) -> tuple[Int64, Float64]:

@@ -132,18 +132,18 @@ class Engine:
         # window is there the filter is seeded from it and run over it.
         window = self.spec.window_samples
         filling = np.minimum(np.maximum(window - self._windows.written[stretch.rows], 0), stretch.counts)
-        due = []
-        if filling.any():
-            some = np.flatnonzero(filling)
-            values = self._channels(total, np.zeros_like(total), gyro)
-            due += self._write(stretch, stretch.rows[some], filling[some], stretch.first[some], values)
+        if not filling.any():  # nearly always
+            body = self._gravity.feed(stretch.rows, stretch.counts, samples)
+            return self._write(stretch, stretch.rows, stretch.counts, stretch.first, self._channels(total, body, gyro))
+        some = np.flatnonzero(filling)
+        values = self._channels(total, np.zeros_like(total), gyro)
+        due = self._write(stretch, stretch.rows[some], filling[some], stretch.first[some], values)
         counts = stretch.counts - filling
         some = np.flatnonzero(counts)
         if len(some):
             rows, counts, at = stretch.rows[some], counts[some], (stretch.first + filling)[some]
             index = np.repeat(at - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
             body = self._gravity.feed(rows, counts, samples[index])
-            values = np.empty((len(samples), len(self._ring_from)), np.float32)
             values[index] = self._channels(total[index], body, gyro[index])
             due += self._write(stretch, rows, counts, at, values)
         return due

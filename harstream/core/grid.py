@@ -86,16 +86,19 @@ class Grid:
         total = count + missing
         within = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
         source = np.repeat(accepted.first[index] - missing, total) + within
-        bridged = within < np.repeat(missing, total)
-        joined = samples[np.where(bridged, 0, source)]
-        if bridged.any():
+        if not missing.any():
+            joined = samples[source]
+        else:
+            bridged = within < np.repeat(missing, total)
+            joined = samples[np.where(bridged, 0, source)]
             after = samples[np.repeat(accepted.first[index], total)[bridged]].astype(np.float64)
             before = np.repeat(accepted.bridge_from[index], total, axis=0)[bridged].astype(np.float64)
             part = (within[bridged] + 1) / np.repeat(missing + 1, total)[bridged]
             joined[bridged] = before + (after - before) * part[:, None]
         period = np.repeat(accepted.period_ns[index], total)
         step = np.rint(within * period).astype(np.int64)
-        rows, start = np.unique(row, return_index=True)
+        start = np.flatnonzero(np.diff(row, prepend=-1))
+        rows = row[start]
         return Stretch(
             rows,
             np.add.reduceat(total, start),

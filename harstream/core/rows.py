@@ -44,3 +44,20 @@ class RowArrays:
                     f"the engine has {array.dtype}{array.shape[1:]}"
                 )
             array[rows] = state[name]
+
+
+def rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Indices into ``rows``, such that no round has a row twice and every row's come in their order."""
+    n = len(rows)
+    if not n:
+        return []
+    if len(set(rows.tolist())) == n:  # nearly always
+        return [np.arange(n)]
+    order = np.argsort(rows, kind="stable")
+    in_order = rows[order]
+    new = np.ones(n, np.bool_)
+    new[1:] = in_order[1:] != in_order[:-1]
+    begin = np.maximum.accumulate(np.where(new, np.arange(n), 0))
+    rank = np.arange(n) - begin
+    by_rank = order[np.argsort(rank, kind="stable")]
+    return np.split(by_rank, np.cumsum(np.bincount(rank))[:-1])

@@ -17,7 +17,7 @@ from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.beliefs import BeliefFilter, ExponentialFilter, HmmFilter, HysteresisFilter
 from harstream.core.changes import Changes, Event
 from harstream.core.devices import DeviceTable
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, rounds
 from harstream.core.spec import _count, _number, _take
 from harstream.errors import ConfigError
 
@@ -193,7 +193,7 @@ class Smoother:
             states = beliefs.with_doubt(states, self.smoothing.unknown_below)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         events: dict[int, list[Event]] = {}
-        for index in beliefs.rounds(rows):
+        for index in rounds(rows):
             row = rows[index]
             state, belief, found = self._step(row, states[index], start_ns[index], end_ns[index])
             label[index], confidence[index] = state, belief

@@ -10,7 +10,7 @@ import numpy as np
 
 from harstream.core import resampling
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, rounds
 from harstream.core.spec import SignalSpec
 
 #: A clock off by more than this is another rate; by less, it drifts and is followed.
@@ -140,7 +140,7 @@ class Timeline(RowArrays):
         up = np.zeros(n, np.int64)
         down = np.zeros(n, np.int64)
         rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self._spec.sample_rate_hz)
-        for i in _rounds(rows):
+        for i in rounds(rows):
             refused, changed = self._listen(rows[i], batch.t_ns[i], batch.stamped[i], rate_hz[i])
             self.announces[rows[i]] = batch.rate_hz[i] > 0
             if refused.any():
@@ -204,7 +204,7 @@ class Timeline(RowArrays):
         missing = np.where(delta > np.where(stamped, half, np.maximum(half, self._max_gap_ns)), delta / period, 0)
         missing = np.rint(missing).astype(np.int64)
         late = np.where(stamped & (delta < -half), np.ceil(-delta / period - 0.5), 0)
-        late = np.clip(late, 0, count).astype(np.int64)
+        late = np.minimum(np.maximum(late, 0), count).astype(np.int64)
         gap = missing > 0
 
         spacing = self._measure(row, t, stamped, ~fresh, count, (late > 0) | gap)
@@ -256,9 +256,9 @@ class Timeline(RowArrays):
         c = self.var_rate[row] + since * (_RATE_WALK * period) ** 2
         gain_offset, gain_rate = a / (a + jitter), b / (a + jitter)
         half = 0.5 * period
-        error = np.clip(delta + (late - missing) * period, -half * count, half * count)
-        offset = np.clip(gain_offset * error, -half, half)
-        new_period = np.clip(
+        error = _clip(delta + (late - missing) * period, -half * count, half * count)
+        offset = _clip(gain_offset * error, -half, half)
+        new_period = _clip(
             period + gain_rate * error, self.nominal_ns[row] / MAX_OVERRIDE, self.nominal_ns[row] * MAX_OVERRIDE
         )
 
@@ -338,13 +338,6 @@ class Timeline(RowArrays):
         self.nominal_ns[row] = self.period_ns[row] = period_ns
 
 
-def _rounds(rows: Int64) -> list[Int64]:
-    """Indices of messages such that no round has a row twice and every row's come in order."""
-    order = np.argsort(rows, kind="stable")
-    in_order = rows[order]
-    new = np.ones(len(rows), np.bool_)
-    new[1:] = in_order[1:] != in_order[:-1]
-    begin = np.maximum.accumulate(np.where(new, np.arange(len(rows)), 0))
-    rank = np.arange(len(rows)) - begin
-    by_rank = order[np.argsort(rank, kind="stable")]
-    return np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]) if len(rows) else []
+def _clip(values: Float64, least: Float64, most: Float64) -> Float64:
+    """``np.clip``, which for a few numbers spends most of its time finding out what it was given."""
+    return np.minimum(np.maximum(values, least), most)

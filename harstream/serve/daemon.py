@@ -4,11 +4,13 @@
 
 The network thread (paho's) only stamps and enqueues. The loop decodes and makes windows. A second thread
 classifies and publishes, so that inference runs beside decoding; it takes whatever windows are there, as
-one batch, and nothing waits for a batch to fill.
+one batch, and nothing waits for a batch to fill. Few messages make small batches; of many, more come together
+while the ones before are worked on.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -18,12 +20,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harstream import __version__
+from harstream.bundle import UNKNOWN
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.core.batches import WindowBatch
@@ -35,7 +37,7 @@ from harstream.mqtt import BrokerSettings, BrokerUrl, Connection, Will
 from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox
-from harstream.serve.metrics import Metrics, Totals
+from harstream.serve.metrics import Metrics
 from harstream.signals import on_stop
 from harstream.wire import labels
 from harstream.wire.payloads import Units
@@ -87,21 +89,35 @@ class Daemon:
         self.connection: Connection | None = None
         self.failure: BaseException | None = None
         self.stopping = threading.Event()
+        self.messages = 0  # taken from the inbox, since the start
+        self.windows = 0  # classified
         self._labels_topic = config.labels_template.topic
         events = config.events_template
         self._events_topic = None if events is None else events.topic
         self._handover: queue.Queue[WindowBatch | list[str] | None] = queue.Queue(MAX_HANDOVER)
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
         self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
-        self._totals = Totals()
+        self._said = (*bundle.labels, UNKNOWN)
         self._beat_s = math.inf  # until the loop begins: waiting for the broker is healthy
         self._evict_at_s = time.monotonic() + EVICT_EVERY_S
         self._log_rejections_at_s = 0.0
         self._rejected: Counter[str] = Counter()  # by reason, since the log last told
         self._uncleared: dict[str, None] = {}  # evicted devices whose retained label is still there
-        self.metrics.watch(
-            inbox=lambda: len(self.inbox), devices=lambda: self.engine.n_devices, connected=lambda: self.connected
-        )
+        self._watch()
+
+    def _watch(self) -> None:
+        """What is counted anyway is read when somebody asks."""
+        metrics, engine = self.metrics, self.engine
+        metrics.inbox_messages.watch(lambda: len(self.inbox))
+        metrics.devices.watch(lambda: self.engine.n_devices)
+        metrics.mqtt_connected.watch(lambda: self.connected)
+        metrics.messages_received.watch(lambda: self.messages)
+        metrics.messages_dropped.watch(lambda: self.inbox.dropped, "inbox")
+        metrics.samples_dropped.watch(lambda: engine.stats.samples_late, "late")
+        metrics.samples_dropped.watch(lambda: engine.stats.samples_rate, "rate")
+        metrics.samples_dropped.watch(lambda: engine.stats.samples_devices, "devices")
+        metrics.gaps.watch(lambda: engine.stats.gaps)
+        metrics.rates_measured.watch(lambda: engine.stats.rates_measured)
 
     # --- start --------------------------------------------------------------------------------
 
@@ -136,13 +152,14 @@ class Daemon:
         Of what is too large only so much as shows it: it will be rejected, and may not push others out of the inbox.
         """
         now, most = self.clock(), self.config.max_payload_bytes + 1
-        self.inbox.put([Message(topic, payload[:most], now, retained) for topic, payload, retained in messages])
+        made = Message._make
+        self.inbox.put([made((topic, payload[:most], now, retained)) for topic, payload, retained in messages])
 
     def _connection_changed(self, connected: bool) -> None:
         """In the network thread."""
         if connected and self.connection is not None:
             if self.connection.connects > 1:
-                self.metrics.mqtt_reconnects.inc()
+                self.metrics.mqtt_reconnects.add()
             self.connection.publish(self.config.status_topic, b"online", retain=True)
 
     # --- loop ---------------------------------------------------------------------------------
@@ -164,40 +181,34 @@ class Daemon:
         messages = self.inbox.take(MAX_TAKE, timeout_s, MAX_TAKE_BYTES)
         self._beat_s = now_s = time.monotonic()
         if messages:
-            self._take(messages)
+            self._hand_over(self.take(messages))
         if now_s >= self._evict_at_s:
             self._evict_at_s = now_s + EVICT_EVERY_S
             self._evict()
 
-    def _take(self, messages: list[Message]) -> None:
-        metrics, now = self.metrics, self.clock()
-        batch, rejections = self.decoder.decode(messages)
-        windows = self.engine.feed(batch)
+    def _hand_over(self, windows: WindowBatch) -> None:
         if len(windows):
             self._handover.put(windows)
 
-        metrics.messages_received.inc(len(messages))
-        metrics.samples_received.inc(len(batch.samples))
-        metrics.last_message_timestamp.set(messages[-1].arrival_s)
-        metrics.queue_wait.observe(np.maximum(now - np.array([message.arrival_s for message in messages]), 0))
+    def take(self, messages: Sequence[Message]) -> WindowBatch:
+        """Decode, feed, count; the windows that fell due."""
+        metrics, now = self.metrics, self.clock()
+        batch, rejections = self.decoder.decode(messages)
+        windows = self.engine.feed(batch)
+        self.messages += len(messages)
+        arrival_s = np.array([message[2] for message in messages])
+        metrics.samples_received.add(len(batch.samples))
+        metrics.last_message_timestamp.set(arrival_s[-1])
+        metrics.queue_wait.observe(np.maximum(now - arrival_s, 0))
         rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self.engine.spec.sample_rate_hz)
         last_s = batch.t_ns / 1e9 + (batch.counts - 1) / rate_hz
         metrics.lag.observe(np.maximum(batch.arrival_s - last_s, 0)[batch.stamped])
-        stats = self.engine.stats
-        for counter, total in (
-            (metrics.samples_dropped.labels("late"), stats.samples_late),
-            (metrics.samples_dropped.labels("rate"), stats.samples_rate),
-            (metrics.samples_dropped.labels("devices"), stats.samples_devices),
-            (metrics.messages_dropped.labels("inbox"), self.inbox.dropped),
-            (metrics.gaps, stats.gaps),
-            (metrics.rates_measured, stats.rates_measured),
-        ):
-            self._totals.update(counter, total)
         for rejection in rejections:
-            metrics.messages_rejected.labels(rejection.reason).inc()
+            metrics.messages_rejected.add(1, rejection.reason)
             self._rejected[rejection.reason] += 1
         if rejections and time.monotonic() >= self._log_rejections_at_s:
             self._log_rejections(rejections)
+        return windows
 
     def _log_rejections(self, rejections: list[Rejection]) -> None:
         """How many since the last time and why, and one of them in full."""
@@ -250,29 +261,37 @@ class Daemon:
         beliefs, events = self.smoother.feed(
             windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
         )
-        with self.connection.gathered() if self.connection is not None else nullcontext():
-            for device, label, payload in labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id):
-                if not self._publish(self._labels_topic(device), payload):
-                    metrics.windows_dropped.labels("outgoing").inc()
-                metrics.windows_classified.labels(label).inc()
-                before = self._activity.get(device)
-                if before != label:
-                    self._activity[device] = label
-                    metrics.devices_by_activity.labels(label).inc()
-                    if before is not None:
-                        metrics.devices_by_activity.labels(before).dec()
-                        metrics.activity_changes.labels(label).inc()
+        payloads = labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id)
+        taken = self._publish(list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)))
+        metrics.windows_dropped.add(len(windows) - taken, "outgoing")
         metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
-        metrics.confidence.observe(beliefs.confidence, beliefs.label % (len(bundle.labels) + 1))  # UNKNOWN is last
+        metrics.confidence.observe(beliefs.confidence, beliefs.label % len(self._said))  # UNKNOWN is last
+        names = [self._said[index] for index in beliefs.label.tolist()]
+        for name, n_windows in Counter(names).items():
+            metrics.windows_classified.add(n_windows, name)
+        self._count_changes(windows.devices, names)
         self._tell(events)
+        self.windows += len(windows)
+
+    def _count_changes(self, devices: Sequence[str], names: Sequence[str]) -> None:
+        metrics, activity = self.metrics, self._activity
+        for device, name in zip(devices, names, strict=True):
+            before = activity.get(device)
+            if before != name:
+                activity[device] = name
+                metrics.devices_by_activity.add(1, name)
+                if before is not None:
+                    metrics.devices_by_activity.add(-1, before)
+                    metrics.activity_changes.add(1, name)
 
     def _tell(self, events: list[Event]) -> None:
-        if self._events_topic is not None:
+        if self._events_topic is not None and events:
             bundle = self.classifier.bundle
-            for event in events:
-                payload = labels.encode_event(event, bundle.labels, bundle.id)
-                if not self._publish(self._events_topic(event.device), payload, retain=False):
-                    self.metrics.events_dropped.labels("outgoing").inc()
+            messages = [
+                (self._events_topic(event.device), labels.encode_event(event, bundle.labels, bundle.id))
+                for event in events
+            ]
+            self.metrics.events_dropped.add(len(messages) - self._publish(messages, retain=False), "outgoing")
 
     def _clear(self, devices: list[str]) -> None:
         """Take back the retained labels of evicted devices: nobody knows what they do now. They exit what they did.
@@ -283,18 +302,17 @@ class Daemon:
         for device in devices:
             label = self._activity.pop(device, None)
             if label is not None:
-                self.metrics.devices_by_activity.labels(label).dec()
+                self.metrics.devices_by_activity.add(-1, label)
                 self._uncleared[device] = None
-        while self._uncleared:
-            device = next(iter(self._uncleared))
-            # One that came back meanwhile has a new label.
-            if device not in self._activity and not self._publish(self._labels_topic(device), b""):
-                return
-            del self._uncleared[device]
+        # One that came back meanwhile has a new label.
+        gone = [device for device in self._uncleared if device not in self._activity]
+        taken = self._publish([(self._labels_topic(device), b"") for device in gone])
+        self._uncleared = dict.fromkeys(gone[taken:])
 
-    def _publish(self, topic: str, payload: bytes, retain: bool = True) -> bool:
+    def _publish(self, messages: Sequence[tuple[str, bytes]], retain: bool = True) -> int:
+        """How many of them were taken: the first ones."""
         connection = self.connection
-        return connection is not None and connection.publish(topic, payload, qos=self.config.qos, retain=retain)
+        return 0 if connection is None else connection.publish_all(messages, qos=self.config.qos, retain=retain)
 
     # --- drain --------------------------------------------------------------------------------
 
@@ -310,7 +328,7 @@ class Daemon:
             connection.unsubscribe(UNSUBSCRIBE_S)
         if self.failure is None:
             while messages := self.inbox.take(MAX_TAKE, 0, MAX_TAKE_BYTES):
-                self._take(messages)
+                self._hand_over(self.take(messages))
         self._handover.put(None)
         self._classifying.join()
         if self.failure is None:
@@ -324,8 +342,11 @@ class Daemon:
             connection.close()
 
 
-def serve(config: RunConfig) -> None:
-    """`harstream run`, from start to a drained end. Raises HarstreamError where the start is refused."""
+def serve(config: RunConfig, started: Callable[[Daemon], None] = lambda daemon: None) -> None:
+    """`harstream run`, from start to a drained end. Raises HarstreamError where the start is refused.
+
+    ``started`` is called with the daemon once it is connected.
+    """
     classifier = load_classifier(config.model, config.backend)
     daemon = Daemon(config, classifier)
     _stop_on_signals(daemon)
@@ -354,6 +375,8 @@ def serve(config: RunConfig) -> None:
                 config.labels_topic,
                 http.url if http is not None else "off",
             )
+        _collect_seldom()
+        started(daemon)
         daemon.run()
         log.info("stopped")
     finally:
@@ -361,6 +384,13 @@ def serve(config: RunConfig) -> None:
             broker.close()
         if http is not None:
             http.close()
+
+
+def _collect_seldom() -> None:
+    """What is there stays, and of what a take makes hardly anything is a cycle: not worth looking through each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _stop_on_signals(daemon: Daemon) -> None:

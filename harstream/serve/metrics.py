@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -15,16 +17,53 @@ from harstream import __version__
 from harstream.bundle import UNKNOWN, Bundle
 from harstream.wire.reject import REASONS
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
-
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_SECONDS = (*SECONDS, 30.0, 60.0, 300.0, 3600.0)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+#: Calls of a histogram that wait to be sorted: a second's worth or so.
+_MOST_WAITING = 256
 _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
+class Tally(Collector):
+    """A counter or gauge that costs the loop an addition: what Prometheus wants is made when it asks.
+
+    Each label value of it has one writer. With ``watch`` the numbers are read where they are kept anyway.
+    """
+
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        help_text: str,
+        registry: CollectorRegistry,
+        label: str = "",
+        label_values: Sequence[str] = ("",),
+    ) -> None:
+        self._family, self._name, self._help, self._label = family, name, help_text, label
+        self._values: dict[str, float] = dict.fromkeys(label_values, 0)
+        self._watched: dict[str, Callable[[], float]] = {}
+        registry.register(self)
+
+    def add(self, number: float = 1, label_value: str = "") -> None:
+        self._values[label_value] += number
+
+    def set(self, number: float) -> None:
+        self._values[""] = number
+
+    def watch(self, read: Callable[[], float], label_value: str = "") -> None:
+        self._watched[label_value] = read
+
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        family = self._family(self._name, self._help, labels=[self._label] if self._label else [])
+        for value, number in self._values.items():
+            watched = self._watched.get(value)
+            family.add_metric([value] if self._label else [], number if watched is None else watched())
+        yield family
+
+
 class ArrayHistogram(Collector):
-    """A histogram that takes many observations in one call, as a batch of windows brings them."""
+    """A histogram of many observations in one call, sorted into buckets when somebody asks or when many wait."""
 
     def __init__(
         self,
@@ -40,18 +79,33 @@ class ArrayHistogram(Collector):
         self._buckets = np.asarray(buckets, np.float64)
         self._counts = np.zeros((len(self._label_values), len(buckets) + 1), np.int64)
         self._sums = np.zeros(len(self._label_values))
+        self._waiting: deque[tuple[npt.ArrayLike, npt.ArrayLike]] = deque()
+        self._sorting = threading.Lock()
         registry.register(self)
 
     def observe(self, values: npt.ArrayLike, which: npt.ArrayLike = 0) -> None:
-        """Count ``values``, each under the label value with index ``which``."""
-        array = np.atleast_1d(np.asarray(values, np.float64))
-        index = np.broadcast_to(np.asarray(which, np.int64), array.shape)
-        n = len(self._buckets) + 1
-        slots = index * n + np.searchsorted(self._buckets, array)
-        self._counts += np.bincount(slots, minlength=self._counts.size).reshape(self._counts.shape)
-        self._sums += np.bincount(index, array, minlength=len(self._sums))
+        """Count ``values``, each under the label value with index ``which``. They are kept, not copied."""
+        self._waiting.append((values, which))
+        if len(self._waiting) >= _MOST_WAITING:
+            self._sort()
+
+    def _sort(self) -> None:
+        with self._sorting:
+            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]  # others may follow meanwhile
+            if not waiting:
+                return
+            arrays = [np.atleast_1d(np.asarray(values, np.float64)) for values, _ in waiting]
+            indices = [
+                np.broadcast_to(np.asarray(which, np.int64), array.shape)
+                for array, (_, which) in zip(arrays, waiting, strict=True)
+            ]
+            array, index = np.concatenate(arrays), np.concatenate(indices)
+            slots = index * (len(self._buckets) + 1) + np.searchsorted(self._buckets, array)
+            self._counts += np.bincount(slots, minlength=self._counts.size).reshape(self._counts.shape)
+            self._sums += np.bincount(index, array, minlength=len(self._sums))
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
+        self._sort()
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
         bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
         for value, counts, total in zip(self._label_values, self._counts, self._sums, strict=True):
@@ -67,14 +121,11 @@ class Metrics:
         self.registry = registry or CollectorRegistry(auto_describe=False)
         labels = (*bundle.labels, UNKNOWN)
 
-        def counter(name: str, text: str, label: str = "", values: Sequence[str] = ()) -> Counter:
-            made = Counter(f"harstream_{name}", text, [label] if label else [], registry=self.registry)
-            for value in values:
-                made.labels(value)
-            return made
+        def counter(name: str, text: str, label: str = "", values: Sequence[str] = ("",)) -> Tally:
+            return Tally(CounterMetricFamily, f"harstream_{name}", text, self.registry, label, values)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"harstream_{name}", text, registry=self.registry)
+        def gauge(name: str, text: str, label: str = "", values: Sequence[str] = ("",)) -> Tally:
+            return Tally(GaugeMetricFamily, f"harstream_{name}", text, self.registry, label, values)
 
         def histogram(name: str, text: str, buckets: Sequence[float] = SECONDS) -> ArrayHistogram:
             return ArrayHistogram(f"harstream_{name}", text, buckets, self.registry)
@@ -128,35 +179,12 @@ class Metrics:
         self.activity_changes = counter(
             "activity_changes", "Changes of a device's label, by new label", "label", labels
         )
-        self.devices_by_activity = Gauge(
-            "harstream_devices_by_activity", "Devices by their last label", ["label"], registry=self.registry
-        )
-        for label in labels:
-            self.devices_by_activity.labels(label)
+        self.devices_by_activity = gauge("devices_by_activity", "Devices by their last label", "label", labels)
         self._model = Info("harstream_model", "The model served", registry=self.registry)
         self._model.info({"model": bundle.id, "backend": backend})
         Info("harstream_build", "This program", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
 
-    def watch(self, *, inbox: Callable[[], int], devices: Callable[[], int], connected: Callable[[], bool]) -> None:
-        """Read these gauges when scraped, from where the numbers are kept anyway."""
-        self.inbox_messages.set_function(lambda: float(inbox()))
-        self.devices.set_function(lambda: float(devices()))
-        self.mqtt_connected.set_function(lambda: float(connected()))
-
     def expose(self) -> bytes:
         """The text format that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-
-class Totals:
-    """Totals kept elsewhere, passed on to counters as increments."""
-
-    def __init__(self) -> None:
-        self._seen: dict[Counter, float] = {}
-
-    def update(self, counter: Counter, total: float) -> None:
-        before = self._seen.get(counter, 0.0)
-        if total > before:
-            counter.inc(total - before)
-            self._seen[counter] = total

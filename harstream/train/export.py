@@ -82,7 +82,7 @@ def to_litert(model: keras.Model) -> bytes:
     """
     with _converting():
         data = bytes(_converter(model).convert())
-        inputs = np.random.default_rng(0).normal(size=(BATCH_SIZES[-1], *model.input_shape[1:])).astype(np.float32)
+        inputs = np.random.default_rng(0).normal(size=(BATCH_SIZES[0], *model.input_shape[1:])).astype(np.float32)
         expected = to_predictions(model(inputs, training=False).numpy(), 1.0).probabilities
         network = LiteRTNetwork(data)
         for size in BATCH_SIZES:
@@ -132,7 +132,7 @@ def _check_classes(model: keras.Model, int8: bytes, inputs: Float32) -> None:
 
 def measure(model: bytes, n_windows: int = 1024) -> float:
     """How many windows a second LiteRT classifies on one thread, 32 at a time; the median over ``n_windows``."""
-    size = BATCH_SIZES[-1]
+    size = BATCH_SIZES[0]
     network = LiteRTNetwork(model, (size,))
     inputs = np.random.default_rng(0).normal(size=(size, *network.input_shape)).astype(np.float32)
     network(inputs)  # plans its memory
@@ -160,14 +160,7 @@ def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
 
 def litert_logits(model: bytes, inputs: Float32) -> Float32:
     """(n_windows, window_samples, n_channels) normalised windows to (n_windows, n_labels) logits, by LiteRT."""
-    network = LiteRTNetwork(model, batch_sizes=(_BATCH,))
-    parts = []
-    for first in range(0, len(inputs), _BATCH):
-        part = inputs[first : first + _BATCH]
-        padded = np.zeros((_BATCH, *inputs.shape[1:]), np.float32)
-        padded[: len(part)] = part
-        parts.append(network(padded)[: len(part)])
-    return np.concatenate([np.zeros((0, network.n_outputs), np.float32), *parts])
+    return LiteRTNetwork(model, batch_sizes=(_BATCH, 1))(inputs)
 
 
 def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:

@@ -50,5 +50,5 @@ def messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterato
     bundle = classifier.bundle
     for recording in recordings:
         said = stream(recording, classifier)
-        for device, _, payload in labels.encode(said.windows, said.predictions, said.beliefs, bundle.labels, bundle.id):
-            yield device, payload
+        payloads = labels.encode(said.windows, said.predictions, said.beliefs, bundle.labels, bundle.id)
+        yield from zip(said.windows.devices, payloads, strict=True)

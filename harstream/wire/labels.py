@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -14,8 +14,8 @@ from harstream.core.smoothing import UNKNOWN, Beliefs
 
 def encode(
     windows: WindowBatch, predictions: Predictions, beliefs: Beliefs, labels: Sequence[str], model: str
-) -> Iterator[tuple[str, str, bytes]]:
-    """(device, label, payload) of each window, in order. ``model`` is the bundle's id.
+) -> list[bytes]:
+    """The payload of each window, in order. ``model`` is the bundle's id.
 
     ``label`` and ``confidence`` are what is believed, ``probabilities`` what the network says of this window.
     """
@@ -25,16 +25,20 @@ def encode(
     said = (*labels, UNKNOWN)  # UNKNOWN's index is -1
     names = [said[index] for index in beliefs.label.tolist()]
     confidences = np.round(beliefs.confidence.astype(np.float64), 4).tolist()
-    for i, device in enumerate(windows.devices):
-        payload = {
-            "t": ends[i],
-            "label": names[i],
-            "confidence": confidences[i],
-            "probabilities": dict(zip(labels, rows[i], strict=True)),
-            "window": [starts[i], ends[i]],
-            "model": model,
-        }
-        yield device, names[i], msgspec.json.encode(payload)
+    encode_one = msgspec.json.encode
+    return [
+        encode_one(
+            {
+                "t": end,
+                "label": name,
+                "confidence": confidence,
+                "probabilities": dict(zip(labels, row, strict=True)),
+                "window": (start, end),
+                "model": model,
+            }
+        )
+        for name, confidence, row, start, end in zip(names, confidences, rows, starts, ends, strict=True)
+    ]
 
 
 def encode_event(event: Event, labels: Sequence[str], model: str) -> bytes:

@@ -8,10 +8,13 @@ with it. Nothing is accepted here that it would reject, nor read otherwise.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import simdjson
 
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.wire import payloads
 from harstream.wire.payloads import FLAG_GYRO, HEADER, MAGIC, VERSION
 from harstream.wire.reject import Reject
@@ -27,15 +30,22 @@ _MAX_STRUCTURES = 1024
 
 
 class Read(NamedTuple):
-    """One message, its numbers as they came: not yet scaled by a unit, nor checked to be finite."""
+    """One JSON message, its numbers as they came: not yet scaled by a unit, nor checked to be finite."""
 
     t_ns: int | None
     rate_hz: float
     n_samples: int
     acc: Any  # buffer of float64 (n_samples, 3)
-    gyro: Any  # the same; zeros without a gyroscope
-    rows: bytes | None = None  # instead of both: float32 (n_samples, 6)
-    has_gyro: bool = True
+    gyro: Any  # the same; None without a gyroscope
+
+
+class Packed(NamedTuple):
+    """Packed messages, their numbers as they came."""
+
+    t_ns: Int64  # (n_messages,); 0: none was sent
+    rate_hz: Float64  # (n_messages,)
+    counts: Int64  # (n_messages,); 0: out of the ordinary, and not in ``rows``
+    rows: Float32  # (n_samples, 6)
 
 
 class _Structure(NamedTuple):
@@ -52,28 +62,7 @@ class Reader:
         self._structures: dict[bytes, _Structure] = {}
 
     def read(self, payload: bytes) -> Read | None:
-        """A payload of the ordinary kinds; None for any other, well-formed or not."""
-        return self._packed(payload) if payload[:2] == MAGIC else self._json(payload)
-
-    def _packed(self, payload: bytes) -> Read | None:
-        if len(payload) < HEADER.size:
-            return None
-        _, version, flags, t_ns, rate_hz, count, _ = HEADER.unpack_from(payload)
-        if version != VERSION or flags != FLAG_GYRO or not count or len(payload) != HEADER.size + 24 * count:
-            return None
-        try:
-            return Read(
-                payloads.check_time(t_ns) if t_ns else None,
-                payloads.check_rate(rate_hz),
-                count,
-                None,
-                None,
-                payload[HEADER.size :],
-            )
-        except Reject:
-            return None
-
-    def _json(self, payload: bytes) -> Read | None:
+        """A JSON payload of the ordinary kinds; None for any other, well-formed or not."""
         skeleton = payload.translate(None, _OF_NUMBERS)
         structure = self._structures.get(skeleton)
         if structure is None:
@@ -84,7 +73,7 @@ class Reader:
             data: Any = self._parser.parse(payload)
             scalars = [(name, data[name]) for name in structure.scalars]
             acc = data["acc"].as_buffer(of_type="d")
-            gyro = data["gyro"].as_buffer(of_type="d") if structure.gyro else bytes(24 * structure.n_samples)
+            gyro = data["gyro"].as_buffer(of_type="d") if structure.gyro else None
             rate_hz, times = None, dict[str, Any]()
             for name, value in scalars:
                 if name == "rate_hz":
@@ -93,14 +82,7 @@ class Reader:
                     times[name] = value
                 else:
                     return None
-            return Read(
-                payloads.event_time(**times),
-                payloads.check_rate(rate_hz),
-                structure.n_samples,
-                acc,
-                gyro,
-                has_gyro=structure.gyro,
-            )
+            return Read(payloads.event_time(**times), payloads.check_rate(rate_hz), structure.n_samples, acc, gyro)
         except (ValueError, KeyError, TypeError, RuntimeError, Reject):
             self._parser = simdjson.Parser()  # it has one document at a time, and may be left with a broken one
             return None
@@ -130,3 +112,32 @@ def _structure_of(skeleton: bytes) -> _Structure:
         return _Structure(0)
     scalars = tuple(_SCALARS[name] for name, _ in found if name in _SCALARS)
     return _Structure(counts[b"acc"], scalars, b"gyro" in counts)
+
+
+_HEADER = np.dtype(
+    [
+        ("magic", "S2"),
+        ("version", "u1"),
+        ("flags", "u1"),
+        ("t_ns", "<i8"),
+        ("rate_hz", "<f4"),
+        ("count", "<u2"),
+        ("reserved", "<u2"),
+    ]
+)
+#: How a payload begins that ``read_packed`` may be given, if it is as long as a header: float32 with a gyroscope.
+PACKED = MAGIC + bytes([VERSION, FLAG_GYRO])
+
+
+def read_packed(payloads_: Sequence[bytes]) -> Packed:
+    """All at once. Of the wrong length or with a number in the header that is none: out of the ordinary."""
+    heads = np.frombuffer(b"".join([payload[: HEADER.size] for payload in payloads_]), _HEADER)
+    sizes = np.fromiter(map(len, payloads_), np.int64, len(payloads_))
+    t_ns, rate_hz, counts = heads["t_ns"], heads["rate_hz"].astype(np.float64), heads["count"].astype(np.int64)
+    good = (sizes == HEADER.size + 24 * counts) & (t_ns >= 0) & (t_ns <= payloads.YEAR_2200_NS)
+    good &= np.isfinite(rate_hz) & (rate_hz >= 0)
+    if not good.all():
+        counts = np.where(good, counts, 0)
+        payloads_ = [payload for payload, kept in zip(payloads_, good.tolist(), strict=True) if kept]
+    rows = np.frombuffer(b"".join([payload[HEADER.size :] for payload in payloads_]), "<f4").reshape(-1, 6)
+    return Packed(t_ns, rate_hz, counts, rows)

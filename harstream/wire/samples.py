@@ -9,10 +9,13 @@ import numpy as np
 
 from harstream.core.batches import Float32, Int64, SampleBatch
 from harstream.wire import payloads
-from harstream.wire.ordinary import Read, Reader
-from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE, Samples, Units
+from harstream.wire.ordinary import PACKED, Reader, read_packed
+from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS, HEADER, MAX_MAGNITUDE, Samples, Units
 from harstream.wire.reject import Reject, Rejection
 from harstream.wire.topics import TopicTemplate
+
+#: Topics whose devices are remembered.
+_MOST_KNOWN = 200_000
 
 
 class Message(NamedTuple):
@@ -42,37 +45,98 @@ class Decoder:
         self.units = units or Units()
         self.max_payload_bytes = max_payload_bytes
         self._reader = Reader()
+        self._known: dict[str, str] = {}  # topic to the device it names
 
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         """Every well-formed message in one batch, every other as a Rejection. Never raises."""
-        devices: list[str] = []
-        kept: list[Message] = []
-        contents: list[Read | Samples] = []
+        kept, devices, rejections = self._accepted(messages)
+        found = _Found(len(kept))
+        left = np.arange(len(kept))
+        payloads_ = [message[1] for message in kept]
+        packed = [payload.startswith(PACKED) and len(payload) >= HEADER.size for payload in payloads_]
+        if any(packed):
+            left = self._packed(payloads_, np.flatnonzero(packed), found)
+        if len(left):
+            left = self._json(payloads_, left, found)
+        for index in left.tolist():
+            try:
+                found.add(index, self._read(payloads_[index]))
+            except Reject as reject:
+                rejections.append(Rejection(kept[index][0], reject.reason, reject.detail))
+        batch = SampleBatch(
+            devices=devices,
+            t_ns=found.t_ns,
+            stamped=found.stamped,
+            rate_hz=found.rate_hz,
+            counts=found.counts,
+            arrival_s=np.array([message[2] for message in kept], np.float64),
+            samples=found.samples(),
+        )
+        return self._without_unusable(batch, kept, rejections)
+
+    def _accepted(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[str], list[Rejection]]:
+        """The messages to be read, by what is known without reading them; their devices; the others."""
         rejections: list[Rejection] = []
-        read = self._reader.read
+        known, most = self._known, self.max_payload_bytes
+        devices = [known.get(message[0]) for message in messages]
+        doubtful = [message for message in messages if message[3] or len(message[1]) > most]
+        if None not in devices and not doubtful:
+            return messages, devices, rejections  # type: ignore[return-value]
+        if len(known) > _MOST_KNOWN:
+            known.clear()
+        kept, names = [], []
         for message in messages:
             try:
-                device = self._device(message)
-                content = read(message.payload)
-                if content is None or (self.needs_gyro and not content.has_gyro):
-                    contents.append(self._read(message.payload))
-                else:
-                    contents.append(content)
+                names.append(self._device(message))
             except Reject as reject:
                 rejections.append(Rejection(message.topic, reject.reason, reject.detail))
                 continue
-            devices.append(device)
+            known[message.topic] = names[-1]
             kept.append(message)
-        batch = SampleBatch(
-            devices=devices,
-            t_ns=np.array([content.t_ns or 0 for content in contents], np.int64),
-            stamped=np.array([content.t_ns is not None for content in contents], np.bool_),
-            rate_hz=np.array([content.rate_hz for content in contents], np.float64),
-            counts=np.array([content.n_samples for content in contents], np.int64),
-            arrival_s=np.array([message.arrival_s for message in kept], np.float64),
-            samples=_rows(contents, self.units),
-        )
-        return self._without_unusable(batch, kept, rejections)
+        return kept, names, rejections
+
+    def _packed(self, payloads_: Sequence[bytes], at: Int64, found: _Found) -> Int64:
+        """Read the messages ``at`` at once; which of all are left."""
+        read = read_packed([payloads_[index] for index in at.tolist()])
+        good = read.counts > 0
+        some = at[good]
+        found.t_ns[some], found.counts[some] = read.t_ns[good], read.counts[good]
+        found.rate_hz[some] = read.rate_hz[good]
+        found.stamped[some] = found.t_ns[some] != 0
+        factors = np.repeat([ACC_UNITS[self.units.acc], GYRO_UNITS[self.units.gyro]], 3)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = read.rows if (factors == 1).all() else (read.rows * factors).astype(np.float32)
+        found.pieces.append((some, rows))
+        return np.flatnonzero(found.counts == 0)
+
+    def _json(self, payloads_: Sequence[bytes], at: Int64, found: _Found) -> Int64:
+        """Read those of the messages ``at`` that are ordinary JSON, their numbers at once; which are left."""
+        some, times, stamped, rates, counts, accs, gyros = [], [], [], [], [], [], []
+        read = self._reader.read
+        for index in at.tolist():
+            content = read(payloads_[index])
+            if content is None or (content.gyro is None and self.needs_gyro):
+                continue
+            t_ns, rate_hz, n_samples, acc, gyro = content
+            some.append(index)
+            times.append(t_ns or 0)
+            stamped.append(t_ns is not None)
+            rates.append(rate_hz)
+            counts.append(n_samples)
+            accs.append(acc)
+            gyros.append(bytes(24 * n_samples) if gyro is None else gyro)
+        where = np.array(some, np.int64)
+        found.t_ns[where], found.stamped[where], found.rate_hz[where] = times, stamped, rates
+        found.counts[where] = counts
+        rows = np.empty((sum(counts), 6), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for columns, triples, factor in (
+                (slice(0, 3), accs, ACC_UNITS[self.units.acc]),
+                (slice(3, 6), gyros, GYRO_UNITS[self.units.gyro]),
+            ):
+                rows[:, columns] = np.frombuffer(b"".join(triples), np.float64).reshape(-1, 3) * factor
+        found.pieces.append((where, rows))
+        return np.setdiff1d(at, where, assume_unique=True)
 
     def _device(self, message: Message) -> str:
         if message.retained:
@@ -93,55 +157,48 @@ class Decoder:
     def _without_unusable(
         self, batch: SampleBatch, messages: Sequence[Message], rejections: list[Rejection]
     ) -> tuple[SampleBatch, list[Rejection]]:
-        """Without messages that hold a number too large or not finite, which only now have been looked at."""
+        """Without messages that hold no sample, or a number too large or not finite: only now all are looked at."""
         usable = np.abs(batch.samples).max(axis=1, initial=0.0) <= MAX_MAGNITUDE  # of NaN it is not
-        if usable.all():
+        if batch.counts.all() and usable.all():
             return batch, rejections
-        keep = np.logical_and.reduceat(usable, np.cumsum(batch.counts) - batch.counts)
-        for index in np.flatnonzero(~keep).tolist():
+        keep = batch.counts > 0
+        some = np.flatnonzero(keep)
+        counts = batch.counts[some]
+        keep[some] = np.logical_and.reduceat(usable, np.cumsum(counts) - counts) if len(some) else False
+        for index in some[~keep[some]].tolist():
             try:
-                self._read(messages[index].payload)
+                self._read(messages[index][1])
             except Reject as reject:
-                rejections.append(Rejection(messages[index].topic, reject.reason, reject.detail))
+                rejections.append(Rejection(messages[index][0], reject.reason, reject.detail))
         return batch.only(keep), rejections
 
 
-def _rows(contents: Sequence[Read | Samples], units: Units) -> Float32:
-    """All samples, (n_samples, 6) in g and rad/s, those of each way of writing them converted at once."""
-    counts = np.array([content.n_samples for content in contents], np.int64)
-    out = np.zeros((int(counts.sum()), 6), np.float32)
-    first = np.cumsum(counts) - counts
-    acc_factor, gyro_factor = ACC_UNITS[units.acc], GYRO_UNITS[units.gyro]
-    triples: list[tuple[int, Read]] = []
-    packed: list[tuple[int, bytes]] = []
-    for index, content in enumerate(contents):
-        if isinstance(content, Samples):
-            at = slice(first[index], first[index] + counts[index])
-            out[at, :3] = content.acc
-            if content.gyro is not None:
-                out[at, 3:] = content.gyro
-        elif content.rows is None:
-            triples.append((index, content))
-        else:
-            packed.append((index, content.rows))
-    with np.errstate(over="ignore", invalid="ignore"):
-        if triples:
-            where = _at([index for index, _ in triples], first, counts)
-            acc = np.frombuffer(b"".join([content.acc for _, content in triples]), np.float64)
-            out[where, :3] = acc.reshape(-1, 3) * acc_factor
-            gyro = np.frombuffer(b"".join([content.gyro for _, content in triples]), np.float64)
-            out[where, 3:] = gyro.reshape(-1, 3) * gyro_factor
-        if packed:
-            rows = np.frombuffer(b"".join([rows for _, rows in packed]), "<f4").reshape(-1, 6)
-            factors = np.repeat([acc_factor, gyro_factor], 3)
-            where = _at([index for index, _ in packed], first, counts)
-            out[where] = rows if (factors == 1).all() else rows * factors
-    return out
+class _Found:
+    """What has been read of a take of messages, each way of reading filling in its own."""
 
+    def __init__(self, n_messages: int) -> None:
+        self.t_ns = np.zeros(n_messages, np.int64)
+        self.stamped = np.zeros(n_messages, np.bool_)
+        self.rate_hz = np.zeros(n_messages)
+        self.counts = np.zeros(n_messages, np.int64)  # 0: not read, or rejected
+        self.pieces: list[tuple[Int64, Float32]] = []  # messages, and their samples one after another
 
-def _at(messages: list[int], first: Int64, counts: Int64) -> slice | Int64:
-    """Where the samples of these messages stand among all."""
-    if len(messages) == len(counts):
-        return slice(None)
-    n = counts[messages]
-    return np.repeat(first[messages] - (np.cumsum(n) - n), n) + np.arange(n.sum())
+    def add(self, index: int, content: Samples) -> None:
+        self.t_ns[index], self.stamped[index] = content.t_ns or 0, content.t_ns is not None
+        self.rate_hz[index], self.counts[index] = content.rate_hz, content.n_samples
+        rows = np.zeros((content.n_samples, 6), np.float32)
+        rows[:, :3] = content.acc
+        if content.gyro is not None:
+            rows[:, 3:] = content.gyro
+        self.pieces.append((np.array([index]), rows))
+
+    def samples(self) -> Float32:
+        """All samples, (n_samples, 6) in g and rad/s, in the order of the messages."""
+        if len(self.pieces) == 1:
+            return self.pieces[0][1]
+        out = np.zeros((int(self.counts.sum()), 6), np.float32)
+        first = np.cumsum(self.counts) - self.counts
+        for messages, rows in self.pieces:
+            n = self.counts[messages]
+            out[np.repeat(first[messages] - (np.cumsum(n) - n), n) + np.arange(n.sum())] = rows
+        return out

@@ -127,13 +127,3 @@ def test_unknown_is_ahead_exactly_where_the_top_probability_is_below_the_thresho
     state = beliefs.with_doubt(probabilities, threshold).argmax(axis=1)
     np.testing.assert_array_equal(state == 6, probabilities.max(axis=1) < threshold)
     np.testing.assert_array_equal(state[state < 6], probabilities.argmax(axis=1)[state < 6])
-
-
-def test_rounds_hold_a_row_once_and_its_windows_in_order():
-    rows = np.random.default_rng(3).integers(0, 7, 100)
-    rounds = list(beliefs.rounds(rows))
-    assert sorted(np.concatenate(rounds).tolist()) == list(range(100))
-    assert all(len(set(rows[index])) == len(index) for index in rounds)
-    for row in range(7):
-        assert [i for index in rounds for i in index.tolist() if rows[i] == row] == np.flatnonzero(rows == row).tolist()
-    assert list(beliefs.rounds(np.zeros(0, np.int64))) == []

@@ -429,22 +429,18 @@ def test_an_idle_device_is_forgotten_and_its_label_taken_back(mosquitto, classif
 
 def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classifier, wearers):
     class Broker:
-        """Takes one message a call of ``allow``."""
+        """Takes as many messages as there is room for."""
 
         ready, connects = True, 1
 
         def __init__(self) -> None:
             self.room, self.taken = 0, []  # type: ignore[var-annotated]
 
-        def gathered(self) -> contextlib.AbstractContextManager[None]:
-            return contextlib.nullcontext()
-
-        def publish(self, topic: str, payload: bytes, **_: object) -> bool:
-            if not self.room:
-                return False
-            self.room -= 1
-            self.taken.append((topic, payload))
-            return True
+        def publish_all(self, messages: list[tuple[str, bytes]], **_: object) -> int:
+            taken = messages[: self.room]
+            self.room -= len(taken)
+            self.taken += taken
+            return len(taken)
 
     daemon = Daemon(RunConfig(broker="x", instance="test", events_topic="off"), classifier)
     daemon.connection = broker = Broker()  # type: ignore[assignment]

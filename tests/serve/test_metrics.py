@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream import __version__
-from harstream.serve.metrics import SECONDS, ArrayHistogram, Metrics, Totals
+from harstream.serve.metrics import SECONDS, ArrayHistogram, Metrics
 from harstream.wire.reject import REASONS
 
 from ..conftest import LABELS
@@ -123,17 +124,25 @@ def told(registry):
     }
 
 
-def test_totals_kept_elsewhere_arrive_as_increments_and_never_go_back(metrics):
-    totals = Totals()
-    for total, expected in ((3, 3), (3, 3), (10, 10), (4, 10), (12, 12)):
-        totals.update(metrics.gaps, total)
-        assert samples(metrics)["harstream_gaps_total", ()] == expected
+def test_numbers_kept_elsewhere_are_read_when_asked(metrics):
+    numbers = {"inbox": 3, "late": 5}
+    metrics.inbox_messages.watch(lambda: numbers["inbox"])
+    metrics.samples_dropped.watch(lambda: numbers["late"], "late")
+    for late in (5, 8):
+        numbers["late"] = late
+        found = samples(metrics)
+        assert found["harstream_inbox_messages", ()] == 3
+        assert found["harstream_samples_dropped_total", (("reason", "late"),)] == late
+        assert found["harstream_samples_dropped_total", (("reason", "rate"),)] == 0
 
 
-def test_gauges_are_read_when_asked(metrics):
-    numbers = {"inbox": 3, "devices": 5}
-    metrics.watch(inbox=lambda: numbers["inbox"], devices=lambda: numbers["devices"], connected=lambda: True)
-    found = samples(metrics)
-    assert [found[f"harstream_{name}", ()] for name in ("inbox_messages", "devices", "mqtt_connected")] == [3, 5, 1]
-    numbers["devices"] = 6
-    assert samples(metrics)["harstream_devices", ()] == 6
+def test_observations_while_somebody_asks_are_not_lost(metrics):
+    """Two threads: one observes, one scrapes."""
+    n, stop = 20_000, threading.Event()
+    asking = threading.Thread(target=lambda: [metrics.expose() for _ in iter(stop.is_set, True)])
+    asking.start()
+    for _ in range(n):
+        metrics.latency.observe(0.001)
+    stop.set()
+    asking.join()
+    assert samples(metrics)["harstream_latency_seconds_count", ()] == n

@@ -1,0 +1,236 @@
+"""The benchmark works: every mode measures something plausible in its smallest size. How fast, no test says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harstream.bench import broker as brokers
+from harstream.bench import latency, packets
+from harstream.bench.board import DONE, DROPPED, SENT, WINDOWS
+from harstream.bench.broker import Broker
+from harstream.bench.ingest import Bench, Traffic
+from harstream.bench.listener import _messages
+from harstream.bench.processes import process, wait_until
+from harstream.bench.results import Figure, markdown, number, table
+from harstream.bench.suite import MODES, SMOKE, Suite
+from harstream.cli.bench import _MODES
+from harstream.core.engine import Engine
+from harstream.core.spec import SignalSpec
+from harstream.errors import HarstreamError
+from harstream.wire.payloads import Units, decode
+from harstream.wire.samples import Decoder, Message
+from harstream.wire.topics import TopicTemplate
+
+from ..servers import program
+
+T0 = 1_763_668_800_000_000_000
+
+
+# --- the whole ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(tmp_path: Path):
+    program("mosquitto")
+    made = Broker(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("modes", [["ingest", "tls"], ["inference", "start", "memory", "growth"], ["latency", "live"]])
+def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):
+    program("mosquitto")
+    program("openssl")
+    file = tmp_path / "out.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "harstream", "bench", "--smoke", *modes, "--json", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads(file.read_text())
+    assert data["missing"] == []
+    assert data["machine"]["broker"].startswith("mosquitto 2")
+    figures = data["figures"]
+    assert {figure["mode"] for figure in figures} == set(modes)
+    for figure in figures:
+        assert figure["name"] in done.stdout
+        assert figure["median"] > 0 or figure["mode"] == "live", figure
+        assert figure["details"].get("dropped", 0) == 0 if "details" in figure else True
+        if figure["ceiling"]:
+            assert figure["ratio"] > 0
+    for figure in figures:
+        if figure["mode"] == "live":  # some may be on their way still when it ends
+            assert 0 <= figure["median"] <= figure["details"]["sent"] / 4
+
+
+def test_the_script_of_today_labels_windows_too(broker, tmp_path):
+    pytest.importorskip("keras")
+    bench = Bench(broker, tmp_path, model="waist", backend="auto", seconds=1.0)
+    today = bench.saturate("today", Traffic(4, "json"), least=40)
+    assert today.windows_s > 0
+
+
+def test_what_the_load_sends_is_taken_as_it_is(broker, tmp_path):
+    """Nothing is late, rejected or a gap, and windows come at their stride."""
+    bench = Bench(broker, tmp_path, model="waist", backend="auto", seconds=1.0)
+    n_devices, rounds = 50, 40
+    with bench.under_load("daemon", Traffic(n_devices, "packed"), rounds=rounds) as (board, measured, load):
+        messages = [rounds - i % packets.STARTS for i in range(n_devices)]
+        windows = sum((25 * n - 128) // 64 + 1 for n in messages)
+        wait_until(lambda: board[WINDOWS] == windows, "every window", measured, load)
+        assert (board[SENT], board[DONE], board[DROPPED]) == (sum(messages), sum(messages), 0)
+
+
+def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatch):
+    pytest.importorskip("amqtt")
+    monkeypatch.setattr(brokers, "find", lambda program: None)
+    suite = Suite(dataclasses.replace(SMOKE, n_devices=5))
+    suite.run(["tls", "ingest"])
+    assert "embedded" in suite.broker
+    assert [figure.mode for figure in suite.figures] == ["ingest"] * 4
+    assert all(figure.median > 0 for figure in suite.figures)
+    assert suite.missing == ["tls: needs mosquitto and openssl"]
+
+
+def test_what_fails_is_named_with_what_it_said(tmp_path):
+    with process("-c", "import sys; sys.exit('no such thing')") as failing, pytest.raises(HarstreamError) as error:
+        wait_until(lambda: False, "it", failing)
+    assert "no such thing" in str(error.value)
+
+
+def test_the_modes_of_the_command_are_those_of_the_suite():
+    assert set(_MODES) == set(MODES)
+    assert Suite(SMOKE).rounds(_MODES) == len(_MODES)
+
+
+# --- the load -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", ["json", "packed"])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_round_is_whole_packets_with_the_event_times_asked_for(payload: str, qos: int):
+    rounds = packets.Rounds(11, payload, qos)
+    for number_ in (0, 3, packets.STARTS, packets.STARTS + 5):
+        t_ns = T0 + number_ * packets.PERIOD_NS + np.arange(11) * 1_234_567_000
+        data, ends, devices = rounds.take(number_, t_ns)
+        assert devices.tolist() == [i for i in range(11) if i % packets.STARTS <= number_]
+        found = list(_messages(bytes(data)))
+        assert [end for _, _, end in found] == ends.tolist()
+        assert [topic for topic, _, _ in found] == [f"wearables/{packets.device_name(i)}/imu" for i in devices]
+        for (_, content, _), i in zip(found, devices, strict=True):
+            samples = decode(content, Units())
+            assert (samples.t_ns, samples.rate_hz, samples.n_samples) == (t_ns[i], 50.0, 25)
+            assert packets.event_time_ns(content) == t_ns[i]
+
+
+def test_identifiers_at_qos_1_are_never_0_and_go_on_over_65535():
+    rounds = packets.Rounds(40_000, "packed", 1)
+    identifiers: list[int] = []
+    for number_ in range(packets.STARTS, packets.STARTS + 3):
+        data, ends, _ = rounds.take(number_, np.full(40_000, T0))
+        starts = [0, *ends[:-1].tolist()]
+        whole = bytes(data)
+        identifiers += [int.from_bytes(whole[at + 5 + whole[at + 4] :][:2], "big") for at in starts]
+    assert min(identifiers) == 1
+    assert max(identifiers) == 65_535
+    assert all((b - a) % 65_535 == 1 for a, b in pairwise(identifiers))
+
+
+def test_a_label_is_timed_from_the_message_that_completed_its_window():
+    """Two devices, four rounds; device 1 leaves a quarter of a second after device 0."""
+    start, period = T0, packets.PERIOD_NS
+    written = [
+        (number_ * 2 + i + 1, start + number_ * period + i * period // 2 + 777) for number_ in range(8) for i in (0, 1)
+    ]
+    log = np.array([(0, start), *written])
+    # The window's last sample is the 3rd of the 7th message, which left at the end of its half second.
+    end_s = (start + period // 2 + 5 * period + 3 * 20_000_000) / 1e9
+    label = ("wearables/bench-000001/activity", json.dumps({"t": end_s}).encode())
+    samples = ("wearables/bench-000000/imu", b'{"t":%.6f,"acc":[]}' % ((start + 2 * period) / 1e9))
+    sent = latency._sent_ns(log, [label, samples, (label[0], b"")], Traffic(2, "json"))
+    assert sent.tolist() == [start + 6 * period + period // 2 + 777, start + 3 * period + 777, -1]
+
+
+# --- what is told -------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_the_median_of_the_rounds_own():
+    figure = Figure("ingest", "json", "1/s", [10, 30, 20], "paho", [100, 100, 50])
+    assert (figure.median, figure.ceiling_median, figure.ratio) == (20, 100, 0.3)
+    assert Figure("memory", "m", "MB", [3]).ratio is None
+
+
+def test_tables_show_every_figure():
+    figures = [Figure("a", "first", "1/s", [12_345.6], "bare", [20_000.0]), Figure("b", "second", "MB", [7.25])]
+    assert table(figures).splitlines()[2].split() == ["first,", "1/s", "0.62", "12,346", "20,000", "bare"]
+    assert "| first, 1/s | 0.62 | 12,346 | 20,000 | bare |" in markdown(figures)
+    assert [Figure.from_dict(figure.to_dict()).to_dict() for figure in figures] == [f.to_dict() for f in figures]
+    assert [number(value) for value in (0.1234, 12.34, 999.9)] == ["0.12", "12.3", "1,000"]
+
+
+# --- what is stable of speed: calls, not seconds --------------------------------------------------------
+
+
+def calls(function, *arguments) -> int:
+    """Python functions entered, ours and numpy's alike."""
+    entered = 0
+
+    def count(_, event: str, __) -> None:
+        nonlocal entered
+        entered += event == "call"
+
+    sys.setprofile(count)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(None)
+    return entered
+
+
+def take(payload: str, n_devices: int) -> list[Message]:
+    data, _, _ = packets.Rounds(n_devices, payload, 0).take(packets.STARTS, np.full(n_devices, T0))
+    return [Message(topic, content, T0 / 1e9) for topic, content, _ in _messages(bytes(data))]
+
+
+def test_no_function_is_called_for_every_packed_message():
+    decoder = Decoder(TopicTemplate("wearables/{device}/imu"))
+    few, many = take("packed", 100), take("packed", 1000)
+    decoder.decode(many)  # the devices are known
+    # Comprehensions are functions too up to Python 3.11, so it is not quite the same number.
+    assert calls(decoder.decode, many) - calls(decoder.decode, few) < 20
+
+
+def test_a_json_message_costs_a_handful_of_calls():
+    decoder = Decoder(TopicTemplate("wearables/{device}/imu"))
+    few, many = take("json", 100), take("json", 1000)
+    decoder.decode(many)
+    assert calls(decoder.decode, many) - calls(decoder.decode, few) <= 6 * 900
+
+
+def test_no_function_is_called_for_every_device_fed():
+    few, many = Engine(SignalSpec()), Engine(SignalSpec())
+    decoder = Decoder(TopicTemplate("wearables/{device}/imu"))
+    for engine, n_devices in ((few, 50), (many, 2000)):
+        for number_ in range(8):
+            data, _, _ = packets.Rounds(n_devices, "packed", 0).take(
+                packets.STARTS, np.full(n_devices, T0 + number_ * packets.PERIOD_NS)
+            )
+            batch, _ = decoder.decode([Message(t, c, T0 / 1e9) for t, c, _ in _messages(bytes(data))])
+            if number_ < 7:
+                engine.feed(batch)
+        last = batch
+        entered = calls(engine.feed, last)
+        if engine is few:
+            least = entered
+    # But for one comprehension that turns rows into names.
+    assert entered - least < 2 * 2000
