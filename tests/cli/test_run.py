@@ -92,6 +92,7 @@ def test_a_second_signal_leaves_at_once(start, tmp_path, wearers):
 def test_killed_it_leaves_its_will(start, mosquitto):
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address)
+        wait_until(lambda: client.payloads("harstream/test/status"), "its status")  # it may be ready a moment before
         process.send(signal.SIGKILL)
         assert process.exit_code() == -signal.SIGKILL
         wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"offline"], "the will")
