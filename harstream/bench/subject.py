@@ -13,7 +13,7 @@ from typing import Any
 
 from harstream.bench.board import CPU_NS, DONE, DROPPED, READY, STOP, WINDOWS, Board
 
-_REPORT_EVERY_S = 0.005
+_REPORT_EVERY_S = 0.05
 
 
 def daemon(settings: dict[str, Any], board: Board) -> None:

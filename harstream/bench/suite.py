@@ -18,6 +18,7 @@ from harstream.bench import startup
 from harstream.bench.broker import Broker
 from harstream.bench.ingest import Bench, Throughput, Traffic
 from harstream.bench.results import Figure
+from harstream.errors import HarstreamError
 
 PAHO = "paho, empty callback"
 ROUND_TRIP = "the broker's round trip"
@@ -194,9 +195,9 @@ class Suite:
                     "latency",
                     f"p{q} at {traffic.n_devices:,} {what}: sample sent to label heard",
                     "ms",
-                    [run.percentile(q) for run in ours[traffic]],
+                    [_heard(run.percentile(q)) for run in ours[traffic]],
                     ROUND_TRIP,
-                    [run.percentile(q) for run in bare[traffic]],
+                    [_heard(run.percentile(q)) for run in bare[traffic]],
                     cores=[run.cpu for run in ours[traffic]],
                     load_late_ms=[run.load_late_ms for run in ours[traffic]],
                     dropped=sum(run.dropped for run in ours[traffic]),
@@ -245,17 +246,15 @@ class Suite:
 
     def memory(self, bench: Bench) -> None:
         """Memory with many devices."""
-        self._tick("memory")
-        _, rest = startup.start(bench)
+        held: dict[int, list[int]] = defaultdict(list)
+        for number in range(self.options.repeats):
+            self._tick(f"memory {number + 1}")
+            for n_devices in (0, *self.options.sizes):
+                held[n_devices].append(startup.memory(bench, n_devices) if n_devices else startup.start(bench)[1])
         for n_devices in self.options.sizes:
-            held = startup.memory(bench, n_devices)
-            self._add(
-                "memory",
-                f"memory with {n_devices:,} devices",
-                "MB",
-                [held / 1e6],
-                bytes_per_device=(held - rest) / n_devices,
-            )
+            a_device = [(full - rest) / n_devices for full, rest in zip(held[n_devices], held[0], strict=True)]
+            self._add("memory", f"memory with {n_devices:,} devices", "MB", [each / 1e6 for each in held[n_devices]])
+            self._add("memory", f"of it, for each of {n_devices:,} devices", "kB", [each / 1e3 for each in a_device])
 
     def growth(self, bench: Bench) -> None:
         """Cost per sample with few devices and with many."""
@@ -289,6 +288,12 @@ class Suite:
         self.figures.append(Figure(mode, name, unit, values, ceiling_name, ceiling, details))
 
 
+def _heard(ms: float | None) -> float:
+    if ms is None:
+        raise HarstreamError("bench: nothing was heard")
+    return ms
+
+
 MODES: dict[str, Callable[[Suite, Bench], None]] = {
     mode.__name__: mode
     for mode in (
@@ -303,5 +308,5 @@ MODES: dict[str, Callable[[Suite, Bench], None]] = {
         Suite.growth,
     )
 }
-#: What is measured once, whatever the repeats: it takes long, or hardly varies.
-ONCE = {"live", "memory"}
+#: What is measured once, whatever the repeats: a fleet is held, or it is not.
+ONCE = {"live"}

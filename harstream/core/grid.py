@@ -97,7 +97,7 @@ class Grid:
             joined[bridged] = before + (after - before) * part[:, None]
         period = np.repeat(accepted.period_ns[index], total)
         step = np.rint(within * period).astype(np.int64)
-        start = np.flatnonzero(np.diff(row, prepend=-1))
+        start = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
         rows = row[start]
         return Stretch(
             rows,

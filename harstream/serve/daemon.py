@@ -10,6 +10,7 @@ while the ones before are worked on.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import math
@@ -17,6 +18,7 @@ import os
 import queue
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -226,6 +228,7 @@ class Daemon:
         if evicted or self._uncleared:
             # Through the hand-over, behind the last labels of theirs that are still on their way.
             self._handover.put(evicted)
+        _give_back()
 
     # --- the classifying thread ---------------------------------------------------------------
 
@@ -391,6 +394,12 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+def _give_back() -> None:
+    """Memory of takes gone by, to the system: glibc would keep what a burst took for months."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _stop_on_signals(daemon: Daemon) -> None:

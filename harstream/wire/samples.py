@@ -136,7 +136,7 @@ class Decoder:
             ):
                 rows[:, columns] = np.frombuffer(b"".join(triples), np.float64).reshape(-1, 3) * factor
         found.pieces.append((where, rows))
-        return np.setdiff1d(at, where, assume_unique=True)
+        return at[:0] if len(where) == len(at) else np.setdiff1d(at, where, assume_unique=True)
 
     def _device(self, message: Message) -> str:
         if message.retained:

@@ -64,7 +64,7 @@ def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):
     assert {figure["mode"] for figure in figures} == set(modes)
     for figure in figures:
         assert figure["name"] in done.stdout
-        assert figure["median"] > 0 or figure["mode"] == "live", figure
+        assert figure["median"] > 0 or figure["mode"] == "live" or "for each of" in figure["name"], figure
         assert figure["details"].get("dropped", 0) == 0 if "details" in figure else True
         if figure["ceiling"]:
             assert figure["ratio"] > 0

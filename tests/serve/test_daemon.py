@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import resource
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,6 +428,21 @@ def test_an_idle_device_is_forgotten_and_its_label_taken_back(mosquitto, classif
             for topic, content in messages(wearers[:1]):  # back again, as new
                 client.publish(topic, content)
             wait_until(lambda: len(client.labels()) == 4 * n_each, "the labels of the one that came back")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc's")
+def test_memory_of_takes_gone_by_goes_back_to_the_system():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    # Below the size that glibc asks the system for by itself, and the last one stays: it would hold all the others.
+    pieces = [bytearray(64 * 1024) for _ in range(1600)]
+    last = pieces.pop()
+    pieces.clear()
+    before = resident()
+    serving._give_back()
+    assert resident() < before - 80e6
+    assert len(last)
 
 
 def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classifier, wearers):
