@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import select
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -71,6 +72,8 @@ class _Outgoing(paho.MQTTMessage):
 class Client(paho.Client):
     """Publishing is ``publish_all``'s, at QoS 0 or 1: messages on their way are always the oldest that wait.
 
+    ``addresses``, where there are any, are connected to in turn.
+
     ``on_messages`` is called in the network thread with what one read brought, and may not raise.
 
     A message at QoS 1 is acknowledged when it returns. ``on_message`` is never called, but for QoS 2.
@@ -85,14 +88,30 @@ class Client(paho.Client):
         self._wanted = 2  # bytes without which it is no use to look at it again
         self._read_at_s = 0.0  # not before
         self._last_read_s = 0.0
+        self.addresses: list[tuple[str, int]] = []
+        self.address = 0  # in use, of these
+        self._tries = 0
+        self._hangs_up = False
+        self.tls_alert = ""  # what the broker said of our certificate
 
     def reconnect(self) -> MQTTErrorCode:
-        """As paho's, forgetting the rest of a packet that the old connection broke off in."""
+        """As paho's, to the next address, forgetting the rest of a packet that the old connection broke off in."""
         self._ahead, self._wanted = bytearray(), 2
+        if self.addresses:
+            self.address = self._tries % len(self.addresses)
+            self._tries += 1
+            self._host, self._port = self.addresses[self.address]
         return super().reconnect()
+
+    def hang_up(self) -> None:
+        """In the network thread: give this connection up, and connect again as after a loss."""
+        self._hangs_up = True
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         """As paho's; but shortly after a read only what we publish moves, and what comes meanwhile is read together."""
+        if self._hangs_up:
+            self._hangs_up = False
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         while (left := self._read_at_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []
             waking: list[Any] = [self._sockpairR]
@@ -115,6 +134,8 @@ class Client(paho.Client):
         except BlockingIOError:
             return MQTTErrorCode.MQTT_ERR_AGAIN
         except (OSError, ValueError) as error:  # closed meanwhile by another thread is a ValueError of TLS
+            if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+                self.tls_alert = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
             log.debug("cannot read: %s", error)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if not data:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harstream import mqtt
+from harstream import mqtt, partitions
 from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import BACKENDS
 from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
@@ -31,6 +31,7 @@ DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
 DEFAULT_EVENTS_TOPIC = "wearables/{device}/activity/event"
 DEFAULT_HTTP = "127.0.0.1:9464"
 ENV_PREFIX = "HARSTREAM_RUN_"
+PASSWORD = f"{ENV_PREFIX}PASSWORD"
 SMOOTHINGS = ("bundle", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -40,7 +41,7 @@ LOG_FORMATS = ("text", "json")
 class RunConfig:
     """Every setting of `harstream run`, by the name of its flag. Raises ConfigError where one makes no sense."""
 
-    broker: str | None = field(default=None, repr=False)  # it may hold a password
+    broker: str | None = field(default=None, repr=False)  # one address or several; they may hold a password
     model: str = DEFAULT_MODEL
     backend: str = "auto"
     topic: str = DEFAULT_TOPIC
@@ -48,6 +49,9 @@ class RunConfig:
     events_topic: str = DEFAULT_EVENTS_TOPIC
     smoothing: str = "bundle"
     unknown_below: float | None = None
+    partitions: str | None = None
+    worker: str | None = None
+    partition_count: int | None = None
     qos: int = 1
     http: str = DEFAULT_HTTP
     instance: str = ""
@@ -56,6 +60,7 @@ class RunConfig:
     cert: Path | None = None
     key: Path | None = None
     user: str | None = None
+    password: str | None = field(default=None, repr=False)  # in the environment only
     password_file: Path | None = None
     acc_unit: str = "g"
     gyro_unit: str = "rad/s"
@@ -66,6 +71,9 @@ class RunConfig:
     log_format: str = "text"
 
     def __post_init__(self) -> None:
+        for name in _PATHS:
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
         if re.search(r"[/+#]", self.instance) or not self.instance.isprintable():
@@ -100,12 +108,27 @@ class RunConfig:
                 raise ConfigError(f"{name}: {template.text!r} holds the daemon's own {self.status_topic!r}")
         if self.unknown_below is not None and not 0 <= self.unknown_below <= MAX_UNKNOWN_BELOW:
             raise ConfigError(f"unknown-below: {self.unknown_below!r} is not between 0 and {MAX_UNKNOWN_BELOW}")
+        if self.serves and not self.samples_template.has_partition:
+            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}")
         self.http_address  # noqa: B018 (raises where it is none)
         self.broker_settings  # noqa: B018
 
     @property
     def samples_template(self) -> TopicTemplate:
-        return TopicTemplate(self.topic, "topic")
+        return TopicTemplate(self.topic, "topic", may_partition=True)
+
+    @property
+    def serves(self) -> tuple[int, ...]:
+        """The partitions served; none: all there are."""
+        if self.partitions is not None:
+            if self.worker is not None or self.partition_count is not None:
+                raise ConfigError("partitions: say which, or how many there are and which worker this is; not both")
+            return partitions.parse(self.partitions)
+        if self.worker is None and self.partition_count is None:
+            return ()
+        if self.worker is None or self.partition_count is None:
+            raise ConfigError("worker and partition-count: the one needs the other")
+        return partitions.of_worker(self.worker, self.partition_count, socket.gethostname())
 
     @property
     def labels_template(self) -> TopicTemplate:
@@ -142,26 +165,45 @@ class RunConfig:
         """None: start the embedded broker."""
         if self.broker is None:
             return None
-        url = BrokerUrl.parse(self.broker)
-        if self.user is not None:
-            url = dataclasses.replace(url, user=self.user)
-        if self.password_file is not None:
-            try:
-                password = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-            except OSError as error:
-                raise ConfigError(f"password-file: {self.password_file}: {error.strerror}") from error
-            url = dataclasses.replace(url, password=password)
-        if url.password is not None and url.user is None:
-            raise ConfigError("a password is given, but no user")
-        return BrokerSettings(url, self.mqtt_version, self.ca, self.cert, self.key)
+        user, password = self.user, self._password
+        urls = []
+        for address in self.broker.split():
+            url = BrokerUrl.parse(address)
+            if user is not None:
+                url = dataclasses.replace(url, user=user)
+            if password is not None:
+                url = dataclasses.replace(url, password=password)
+            if url.password is not None and url.user is None:
+                raise ConfigError("a password is given, but no user")
+            urls.append(url)
+        if not urls:
+            raise ConfigError("broker: an empty address")
+        return BrokerSettings(urls[0], self.mqtt_version, self.ca, self.cert, self.key, tuple(urls[1:]))
+
+    @property
+    def _password(self) -> str | None:
+        """What overrules that of an address."""
+        if self.password_file is None:
+            return self.password
+        if self.password is not None:
+            raise ConfigError("password-file: the environment has a password too")
+        try:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigError(f"password-file: {self.password_file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"password-file: {self.password_file}: no text") from error
 
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
 #: What a TOML value must be, by the type of the default; all others are texts.
 _KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
 #: And where the default is none.
-_KINDS_BY_NAME = {"unknown_below": _KINDS[float]}
-KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig))
+_KINDS_BY_NAME = {"unknown_below": _KINDS[float], "partition_count": (int,)}
+_PATHS = ("ca", "cert", "key", "password_file")
+#: What only the environment may hold: others may read a file of settings, and everybody the list of processes.
+_SECRET = "password"
+KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig) if setting.name != _SECRET)
 
 
 def flag(key: str) -> str:
@@ -185,6 +227,10 @@ def read_file(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in data.items():
         name = key.replace("-", "_")
+        if name == _SECRET:
+            raise ConfigError(f"config: {path}: {key}: others may read this file; use password-file, or {PASSWORD}")
+        if name == "broker" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            value = " ".join(value)
         if name not in KEYS:
             raise _unknown(f"config: {path}", key, KEYS)
         if name in settings:
@@ -200,9 +246,20 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
     """Raises ConfigError for a HARSTREAM_RUN_* variable that is no setting, or empty: a forgotten value, surely."""
-    known = [ENV_PREFIX + key.upper() for key in (*KEYS, "config")]
+    known = [ENV_PREFIX + key.upper() for key in (*KEYS, _SECRET, "config")]
     for name in environment:
         if name.startswith(ENV_PREFIX) and name not in known:
             raise _unknown("environment", name, known)
         if name.startswith(ENV_PREFIX) and not environment[name]:
             raise ConfigError(f"environment: {name} is empty; unset it for the default")
+
+
+def without_passwords(addresses: str) -> str:
+    """One or several brokers' addresses, to be shown: passwords hidden."""
+    shown = []
+    for address in addresses.split():
+        user_info, at, host = address.rpartition("@")
+        scheme, _, user = user_info.rpartition("://")
+        start = f"{scheme}://" if scheme else ""
+        shown.append(f"{start}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{host}" if at else address)
+    return " ".join(shown)

@@ -81,17 +81,23 @@ class BrokerUrl:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """How to reach a broker. Files are given by path and read when connecting."""
+    """How to reach a broker. Files are given by path and read when connecting.
+
+    ``others``: further addresses of the same broker, a cluster's nodes; where one is lost, the next is tried.
+    """
 
     url: BrokerUrl
     version: str = "auto"
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    others: tuple[BrokerUrl, ...] = ()
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ConfigError(f"mqtt-version: {self.version!r} is not one of {', '.join(VERSIONS)}")
+        if any(other.tls != self.url.tls for other in self.others):
+            raise ConfigError("broker: of several addresses either all or none are mqtts://")
         if not self.url.tls and (self.ca or self.cert or self.key):
             raise ConfigError("a certificate is given, but the broker's address is not mqtts://")
         if self.key and not self.cert:
@@ -100,6 +106,10 @@ class BrokerSettings:
             path = getattr(self, name)
             if path and not path.is_file():
                 raise ConfigError(f"{name}: {path}: no such file")
+
+    @property
+    def urls(self) -> tuple[BrokerUrl, ...]:
+        return (self.url, *self.others)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Checks the server's certificate and name, always. Raises ConfigError for unusable files."""
@@ -139,7 +149,7 @@ def _send_at_once(_: paho.Client, __: Any, sock: socket.socket) -> None:
 
 
 class Connection:
-    """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever.
+    """A client that connects, falls back to MQTT 3.1.1 where it must, and reconnects for ever, to each address in turn.
 
     Callbacks run in the network thread and may not block. ``on_message(topic, payload, retained)`` may
     not raise: what it raises is logged and the message is lost. For many messages a second there is
@@ -152,7 +162,7 @@ class Connection:
         settings: BrokerSettings,
         client_id: str,
         *,
-        subscription: str | None = None,
+        subscriptions: Sequence[str] = (),
         qos: int = 1,
         retained: bool = False,
         will: Will | None = None,
@@ -164,7 +174,7 @@ class Connection:
         self.connects = 0
         self.version = "" if settings.version == "auto" else settings.version
         self._client_id = client_id
-        self._subscription = subscription
+        self._subscriptions = tuple(subscriptions)
         self._qos = qos
         self._retained = retained
         self._will = will
@@ -172,6 +182,8 @@ class Connection:
         self._on_messages = on_messages
         self._on_change = on_change
         self._client: Client | None = None
+        self._url = settings.url  # of the address in use
+        self._context: ssl.SSLContext | None = None
         self._unsubscribed = threading.Event()
         self._settled = threading.Event()  # the handshake ended, one way or another
         self._refusal: str | None = None  # why, where it did not end well
@@ -180,8 +192,16 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Connected, and the subscription, if any, acknowledged."""
+        """Connected, and the subscriptions, if any, acknowledged."""
         return self._ready
+
+    @property
+    def url(self) -> BrokerUrl:
+        """The address in use."""
+        urls = self.settings.urls
+        if self._client is None:
+            return self._url
+        return urls[(urls.index(self._url) + self._client.address) % len(urls)]
 
     def open(self, stop: threading.Event | None = None) -> None:
         """Connect and subscribe. Raises BrokerError where the broker refuses us.
@@ -189,30 +209,41 @@ class Connection:
         With ``stop``, an unreachable broker is tried again until it is there or the event is set; without,
         it is an error too.
         """
-        delay = RETRY_MIN_S
-        versions = ("5", "3.1.1") if self.settings.version == "auto" else (self.settings.version,)
+        delay, urls = RETRY_MIN_S, self.settings.urls
         while True:
-            for version in versions:
-                outage, maybe_version = self._attempt(version)
-                if outage is None:
-                    self.version = version
+            for url in urls:
+                outage = self._try(url)
+                if not outage:
                     return
-                if not maybe_version:
-                    break
+                if url is not urls[-1]:
+                    log.warning("broker %s: %s; trying the next", url, outage)
+                if stop is not None and stop.is_set():
+                    return
             if stop is None:
-                raise BrokerError(f"broker {self.settings.url}: {outage}")
-            log.warning("broker %s: %s; trying again in %d s", self.settings.url, outage, delay)
+                raise BrokerError(f"broker {url}: {outage}")
+            log.warning("broker %s: %s; trying again in %d s", url, outage, delay)
             if stop.wait(delay):
                 return
             delay = min(2 * delay, RETRY_MAX_S)
 
-    def _attempt(self, version: str) -> tuple[str | None, bool]:
-        """One handshake: None if it succeeded, else what may pass by itself; and whether another version may help.
+    def _try(self, url: BrokerUrl) -> str:
+        """Connect to one address, in the first version it speaks; what hinders that for now, or nothing."""
+        outage = ""
+        for version in ("5", "3.1.1") if self.settings.version == "auto" else (self.settings.version,):
+            outage, maybe_version = self._attempt(url, version)
+            if not outage:
+                self.version = version
+            if not (outage and maybe_version):
+                break
+        return outage
+
+    def _attempt(self, url: BrokerUrl, version: str) -> tuple[str, bool]:
+        """One handshake: what hinders it and may pass by itself, or nothing; and whether another version may help.
 
         Raises BrokerError for what will not pass.
         """
-        url = self.settings.url
-        client = self._make(version)
+        client = self._make(url, version)
+        self._url = url
         self._settled.clear()
         self._refusal = None
         try:
@@ -226,10 +257,12 @@ class Connection:
         client.loop_start()
         settled = self._settled.wait(HANDSHAKE_S)
         if self._ready:
-            return None, False
+            return "", False
         self._client = None
         client.disconnect()
         client.loop_stop()
+        if client.tls_alert:
+            raise BrokerError(f"broker {url}: TLS: refused our certificate: {client.tls_alert}")
         if self._refusal is None:  # an old broker may hang up, or say nothing at all
             return "connection closed before the handshake ended" if settled else "no answer", True
         if "protocol version" in self._refusal.lower() and version == "5" and self.settings.version == "auto":
@@ -238,8 +271,7 @@ class Connection:
             return self._refusal, False
         raise BrokerError(f"broker {url}: refused us: {self._refusal}")
 
-    def _make(self, version: str) -> Client:
-        url = self.settings.url
+    def _make(self, url: BrokerUrl, version: str) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
@@ -247,12 +279,15 @@ class Connection:
         )
         if url.user is not None:
             client.username_pw_set(url.user, url.password)
-        context = self.settings.tls_context()
-        if context is not None:
-            client.tls_set_context(context)
+        self._context = self.settings.tls_context()
+        if self._context is not None:
+            client.tls_set_context(self._context)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
+        at = self.settings.urls.index(url)
+        urls = (*self.settings.urls[at:], *self.settings.urls[:at])
+        client.addresses = [(each.host, each.port) for each in urls]
         client.on_socket_open = _guarded(_send_at_once)
         client.on_connect = _guarded(self._connected)
         client.on_subscribe = _guarded(self._subscribed)
@@ -270,20 +305,28 @@ class Connection:
         # paho keeps to its default of 20 unless told before connecting; what the broker takes is known only now.
         client._max_inflight_messages = min(_MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", _MAX_INFLIGHT))
         self.connects += 1
-        if self._subscription is None:
+        if not self._subscriptions:
             self._become_ready()
         elif client._protocol == paho.MQTTv5:
             handling = (
                 SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if self._retained else SubscribeOptions.RETAIN_DO_NOT_SEND
             )
             options = SubscribeOptions(qos=self._qos, retainHandling=handling)
-            client.subscribe(self._subscription, options=options)
+            client.subscribe([(each, options) for each in self._subscriptions])
         else:
-            client.subscribe(self._subscription, qos=self._qos)
+            client.subscribe([(each, self._qos) for each in self._subscriptions])
 
-    def _subscribed(self, _: Any, __: Any, ___: Any, reasons: list[Any], ____: Any) -> None:
-        if any(reason.is_failure for reason in reasons):
-            self._refuse(f"subscription to {self._subscription}: {reasons[0]}")
+    def _subscribed(self, client: Client, __: Any, ___: Any, reasons: list[Any], ____: Any) -> None:
+        refused = [
+            f"subscription to {subscription}: {reason}"
+            for subscription, reason in zip(self._subscriptions, reasons, strict=False)
+            if reason.is_failure
+        ]
+        if refused:
+            again = self._settled.is_set()
+            self._refuse(refused[0])
+            if again:  # a cluster that has just lost a node may take us at the next address, or in a while
+                client.hang_up()
         else:
             self._become_ready()
 
@@ -291,7 +334,7 @@ class Connection:
         was_ready, self._ready = self._ready, False
         self._settled.set()
         if was_ready and not self._closing:
-            log.warning("broker %s: connection lost (%s); reconnecting", self.settings.url, reason)
+            log.warning("broker %s: connection lost (%s); reconnecting", self.url, reason)
             self._tell(False)
 
     def _received(self, messages: Sequence[Received]) -> None:
@@ -304,13 +347,13 @@ class Connection:
     def _refuse(self, reason: str) -> None:
         self._refusal = reason
         if self._settled.is_set():  # after the start: never fatal, the broker may take us back
-            log.error("broker %s: refused us: %s", self.settings.url, reason)
+            log.error("broker %s: refused us: %s", self.url, reason)
         self._settled.set()
 
     def _become_ready(self) -> None:
         self._ready = True
         if self.connects > 1:
-            log.warning("broker %s: connected again", self.settings.url)
+            log.warning("broker %s: connected again", self.url)
         self._settled.set()
         self._tell(True)
 
@@ -328,6 +371,21 @@ class Connection:
         """Hand over (topic, payload) of many messages, which leave together; how many were taken: the first ones."""
         return 0 if self._client is None else self._client.publish_all(messages, qos, retain, MAX_OUTGOING)
 
+    def renew(self, settings: BrokerSettings) -> None:
+        """Other credentials, or files with new contents, for the next connection to the same addresses.
+
+        Raises ConfigError for unusable files, and the old ones stay.
+        """
+        settings.tls_context()
+        context, client = self._context, self._client
+        if context is not None:
+            if settings.ca is not None:
+                context.load_verify_locations(settings.ca)
+            if settings.cert is not None:
+                context.load_cert_chain(settings.cert, settings.key)
+        if client is not None and settings.url.user is not None:
+            client.username_pw_set(settings.url.user, settings.url.password)
+
     @property
     def outgoing(self) -> int:
         """Messages handed over and not yet acknowledged (QoS 1) or sent (QoS 0)."""
@@ -335,8 +393,8 @@ class Connection:
 
     def unsubscribe(self, timeout_s: float) -> None:
         """Ask the broker for no more messages, and wait until those on their way are here."""
-        if self._client is not None and self._subscription is not None and self._ready:
-            self._client.unsubscribe(self._subscription)
+        if self._client is not None and self._subscriptions and self._ready:
+            self._client.unsubscribe(list(self._subscriptions))
             self._unsubscribed.wait(timeout_s)
 
     def flush(self, timeout_s: float) -> bool:

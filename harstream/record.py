@@ -168,7 +168,9 @@ class Recorder:
         spec = SignalSpec(sample_rate_hz=rate_hz)
         self.devices = {device: DeviceState(Timeline(spec, 1), clock()) for device in dict.fromkeys(devices)}
         self._connections = [
-            Connection(settings, f"{client_id}-{number}", subscription=template.topic(device), on_message=self.receive)
+            Connection(
+                settings, f"{client_id}-{number}", subscriptions=[template.topic(device)], on_message=self.receive
+            )
             for number, device in enumerate(self.devices)
         ]
 

@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""Being told to stop, or to read the settings again."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def on_stop(stop: Callable[[signal.Signals], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle)
+
+
+def on_reload(reload: Callable[[], None]) -> None:
+    """Call ``reload`` when SIGHUP comes, in a thread of its own; unless that is ignored, as under nohup."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="hup", daemon=True).start())

@@ -72,12 +72,12 @@ class Watch:
         self.n_samples = 0
         self._connections = [
             Connection(
-                settings, f"{client_id}-samples", subscription=samples.subscription, qos=0, on_message=self._sample
+                settings, f"{client_id}-samples", subscriptions=[samples.subscription], qos=0, on_message=self._sample
             ),
             Connection(
                 settings,
                 f"{client_id}-labels",
-                subscription=labels.subscription,
+                subscriptions=[labels.subscription],
                 qos=0,
                 retained=True,
                 on_message=self._label,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from harstream import config
+from harstream.__main__ import conceal
 from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
 from harstream.core.smoothing import Smoothing
@@ -25,7 +28,7 @@ def run(monkeypatch):
 
     def invoke(*flags: str, **environment: str):
         served: list[RunConfig] = []
-        monkeypatch.setattr("harstream.serve.daemon.serve", served.append)
+        monkeypatch.setattr("harstream.serve.daemon.serve", lambda config, reread: served.append(config))
         variables = {f"HARSTREAM_RUN_{name.upper()}": value for name, value in environment.items()}
         for name in list(variables):
             monkeypatch.setenv(name, variables[name])
@@ -76,11 +79,12 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "broker": "mqtts://host",
         "model": "m",
         "backend": "int8",
-        "topic": "a/{device}",
+        "topic": "a/{partition}/{device}",
         "labels_topic": "b/{device}",
         "events_topic": "c/{device}",
         "smoothing": "none",
         "unknown_below": "0.75",
+        "partitions": "3",
         "qos": "0",
         "http": "off",
         "instance": "i",
@@ -98,7 +102,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    assert set(values) == set(config.KEYS)
+    assert set(values) == set(config.KEYS) - {"worker", "partition_count"}  # in place of partitions
     by_flags = run(*(part for key, value in values.items() for part in (f"--{config.flag(key)}", value)))[2]
     by_environment = run(**values)[2]
     numbers = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s"}
@@ -306,3 +310,83 @@ def test_an_address_nobody_can_mean_is_an_error(url):
     with pytest.raises(ConfigError) as refused:
         config.RunConfig(broker=url)
     assert "secret" not in str(refused.value)
+
+
+# --- several brokers, secrets -------------------------------------------------------------------------
+
+
+def test_several_brokers_are_addresses_of_one(run, toml):
+    wanted = [BrokerUrl("a", 1883), BrokerUrl("b", 1884)]
+    for _, _, served in (
+        run("--broker", "mqtt://a", "--broker", "b:1884"),
+        run(broker="mqtt://a b:1884"),
+        run("--config", toml('broker = ["mqtt://a", "b:1884"]')),
+        run("--config", toml('broker = "mqtt://a b:1884"')),
+    ):
+        assert list(served.broker_settings.urls) == wanted
+    with pytest.raises(ConfigError, match="either all or none"):
+        RunConfig(broker="mqtt://a mqtts://b")
+
+
+def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(run, toml):
+    _, _, served = run("--broker", "h", "--user", "ann", password=SECRET)
+    assert served.broker_settings.url.password == SECRET
+    code, output, _ = run("--config", toml(f'password = "{SECRET}"'))
+    assert code == 2
+    assert "password-file" in output
+    assert SECRET not in output
+
+
+def test_a_password_on_the_command_line_moves_into_the_environment():
+    arguments = ["run", "--broker", f"mqtts://ann:{SECRET}@h", "--qos=0", f"--broker=bob:{SECRET}@g:1"]
+    left, environment = conceal(arguments, {"A": "b"})
+    assert left == ["run", "--qos=0"]
+    assert environment == {"A": "b", "HARSTREAM_RUN_BROKER": f"mqtts://ann:{SECRET}@h bob:{SECRET}@g:1"}
+    assert conceal(["run", "--broker", "mqtt://h:1883"], {}) is None
+    assert conceal(["run", "--broker", "ann@h:1883"], {}) is None
+    assert conceal([], {}) is None
+
+
+# --- harstream config ---------------------------------------------------------------------------------
+
+
+def test_show_tells_every_setting_what_it_does_its_value_and_where_that_came_from(toml, monkeypatch):
+    path = toml('instance = "ward-3"\nqos = 0\nbroker = ["mqtts://ann:' + SECRET + '@h", "mqtts://g"]')
+    monkeypatch.setenv("HARSTREAM_RUN_MODEL", "wrist")
+    monkeypatch.setenv("HARSTREAM_RUN_PASSWORD", SECRET)
+    done = CliRunner().invoke(main, ["config", "show", "--config", path, "--qos", "1", "--user", "bob"])
+    assert done.exit_code == 0, done.output
+    assert SECRET not in done.output
+    assert "qos = 1  # --qos" in done.output
+    assert 'model = "wrist"  # HARSTREAM_RUN_MODEL' in done.output
+    assert f'instance = "ward-3"  # {path}' in done.output
+    assert 'broker = "mqtts://ann:***@h mqtts://g"' in done.output
+    assert "HARSTREAM_RUN_PASSWORD" in done.output
+    shown = tomllib.loads(done.output)
+    assert set(shown) <= set(config.KEYS)
+    for key in config.KEYS:
+        told = [line for line in done.output.splitlines() if re.match(rf"(# )?{key} = ", line)]
+        assert len(told) == 1, key
+        assert done.output.splitlines()[done.output.splitlines().index(told[0]) - 1].startswith("# ")
+
+
+def test_what_show_prints_says_the_same_again(run, toml):
+    shown = CliRunner().invoke(main, ["config", "show", "--idle-s", "7.5", "--http", "off"]).output
+    _, _, served = run("--config", toml(shown))
+    assert served == RunConfig(idle_s=7.5, http="off")
+
+
+def test_check_loads_the_model_and_says_what_is_wrong(random_bundle, own_bundle, toml):
+    def check(*flags: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["config", "check", *flags])
+        return done.exit_code, done.output
+
+    assert check("--model", str(random_bundle), "--broker", "mqtt://h") == (
+        0,
+        "good: model random@0.0.1 (litert), broker mqtt://h:1883\n",
+    )
+    code, told = check("--config", toml("labels-topik = 1"))
+    assert (code, "did you mean 'labels_topic'?" in told) == (2, True)
+    (own_bundle / "model.tflite").write_bytes(b"other")
+    code, told = check("--model", str(own_bundle))
+    assert (code, "sha256" in told) == (3, True)

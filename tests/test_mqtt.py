@@ -89,7 +89,7 @@ def received(connection: Connection, broker_port: int, topic: str = "a/w1/imu") 
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "5"), ("5", "5"), ("3.1.1", "3.1.1")])
 def test_mosquitto_is_spoken_to_in_mqtt_5_unless_told(mosquitto, connect, asked, got):
-    connection = connect(mosquitto.address, version=asked, subscription="a/+/imu")
+    connection = connect(mosquitto.address, version=asked, subscriptions=["a/+/imu"])
     connection.open()
     assert (connection.ready, connection.version, connection.connects) == (True, got, 1)
     received(connection, mosquitto.port)
@@ -97,7 +97,7 @@ def test_mosquitto_is_spoken_to_in_mqtt_5_unless_told(mosquitto, connect, asked,
 
 @pytest.mark.parametrize("asked", ["auto", "3.1.1"])
 def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(embedded, connect, asked):
-    connection = connect(embedded.url, version=asked, subscription="a/+/imu")
+    connection = connect(embedded.url, version=asked, subscriptions=["a/+/imu"])
     connection.open()
     assert (connection.ready, connection.version) == (True, "3.1.1")
     received(connection, embedded.port)
@@ -148,7 +148,7 @@ def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_the_right_password_is_let_in(guarded, connect, version):
-    connection = connect(f"mqtt://ann:right@{guarded.address}", version=version, subscription="a/+/imu")
+    connection = connect(f"mqtt://ann:right@{guarded.address}", version=version, subscriptions=["a/+/imu"])
     connection.open()
     assert connection.ready
 
@@ -187,10 +187,36 @@ def subscription_refusing(code: int) -> int:
 
 @pytest.mark.parametrize(("version", "code"), [("auto", 0x87), ("5", 0x8F), ("3.1.1", 0x80)])
 def test_a_refused_subscription_is_an_error_that_names_it(connect, version, code):
-    connection = connect(f"127.0.0.1:{subscription_refusing(code)}", version=version, subscription="a/+/imu")
+    connection = connect(f"127.0.0.1:{subscription_refusing(code)}", version=version, subscriptions=["a/+/imu"])
     with pytest.raises(BrokerError, match=r"refused us: subscription to a/\+/imu: "):
         connection.open(threading.Event())
     assert not connection.ready
+
+
+def test_a_subscription_refused_after_a_loss_is_asked_for_again_on_a_new_connection(connect):
+    """As by a cluster that has just lost a node."""
+    over = threading.Event()
+
+    def serve() -> None:
+        with listener:
+            for code in (0, 0x80, 0):
+                peer, _ = listener.accept()
+                with peer:
+                    peer.recv(1000)
+                    peer.sendall(b"\x20\x02\x00\x00")
+                    packet = peer.recv(1000)
+                    peer.sendall(bytes([0x90, 3, packet[2], packet[3], code]))
+                    if code:
+                        assert peer.recv(1000) == b""  # it hangs up
+                    elif connection.connects == 3:
+                        over.wait(DEADLINE_S)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    connection = connect(f"127.0.0.1:{listener.getsockname()[1]}", version="3.1.1", subscriptions=["a/+/imu"])
+    threading.Thread(target=serve, daemon=True).start()
+    connection.open()
+    wait_until(lambda: connection.connects == 3 and connection.ready, "the third try")
+    over.set()
 
 
 # --- TLS --------------------------------------------------------------------------------------------
@@ -240,7 +266,7 @@ def test_without_an_event_an_unreachable_broker_is_an_error(connect):
 def test_a_broker_that_comes_up_later_is_waited_for(tmp_path, connect, monkeypatch):
     monkeypatch.setattr(mqtt, "RETRY_MAX_S", 1)
     broker = Mosquitto(tmp_path)
-    connection = connect(broker.address, subscription="a/+/imu")
+    connection = connect(broker.address, subscriptions=["a/+/imu"])
     thread = threading.Thread(target=connection.open, args=(threading.Event(),))
     thread.start()
     with broker:
@@ -265,7 +291,7 @@ def test_waiting_for_a_broker_ends_with_the_event(connect):
 def test_after_an_outage_the_subscription_is_renewed_and_what_was_published_arrives(tmp_path, connect, version):
     changes: list[bool] = []
     with Mosquitto(tmp_path) as broker:
-        connection = connect(broker.address, version=version, subscription="a/+/imu", on_change=changes.append)
+        connection = connect(broker.address, version=version, subscriptions=["a/+/imu"], on_change=changes.append)
         connection.open()
         broker.stop()
         wait_until(lambda: not connection.ready, "the loss to be noticed")
@@ -330,7 +356,7 @@ def test_mqtt_5_is_not_even_sent_retained_messages_and_3_1_1_is_told_that_they_a
             connection = connect(
                 mosquitto.address,
                 version=version,
-                subscription="a/+/imu",
+                subscriptions=["a/+/imu"],
                 on_message=lambda _, payload, retained, seen=seen: seen.append((payload, retained)),
             )
             connection.open()
@@ -348,7 +374,7 @@ def test_a_callback_that_raises_loses_its_message_and_nothing_else(mosquitto, co
             raise ZeroDivisionError
         seen.append(payload)
 
-    connection = connect(mosquitto.address, subscription="a/+/imu", on_message=on_message)
+    connection = connect(mosquitto.address, subscriptions=["a/+/imu"], on_message=on_message)
     connection.open()
     with Client(mosquitto.port) as client:
         for payload in (b"1", b"poison", b"2"):
@@ -362,7 +388,7 @@ def test_a_callback_that_raises_loses_its_message_and_nothing_else(mosquitto, co
 def test_after_unsubscribing_nothing_comes_any_more_and_everything_before_has_come(mosquitto, connect):
     seen: list[bytes] = []
     connection = connect(
-        mosquitto.address, subscription="a/+/imu", on_message=lambda _, payload, __: seen.append(payload)
+        mosquitto.address, subscriptions=["a/+/imu"], on_message=lambda _, payload, __: seen.append(payload)
     )
     connection.open()
     with Client(mosquitto.port) as client:
@@ -401,3 +427,41 @@ def test_a_broker_that_stops_reading_fills_a_bounded_queue_and_then_messages_are
     assert outgoing <= 2 * 50
     assert taken[0] is True
     assert taken[-1] is False
+
+
+# --- several addresses --------------------------------------------------------------------------------
+
+
+def test_where_one_address_is_lost_the_next_is_tried_and_subscribed_to(tmp_path):
+    one, two = Mosquitto(tmp_path).start(), Mosquitto(tmp_path).start()
+    seen: list[bytes] = []
+    settings = BrokerSettings(BrokerUrl.parse(one.address), others=(BrokerUrl.parse(two.address),))
+    connection = Connection(
+        settings, "two", subscriptions=["a/+/imu", "b/#"], on_message=lambda _, payload, __: seen.append(payload)
+    )
+    try:
+        connection.open()
+        assert str(connection.url) == f"mqtt://{one.address}"
+        one.stop()
+        wait_until(lambda: connection.connects == 2 and connection.ready, "the other")
+        assert str(connection.url) == f"mqtt://{two.address}"
+        with Client(two.port) as client:
+            client.publish("a/x/imu", b"1")
+            client.publish("b/y", b"2")
+            wait_until(lambda: len(seen) == 2, "both subscriptions")
+        one.start()
+        two.stop()
+        wait_until(lambda: connection.connects == 3 and connection.ready, "the first again")
+        assert str(connection.url) == f"mqtt://{one.address}"
+    finally:
+        connection.close()
+        one.stop()
+        two.stop()
+
+
+def test_an_address_that_is_down_at_the_start_is_passed_over(mosquitto):
+    settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{free_port()}"), others=(BrokerUrl.parse(mosquitto.address),))
+    connection = Connection(settings, "two")
+    connection.open()
+    assert str(connection.url) == f"mqtt://{mosquitto.address}"
+    connection.close()

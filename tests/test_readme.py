@@ -101,7 +101,7 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
 
     template = TopicTemplate("wearables/{device}/imu")
     settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
-    listener = Connection(settings, "listener", subscription=template.subscription, on_message=take)
+    listener = Connection(settings, "listener", subscriptions=[template.subscription], on_message=take)
     try:
         listener.open()
         code = block("publisher").replace("1883", str(broker.port)).replace("sleep(0.5)", "sleep(0.05)")

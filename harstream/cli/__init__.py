@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harstream import __version__
-from harstream.cli import bench, data, demo, evaluate, model, publish, record, run, train, watch
+from harstream.cli import bench, config, data, demo, evaluate, model, publish, record, run, train, watch
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
 #: What `harstream` exits with, beside 0 and 1 (a bug, with its traceback).
@@ -43,6 +43,7 @@ for _command in (
     train.train,
     evaluate.evaluate,
     data.data,
+    config.config,
     train.export,
     model.models,
     bench.bench,

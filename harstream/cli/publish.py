@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harstream.cli import broker as broker_options
 from harstream.config import DEFAULT_TOPIC
 
 if TYPE_CHECKING:
@@ -36,10 +38,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Times life speed; 0: as fast as the broker takes them.",
         ),
-        click.option("--broker", required=True, help="mqtt://[user:password@]host[:port], mqtts://… or host[:port]."),
     ):
         function = option(function)
-    return function
+    return broker_options.options(function)
 
 
 @click.command()
@@ -91,6 +92,9 @@ def _publish(
     sources: Sequence[Source],
     *,
     broker: str,
+    ca: Path | None,
+    user: str | None,
+    password_file: Path | None,
     topic: str,
     speed: float,
     payload: str,
@@ -98,7 +102,7 @@ def _publish(
     qos: int,
     duration_s: float | None = None,
 ) -> None:
-    from harstream.mqtt import BrokerSettings, BrokerUrl, Connection
+    from harstream.mqtt import Connection
     from harstream.publish import publish
     from harstream.signals import on_stop
     from harstream.wire.topics import TopicTemplate
@@ -106,7 +110,8 @@ def _publish(
     template = TopicTemplate(topic)
     stop = threading.Event()
     on_stop(lambda _: stop.set())
-    connection = Connection(BrokerSettings(BrokerUrl.parse(broker)), f"harstream-publish-{secrets.token_hex(4)}")
+    settings = broker_options.settings(broker, ca, user, password_file)
+    connection = Connection(settings, f"harstream-publish-{secrets.token_hex(4)}")
     connection.open()
     click.echo(f"publishing {len(sources)} devices to {connection.settings.url}, {topic}", err=True)
     try:

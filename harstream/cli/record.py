@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harstream.cli import broker as broker_options
 from harstream.config import DEFAULT_TOPIC
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 
@@ -27,7 +28,7 @@ _TICK_S = 0.05
 
 
 @click.command()
-@click.option("--broker", required=True, help="mqtt://[user:password@]host[:port], mqtts://… or host[:port].")
+@broker_options.options
 @click.option("--device", "devices", multiple=True, required=True, help="Device to record; may be given repeatedly.")
 @click.option("--subject", required=True, help="Who wears it: letters, digits, - and . only.", metavar="NAME")
 @click.option("--label", help="What the wearer does. Without, it is asked for, again and again.", metavar="NAME")
@@ -64,6 +65,9 @@ _TICK_S = 0.05
 )
 def record(
     broker: str,
+    ca: Path | None,
+    user: str | None,
+    password_file: Path | None,
     devices: Sequence[str],
     subject: str,
     label: str | None,
@@ -79,7 +83,6 @@ def record(
 
     One file per device and label, named SUBJECT_DEVICE_TIME.csv; `--data csv:DIR` reads the folder.
     """
-    from harstream.mqtt import BrokerSettings, BrokerUrl
     from harstream.record import Recorder, check_label
     from harstream.signals import on_stop
     from harstream.wire.payloads import Units
@@ -88,8 +91,9 @@ def record(
     if label is not None:
         check_label(label)
     template = TopicTemplate(topic)
+    settings = broker_options.settings(broker, ca, user, password_file)
     recorder = Recorder(
-        BrokerSettings(BrokerUrl.parse(broker)),
+        settings,
         f"harstream-record-{secrets.token_hex(4)}",
         template,
         devices,
@@ -102,7 +106,7 @@ def record(
     on_stop(lambda _: stop.set())
     recorder.open()
     try:
-        _Session(recorder, template, str(BrokerUrl.parse(broker)), duration, countdown, stop).run(label)
+        _Session(recorder, template, str(settings.url), duration, countdown, stop).run(label)
     finally:
         recorder.close()
 

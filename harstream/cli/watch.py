@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import secrets
 import threading
+from pathlib import Path
 
 import click
 
+from harstream.cli import broker as broker_options
 from harstream.config import DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
 from harstream.errors import ConfigError
 
 
 @click.command()
-@click.option("--broker", required=True, help="mqtt://[user:password@]host[:port], mqtts://… or host[:port].")
+@broker_options.options
 @click.option("--topic", default=DEFAULT_TOPIC, show_default=True, help="Where samples go.", metavar="TEMPLATE")
 @click.option(
     "--labels-topic", default=DEFAULT_LABELS_TOPIC, show_default=True, help="Where labels go.", metavar="TEMPLATE"
 )
 @click.option("--devices", type=click.IntRange(min=1), default=30, show_default=True, help="Rows of the table.")
-def watch(broker: str, topic: str, labels_topic: str, devices: int) -> None:
+def watch(
+    broker: str,
+    ca: Path | None,
+    user: str | None,
+    password_file: Path | None,
+    topic: str,
+    labels_topic: str,
+    devices: int,
+) -> None:
     """Show a live table of the devices on a broker and what they are doing."""
     try:
         from rich.live import Live
     except ImportError as error:
         raise ConfigError("the live table needs rich: pip install 'harstream[demo]'") from error
-    from harstream.mqtt import BrokerSettings, BrokerUrl
     from harstream.signals import on_stop
     from harstream.watch import Watch
     from harstream.wire.topics import TopicTemplate
@@ -32,7 +41,7 @@ def watch(broker: str, topic: str, labels_topic: str, devices: int) -> None:
     stop = threading.Event()
     on_stop(lambda _: stop.set())
     watching = Watch(
-        BrokerSettings(BrokerUrl.parse(broker)),
+        broker_options.settings(broker, ca, user, password_file),
         f"harstream-watch-{secrets.token_hex(4)}",
         TopicTemplate(topic),
         TopicTemplate(labels_topic, "labels-topic"),

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +35,16 @@ from harstream.core.batches import WindowBatch
 from harstream.core.changes import Event
 from harstream.core.engine import Engine
 from harstream.embedded import EmbeddedBroker
+from harstream.errors import BundleError
 from harstream.golden import load_classifier
 from harstream.mqtt import BrokerSettings, BrokerUrl, Connection, Will
 from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox
 from harstream.serve.metrics import Metrics
-from harstream.signals import on_stop
+from harstream.serve.reload import Reloader
+from harstream.serve.systemd import Service
+from harstream.signals import on_reload, on_stop
 from harstream.wire import labels
 from harstream.wire.payloads import Units
 from harstream.wire.reject import Rejection
@@ -88,6 +92,7 @@ class Daemon:
             units=Units(config.acc_unit, config.gyro_unit),
             max_payload_bytes=config.max_payload_bytes,
         )
+        self.service = Service()
         self.connection: Connection | None = None
         self.failure: BaseException | None = None
         self.stopping = threading.Event()
@@ -96,10 +101,11 @@ class Daemon:
         self._labels_topic = config.labels_template.topic
         events = config.events_template
         self._events_topic = None if events is None else events.topic
-        self._handover: queue.Queue[WindowBatch | list[str] | None] = queue.Queue(MAX_HANDOVER)
+        self._handover: queue.Queue[WindowBatch | list[str] | Classifier | None] = queue.Queue(MAX_HANDOVER)
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
         self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
         self._said = (*bundle.labels, UNKNOWN)
+        self._slots = self.metrics.confidence.know(self._said)  # by label; UNKNOWN is last
         self._beat_s = math.inf  # until the loop begins: waiting for the broker is healthy
         self._evict_at_s = time.monotonic() + EVICT_EVERY_S
         self._log_rejections_at_s = 0.0
@@ -128,7 +134,7 @@ class Daemon:
         self.connection = Connection(
             settings,
             f"harstream-{self.config.instance}-{secrets.token_hex(4)}",
-            subscription=self.config.samples_template.subscription,
+            subscriptions=self.config.samples_template.subscriptions(self.config.serves),
             qos=self.config.qos,
             will=Will(self.config.status_topic, b"offline"),
             on_messages=self.receive,
@@ -182,6 +188,7 @@ class Daemon:
         """Once round the loop."""
         messages = self.inbox.take(MAX_TAKE, timeout_s, MAX_TAKE_BYTES)
         self._beat_s = now_s = time.monotonic()
+        self.service.beat(now_s)
         if messages:
             self._hand_over(self.take(messages))
         if now_s >= self._evict_at_s:
@@ -230,6 +237,29 @@ class Daemon:
             self._handover.put(evicted)
         _give_back()
 
+    # --- another model ------------------------------------------------------------------------
+
+    def exchange(self, config: RunConfig, classifier: Classifier) -> None:
+        """From any thread: these settings and this model, verified, from now on. No window is lost.
+
+        Those that are due already are classified by the old one. Raises BundleError where it would need other windows,
+        ConfigError for unusable files.
+        """
+        here, there = self.engine.spec.to_dict(), classifier.bundle.spec.to_dict()
+        for name in here:
+            # Normalisation is part of the network: the windows are the same.
+            if name != "normalisation" and here[name] != there[name]:
+                raise BundleError(f"{classifier.bundle.path}: signal: {name} is {there[name]}, served is {here[name]}")
+        if self.connection is not None and config.broker_settings is not None:
+            self.connection.renew(config.broker_settings)
+        self.config = config
+        self.decoder.max_payload_bytes = config.max_payload_bytes
+        handed_over = False
+        while not handed_over and not self.stopping.is_set():
+            with suppress(queue.Full):
+                self._handover.put(classifier, timeout=IDLE_WAIT_S)
+                handed_over = True
+
     # --- the classifying thread ---------------------------------------------------------------
 
     def _classify_all(self) -> None:
@@ -237,6 +267,8 @@ class Daemon:
             while (item := self._handover.get()) is not None:
                 if isinstance(item, list):
                     self._clear(item)
+                elif isinstance(item, Classifier):
+                    self._serve(item)
                 else:
                     self.classify(self._join(item))
         except BaseException as error:  # a bug: raised again by the loop
@@ -244,6 +276,19 @@ class Daemon:
             self.stop()
             while self._handover.get() is not None:  # the loop must not hang on a full hand-over
                 pass
+
+    def _serve(self, classifier: Classifier) -> None:
+        """With another model from now on."""
+        bundle, metrics = classifier.bundle, self.metrics
+        smoothing = self.config.smoothing_of(bundle.smoothing)
+        if bundle.labels != self.classifier.bundle.labels or smoothing != self.smoother.smoothing:
+            # What is believed of a device is in the old one's terms: it exits what it did, and begins anew.
+            self._tell(self.smoother.evict(list(self._activity)))
+            self.smoother = bundle.smoother(smoothing)
+        self.classifier = classifier
+        self._said = (*bundle.labels, UNKNOWN)
+        metrics.serve(bundle, classifier.backend)
+        self._slots = metrics.confidence.know(self._said)
 
     def _join(self, first: WindowBatch) -> WindowBatch:
         """With what else is waiting: it costs hardly more to classify."""
@@ -268,7 +313,7 @@ class Daemon:
         taken = self._publish(list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)))
         metrics.windows_dropped.add(len(windows) - taken, "outgoing")
         metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
-        metrics.confidence.observe(beliefs.confidence, beliefs.label % len(self._said))  # UNKNOWN is last
+        metrics.confidence.observe(beliefs.confidence, self._slots[beliefs.label])
         names = [self._said[index] for index in beliefs.label.tolist()]
         for name, n_windows in Counter(names).items():
             metrics.windows_classified.add(n_windows, name)
@@ -345,14 +390,20 @@ class Daemon:
             connection.close()
 
 
-def serve(config: RunConfig, started: Callable[[Daemon], None] = lambda daemon: None) -> None:
+def serve(
+    config: RunConfig,
+    started: Callable[[Daemon], None] = lambda daemon: None,
+    reread: Callable[[], RunConfig] | None = None,
+) -> None:
     """`harstream run`, from start to a drained end. Raises HarstreamError where the start is refused.
 
-    ``started`` is called with the daemon once it is connected.
+    ``started`` is called with the daemon once it is connected; ``reread`` gives the settings as they are by then.
     """
     classifier = load_classifier(config.model, config.backend)
     daemon = Daemon(config, classifier)
+    reloader = Reloader(daemon, reread)
     _stop_on_signals(daemon)
+    on_reload(reloader.ask)
     address = config.http_address
     http = None if address is None else HttpServer(address, page.routes(daemon))
     broker = EmbeddedBroker() if config.broker_settings is None else None
@@ -364,6 +415,7 @@ def serve(config: RunConfig, started: Callable[[Daemon], None] = lambda daemon: 
             broker.start()
             settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
         assert settings is not None
+        daemon.service.tell("STATUS=waiting for the broker")
         daemon.connect(settings)
         if daemon.connection is not None and daemon.connected:
             log.info(
@@ -372,21 +424,29 @@ def serve(config: RunConfig, started: Callable[[Daemon], None] = lambda daemon: 
                 classifier.bundle.id,
                 classifier.backend,
                 "embedded, wearables publish to " if broker is not None else "",
-                settings.url,
+                daemon.connection.url,
                 daemon.connection.version,
-                config.samples_template.subscription,
+                _shortened(config.samples_template.subscriptions(config.serves)),
                 config.labels_topic,
                 http.url if http is not None else "off",
             )
         _collect_seldom()
         started(daemon)
+        reloader.start()
+        daemon.service.ready(classifier.bundle.id)
         daemon.run()
         log.info("stopped")
     finally:
+        reloader.close()
         if broker is not None:
             broker.close()
         if http is not None:
             http.close()
+
+
+def _shortened(subscriptions: Sequence[str]) -> str:
+    first, *others = subscriptions
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _collect_seldom() -> None:
@@ -407,6 +467,7 @@ def _stop_on_signals(daemon: Daemon) -> None:
         if daemon.stopping.is_set():
             os._exit(128 + number)  # asked twice: at once
         log.info("%s: draining", number.name)
+        daemon.service.tell("STOPPING=1")
         daemon.stop()
 
     on_stop(stop)

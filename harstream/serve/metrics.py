@@ -51,6 +51,10 @@ class Tally(Collector):
     def set(self, number: float) -> None:
         self._values[""] = number
 
+    def know(self, label_values: Iterable[str]) -> None:
+        """These exist from now on too."""
+        self._values = dict.fromkeys(label_values, 0) | self._values
+
     def watch(self, read: Callable[[], float], label_value: str = "") -> None:
         self._watched[label_value] = read
 
@@ -83,6 +87,15 @@ class ArrayHistogram(Collector):
         self._sorting = threading.Lock()
         registry.register(self)
 
+    def know(self, label_values: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The indices of these label values, which exist from now on if they did not."""
+        with self._sorting:
+            new = [value for value in label_values if value not in self._label_values]
+            self._counts = np.concatenate([self._counts, np.zeros((len(new), self._counts.shape[1]), np.int64)])
+            self._sums = np.concatenate([self._sums, np.zeros(len(new))])
+            self._label_values = [*self._label_values, *new]
+            return np.array([self._label_values.index(value) for value in label_values], np.int64)
+
     def observe(self, values: npt.ArrayLike, which: npt.ArrayLike = 0) -> None:
         """Count ``values``, each under the label value with index ``which``. They are kept, not copied."""
         self._waiting.append((values, which))
@@ -108,7 +121,9 @@ class ArrayHistogram(Collector):
         self._sort()
         family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
         bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
-        for value, counts, total in zip(self._label_values, self._counts, self._sums, strict=True):
+        with self._sorting:
+            rows = list(zip(self._label_values, self._counts, self._sums, strict=True))
+        for value, counts, total in rows:
             cumulative = list(zip(bounds, np.cumsum(counts).tolist(), strict=True))
             family.add_metric([value] if self._label else [], cumulative, float(total))
         yield family
@@ -180,10 +195,21 @@ class Metrics:
             "activity_changes", "Changes of a device's label, by new label", "label", labels
         )
         self.devices_by_activity = gauge("devices_by_activity", "Devices by their last label", "label", labels)
+        self.reloads = counter(
+            "reloads", "Settings and model read again, by result: done, or refused", "result", ["done", "refused"]
+        )
         self._model = Info("harstream_model", "The model served", registry=self.registry)
         self._model.info({"model": bundle.id, "backend": backend})
         Info("harstream_build", "This program", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
+
+    def serve(self, bundle: Bundle, backend: str) -> None:
+        """Another model from now on; what was counted of the labels of the one before stays."""
+        labels = (*bundle.labels, UNKNOWN)
+        for tally in (self.windows_classified, self.activity_changes, self.devices_by_activity):
+            tally.know(labels)
+        self.confidence.know(labels)
+        self._model.info({"model": bundle.id, "backend": backend})
 
     def expose(self) -> bytes:
         """The text format that Prometheus scrapes."""

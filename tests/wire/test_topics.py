@@ -113,3 +113,48 @@ def test_a_shared_subscription_is_refused_with_the_reason():
 def test_templates_overlap_where_one_topic_fits_both(one, other, overlap):
     assert TopicTemplate(one).overlaps(TopicTemplate(other)) is overlap
     assert TopicTemplate(other).overlaps(TopicTemplate(one)) is overlap
+
+
+# --- partitions ---------------------------------------------------------------------------------------
+
+PARTITIONED = TopicTemplate("p/{partition}/wearables/{device}/imu", may_partition=True)
+
+
+def test_partitions_are_subscribed_to_one_by_one_or_all_at_once():
+    assert PARTITIONED.has_partition
+    assert not TEMPLATE.has_partition
+    assert PARTITIONED.subscriptions() == ("p/+/wearables/+/imu",)
+    assert PARTITIONED.subscriptions([0, 12]) == ("p/0/wearables/+/imu", "p/12/wearables/+/imu")
+    assert TEMPLATE.subscriptions() == ("wearables/+/imu",)
+
+
+@pytest.mark.parametrize(
+    ("topic", "device"),
+    [
+        ("p/0/wearables/w1/imu", "w1"),
+        ("p/63/wearables/w1/imu", "w1"),
+        ("p/x/wearables/w1/imu", None),
+        ("p//wearables/w1/imu", None),
+        ("p/1/wearables/w1/imu/more", None),
+        ("p/1/2/wearables/w1/imu", None),
+        ("wearables/w1/imu", None),
+    ],
+)
+def test_a_partition_is_a_number_and_no_part_of_the_name(topic, device):
+    assert PARTITIONED.device(topic) == device
+
+
+@pytest.mark.parametrize("text", ["{partition}/{partition}/{device}", "{partition}", "a{partition}/{device}"])
+def test_a_partition_is_one_level_beside_the_devices(text):
+    with pytest.raises(ConfigError):
+        TopicTemplate(text, may_partition=True)
+
+
+def test_only_where_samples_come_from_is_there_a_partition():
+    with pytest.raises(ConfigError, match="labels-topic"):
+        TopicTemplate("p/{partition}/{device}", "labels-topic")
+
+
+def test_a_partitioned_topic_overlaps_with_what_it_would_receive():
+    assert PARTITIONED.overlaps(TopicTemplate("p/7/wearables/{device}/imu"))
+    assert not PARTITIONED.overlaps(TopicTemplate("wearables/{device}/imu"))

@@ -1,0 +1,112 @@
+"""Settings and models exchanged under way: by SIGHUP, or because the model's folder has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harstream import bundle as bundles
+from harstream import logs
+from harstream.config import RunConfig, flag
+from harstream.errors import BundleError, HarstreamError
+from harstream.golden import load_classifier
+
+if TYPE_CHECKING:
+    from harstream.serve.daemon import Daemon
+
+log = logging.getLogger("harstream")
+
+#: How often the model's folder is looked at; it must then have stayed as it is until the next time.
+WATCH_EVERY_S = 2.0
+#: Settings that take effect under way. Of the broker's, those that the next connection needs.
+RELOADED = frozenset(
+    {
+        *("model", "backend", "smoothing", "unknown_below", "max_payload_bytes", "idle_s", "log_level", "log_format"),
+        *("user", "password", "password_file", "ca", "cert", "key"),
+    }
+)
+_Stamps = tuple[tuple[str, int, int, int], ...]
+
+
+class Reloader:
+    """In a thread of its own, so that nothing waits for a model to be verified.
+
+    What does not verify is refused, logged and counted, and everything stays as it was.
+    """
+
+    def __init__(self, daemon: Daemon, reread: Callable[[], RunConfig] | None = None) -> None:
+        self._daemon = daemon
+        self._reread = reread
+        self._asked = threading.Event()
+        self._closing = False
+        self._served = self._seen = self._stamps()
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ask(self) -> None:
+        """From any thread: read the settings and the model again, whether they have changed or not."""
+        self._asked.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._asked.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            asked = self._asked.wait(WATCH_EVERY_S)
+            if self._closing:
+                return
+            self._asked.clear()
+            stamps = self._stamps()
+            changed = stamps != self._served and stamps == self._seen  # and nobody is writing there still
+            self._seen = stamps
+            if asked or changed:
+                self._served = stamps
+                self._daemon.service.reloading()
+                self.reload("SIGHUP" if asked else "the model's folder has changed", settings_too=asked)
+                self._daemon.service.ready(self._daemon.classifier.bundle.id)
+
+    def _stamps(self) -> _Stamps:
+        """What shows a change of the model's folder, without reading it; nothing where it is not there just now."""
+        try:
+            folder = bundles.find(self._daemon.config.model)
+            files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+        except (BundleError, OSError):
+            return ()
+        return tuple((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in files)
+
+    def reload(self, why: str, settings_too: bool = True) -> bool:
+        """Now, in this thread; whether it was done."""
+        daemon = self._daemon
+        try:
+            config = daemon.config
+            if settings_too and self._reread is not None:
+                config = self._merge(config, self._reread())
+            classifier = load_classifier(config.model, config.backend)
+            daemon.exchange(config, classifier)
+        except HarstreamError as error:
+            daemon.metrics.reloads.add(1, "refused")
+            log.error("%s: refused, and all stays as it was: %s", why, error)
+            return False
+        logs.set_up(config.log_level, config.log_format)
+        self._served = self._seen = self._stamps()
+        daemon.metrics.reloads.add(1, "done")
+        log.info("%s: serving %s (%s)", why, classifier.bundle.id, classifier.backend)
+        return True
+
+    @staticmethod
+    def _merge(now: RunConfig, read: RunConfig) -> RunConfig:
+        """What is read, where it can take effect under way."""
+        names = [field.name for field in dataclasses.fields(RunConfig)]
+        changed = [name for name in names if getattr(now, name) != getattr(read, name)]
+        late = [name for name in changed if name not in RELOADED]
+        if late:
+            log.warning("changed, but only a restart makes it so: %s", ", ".join(map(flag, late)))
+        return dataclasses.replace(now, **{name: getattr(read, name) for name in changed if name in RELOADED})

@@ -1,0 +1,95 @@
+"""deploy/mosquitto as it is shipped, started on free ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..servers import free_port, program, wait_until
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DEVICES = ("sim-0001", "sim-0002")
+
+
+class Site:
+    """A folder made from deploy/mosquitto by `prepare`, and the broker in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = shutil.copytree(DEPLOY / "mosquitto", folder / "site", ignore=shutil.ignore_patterns("secrets"))
+        program("openssl")
+        tools = Path(program("mosquitto_passwd")).parent
+        self.environment = {**os.environ, "PATH": f"{os.environ['PATH']}:{tools}:/usr/sbin"}
+        self.prepare("localhost", *DEVICES)
+        self.port, self.certificate_port = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self, *arguments: str) -> None:
+        subprocess.run(["./prepare", *arguments], cwd=self.folder, env=self.environment, check=True)
+
+    def secret(self, name: str) -> Path:
+        return self.folder / "secrets" / name
+
+    def password(self, user: str) -> str:
+        return self.secret(f"{user}.password").read_text()
+
+    def sign(self, name: str, usage: str, *, days: str = "1", san: str = "", ca: str = "ca") -> None:
+        """NAME.crt and NAME.key, by one of the authorities here."""
+        secrets = self.folder / "secrets"
+        extensions = secrets / f"{name}.ext"
+        extensions.write_text(f"extendedKeyUsage={usage}\n" + (f"subjectAltName={san}\n" if san else ""))
+        for command in (
+            f"req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name} -keyout {name}.key "
+            f"-out {name}.csr",
+            f"x509 -req -in {name}.csr -CA {ca}.crt -CAkey {ca}.key -CAcreateserial -days {days} "
+            f"-extfile {extensions.name} -out {name}.crt",
+        ):
+            subprocess.run(["openssl", *command.split()], cwd=secrets, check=True, capture_output=True)
+
+    def authority(self, name: str) -> None:
+        command = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN={name}"
+        command += f" -keyout {name}.key -out {name}.crt"
+        subprocess.run(["openssl", *command.split()], cwd=self.folder / "secrets", check=True, capture_output=True)
+
+    def start(self) -> None:
+        text = (self.folder / "mosquitto.conf").read_text()
+        text = re.sub(r"(?m)^listener 8883$", f"listener {self.port} 127.0.0.1", text)
+        text = re.sub(r"(?m)^listener 8884$", f"listener {self.certificate_port} 127.0.0.1", text)
+        if os.getuid() == 0 and "user root" not in text:  # else it would change to a user who cannot read a test's folder
+            text += "user root\n"
+        (self.folder / "mosquitto.conf").write_text(text)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program("mosquitto"), "-c", "mosquitto.conf"], cwd=self.folder, stdout=log, stderr=log
+            )
+        wait_until(lambda: self._listens(self.port) and self._listens(self.certificate_port), "mosquitto to listen")
+
+    def _listens(self, port: int) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.secret("ca.crt"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    made.start()
+    yield made
+    made.stop()

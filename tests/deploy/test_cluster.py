@@ -1,0 +1,243 @@
+"""deploy/cluster: three real NATS nodes, four workers, 64 partitions."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from harstream.publish import ENCODERS
+from harstream.simulate.source import sources
+
+from ..servers import Process, free_port, http_get, metric, program, wait_until
+from .conftest import DEPLOY
+
+N_DEVICES, N_WORKERS, N_PARTITIONS = 500, 4, 64
+RATE_HZ, BLOCK = 50.0, 128
+T0_NS = 1_763_668_800_000_000_000
+DEVICES = [f"wearable-{number:03d}" for number in range(N_DEVICES)]
+
+
+class Cluster:
+    """The shipped configuration of three nodes, on free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        names = [1, 2, 3]
+        self.ports = {i: free_port() for i in names}
+        routes = {i: free_port() for i in names}
+        for i in names:
+            text = (DEPLOY / "cluster" / f"nats-{i}.conf").read_text()
+            text = text.replace("0.0.0.0:1883", f"127.0.0.1:{self.ports[i]}").replace("4222", str(free_port()))
+            text = text.replace("0.0.0.0:6222", f"127.0.0.1:{routes[i]}").replace("8222", str(free_port()))
+            text = text.replace('store_dir: "data', f'store_dir: "{folder}/data')
+            for j in names:
+                text = text.replace(f"nats-{j}:6222", f"127.0.0.1:{routes[j]}")
+            (folder / f"nats-{i}.conf").write_text(text)
+        (folder / "partitions.conf").write_text((DEPLOY / "cluster" / "partitions.conf").read_text())
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
+        for i in names:
+            self.start(i)
+        wait_until(lambda: all(map(self._serves, names)), "the cluster to elect its leaders")
+
+    def start(self, i: int) -> None:
+        with (self.folder / f"nats-{i}.log").open("ab") as log:
+            self._nodes[i] = subprocess.Popen(
+                [program("nats-server"), "-c", f"nats-{i}.conf"], cwd=self.folder, stdout=log, stderr=log
+            )
+
+    def _serves(self, i: int) -> bool:
+        """Whether MQTT clients are answered, which takes JetStream's agreement."""
+        assert self._nodes[i].poll() is None, (self.folder / f"nats-{i}.log").read_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[i]), 5) as sock:
+                sock.settimeout(5)
+                sock.sendall(_connect(f"probe{i}"))
+                return sock.recv(4) == b"\x20\x02\x00\x00"
+        except OSError:
+            return False
+
+    def kill(self, i: int) -> None:
+        self._nodes[i].kill()
+        self._nodes[i].wait()
+
+    def close(self) -> None:
+        for i in self._nodes:
+            self.kill(i)
+
+
+def _connect(name: str) -> bytes:
+    body = b"\x00\x04MQTT\x04\x02\x00\x3c" + len(name).to_bytes(2, "big") + name.encode()
+    return bytes([0x10, len(body)]) + body
+
+
+class Fleet:
+    """500 wearables at one node, and somebody who hears all labels at the same one."""
+
+    def __init__(self, port: int) -> None:
+        self.workers_of: dict[str, set[str]] = defaultdict(set)
+        self.labels: dict[str, int] = defaultdict(int)
+        self._sources = list(sources(8, seed=5))
+        self.number = 0  # of the next message of every device
+        self._publisher, self._listener = self._client(port), self._client(port)
+        subscribed = threading.Event()
+        self._listener.on_message = self._hear
+        self._listener.on_subscribe = lambda *_: subscribed.set()
+        self._listener.subscribe("labels/+/+", qos=1)
+        assert subscribed.wait(60)
+
+    @staticmethod
+    def _client(port: int) -> paho.Client:
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+        connected = threading.Event()
+        client.max_inflight_messages_set(100)
+        client.on_connect = lambda *_: connected.set()
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        assert connected.wait(60)
+        return client
+
+    def _hear(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        if message.payload and not message.retain:
+            _, worker, device = message.topic.split("/")
+            self.workers_of[device].add(worker)
+            self.labels[device] += 1
+
+    def publish(self) -> None:
+        """One window's samples of every device."""
+        blocks = [source.take(BLOCK) for source in self._sources]
+        t_ns = T0_NS + self.number * int(BLOCK * 1e9 / RATE_HZ)
+        payloads = [ENCODERS["packed"](t_ns, RATE_HZ, block) for block in blocks]
+        for number, device in enumerate(DEVICES):
+            self._publisher.publish(f"wearables/{device}/imu", payloads[number % len(payloads)], qos=1)
+        wait_until(lambda: not self._publisher._out_messages, "the broker's acknowledgements")
+        self.number += 1
+
+    def forget(self) -> None:
+        self.workers_of.clear()
+        self.labels.clear()
+
+    def close(self) -> None:
+        for client in (self._publisher, self._listener):
+            client.disconnect()
+            client.loop_stop()
+
+
+class Worker:
+    """One of the workers, with the shipped settings but for addresses."""
+
+    def __init__(self, folder: Path, model: Path, ports: list[int], number: int, of: int = N_WORKERS) -> None:
+        settings = (DEPLOY / "cluster" / "worker.toml").read_text()
+        addresses = [f"mqtt://127.0.0.1:{port}" for port in ports]
+        settings = re.sub(r"(?m)^broker = .*$", f"broker = {json.dumps(addresses)}", settings)
+        file = folder / f"worker-{number}-{time.monotonic_ns()}.toml"
+        file.write_text(settings)
+        self.http = free_port()
+        flags = ["--config", str(file), "--model", str(model), "--worker", f"{number}/{of}"]
+        flags += ["--labels-topic", f"labels/w{number}/{{device}}", "--events-topic", "off"]
+        flags += ["--http", f"127.0.0.1:{self.http}", "--instance", f"w{number}"]
+        self.process = Process("run", *flags, folder=folder)
+
+    def ready(self) -> None:
+        self.process.wait_for(" ready: ")
+
+    def metric(self, series: str) -> float:
+        return metric(http_get(f"http://127.0.0.1:{self.http}/metrics")[1], series)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_path, random_bundle):
+    ports = [cluster.ports[i] for i in (1, 2, 3)]
+    # Each begins at another node; worker 2 at node 3, which will die.
+    workers = {n: Worker(tmp_path, random_bundle, ports[n % 3 :] + ports[: n % 3], n) for n in range(N_WORKERS)}
+    fleet = Fleet(cluster.ports[1])
+    try:
+        for worker in workers.values():
+            worker.ready()
+
+        # Each device's labels come from one worker only, and all workers have some.
+        for _ in range(3):
+            fleet.publish()
+        wait_until(lambda: sum(fleet.labels.values()) >= 5 * N_DEVICES, "labels of all")
+        assert set(fleet.labels.values()) == {5}  # windows of 128 every 64, of 384 samples
+        assert all(len(by) == 1 for by in fleet.workers_of.values())
+        home = {device: next(iter(by)) for device, by in fleet.workers_of.items()}
+        assert set(home.values()) == {"w0", "w1", "w2", "w3"}
+        assert sum(worker.metric("harstream_devices") for worker in workers.values()) == N_DEVICES
+
+        # A killed worker's devices are served again, by the same one, after its restart; nobody else's notice.
+        workers[1].process.send(signal.SIGKILL)
+        workers[1].process.exit_code()
+        fleet.forget()
+        fleet.publish()
+        others = [device for device in DEVICES if home[device] != "w1"]
+        wait_until(lambda: sum(fleet.labels.values()) >= 2 * len(others), "the others' labels")
+        assert set(fleet.labels) == set(others)
+        workers[1] = Worker(tmp_path, random_bundle, ports, 1)
+        workers[1].ready()
+        fleet.forget()
+        fleet.publish()
+        fleet.publish()
+        lost = len(DEVICES) - len(others)
+        wait_until(lambda: sum(fleet.labels.values()) >= 4 * len(others) + 3 * lost, "labels of all again")
+        assert {device: next(iter(by)) for device, by in fleet.workers_of.items()} == home
+        assert all(len(by) == 1 for by in fleet.workers_of.values())
+
+        # The node dies that worker 2 is at: it goes on through another one, and counts what it missed.
+        mine = [device for device in DEVICES if home[device] == "w2"]
+        cluster.kill(3)
+        fleet.publish()  # as likely as not while it is away
+        wait_until(lambda: workers[2].metric("harstream_mqtt_reconnects_total") >= 1, "another node")
+        wait_until(lambda: workers[2].metric("harstream_mqtt_connected") == 1, "its subscription")
+        fleet.number += 1  # certainly missed
+        fleet.forget()
+        fleet.publish()
+        fleet.publish()
+        wait_until(lambda: set(mine) <= set(fleet.labels), "worker 2's labels")
+        wait_until(lambda: workers[2].metric("harstream_gaps_total") >= len(mine), "its gaps")
+        assert all(fleet.workers_of[device] == {"w2"} for device in mine)
+        cluster.start(3)
+
+        # Eight workers in place of four: whole partitions move.
+        for worker in workers.values():
+            worker.process.send(signal.SIGTERM)
+            assert worker.process.exit_code() == 0
+        partitions = {}
+        heard = fleet._client(cluster.ports[1])
+        heard.on_message = lambda _, __, message: partitions.__setitem__(
+            message.topic.split("/")[3], int(message.topic.split("/")[1])
+        )
+        heard.subscribe("p/+/wearables/+/imu", qos=0)
+        workers = {n: Worker(tmp_path, random_bundle, ports[:2], n, 8) for n in range(8)}
+        for worker in workers.values():
+            worker.ready()
+        fleet.forget()
+        fleet.publish()
+        wait_until(lambda: sum(fleet.labels.values()) >= N_DEVICES, "labels of eight workers")
+        wait_until(lambda: len(partitions) == N_DEVICES, "everybody's partition")
+        heard.disconnect()
+        heard.loop_stop()
+        assert len(set(partitions.values())) > N_PARTITIONS * 0.9
+        assert all(home[device] == f"w{partitions[device] % 4}" for device in DEVICES)
+        assert all(fleet.workers_of[device] == {f"w{partitions[device] % 8}"} for device in DEVICES)
+    finally:
+        fleet.close()
+        for worker in workers.values():
+            worker.process.__exit__()

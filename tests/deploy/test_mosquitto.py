@@ -1,0 +1,200 @@
+"""deploy/mosquitto: TLS, credentials and access control, against the real broker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from ..servers import DEADLINE_S, Process, wait_until
+from .conftest import Site
+
+
+class User:
+    """Somebody at the site's broker, with a password: hears what it may of ``subscription``."""
+
+    def __init__(self, site: Site, name: str, *subscriptions: str) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self._connected, self._subscribed = threading.Event(), threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.tls_set_context(site.context())
+        self._client.username_pw_set(name, site.password(name))
+        self._client.on_message = lambda _, __, message: self.heard.append((message.topic, bytes(message.payload)))
+        self._client.on_connect = lambda *_: self._connected.set()
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.connect("localhost", site.port)
+        self._client.loop_start()
+        assert self._connected.wait(DEADLINE_S)
+        for subscription in subscriptions:
+            self._subscribed.clear()
+            self._client.subscribe(subscription, qos=1)
+            assert self._subscribed.wait(DEADLINE_S)
+
+    def publish(self, topic: str, payload: bytes = b"x", *, retain: bool = False) -> bool:
+        """Whether the broker lets it through; MQTT 5 tells who publishes."""
+        sent = self._client.publish(topic, payload, qos=1, retain=retain)
+        sent.wait_for_publish(DEADLINE_S)
+        return self._client.reasons.pop(sent.mid) < 128  # type: ignore[attr-defined]
+
+    def __enter__(self) -> User:
+        self._client.reasons = {}  # type: ignore[attr-defined]
+        self._client.on_publish = lambda client, _, mid, reason, __: client.reasons.__setitem__(mid, reason.value)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def run(tmp_path: Path, random_bundle: Path, site: Site) -> Iterator[Callable[..., Process]]:
+    """`harstream run` at the site's broker, as its shipped settings have it but for what is given."""
+    started: list[Process] = []
+
+    def begin(**changes: str) -> Process:
+        settings = {
+            "broker": f"mqtts://localhost:{site.port}",
+            "ca": str(site.secret("ca.crt")),
+            "user": "harstream",
+            "password-file": str(site.secret("harstream.password")),
+            "model": str(random_bundle),
+            "http": "off",
+            **changes,
+        }
+        flags = [f"--{name}={value}" for name, value in settings.items() if value]
+        started.append(Process("run", *flags, folder=tmp_path))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.__exit__()
+
+
+def refused(process: Process) -> str:
+    """What it said, which is one line, before it ended with exit code 4."""
+    assert process.exit_code() == 4, process.err
+    lines = process.told.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_a_wearables_samples_become_labels_that_it_may_read(site, run, tmp_path):
+    daemon = run()
+    daemon.wait_for(" ready: ")
+    with User(site, "sim-0001", "wearables/sim-0001/activity") as wearable:
+        arguments = ["--broker", f"mqtts://localhost:{site.port}", "--ca", str(site.secret("ca.crt"))]
+        arguments += ["--user", "sim-0001", "--password-file", str(site.secret("sim-0001.password"))]
+        with Process(
+            "simulate", *arguments, "--devices", "1", "--duration", "6", "--speed", "20", folder=tmp_path
+        ) as load:
+            assert load.exit_code() == 0, load.err
+        wait_until(lambda: wearable.heard, "a label")
+        assert {topic for topic, _ in wearable.heard} == {"wearables/sim-0001/activity"}
+    daemon.send(signal.SIGTERM)
+    assert daemon.exit_code() == 0
+
+
+def test_a_certificate_does_as_well_as_a_password(site, run):
+    site.sign("harstream", "clientAuth")
+    broker = f"mqtts://localhost:{site.certificate_port}"
+    certificate = {"cert": str(site.secret("harstream.crt")), "key": str(site.secret("harstream.key"))}
+    run(broker=broker, user="", **{"password-file": ""}, **certificate).wait_for(" ready: ")
+
+
+def test_another_authority_is_refused_with_one_line_and_exit_4(site, run):
+    site.authority("other")
+    assert "certificate" in refused(run(ca=str(site.secret("other.crt"))))
+
+
+def test_another_name_is_refused_with_one_line_and_exit_4(site, run):
+    site.stop()
+    (site.folder / "secrets" / "server.crt").unlink()
+    site.sign("server", "serverAuth", san="DNS:broker.example")
+    site.start()
+    assert "localhost" in refused(run())
+
+
+def test_an_expired_certificate_of_the_broker_is_refused_with_one_line_and_exit_4(site, run):
+    site.stop()
+    site.sign("server", "serverAuth", days="-1", san="DNS:localhost")
+    site.start()
+    assert "expired" in refused(run())
+
+
+def test_a_wrong_password_is_refused_with_one_line_and_exit_4_and_not_repeated(site, run, tmp_path):
+    (tmp_path / "wrong").write_text("wrong-horse")
+    said = refused(run(**{"password-file": str(tmp_path / "wrong")}))
+    assert "Not authorized" in said or "Bad user name or password" in said
+    assert "wrong-horse" not in said
+
+
+@pytest.mark.parametrize("what", ["expired", "of another authority", "missing"])
+def test_a_client_certificate_that_is_no_good_is_refused_with_one_line_and_exit_4(site, run, what):
+    if what == "of another authority":
+        site.authority("other")
+        site.sign("harstream", "clientAuth", ca="other")
+    else:
+        site.sign("harstream", "clientAuth", days="-1")
+    given = {"cert": str(site.secret("harstream.crt")), "key": str(site.secret("harstream.key"))}
+    if what == "missing":
+        given = {}
+    broker = f"mqtts://localhost:{site.certificate_port}"
+    assert "TLS" in refused(run(broker=broker, user="", **{"password-file": ""}, **given))
+
+
+def test_a_wearable_can_publish_its_own_samples_and_nothing_else(site):
+    with (
+        User(site, "viewer", "wearables/+/activity", "wearables/+/activity/event", "harstream/+/status") as viewer,
+        User(site, "harstream", "wearables/+/imu") as daemon,
+        User(site, "sim-0001") as wearable,
+    ):
+        assert wearable.publish("wearables/sim-0001/imu", b"mine")
+        for topic in (
+            "wearables/sim-0002/imu",
+            "wearables/sim-0001/activity",
+            "wearables/sim-0002/activity",
+            "wearables/sim-0001/activity/event",
+            "harstream/harstream/status",
+            "wearables/sim-0001",
+        ):
+            with User(site, "sim-0001") as again:  # mosquitto 2.0.11 closes the connection after a refusal
+                assert not again.publish(topic, retain=True), topic
+        assert daemon.publish("wearables/sim-0002/activity", b"label", retain=True)
+        wait_until(lambda: viewer.heard and daemon.heard, "what is allowed")
+        assert viewer.heard == [("wearables/sim-0002/activity", b"label")]
+        assert daemon.heard == [("wearables/sim-0001/imu", b"mine")]
+
+
+def test_a_wearable_reads_its_own_labels_and_no_other_wearables(site):
+    with User(site, "harstream") as daemon, User(site, "sim-0001", "#", "wearables/+/activity") as wearable:
+        assert daemon.publish("wearables/sim-0002/activity", b"not for you", retain=True)
+        assert daemon.publish("wearables/sim-0001/activity", b"for you", retain=True)
+        wait_until(lambda: wearable.heard, "its label")
+        assert set(wearable.heard) == {("wearables/sim-0001/activity", b"for you")}
+        with User(site, "sim-0001", "wearables/sim-0002/activity", "wearables/sim-0001/activity") as again:
+            wait_until(lambda: again.heard, "its label, retained")
+            assert set(again.heard) == {("wearables/sim-0001/activity", b"for you")}
+
+
+@pytest.mark.parametrize(
+    "topic", ["wearables/sim-0001/imu", "wearables/sim-0001/activity", "harstream/harstream/status"]
+)
+def test_a_viewer_can_publish_nothing(site, topic):
+    with User(site, "viewer") as viewer:
+        assert not viewer.publish(topic)
+
+
+def test_prepare_keeps_what_is_there_and_adds_what_is_new(site):
+    before = {path.name: path.read_bytes() for path in (site.folder / "secrets").iterdir()}
+    site.prepare("localhost", "sim-0003")
+    after = {path.name: path.read_bytes() for path in (site.folder / "secrets").iterdir()}
+    assert set(after) - set(before) == {"sim-0003.password"}
+    assert {name for name in before if before[name] != after[name]} == {"passwords"}
+    assert after["passwords"].startswith(before["passwords"])
+    private = [path for path in (site.folder / "secrets").iterdir() if path.name != "ca.crt"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in private)

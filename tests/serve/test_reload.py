@@ -1,0 +1,197 @@
+"""Another model and other settings under way: verified first, no window lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harstream import bundle as bundles
+from harstream import golden
+from harstream.config import RunConfig
+from harstream.golden import load_classifier
+from harstream.serve import reload as reloading
+from harstream.serve.daemon import Daemon
+from harstream.serve.reload import Reloader
+
+from ..live_streams import assert_labels, expected, messages
+from ..servers import Client, Process, free_port, http_get, metric, wait_until
+from .test_daemon import exposed, running
+
+
+def change(folder: Path, **fields: Any) -> None:
+    """Other fields in its bundle.json."""
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.fixture
+def daemon(mosquitto, own_bundle) -> Daemon:
+    config = RunConfig(broker=mosquitto.address, model=str(own_bundle), instance="test", http="off")
+    return Daemon(config, load_classifier(own_bundle))
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch):
+    """The log's handlers stay pytest's."""
+    monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
+
+
+def test_a_new_model_takes_over_between_two_windows_and_none_is_lost(
+    daemon, mosquitto, own_bundle, classifier, wearers
+):
+    wanted = expected(wearers, classifier)
+    stream = list(messages(wearers))
+    with Client(mosquitto.port) as client, running(daemon):
+        for number, (topic, content) in enumerate(stream):
+            client.publish(topic, content)
+            if number == len(stream) // 2:
+                client.flush()
+                wait_until(client.labels, "the first labels")
+                change(own_bundle, version="0.0.2")
+                assert Reloader(daemon).reload("test")
+        wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+        assert_labels([(device, {**label, "model": "random@0.0.1"}) for device, label in client.labels()], wanted)
+        models = [label["model"] for _, label in client.labels()]
+        assert set(models) == {"random@0.0.1", "random@0.0.2"}
+        assert models == sorted(models)  # once the new one, never the old again
+        text = exposed(daemon)
+        assert 'harstream_model_info{backend="litert",model="random@0.0.2"} 1.0' in text
+        assert metric(text, 'harstream_reloads_total{result="done"}') == 1
+
+
+def test_smoothing_goes_on_where_neither_it_nor_the_labels_change(daemon, own_bundle):
+    smoother = daemon.smoother
+    change(own_bundle, version="0.0.2")
+    daemon._serve(load_classifier(own_bundle))
+    assert daemon.smoother is smoother
+    change(own_bundle, smoothing={"type": "exponential", "weight": 0.5})
+    daemon._serve(load_classifier(own_bundle))
+    assert daemon.smoother.smoothing.type == "exponential"
+
+
+def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, wearers, daemon):
+    with Client(mosquitto.port) as client, running(daemon):
+        for topic, content in messages(wearers[:2]):
+            client.publish(topic, content)
+        wait_until(client.labels, "labels of the old")
+        bundle = bundles.load(own_bundle)
+        change(own_bundle, version="0.0.2", labels=[f"NEW_{label}" for label in bundle.labels])
+        with pytest.raises(Exception, match="labels"):  # sealed with other names
+            load_classifier(own_bundle)
+        golden.seal(bundles.load(own_bundle))
+        assert Reloader(daemon).reload("test")
+        for topic, content in messages(wearers[2:]):
+            client.publish(topic, content)
+        wait_until(lambda: any(label["label"].startswith("NEW_") for _, label in client.labels()), "labels of the new")
+        wait_until(lambda: metric(exposed(daemon), "harstream_devices") == len(wearers), "everybody")
+        text = exposed(daemon)
+        both = [f"{prefix}{label}" for prefix in ("", "NEW_") for label in bundle.labels]
+        counted = sum(metric(text, f'harstream_windows_classified_total{{label="{label}"}}') for label in both)
+        confident = sum(metric(text, f'harstream_confidence_count{{label="{label}"}}') for label in both)
+        assert counted == confident >= len(client.labels())
+        new = sum(metric(text, f'harstream_confidence_count{{label="NEW_{label}"}}') for label in bundle.labels)
+        assert new > 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda folder: (folder / "model.tflite").write_bytes(b"other"), "sha256"),
+        (lambda folder: (folder / "bundle.json").unlink(), "neither a folder with a bundle.json"),
+        (lambda folder: change(folder, labels=["A", "B"]), "labels"),
+    ],
+)
+def test_what_does_not_verify_is_refused_and_the_old_one_stays(daemon, own_bundle, caplog, damage, told):
+    before = daemon.classifier
+    damage(own_bundle)
+    assert not Reloader(daemon).reload("test")
+    assert daemon.classifier is before
+    assert daemon._handover.empty()
+    assert told in caplog.text
+    assert "all stays as it was" in caplog.text
+    assert metric(exposed(daemon), 'harstream_reloads_total{result="refused"}') == 1
+
+
+def test_a_model_that_needs_other_windows_is_refused_naming_field_and_both_values(daemon, own_bundle, caplog):
+    spec = json.loads((own_bundle / "bundle.json").read_text())["signal"]
+    change(own_bundle, signal={**spec, "stride_samples": 32})
+    golden.seal(bundles.load(own_bundle))
+    assert not Reloader(daemon).reload("test")
+    assert "stride_samples is 32, served is 64" in caplog.text
+    # Its normalisation is the network's own affair.
+    norm = {key: np.asarray(value).tolist() for key, value in spec["normalisation"].items()}
+    norm["std"] = [2 * value for value in norm["std"]]
+    change(own_bundle, signal={**spec, "normalisation": norm})
+    golden.seal(bundles.load(own_bundle))
+    assert Reloader(daemon).reload("test")
+
+
+def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
+    read = RunConfig(
+        broker=daemon.config.broker, model=daemon.config.model, instance="test", http="off", qos=0, idle_s=7.0
+    )
+    with caplog.at_level(logging.WARNING):
+        assert Reloader(daemon, lambda: read).reload("test")
+    assert "only a restart makes it so: qos" in caplog.text
+    assert (daemon.config.idle_s, daemon.config.qos) == (7.0, 1)
+
+
+def test_a_changed_folder_is_noticed_once_nobody_writes_there_any_more(daemon, own_bundle, monkeypatch):
+    monkeypatch.setattr(reloading, "WATCH_EVERY_S", 0.1)
+    reloader = Reloader(daemon)
+    asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(reloader, "reload", lambda why, settings_too: asked.append((why, settings_too)))
+    reloader.start()
+    for _ in range(20):  # somebody writes for a second
+        (own_bundle / "model.tflite").touch()
+        os.utime(own_bundle / "model.tflite")
+        time.sleep(0.02)
+        assert not asked
+    wait_until(lambda: asked, "it to be noticed")
+    reloader.close()
+    assert asked[-1] == ("the model's folder has changed", False)
+
+
+@pytest.fixture
+def start(tmp_path: Path, mosquitto) -> Callable[..., tuple[Process, str]]:
+    def begin(file: Path) -> tuple[Process, str]:
+        url = f"127.0.0.1:{free_port()}"
+        process = Process("run", "--config", str(file), "--http", url, folder=tmp_path)
+        process.wait_for(" ready: ")
+        return process, f"http://{url}/metrics"
+
+    return begin
+
+
+def test_sighup_reads_file_and_model_again(start, mosquitto, tmp_path, own_bundle, random_bundle):
+    file = tmp_path / "harstream.toml"
+    common = f'broker = "{mosquitto.address}"\n'
+    file.write_text(f'{common}model = "{random_bundle}"\n')
+    process, metrics = start(file)
+    with process:
+        change(own_bundle, version="0.0.2")
+        file.write_text(f'{common}model = "{own_bundle}"\nlog_level = "debug"\n')
+        process.send(signal.SIGHUP)
+        process.wait_for("SIGHUP: serving random@0.0.2 (litert)")
+        wait_until(lambda: 'model="random@0.0.2"' in http_get(metrics)[1], "the metric")
+        file.write_text(f"{common}modell = 1\n")
+        process.send(signal.SIGHUP)
+        process.wait_for("did you mean 'model'?")
+        assert process.running()
+        # And without being asked, when the folder it serves from changes.
+        shutil.copytree(random_bundle, tmp_path / "next")
+        change(tmp_path / "next", version="0.0.3")
+        shutil.copy(tmp_path / "next" / "bundle.json", own_bundle / "bundle.json")
+        process.wait_for("the model's folder has changed: serving random@0.0.3")
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0

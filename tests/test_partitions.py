@@ -1,0 +1,62 @@
+"""Which partitions a worker serves."""
+
+from __future__ import annotations
+
+import pytest
+
+from harstream import partitions
+from harstream.config import RunConfig
+from harstream.errors import ConfigError
+
+TOPIC = "p/{partition}/wearables/{device}/imu"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0-7,12", (0, 1, 2, 3, 4, 5, 6, 7, 12)), ("5", (5,)), ("3,1,2-3", (1, 2, 3))],
+)
+def test_a_list_of_numbers_and_ranges(text, numbers):
+    assert partitions.parse(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "a", "7-3", "1,,2", "-1", "1-", "65536", "1;2"])
+def test_what_is_no_such_list_is_refused_naming_it(text):
+    with pytest.raises(ConfigError, match="partitions"):
+        partitions.parse(text)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8, 64])
+def test_every_partition_is_exactly_one_workers(workers):
+    shares = [partitions.of_worker(f"{number}/{workers}", 64, "") for number in range(workers)]
+    assert sorted(number for share in shares for number in share) == list(range(64))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_pod_of_a_statefulset_knows_its_number():
+    assert partitions.of_worker("auto/8", 64, "harstream-3") == partitions.of_worker("3/8", 64, "")
+
+
+@pytest.mark.parametrize(
+    ("worker", "count", "host"),
+    [("8/8", 64, ""), ("0/8", 7, ""), ("3", 64, ""), ("-1/8", 64, ""), ("auto/8", 64, "laptop"), ("auto/3", 64, "h-3")],
+)
+def test_a_worker_that_cannot_be_is_refused(worker, count, host):
+    with pytest.raises(ConfigError, match="worker"):
+        partitions.of_worker(worker, count, host)
+
+
+def test_settings_say_which_partitions_in_one_way_only(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "harstream-2")
+    assert RunConfig().serves == ()
+    assert RunConfig(topic=TOPIC, partitions="1,3").serves == (1, 3)
+    assert RunConfig(topic=TOPIC, worker="auto/32", partition_count=64).serves == (2, 34)
+    for wrong in (
+        {"partitions": "1", "worker": "0/2"},
+        {"partitions": "1", "partition_count": 4},
+        {"worker": "0/2"},
+        {"partition_count": 4},
+    ):
+        with pytest.raises(ConfigError):
+            RunConfig(topic=TOPIC, **wrong)
+    with pytest.raises(ConfigError, match="no level"):
+        RunConfig(partitions="1")
