@@ -62,7 +62,8 @@ class Site:
         text = (self.folder / "mosquitto.conf").read_text()
         text = re.sub(r"(?m)^listener 8883$", f"listener {self.port} 127.0.0.1", text)
         text = re.sub(r"(?m)^listener 8884$", f"listener {self.certificate_port} 127.0.0.1", text)
-        if os.getuid() == 0 and "user root" not in text:  # else it would change to a user who cannot read a test's folder
+        # Else it would change to a user who cannot read a test's folder.
+        if os.getuid() == 0 and "user root" not in text:
             text += "user root\n"
         (self.folder / "mosquitto.conf").write_text(text)
         with (self.folder / "log").open("ab") as log:
