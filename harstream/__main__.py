@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 
 def main() -> None:
-    """The command line, once nobody can read a password in it."""
+    """The command line, with a password in it moved to where nobody else can read it."""
     concealed = conceal(sys.argv[1:], os.environ)
     if concealed is not None:
         arguments, environment = concealed
-        os.execve(sys.executable, [sys.executable, "-m", "harstream", *arguments], environment)
+        ourselves = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]  # flags, and what it ran
+        os.execve(sys.executable, [sys.executable, *ourselves, *arguments], environment)
     from harstream.cli import main
 
     main()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ def find(model: str) -> Path:
     names = {path.name: path for path in shipped()}
     if model in names:
         return names[model]
-    if (Path(model) / "bundle.json").is_file():
-        return Path(model)
+    with suppress(OSError):  # a folder we may not look into
+        if (Path(model) / "bundle.json").is_file():
+            return Path(model)
     known = ", ".join(names) or "none is installed"
     raise BundleError(f"model {model!r}: neither a folder with a bundle.json nor a shipped model ({known})")
 

@@ -67,12 +67,20 @@ class LiteRTNetwork:
         return logits
 
 
+_greeted = False
+
+
 @contextmanager
 def _silence() -> Iterator[None]:
     """Nothing on standard error meanwhile: LiteRT greets there, in the middle of logs that may be JSON.
 
-    It has no setting for that, and what goes wrong is raised as well.
+    It has no setting for that, and what goes wrong is raised as well. It greets once in a process; later, when other
+    threads are at work, what they log must not be lost.
     """
+    global _greeted
+    if _greeted:
+        yield
+        return
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -81,6 +89,7 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+    _greeted = True
 
 
 class TensorFlowNetwork:

@@ -10,6 +10,7 @@ tests/test_client.py tells when a release of paho has changed what they rely on.
 from __future__ import annotations
 
 import logging
+import math
 import select
 import ssl
 import threading
@@ -91,7 +92,7 @@ class Client(paho.Client):
         self.addresses: list[tuple[str, int]] = []
         self.address = 0  # in use, of these
         self._tries = 0
-        self._hangs_up = False
+        self._hangs_up_at_s = math.inf
         self.tls_alert = ""  # what the broker said of our certificate
 
     def reconnect(self) -> MQTTErrorCode:
@@ -101,16 +102,26 @@ class Client(paho.Client):
             self.address = self._tries % len(self.addresses)
             self._tries += 1
             self._host, self._port = self.addresses[self.address]
-        return super().reconnect()
+        self._hangs_up_at_s = math.inf
+        try:
+            return super().reconnect()
+        except OSError:  # that of a certificate is a ValueError too
+            raise
+        except ValueError as error:  # a name that cannot be one: paho expects only an OSError, and would end its thread
+            raise OSError(str(error)) from error
 
-    def hang_up(self) -> None:
-        """In the network thread: give this connection up, and connect again as after a loss."""
-        self._hangs_up = True
+    def hang_up(self, after_s: float) -> None:
+        """In the network thread: give this connection up then, and connect again as after a loss."""
+        self._hangs_up_at_s = time.monotonic() + after_s
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """For the next connection; paho's own way takes one only once."""
+        self._ssl_context = context
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         """As paho's; but shortly after a read only what we publish moves, and what comes meanwhile is read together."""
-        if self._hangs_up:
-            self._hangs_up = False
+        if time.monotonic() >= self._hangs_up_at_s:
+            self._hangs_up_at_s = math.inf
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
         while (left := self._read_at_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []

@@ -165,19 +165,18 @@ class RunConfig:
         """None: start the embedded broker."""
         if self.broker is None:
             return None
-        user, password = self.user, self._password
-        urls = []
-        for address in self.broker.split():
-            url = BrokerUrl.parse(address)
-            if user is not None:
-                url = dataclasses.replace(url, user=user)
-            if password is not None:
-                url = dataclasses.replace(url, password=password)
-            if url.password is not None and url.user is None:
-                raise ConfigError("a password is given, but no user")
-            urls.append(url)
+        urls = [BrokerUrl.parse(address) for address in self.broker.split()]
         if not urls:
             raise ConfigError("broker: an empty address")
+        said = {(url.user, url.password) for url in urls if (url.user, url.password) != (None, None)}
+        if len(said) > 1:
+            raise ConfigError("broker: several addresses are of one broker, but users or passwords differ")
+        user, password = said.pop() if said else (None, None)
+        user = user if self.user is None else self.user
+        password = password if self._password is None else self._password
+        if password is not None and user is None:
+            raise ConfigError("a password is given, but no user")
+        urls = [dataclasses.replace(url, user=user, password=password) for url in urls]
         return BrokerSettings(urls[0], self.mqtt_version, self.ca, self.cert, self.key, tuple(urls[1:]))
 
     @property
@@ -237,9 +236,8 @@ def read_file(path: Path) -> dict[str, Any]:
             raise ConfigError(f"config: {path}: {key!r} is there twice, once with - and once with _")
         kinds = _KINDS_BY_NAME.get(name) or _KINDS.get(type(_DEFAULTS[name]), (str,))
         if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ConfigError(
-                f"config: {path}: {key}: expected {' or '.join(k.__name__ for k in kinds)}, got {value!r}"
-            )
+            got = type(value).__name__ if name == "broker" else repr(value)  # it may hold a password
+            raise ConfigError(f"config: {path}: {key}: expected {' or '.join(k.__name__ for k in kinds)}, got {got}")
         settings[name] = value
     return settings
 

@@ -45,7 +45,7 @@ def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summar
 
     console = Console()
     stop = threading.Event()
-    on_stop(lambda _: stop.set())
+    on_stop(lambda _: stop.set(), signal.SIGHUP)  # with the terminal all of it ends, the daemon too
     broker = EmbeddedBroker()
     broker.start()
     host, _, port = DEFAULT_HTTP.rpartition(":")

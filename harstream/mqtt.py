@@ -63,6 +63,10 @@ class BrokerUrl:
             raise ConfigError(f"broker: {parts.scheme}:// is not one of mqtt://, mqtts://")
         if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ConfigError("broker: expected mqtt://[user:password@]host[:port], mqtts://… or host[:port]")
+        try:
+            parts.hostname.encode("idna")
+        except ValueError:
+            raise ConfigError(f"broker: {parts.hostname!r} is no host's name") from None
         if port == 0:
             raise ConfigError("broker: nobody listens on port 0")
         return cls(
@@ -104,7 +108,11 @@ class BrokerSettings:
             raise ConfigError("key: a client key needs its certificate (cert)")
         for name in ("ca", "cert", "key"):
             path = getattr(self, name)
-            if path and not path.is_file():
+            try:
+                there = path is None or path.is_file()
+            except OSError as error:
+                raise ConfigError(f"{name}: {path}: {error.strerror}") from error
+            if not there:
                 raise ConfigError(f"{name}: {path}: no such file")
 
     @property
@@ -183,11 +191,11 @@ class Connection:
         self._on_change = on_change
         self._client: Client | None = None
         self._url = settings.url  # of the address in use
-        self._context: ssl.SSLContext | None = None
         self._unsubscribed = threading.Event()
         self._settled = threading.Event()  # the handshake ended, one way or another
         self._refusal: str | None = None  # why, where it did not end well
         self._ready = False
+        self._retry_s = RETRY_MIN_S  # after a subscription that was refused
         self._closing = False
 
     @property
@@ -211,14 +219,21 @@ class Connection:
         """
         delay, urls = RETRY_MIN_S, self.settings.urls
         while True:
+            refused: list[BrokerError] = []
             for url in urls:
-                outage = self._try(url)
+                try:
+                    outage = self._try(url)
+                except BrokerError as error:
+                    refused.append(error)
+                    outage = str(error)
                 if not outage:
                     return
                 if url is not urls[-1]:
                     log.warning("broker %s: %s; trying the next", url, outage)
                 if stop is not None and stop.is_set():
                     return
+            if len(refused) == len(urls):  # the others' absence may be why one refuses
+                raise refused[0]
             if stop is None:
                 raise BrokerError(f"broker {url}: {outage}")
             log.warning("broker %s: %s; trying again in %d s", url, outage, delay)
@@ -248,6 +263,8 @@ class Connection:
         self._refusal = None
         try:
             client.connect(url.host, url.port, keepalive=30)
+        except ssl.SSLEOFError:  # somebody in front of a broker that is away
+            return "closed in the TLS handshake", False
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or error.reason or str(error)
             raise BrokerError(f"broker {url}: TLS: {reason}") from error
@@ -261,6 +278,8 @@ class Connection:
         self._client = None
         client.disconnect()
         client.loop_stop()
+        if client.tls_alert == "internal error":
+            return "TLS: internal error", False
         if client.tls_alert:
             raise BrokerError(f"broker {url}: TLS: refused our certificate: {client.tls_alert}")
         if self._refusal is None:  # an old broker may hang up, or say nothing at all
@@ -279,9 +298,9 @@ class Connection:
         )
         if url.user is not None:
             client.username_pw_set(url.user, url.password)
-        self._context = self.settings.tls_context()
-        if self._context is not None:
-            client.tls_set_context(self._context)
+        context = self.settings.tls_context()
+        if context is not None:
+            client.tls_set_context(context)
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
@@ -326,7 +345,8 @@ class Connection:
             again = self._settled.is_set()
             self._refuse(refused[0])
             if again:  # a cluster that has just lost a node may take us at the next address, or in a while
-                client.hang_up()
+                client.hang_up(self._retry_s)
+                self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
         else:
             self._become_ready()
 
@@ -352,6 +372,7 @@ class Connection:
 
     def _become_ready(self) -> None:
         self._ready = True
+        self._retry_s = RETRY_MIN_S
         if self.connects > 1:
             log.warning("broker %s: connected again", self.url)
         self._settled.set()
@@ -376,13 +397,9 @@ class Connection:
 
         Raises ConfigError for unusable files, and the old ones stay.
         """
-        settings.tls_context()
-        context, client = self._context, self._client
-        if context is not None:
-            if settings.ca is not None:
-                context.load_verify_locations(settings.ca)
-            if settings.cert is not None:
-                context.load_cert_chain(settings.cert, settings.key)
+        context, client = settings.tls_context(), self._client
+        if client is not None and context is not None:
+            client.use(context)
         if client is not None and settings.url.user is not None:
             client.username_pw_set(settings.url.user, settings.url.password)
 

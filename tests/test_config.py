@@ -293,7 +293,7 @@ def test_an_empty_variable_is_an_error_and_not_the_default():
     [
         ("qos = true", "qos: expected int, got True"),
         ("max-devices = 1.5", "max-devices: expected int, got 1.5"),
-        ("broker = 5", "broker: expected str, got 5"),
+        ("broker = 5", "broker: expected str, got int"),
         ('idle-s = "60"', "idle-s: expected int or float, got '60'"),
         ("idle-s = 60\nidle_s = 60", "is there twice"),
     ],
@@ -326,6 +326,15 @@ def test_several_brokers_are_addresses_of_one(run, toml):
         assert list(served.broker_settings.urls) == wanted
     with pytest.raises(ConfigError, match="either all or none"):
         RunConfig(broker="mqtt://a mqtts://b")
+    with pytest.raises(ConfigError, match="differ"):
+        RunConfig(broker="ann:1@a bob:2@b")
+    for url in RunConfig(broker="ann:1@a b").broker_settings.urls:
+        assert (url.user, url.password) == ("ann", "1")
+
+
+def test_no_error_about_a_files_broker_repeats_it(run, toml):
+    code, output, _ = run("--config", toml(f'broker = ["mqtt://ann:{SECRET}@h", 1]'))
+    assert (code, SECRET in output) == (2, False)
 
 
 def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(run, toml):

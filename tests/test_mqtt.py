@@ -465,3 +465,39 @@ def test_an_address_that_is_down_at_the_start_is_passed_over(mosquitto):
     connection.open()
     assert str(connection.url) == f"mqtt://{mosquitto.address}"
     connection.close()
+
+
+def test_an_address_that_refuses_is_passed_over_while_another_takes_us_and_refusal_by_all_ends_it(tmp_path):
+    refuses = [BrokerUrl.parse(f"127.0.0.1:{subscription_refusing(0x80)}") for _ in range(3)]
+    with Mosquitto(tmp_path) as broker:
+        settings = BrokerSettings(refuses[0], "3.1.1", others=(BrokerUrl.parse(broker.address),))
+        connection = Connection(settings, "two", subscriptions=["a/+/imu"])
+        connection.open()
+        assert connection.ready
+        connection.close()
+    with pytest.raises(BrokerError, match="refused us"):
+        Connection(BrokerSettings(refuses[1], "3.1.1", others=(refuses[2],)), "x", subscriptions=["a/+/imu"]).open()
+
+
+def test_a_name_that_cannot_be_one_is_an_error():
+    for host in ("nats..svc", f"{'a' * 64}.svc"):
+        with pytest.raises(ConfigError, match="no host's name"):
+            BrokerUrl.parse(f"mqtt://{host}:1883")
+
+
+def test_credentials_are_renewed_for_the_next_connection(tmp_path):
+    passwords = tmp_path / "passwords"
+    tool = program("mosquitto_passwd")
+    subprocess.run([tool, "-b", "-c", str(passwords), "ann", "old"], check=True)
+    broker = Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}").start()
+    try:
+        connection = Connection(BrokerSettings(BrokerUrl.parse(f"ann:old@{broker.address}")), "ann")
+        connection.open()
+        subprocess.run([tool, "-b", str(passwords), "ann", "new"], check=True)
+        connection.renew(BrokerSettings(BrokerUrl.parse(f"ann:new@{broker.address}")))
+        broker.stop()
+        broker.start()
+        wait_until(lambda: connection.connects == 2 and connection.ready, "the new password")
+        connection.close()
+    finally:
+        broker.stop()

@@ -46,12 +46,15 @@ def check(ctx: click.Context, /, **_: Any) -> None:
 
     The broker is not asked. Exits with 2 or 3, as `harstream run` would.
     """
+    from harstream.embedded import EmbeddedBroker
     from harstream.golden import load_classifier
 
     effective = Given.of(ctx).read()
     broker = effective.broker_settings
     if broker is not None:
         broker.tls_context()
+    else:
+        EmbeddedBroker()  # where it is not installed, it says so
     classifier = load_classifier(effective.model, effective.backend)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
     click.echo(f"good: model {classifier.bundle.id} ({classifier.backend}), broker {where}")

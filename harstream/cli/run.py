@@ -138,6 +138,7 @@ def run(ctx: click.Context, /, **_: Any) -> None:
     from harstream.serve.daemon import serve
 
     signals.on_stop(lambda _: os._exit(0))  # nothing is going on yet
+    signals.on_reload(lambda: None)
     given = Given.of(ctx)
     checked = given.read()
     logs.set_up(checked.log_level, checked.log_format)

@@ -42,7 +42,7 @@ from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox
 from harstream.serve.metrics import Metrics
-from harstream.serve.reload import Reloader
+from harstream.serve.reload import Reloader, stamps
 from harstream.serve.systemd import Service
 from harstream.signals import on_reload, on_stop
 from harstream.wire import labels
@@ -399,9 +399,10 @@ def serve(
 
     ``started`` is called with the daemon once it is connected; ``reread`` gives the settings as they are by then.
     """
+    served = stamps(config.model)
     classifier = load_classifier(config.model, config.backend)
     daemon = Daemon(config, classifier)
-    reloader = Reloader(daemon, reread)
+    reloader = Reloader(daemon, reread, served)
     _stop_on_signals(daemon)
     on_reload(reloader.ask)
     address = config.http_address

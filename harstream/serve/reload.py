@@ -28,7 +28,17 @@ RELOADED = frozenset(
         *("user", "password", "password_file", "ca", "cert", "key"),
     }
 )
-_Stamps = tuple[tuple[str, int, int, int], ...]
+Stamps = tuple[tuple[str, int, int, int], ...]
+
+
+def stamps(model: str) -> Stamps:
+    """What shows a change of the model's folder, without reading it; nothing where it is not there just now."""
+    try:
+        folder = bundles.find(model)
+        files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    except (BundleError, OSError):
+        return ()
+    return tuple((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in files)
 
 
 class Reloader:
@@ -37,12 +47,15 @@ class Reloader:
     What does not verify is refused, logged and counted, and everything stays as it was.
     """
 
-    def __init__(self, daemon: Daemon, reread: Callable[[], RunConfig] | None = None) -> None:
+    def __init__(
+        self, daemon: Daemon, reread: Callable[[], RunConfig] | None = None, served: Stamps | None = None
+    ) -> None:
+        """``served``: the folder's stamps from before the daemon's model was read."""
         self._daemon = daemon
         self._reread = reread
         self._asked = threading.Event()
         self._closing = False
-        self._served = self._seen = self._stamps()
+        self._served = self._seen = stamps(daemon.config.model) if served is None else served
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
@@ -64,42 +77,41 @@ class Reloader:
             if self._closing:
                 return
             self._asked.clear()
-            stamps = self._stamps()
-            changed = stamps != self._served and stamps == self._seen  # and nobody is writing there still
-            self._seen = stamps
+            changed = self.changed()
             if asked or changed:
-                self._served = stamps
                 self._daemon.service.reloading()
-                self.reload("SIGHUP" if asked else "the model's folder has changed", settings_too=asked)
-                self._daemon.service.ready(self._daemon.classifier.bundle.id)
+                serving = self.reload("SIGHUP" if asked else "the model's folder has changed", settings_too=asked)
+                self._daemon.service.ready(serving or self._daemon.classifier.bundle.id)
 
-    def _stamps(self) -> _Stamps:
-        """What shows a change of the model's folder, without reading it; nothing where it is not there just now."""
-        try:
-            folder = bundles.find(self._daemon.config.model)
-            files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-        except (BundleError, OSError):
-            return ()
-        return tuple((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in files)
+    def changed(self) -> bool:
+        """Whether the folder is another than the one served, and the same as at the last look: nobody writes there."""
+        now = stamps(self._daemon.config.model)
+        changed = now not in (self._served, ()) and now == self._seen
+        self._seen = now
+        if changed:  # refused or not, it is not looked at again until it changes again
+            self._served = now
+        return changed
 
-    def reload(self, why: str, settings_too: bool = True) -> bool:
-        """Now, in this thread; whether it was done."""
+    def reload(self, why: str, settings_too: bool = True) -> str | None:
+        """Now, in this thread; the model served from now on, None where all stays as it was."""
         daemon = self._daemon
         try:
             config = daemon.config
             if settings_too and self._reread is not None:
                 config = self._merge(config, self._reread())
+            before = stamps(config.model)  # what is written there while it is read shows as a change
             classifier = load_classifier(config.model, config.backend)
             daemon.exchange(config, classifier)
-        except HarstreamError as error:
+        except Exception as error:
             daemon.metrics.reloads.add(1, "refused")
-            log.error("%s: refused, and all stays as it was: %s", why, error)
-            return False
+            known = isinstance(error, HarstreamError | OSError)
+            log.error("%s: refused, and all stays as it was: %s", why, error, exc_info=not known)
+            return None
         logs.set_up(config.log_level, config.log_format)
-        self._served = self._seen = self._stamps()
+        self._served = before
         daemon.metrics.reloads.add(1, "done")
         log.info("%s: serving %s (%s)", why, classifier.bundle.id, classifier.backend)
-        return True
+        return classifier.bundle.id
 
     @staticmethod
     def _merge(now: RunConfig, read: RunConfig) -> RunConfig:

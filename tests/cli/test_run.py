@@ -256,3 +256,22 @@ def test_logs_can_be_json_one_object_a_line(start, mosquitto):
     assert {"time", "level", "logger", "message"} <= set(lines[0])
     assert READY in lines[0]["message"]
     assert lines[-1]["message"] == "stopped"
+
+
+def test_a_password_on_the_command_line_is_in_the_list_of_processes_no_more(start):
+    process = start("--broker", "mqtt://ann:s3cr3t-horse@127.0.0.1:1", ready=False)
+    process.wait_for("127.0.0.1:1: cannot connect")
+    shown = Path(f"/proc/{process.group}/cmdline").read_bytes()
+    assert b"harstream" in shown
+    assert b"s3cr3t-horse" not in shown
+    assert "s3cr3t-horse" not in process.err
+
+
+def test_a_hangup_before_it_serves_does_not_end_it(start):
+    process = start("--broker", "127.0.0.1:1", ready=False)
+    process.wait_for("cannot connect")
+    process.send(signal.SIGHUP)
+    process.wait_for("trying again in 2 s")
+    assert process.running()
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 
 from harstream import bundle as bundles
 from harstream import golden
+from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.golden import load_classifier
 from harstream.serve import reload as reloading
@@ -94,11 +93,16 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, wearers,
             client.publish(topic, content)
         wait_until(lambda: any(label["label"].startswith("NEW_") for _, label in client.labels()), "labels of the new")
         wait_until(lambda: metric(exposed(daemon), "harstream_devices") == len(wearers), "everybody")
-        text = exposed(daemon)
         both = [f"{prefix}{label}" for prefix in ("", "NEW_") for label in bundle.labels]
-        counted = sum(metric(text, f'harstream_windows_classified_total{{label="{label}"}}') for label in both)
-        confident = sum(metric(text, f'harstream_confidence_count{{label="{label}"}}') for label in both)
-        assert counted == confident >= len(client.labels())
+
+        def all_counted() -> bool:
+            text = exposed(daemon)
+            counted = sum(metric(text, f'harstream_windows_classified_total{{label="{label}"}}') for label in both)
+            confident = sum(metric(text, f'harstream_confidence_count{{label="{label}"}}') for label in both)
+            return counted == confident == len(expected(wearers, load_classifier(own_bundle)))
+
+        wait_until(all_counted, "every window to be counted under old names or new ones")
+        text = exposed(daemon)
         new = sum(metric(text, f'harstream_confidence_count{{label="NEW_{label}"}}') for label in bundle.labels)
         assert new > 0
 
@@ -146,20 +150,44 @@ def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
     assert (daemon.config.idle_s, daemon.config.qos) == (7.0, 1)
 
 
-def test_a_changed_folder_is_noticed_once_nobody_writes_there_any_more(daemon, own_bundle, monkeypatch):
-    monkeypatch.setattr(reloading, "WATCH_EVERY_S", 0.1)
+def test_a_changed_folder_is_noticed_once_and_when_nobody_writes_there_any_more(daemon, own_bundle):
     reloader = Reloader(daemon)
-    asked: list[tuple[str, bool]] = []
-    monkeypatch.setattr(reloader, "reload", lambda why, settings_too: asked.append((why, settings_too)))
+    assert not reloader.changed()
+    for version in ("0.0.2", "0.0.20", "0.0.200"):
+        change(own_bundle, version=version)
+        assert not reloader.changed()
+    assert reloader.changed()
+    assert not reloader.changed()
+
+
+def test_what_changes_while_the_model_is_read_shows_afterwards(daemon, own_bundle, monkeypatch):
+    def load(model: str, backend: str) -> Classifier:
+        loaded = load_classifier(model, backend)
+        change(own_bundle, version="0.0.20")
+        return loaded
+
+    monkeypatch.setattr(reloading, "load_classifier", load)
+    reloader = Reloader(daemon)
+    assert reloader.reload("test") == "random@0.0.1"
+    assert not reloader.changed()
+    assert reloader.changed()
+
+
+def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):
+    def fail(model: str, backend: str) -> Classifier:
+        raise RuntimeError("of the native code")
+
+    monkeypatch.setattr(reloading, "WATCH_EVERY_S", 0.01)
+    reloader = Reloader(daemon)
     reloader.start()
-    for _ in range(20):  # somebody writes for a second
-        (own_bundle / "model.tflite").touch()
-        os.utime(own_bundle / "model.tflite")
-        time.sleep(0.02)
-        assert not asked
-    wait_until(lambda: asked, "it to be noticed")
+    with monkeypatch.context() as broken:
+        broken.setattr(reloading, "load_classifier", fail)
+        reloader.ask()
+        wait_until(lambda: "of the native code" in caplog.text, "the failure")
+    reloader.ask()
+    wait_until(lambda: metric(exposed(daemon), 'harstream_reloads_total{result="done"}') == 1, "the next")
+    assert metric(exposed(daemon), 'harstream_reloads_total{result="refused"}') == 1
     reloader.close()
-    assert asked[-1] == ("the model's folder has changed", False)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,8 @@ def heard(listener: socket.socket) -> str:
 
 
 def hear_all(listener: socket.socket) -> None:
-    while True:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         heard(listener)
 
 
