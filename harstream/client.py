@@ -145,8 +145,7 @@ class Client(paho.Client):
         except BlockingIOError:
             return MQTTErrorCode.MQTT_ERR_AGAIN
         except (OSError, ValueError) as error:  # closed meanwhile by another thread is a ValueError of TLS
-            if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-                self.tls_alert = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
+            self._note_alert(error)
             log.debug("cannot read: %s", error)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if not data:
@@ -165,6 +164,24 @@ class Client(paho.Client):
             data = bytes(self._ahead)
             self._ahead = bytearray()
         return self._packets(data)
+
+    def _sock_send(self, data: Any) -> int:
+        """As paho's; where the broker has closed already, what it said before is still to be heard."""
+        try:
+            return super()._sock_send(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            if isinstance(self._sock, ssl.SSLSocket):
+                try:
+                    self._sock.recv(1)
+                except (OSError, ValueError) as error:
+                    self._note_alert(error)
+            raise
+
+    def _note_alert(self, error: Exception) -> None:
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            self.tls_alert = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
 
     def _packets(self, data: bytes) -> MQTTErrorCode:
         """Every whole packet in ``data``; the rest is kept."""
