@@ -430,7 +430,6 @@ def test_an_idle_device_is_forgotten_and_its_label_taken_back(mosquitto, classif
             wait_until(lambda: len(client.labels()) == 4 * n_each, "the labels of the one that came back")
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc's")
 def test_memory_of_takes_gone_by_goes_back_to_the_system():
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -441,7 +440,8 @@ def test_memory_of_takes_gone_by_goes_back_to_the_system():
     pieces.clear()
     before = resident()
     serving._give_back()
-    assert resident() < before - 80e6
+    if hasattr(ctypes.CDLL(None), "malloc_trim"):  # another C library has nothing to ask for it with
+        assert resident() < before - 80e6
     assert len(last)
 
 
