@@ -39,7 +39,7 @@ bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling
 	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))
 
 figures: $(VENV)/installed ## Make tables and plots again from docs/results
-	@$(BIN)/python -m harstream.train.figures docs/results
+	@$(BIN)/python -m research.figures docs/results
 
 clean: ## Remove .venv and everything else that was made
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harstream.core.batches import Float32
-from harstream.mqtt import Connection
+from harstream.mqtt.connection import Connection
 from harstream.wire import payloads
 from harstream.wire.topics import TopicTemplate
 

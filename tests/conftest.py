@@ -19,7 +19,10 @@ from harstream.classifier import Classifier
 from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.base import Recording
 
+from .made_recordings import done, recordings
 from .servers import Mosquitto
+
+__all__ = ["done", "recordings"]
 
 # A loaded machine is slow, not wrong; and what passes once passes again. `--hypothesis-profile explore`
 # looks for examples nobody has seen yet.

@@ -16,7 +16,7 @@ from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError
-from harstream.mqtt import BrokerSettings, BrokerUrl
+from harstream.mqtt.connection import BrokerSettings, BrokerUrl
 
 SECRET = "s3cr3t-horse"
 

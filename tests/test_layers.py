@@ -171,7 +171,7 @@ def test_core_reduces_without_blas():
         ("import harstream", ["numpy", "click", "scipy", "paho"]),
         ("import harstream.cli", ["tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
         ("import harstream.serve.daemon", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
-        ("import harstream.train.windows, harstream.train.evaluate", ["tensorflow", "keras"]),
+        ("import harstream.datasets.windows, harstream.evaluate.metrics", ["tensorflow", "keras"]),
     ],
 )
 def test_importing_pulls_in_nothing_it_does_not_need(statement: str, absent: list[str]):

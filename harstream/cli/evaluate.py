@@ -14,8 +14,8 @@ from harstream.cli.train import _DATA, _PATH, _WEARERS, make_room, recordings_of
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from harstream.train.evaluate import Evaluation
-    from harstream.train.streaming import Streaming
+    from harstream.evaluate.metrics import Evaluation
+    from harstream.evaluate.sessions import Streaming
 
 
 @click.command()
@@ -44,8 +44,8 @@ def evaluate(
     Recordings are streamed through the engine. Of published windows (uci-har) only the network is applied.
     """
     from harstream import datasets
+    from harstream.evaluate import published, scoring
     from harstream.golden import load_classifier
-    from harstream.train import published, scoring
 
     if labels_path is not None and not stream:
         raise ConfigError("--labels goes with --stream")
@@ -73,7 +73,7 @@ def evaluate(
     if json_path is not None:
         json_path.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
     if report is not None:
-        from harstream.train.report import write
+        from harstream.evaluate.report import write
 
         click.echo(f"wrote {write(evaluation, report)}")
 
@@ -98,7 +98,7 @@ def _echo(evaluation: Evaluation) -> None:
 
 
 def _echo_stream(stream: Streaming) -> None:
-    from harstream.train.report import comparison, doubt
+    from harstream.evaluate.report import comparison, doubt
 
     click.echo(f"{len(stream.sessions)} whole sessions, {stream.minutes:.0f} minutes")
     click.echo(f"{'':<42}  {'truth':>8}  {'published':>9}  single windows")

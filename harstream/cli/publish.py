@@ -102,7 +102,7 @@ def _publish(
     qos: int,
     duration_s: float | None = None,
 ) -> None:
-    from harstream.mqtt import Connection
+    from harstream.mqtt.connection import Connection
     from harstream.publish import publish
     from harstream.signals import on_stop
     from harstream.wire.topics import TopicTemplate

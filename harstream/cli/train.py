@@ -115,7 +115,7 @@ def train(
     """
     _need("train", "tensorflow")
     _need("train", "rich")
-    from harstream.train.settings import setting_of
+    from harstream.train.sweep.settings import setting_of
 
     base = dict(setting_of(text) for text in chosen)
     for name, value in (("arch", arch), ("epochs", epochs), ("channels", channels)):
@@ -148,8 +148,8 @@ def _bundle(
     json_path: Path | None,
 ) -> None:
     from harstream.train import pipeline
-    from harstream.train.fit import FitConfig
-    from harstream.train.settings import settle
+    from harstream.train.fitting.fit import FitConfig
+    from harstream.train.sweep.settings import settle
 
     config = FitConfig(seed=seed)
     settle(base, _signal(spec, None), config)  # refuses before the recordings are read
@@ -197,7 +197,9 @@ def _compare(
     variants: tuple[str, ...],
     jobs: int,
 ) -> None:
-    from harstream.train import experiments, figures, settings
+    from harstream.train.sweep import run as experiments
+    from harstream.train.sweep import settings
+    from research import figures
 
     rows = settings.variants_of(sweeps, variants)
     experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read

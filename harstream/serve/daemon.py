@@ -37,7 +37,7 @@ from harstream.core.engine import Engine
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BundleError
 from harstream.golden import load_classifier
-from harstream.mqtt import BrokerSettings, BrokerUrl, Connection, Will
+from harstream.mqtt.connection import BrokerSettings, BrokerUrl, Connection, Will
 from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox
@@ -53,7 +53,7 @@ from harstream.wire.samples import Decoder, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harstream.client import Received
+    from harstream.mqtt.client import Received
 
 log = logging.getLogger("harstream")
 

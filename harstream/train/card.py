@@ -9,8 +9,8 @@ from typing import Any
 from harstream.bundle import INT8
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
-from harstream.train.evaluate import Metrics
-from harstream.train.validate import CrossValidation
+from harstream.evaluate.metrics import Metrics
+from harstream.train.validation.cross_validation import CrossValidation
 
 _TEMPLATE = """\
 # {name} {version}

@@ -25,7 +25,7 @@ from harstream.classifier import BATCH_SIZES, LiteRTNetwork, to_predictions
 from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
-from harstream.train.loops import without_tensor_lists
+from harstream.train.fitting.architectures.loops import without_tensor_lists
 
 #: Windows the ranges of the int8 activations are measured on.
 CALIBRATION_WINDOWS = 300

@@ -17,15 +17,16 @@ from harstream import golden
 from harstream.bundle import Bundle
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
-from harstream.datasets import base
+from harstream.datasets import base, windows
 from harstream.datasets.base import Recording
+from harstream.datasets.windows import LabelledWindows
 from harstream.errors import BundleError, DatasetError
-from harstream.train import curves, export, windows
+from harstream.train import export
 from harstream.train.card import card, with_files
-from harstream.train.fit import FitConfig, Progress, fit, fit_temperature, silent
-from harstream.train.holdout import data_name
-from harstream.train.validate import CrossValidation, cross_validate, folds_of
-from harstream.train.windows import LabelledWindows
+from harstream.train.fitting import history as curves
+from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
+from harstream.train.validation.cross_validation import CrossValidation, cross_validate, folds_of
+from harstream.train.validation.task import data_name
 
 #: What makes the labels of a new bundle steady: chosen by ``smoothing_study``, see docs/results/streaming.md.
 DEFAULT_SMOOTHING = Smoothing("hmm", unknown_below=0.5, unknown_dwell_s=1.0, fixed_lag_windows=2)

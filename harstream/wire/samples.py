@@ -9,7 +9,7 @@ import numpy as np
 
 from harstream.core.batches import Float32, Int64, SampleBatch
 from harstream.wire import payloads
-from harstream.wire.ordinary import PACKED, Reader, read_packed
+from harstream.wire.fast_path import PACKED, Reader, read_packed
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS, HEADER, MAX_MAGNITUDE, Samples, Units
 from harstream.wire.reject import Reject, Rejection
 from harstream.wire.topics import TopicTemplate

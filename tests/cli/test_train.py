@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 pytest.importorskip("tensorflow")
 
 from harstream.cli import main
-from harstream.train import jobs
+from harstream.train.validation import pool as jobs
 
-from ..train.conftest import PLAIN, guessed, wearer
+from ..made_recordings import PLAIN, guessed, wearer
 
 SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
 SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]

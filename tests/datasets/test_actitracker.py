@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from harstream.core.spec import SignalSpec
-from harstream.datasets import actitracker
+from harstream.datasets import actitracker, windows
 from harstream.datasets.base import Segment, load
 from harstream.errors import DatasetError
-from harstream.train import windows
 
 from .archives import tar_of, zip_of
 

@@ -20,17 +20,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
-from harstream.client import Received
 from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
+from harstream.evaluate.published import stream
 from harstream.golden import load_classifier
+from harstream.mqtt.client import Received
 from harstream.serve import daemon as serving
 from harstream.serve import page
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer
-from harstream.train.published import stream
 
 from ..live_streams import T0_NS, assert_labels, expected, messages
 from ..servers import Client, Mosquitto, free_port, http_get, metric, wait_until

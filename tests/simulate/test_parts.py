@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from harstream.simulate import fit_noise, fit_turns, person, twosample
-from harstream.simulate.fit_gait import align, analyse, evaluate, rotate
+from harstream.simulate import person
 from harstream.simulate.gait import Landings
 from harstream.simulate.noise import GROUP, LEVEL, NORMAL_SCORES, Rough, from_scores
 from harstream.simulate.parameters import (
@@ -25,6 +24,8 @@ from harstream.simulate.parameters import (
     loads,
 )
 from harstream.simulate.posture import angular_velocity, between, from_chart, tilt, to_chart
+from research.simulator import fit_noise, fit_turns, twosample
+from research.simulator.fit_gait import align, analyse, evaluate, rotate
 
 RNG = np.random.default_rng(0)
 

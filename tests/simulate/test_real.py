@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from harstream.datasets import base
-from harstream.simulate import compare, twosample
-from harstream.simulate.compare import Stretch
 from harstream.simulate.parameters import ACTIVITIES, GAITS
+from research.simulator import compare, twosample
+from research.simulator.compare import Stretch
 
 from ..servers import recorded
 

@@ -17,14 +17,16 @@ from harstream import golden
 from harstream.bundle import INT8, KERAS, LITERT
 from harstream.classifier import BATCH_SIZES, LiteRTNetwork, open_classifier
 from harstream.core.spec import TOTAL_ACC, SignalSpec
+from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
-from harstream.train import architectures, export, pipeline, windows
-from harstream.train.fit import FitConfig
-from harstream.train.loops import without_tensor_lists
-from harstream.train.validate import CrossValidation, cross_validate
+from harstream.train import export, pipeline
+from harstream.train.fitting import architectures
+from harstream.train.fitting.architectures.loops import without_tensor_lists
+from harstream.train.fitting.fit import FitConfig
+from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 
-from .conftest import PLAIN
+from ..made_recordings import PLAIN
 
 CHANNELS = 3
 #: Smaller where the size is in the way, not in the number of steps or operations.

@@ -14,12 +14,12 @@ pytest.importorskip("tensorflow")
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.core.spec import SignalSpec
-from harstream.datasets import hapt
+from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 from harstream.golden import load_classifier
-from harstream.train import export, pipeline, windows
-from harstream.train.fit import FitConfig
+from harstream.train import export, pipeline
+from harstream.train.fitting.fit import FitConfig
 
 TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
 

@@ -1,0 +1,1 @@
+"""Evaluation: figures of how good a model is, without TensorFlow."""

@@ -1,0 +1,1 @@
+"""MQTT connections: the policy, the fast client, and the addresses of brokers."""

@@ -1,0 +1,1 @@
+"""Validation: fits with some subjects held out."""

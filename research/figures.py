@@ -1,0 +1,160 @@
+"""Tables and plots from committed results: ``python -m research.figures docs/results``.
+
+Nothing is trained or measured here. For every file of results ``NAME.json``, in the folder or below, it writes
+``NAME.md`` and ``NAME.png`` beside it (of ``smoothing_study`` the table alone); for the ``results.json`` of an
+experiment's own folder, ``table.md`` and ``boxplot.png``. Other files are left alone.
+``--channels hapt:hapt.zip docs/results/channels`` counts the values of each channel of recordings into
+``channels.json`` first, and draws that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from harstream.core.spec import GYRO
+from harstream.errors import DatasetError, HarstreamError
+from harstream.train.sweep import results, tables
+from harstream.train.sweep.results import RESULTS, Results
+from research import channels
+from research.smoothing import results as stream_results
+
+_BOX, _POINT, _GRID = "#a9c4e4", "#1f4e8c", "#dddddd"
+#: Colours told apart by those who do not see all of them (Okabe and Ito 2008), then others for many labels.
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#b8a800", "#7f7f7f")
+
+
+def box_plot(found: Results, path: Path) -> None:
+    """One box for each row over the accuracies of its seeds, every seed a point. Raises DatasetError."""
+    rows = tables.complete(found)
+    values = [[100 * accuracy for accuracy, _ in scores.values()] for _, _, scores in rows]
+    figure = Figure(figsize=(8.0, 1.3 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    at = np.arange(len(rows))[::-1]
+    axes.boxplot(
+        values,
+        positions=at,
+        orientation="horizontal",
+        widths=0.55,
+        patch_artist=True,
+        showfliers=False,  # every seed is drawn anyway
+        manage_ticks=False,
+        boxprops={"facecolor": _BOX, "edgecolor": _POINT, "linewidth": 0.8},
+        medianprops={"color": _POINT, "linewidth": 1.6},
+        whiskerprops={"color": _POINT, "linewidth": 0.8},
+        capprops={"color": _POINT, "linewidth": 0.8},
+    )
+    for y, accuracies in zip(at, values, strict=True):
+        spread = np.linspace(-0.12, 0.12, len(accuracies)) if len(accuracies) > 1 else [0.0]
+        axes.plot(accuracies, y + np.array(spread), "o", color=_POINT, markersize=3.5, alpha=0.8)
+    axes.set_yticks(at, [name for name, _, _ in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel("accuracy on wearers not trained on, %")
+    seeds = sorted({len(scores) for _, _, scores in rows})
+    of = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    axes.set_title(f"{found.data}, {len(found.wearers)} wearers: one point for each of {of} seeds", fontsize=10)
+    _tidy(axes)
+    axes.grid(axis="x", color=_GRID, linewidth=0.6)
+    _write(figure, path)
+
+
+def channel_plot(found: dict[str, Any], path: Path) -> None:
+    """One panel for each channel: the density of its values under each label."""
+    names = list(found["channels"])
+    n_columns = min(3, len(names))
+    n_rows = math.ceil(len(names) / n_columns)
+    figure = Figure(figsize=(3.7 * n_columns, 2.3 * n_rows + 0.7), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        entry = found["channels"][name]
+        edges = np.linspace(entry["low"], entry["high"], len(next(iter(entry["counts"].values()))) + 1)
+        for number, (label, counts) in enumerate(entry["counts"].items()):
+            n_values = max(sum(counts) + entry["beyond"][label], 1)
+            density = np.array(counts) / n_values / (edges[1] - edges[0])
+            axes.stairs(density, edges, color=_COLOURS[number % len(_COLOURS)], label=label, linewidth=1.1)
+        axes.set_title(f"{name}, {'rad/s' if name in GYRO else 'g'}", fontsize=9)
+        # Rest is so narrow that motion would be a line along the bottom.
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_ylim(bottom=0)
+        axes.tick_params(labelsize=7)
+        _tidy(axes)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, frameon=False)
+    figure.suptitle(f"{found['data']}, {len(found['wearers'])} wearers: density of each channel's values", fontsize=10)
+    _write(figure, path)
+
+
+def write(found: Results, source: Path) -> list[Path]:
+    """Table and box plot of the results in ``source``, beside it; the paths written."""
+    own = source.name == RESULTS
+    text = source.with_name("table.md") if own else source.with_suffix(".md")
+    plot = source.with_name("boxplot.png") if own else source.with_suffix(".png")
+    text.write_text(tables.table(found), encoding="utf-8")
+    box_plot(found, plot)
+    return [text, plot]
+
+
+def regenerate(folder: Path) -> list[Path]:
+    """Make every table and plot of ``folder`` anew from its JSON; the paths written. Raises DatasetError."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    written: list[Path] = []
+    for path in sorted(folder.rglob("*.json")):
+        kind = results.format_of(path)
+        if kind == results.FORMAT:
+            written += write(results.read(path), path)
+        elif kind == channels.FORMAT:
+            channel_plot(channels.read(path), path.with_suffix(".png"))
+            written.append(path.with_suffix(".png"))
+        elif kind == stream_results.FORMAT:
+            path.with_suffix(".md").write_text(stream_results.table(stream_results.read(path)), encoding="utf-8")
+            written.append(path.with_suffix(".md"))
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: 0, or 2 with one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m research.figures", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where the results are; with --channels where to write them")
+    parser.add_argument("--channels", metavar="KIND:PATH", help="count the values of these recordings' channels first")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.channels:
+            from harstream import datasets
+
+            counted = channels.to_text(channels.count(datasets.load(chosen.channels), chosen.channels))
+            chosen.folder.mkdir(parents=True, exist_ok=True)
+            (chosen.folder / "channels.json").write_text(counted, encoding="utf-8")
+        written = regenerate(chosen.folder)
+    except HarstreamError as error:
+        print(f"harstream: {error}", file=sys.stderr)
+        return 2
+    for path in written:
+        print(path)
+    return 0
+
+
+def _tidy(axes: Any) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.set_axisbelow(True)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    # Without the date and the library's version, so that the same results give the same file.
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The fits of the simulator to recordings, and how close it comes."""

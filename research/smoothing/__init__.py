@@ -1,0 +1,1 @@
+"""The smoothing study: smoothers compared on held-out subjects."""

@@ -1,0 +1,105 @@
+"""Metrics against figures worked out by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from harstream.evaluate.metrics import by_wearer, calibration_error, reliability, score
+
+LABELS = ("A", "B", "C")
+#           truth  A  A  A  A  B  B  C  C  C  C
+TRUTH = [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]
+GUESS = [0, 0, 0, 1, 1, 2, 2, 2, 2, 0]
+
+
+def test_confusion_has_the_truth_in_its_rows() -> None:
+    assert score(TRUTH, GUESS, LABELS).confusion.tolist() == [[3, 1, 0], [0, 1, 1], [1, 0, 3]]
+
+
+def test_figures_are_those_worked_out_by_hand() -> None:
+    metrics = score(TRUTH, GUESS, LABELS)
+    assert metrics.windows == 10
+    assert metrics.accuracy == pytest.approx(0.7)
+    np.testing.assert_allclose(metrics.precision, [3 / 4, 1 / 2, 3 / 4])
+    np.testing.assert_allclose(metrics.recall, [3 / 4, 1 / 2, 3 / 4])
+    assert metrics.macro_f1 == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
+
+
+def test_a_label_that_never_occurs_does_not_lower_macro_f1() -> None:
+    metrics = score([0, 0, 1], [0, 0, 1], LABELS)
+    assert metrics.macro_f1 == 1.0
+    assert metrics.recall.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_no_window_gives_zeros_and_no_warning() -> None:
+    metrics = score([], [], LABELS)
+    assert (metrics.windows, metrics.accuracy, metrics.macro_f1) == (0, 0.0, 0.0)
+
+
+def test_the_json_form_is_the_public_one() -> None:
+    data = json.loads(json.dumps(score(TRUTH, GUESS, LABELS).to_dict()))
+    assert set(data) == {"windows", "accuracy", "macro_f1", "labels", "confusion"}
+    assert data["labels"] == list(LABELS)
+
+
+def test_metrics_add_up_window_by_window() -> None:
+    whole = score(TRUTH, GUESS, LABELS)
+    parts = score(TRUTH[:3], GUESS[:3], LABELS) + score(TRUTH[3:], GUESS[3:], LABELS)
+    assert parts.to_dict() == whole.to_dict()
+    with pytest.raises(ValueError, match="cannot add"):
+        whole + score([0], [0], ("X", "Y"))
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="2 true labels, 1 predicted"):
+        score([0, 1], [0], LABELS)
+
+
+def test_doubt_counts_as_wrong_and_never_as_a_prediction() -> None:
+    metrics = score([0, 0, 0, 1], [0, -1, -1, 1], LABELS, abstains=True)
+    assert metrics.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert metrics.unknown is not None
+    assert metrics.unknown.tolist() == [2, 0, 0]
+    assert (metrics.windows, metrics.accuracy) == (4, 0.5)
+    assert metrics.recall.tolist() == [pytest.approx(1 / 3), 1.0, 0.0]
+    assert metrics.precision.tolist() == [1.0, 1.0, 0.0]
+    assert metrics.macro_f1 == pytest.approx((0.5 + 1) / 2)
+    assert (metrics + score([2], [2], LABELS)).windows == 5
+    assert (metrics + metrics).to_dict()["unknown"] == [4, 0, 0]
+
+
+def test_doubt_must_be_allowed() -> None:
+    with pytest.raises(ValueError, match="nothing abstains"):
+        score([0], [-1], LABELS)
+
+
+def test_calibration_error_is_the_one_worked_out_by_hand() -> None:
+    # Confidence 0.9 twice, one right; 0.6 twice, both right: (|0.5 - 0.9| * 2 + |1 - 0.6| * 2) / 4.
+    probabilities = [[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]]
+    assert calibration_error(probabilities, [0, 0, 0, 0]) == pytest.approx(0.4)
+    assert calibration_error(probabilities[:1] * 10, [0] * 9 + [1]) == pytest.approx(0.0)
+    assert calibration_error(np.zeros((0, 2)), []) == 0.0
+
+
+def test_a_bin_holds_its_upper_limit() -> None:
+    bins = reliability([0.0, 0.2, 0.2001, 1.0], [True, True, False, True], n_bins=5)
+    assert bins.windows.tolist() == [2, 1, 0, 0, 1]
+    assert bins.accuracy.tolist() == [1, 0, 0, 0, 1]
+    assert bins.confidence[4] == 1.0
+
+
+def test_bins_tell_overconfidence_from_honesty() -> None:
+    rng = np.random.default_rng(1)
+    sure = rng.uniform(0.4, 1, 20000)
+    honest = rng.random(20000) < sure
+    assert reliability(sure, honest).error < 0.02
+    assert reliability(sure, rng.random(20000) < sure - 0.2).error == pytest.approx(0.2, abs=0.02)
+
+
+def test_each_wearer_has_figures_of_their_own() -> None:
+    subject = np.array(["b", "a", "a"])
+    found = by_wearer(np.array([0, 1, 1]), np.array([0, 1, 0]), subject, LABELS)
+    assert {name: (one.windows, one.accuracy) for name, one in found.items()} == {"a": (2, 0.5), "b": (1, 1.0)}

@@ -1,0 +1,191 @@
+"""The page: whole, closed in itself, escaped, and readable where there is much or nothing to draw."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from harstream.errors import ConfigError
+from harstream.evaluate import charts, report
+from harstream.evaluate.events import NONE, Track, events
+from harstream.evaluate.metrics import Evaluation, by_wearer, reliability, score
+from harstream.evaluate.sessions import PLACES, Outcome, Session, Streaming, delays
+
+LABELS = ("WALKING", "<b>SITTING</b>", "LYING & RESTING")
+VOID = {"meta"}
+
+
+class Checked(HTMLParser):
+    """Refuses a page whose elements are not closed in order; gathers what it holds."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.text = ""
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Session:
+    """WALKING, something the model does not know, SITTING; published a little late, with doubt between."""
+    second = 10**9
+    end = minutes * 60
+    truth = Track(
+        *(
+            np.array(part)
+            for part in ([0, 60 * second, 70 * second], [60 * second, 70 * second, end * second], [0, NONE, 1])
+        )
+    )
+    times = np.arange(3, end, 1) * second
+    label = np.where(times < 65 * second, 0, np.where(times < 73 * second, NONE, 0 if wrong else 1))
+    published = Track(times, times + second, label)
+    inside = np.array([0] * 20 + [1] * 30)
+    believed = np.array([0] * 20 + [NONE] + [0 if wrong else 1] * 29)
+    return Session(
+        name,
+        "<script>alert(1)</script>",
+        end * second,
+        truth,
+        ("WALKING", "WALK_TO_SIT", "<b>SITTING</b>"),
+        published,
+        published,
+        inside,
+        believed,
+        np.full(50, 0.9),
+        np.maximum(believed, 0),
+        np.full(50, 0.9),
+        dict.fromkeys(PLACES, (10, 2)),
+    )
+
+
+def evaluation(sessions: list[Session] | None = None) -> Evaluation:
+    sessions = [session()] if sessions is None else sessions
+    truth = np.concatenate([one.label for one in sessions])
+    guess = np.concatenate([one.believed for one in sessions])
+    metrics = score(truth, guess, LABELS, abstains=True)
+    bins = reliability(np.full(len(truth), 0.9), guess == truth)
+    total = [
+        sum(each, start=type(each[0])())
+        for each in zip(*(events(s.truth, s.published, 3) for s in sessions), strict=True)
+    ]
+    outcome = Outcome(
+        metrics, bins, tuple(total), 5, 1, tuple(c for s in sessions for c in delays(s.truth, s.published))
+    )
+    return Evaluation(
+        "waist@1.0.0",
+        "litert",
+        "csv:<folder>",
+        "1 recordings",
+        ("mind <this>",),
+        metrics,
+        bins,
+        by_wearer(truth, guess, np.full(len(truth), "<i>wearer</i>"), LABELS, abstains=True),
+        Streaming(LABELS, 2.56, tuple(sessions), outcome, outcome),
+    )
+
+
+def test_the_page_is_whole_and_names_are_escaped() -> None:
+    page = report.render(evaluation())
+    checked = Checked(page)
+    assert not {"script", "b>", "i>", "img", "link", "iframe", "object"} & set(checked.seen)
+    for name in (*LABELS, "<script>alert(1)</script>", "<i>wearer</i>", "csv:<folder>", "mind <this>"):
+        assert name in checked.text
+
+
+def test_the_page_asks_for_nothing_from_elsewhere() -> None:
+    page = report.render(evaluation())
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://|@import|src=", page)
+    assert set(re.findall(r"url\((.*?)\)", page)) == {"#hatch"}
+    assert not [value for name, value in Checked(page).attributes if name in ("href", "src") or name.startswith("on")]
+
+
+def test_every_section_that_was_asked_for_is_there() -> None:
+    text = Checked(report.render(evaluation())).text
+    for heading in ("Confusion", "Reliability", "Wearers", "Whole sessions", "Doubt", "Delay", "Events", "Timelines"):
+        assert heading in text
+    for words in ("accuracy", "macro-F1", "precision", "recall", "expected calibration error", "fragmented", "UNKNOWN"):
+        assert words in text
+
+
+def test_without_sessions_or_wearers_the_page_says_so_and_draws_the_rest() -> None:
+    bare = replace(evaluation(), by_wearer={}, stream=None)
+    text = Checked(report.render(bare)).text
+    assert "do not say who" in text
+    assert "Timelines" not in text
+
+
+def test_of_many_sessions_the_worst_are_drawn_and_the_page_says_what_is_left_out() -> None:
+    many = [session(f"good-{i:03d}") for i in range(report.MAX_SESSIONS + 4)] + [session("bad", wrong=True)]
+    text = Checked(report.render(evaluation(many))).text
+    assert "5 better ones are left out" in text
+    assert "bad" in text
+    assert text.count("good-") == report.MAX_SESSIONS - 1
+
+
+def test_a_timeline_shows_truth_above_what_was_published() -> None:
+    drawn = charts.timeline(session(), LABELS, 150)
+    Checked(drawn)
+    assert drawn.count(">truth<") == drawn.count(">published<") == 2  # 240 s in rows of 150
+    assert 'class="unknown"' in drawn
+    assert 'class="other"' in drawn
+    assert "WALK_TO_SIT, 1:00 to 1:10" in drawn
+    # Wrong are the first three seconds of SITTING; what is said where the truth is no label is not.
+    assert drawn.count('class="wrong"') == 1
+
+
+def test_no_drawing_leaves_its_frame() -> None:
+    wild = {"w" * 80: score([0], [1], LABELS), "x": score([0, 1], [0, 1], LABELS)}
+    drawings = [
+        charts.timeline(session(minutes=90), LABELS, 1350),
+        charts.wearers(wild),
+        charts.delays([0.0, 0.4, 3.2, 250.0], 2.56),
+        charts.delays([0.0], 60.0),
+        charts.reliability(reliability([0.0, 0.5, 1.0], [True, False, True])),
+        charts.events(LABELS, events(session().truth, session().published, 3)),
+    ]
+    for drawing in drawings:
+        Checked(drawing)
+        width, height = map(float, re.findall(r'viewBox="0 0 (\d+) (\d+)"', drawing)[0])
+        for x, y, w, h in re.findall(r'x="([-\d.]+)" y="([-\d.]+)" width="([-\d.]+)" height="([-\d.]+)"', drawing):
+            assert -0.1 <= float(x) <= float(x) + float(w) <= width + 0.5
+            assert -0.1 <= float(y) <= float(y) + float(h) <= height + 0.5
+
+
+def test_every_label_has_a_colour_of_its_own_and_ink_that_shows_on_it() -> None:
+    colours = [charts.colour(i) for i in range(40)]
+    assert len(set(colours)) == 40
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
+    assert (charts.ink("#000000"), charts.ink("#ffffff")) == ("#fff", "#000")
+
+
+def test_the_page_is_written_into_a_new_folder(tmp_path) -> None:
+    path = report.write(evaluation(), tmp_path / "a" / "b")
+    assert path == tmp_path / "a" / "b" / "report.html"
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="report: "):
+        report.write(evaluation(), tmp_path / "file")

@@ -1,0 +1,158 @@
+"""Sessions drawn second by second: how late, how restless and how doubtful labels are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harstream.bundle import Bundle
+from harstream.classifier import Classifier
+from harstream.core.batches import Predictions
+from harstream.core.smoothing import Beliefs
+from harstream.datasets.base import Recording, Segment
+from harstream.datasets.windows import cut, whole
+from harstream.evaluate import published
+from harstream.evaluate import sessions as streaming
+from harstream.evaluate.events import NONE
+from harstream.evaluate.sessions import Change, delays, flips, places, truth_of
+
+from .test_events import track
+
+
+@pytest.mark.parametrize(
+    ("truth", "said", "wanted"),
+    [
+        ("AAAABBBB", "AAAAAABB", [Change(1, 2.0)]),
+        ("AAAABBBB", "AAAABBBB", [Change(1, 0.0)]),
+        ("AAAABBBB", "AABBBBBB", [Change(1, 0.0)]),  # it stood already
+        ("AA..BBBB", "AAAAABBB", [Change(1, 1.0)]),  # the change is where the new stretch begins
+        ("AA??BBBB", "AAAAABBB", [Change(1, 1.0)]),
+        ("AAAABBAA", "AAAAAABA", [Change(1, None), Change(0, 1.0)]),  # too late is missed
+        ("AAAABBBB", "AAAA????", [Change(1, None)]),
+        ("AAA..AAA", "AAABBAAA", []),
+        ("AAAABBBB", "", [Change(1, None)]),
+    ],
+)
+def test_a_delay_is_from_the_change_to_its_label(truth: str, said: str, wanted: list[Change]) -> None:
+    assert delays(track(truth).runs(), track(said)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("truth", "said", "wanted"),
+    [
+        ("AAAABBBB", "AAAABBBB", 0),
+        ("AAAABBBB", "AAAAAABB", 0),  # the label arrives: no flip
+        ("AAAABBBB", "AAAACCBB", 0),
+        ("AAAABBBB", "AAAAACBB", 1),  # by way of a wrong one
+        ("AAAAAAAA", "AABAABAA", 4),
+        ("AAAAAAAA", "AA?AAAAA", 2),  # into doubt and out of it
+        ("AAAA....", "AAAACBCB", 0),  # nobody knows what was right there
+        ("AAAAAAAA", "..AAAAAA", 0),
+    ],
+)
+def test_a_flip_is_a_change_that_no_activity_asked_for(truth: str, said: str, wanted: int) -> None:
+    assert flips(track(truth).runs(), track(said)) == wanted
+
+
+def test_windows_lie_inside_one_activity_or_partly_in_what_the_model_does_not_know() -> None:
+    truth = track("AAAA??BB..")
+    start = np.array([0, 1, 3, 4, 6, 7]) * 10**9
+    label, other = places(truth.runs(), start, start + 2 * 10**9, 50.0)
+    assert label.tolist() == [0, 0, NONE, NONE, 1, NONE]
+    assert other.tolist() == [0, 0, 0.5, 1, 0, 0]
+
+
+@pytest.fixture
+def walks() -> list[Recording]:
+    """Two recordings with a pause, a label of which the bundle knows nothing, and activities it knows."""
+    rng = np.random.default_rng(5)
+    made = []
+    for name, rate_hz in (("a", 50.0), ("b", 40.0)):
+        n = round(40 * rate_hz)
+        samples = rng.normal(scale=0.2, size=(n, 6))
+        samples[:, 0] += 1
+        bounds = [round(second * rate_hz) for second in (1, 14, 17, 30, 40)]
+        segments = (
+            Segment(bounds[0], bounds[1], "SITTING"),
+            Segment(bounds[1], bounds[2], "SIT_TO_STAND"),
+            Segment(bounds[2], bounds[3], "STANDING"),
+        )
+        made.append(Recording(f"{name}_1", name, rate_hz, samples.astype(np.float32), segments))
+    return made
+
+
+def test_the_windows_scored_are_those_training_cuts(walks: list[Recording], classifier: Classifier) -> None:
+    bundle = classifier.bundle
+    cuts = cut(whole(walks), bundle.spec, bundle.labels)
+    assert len(cuts) > 20
+    stream = streaming.evaluate(walks, classifier)
+    assert np.concatenate([session.label for session in stream.sessions]).tolist() == cuts.label.tolist()
+    guess = classifier.predict(cuts.windows).label
+    assert np.concatenate([session.guessed for session in stream.sessions]).tolist() == guess.tolist()
+    assert stream.single.metrics.windows == stream.published.metrics.windows == len(cuts)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, float]]) -> None:
+    """Publish, from each of the times in seconds on, a label with a confidence."""
+    real = published.stream
+
+    def stream(recording: Recording, classifier: Classifier, start_ns: int = 0) -> published.Published:
+        said = real(recording, classifier, start_ns)
+        labels = classifier.bundle.labels
+        times = np.array(sorted(script))
+        index = np.searchsorted(times, said.windows.end_ns / 1e9, side="right") - 1
+        chosen = [script[times[i]] for i in index]
+        label = np.array([labels.index(name) if name in labels else -1 for name, _ in chosen], np.int64)
+        confidence = np.array([sure for _, sure in chosen], np.float32)
+        guess = np.where(label < 0, labels.index("STANDING"), label)
+        predictions = Predictions(said.predictions.probabilities, guess, confidence)
+        return published.Published(said.windows, predictions, Beliefs(label, confidence), ())
+
+    monkeypatch.setattr(published, "stream", stream)
+
+
+def test_published_doubt_counts_as_wrong_and_is_told_by_place(
+    walks: list[Recording], classifier: Classifier, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, {0: ("SITTING", 0.9), 14: ("UNKNOWN", 0.4), 19.4: ("STANDING", 0.8), 35: ("SITTING", 0.6)})
+    stream = streaming.evaluate(walks[:1], classifier)
+    metrics, single = stream.published.metrics, stream.single.metrics
+    assert metrics.unknown is not None
+    # Windows end every 1.28 s: no window inside SITTING ends after 14 s, none inside STANDING before 19.56 s.
+    assert metrics.windows == single.windows == metrics.confusion.sum() + metrics.unknown.sum()
+    assert metrics.accuracy == 1.0
+    assert stream.doubt["inside"][1] == 0
+    windows, unknown = stream.doubt["mostly_other"]
+    assert windows == unknown > 0
+    [change] = stream.published.delays
+    assert (bundle.labels[change.label], 2 <= (change.delay_s or 0) <= 2.56 + 1.28) == ("STANDING", True)
+    assert stream.published.missed == 0
+    assert stream.published.changes == 3
+    assert stream.published.flips == 0
+    correct = {bundle.labels[i]: one.correct for i, one in enumerate(stream.published.events) if one.true}
+    assert correct == {"SITTING": 1, "STANDING": 1}
+    assert stream.published.reliability.error == pytest.approx(0.15, abs=0.03)
+
+
+def test_what_is_told_of_a_stream_fits_into_json(
+    walks: list[Recording], classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, {0: ("UNKNOWN", 0.2)})
+    told = streaming.evaluate(walks, classifier).to_dict()
+    assert told["sessions"] == 2
+    assert told["minutes"] == pytest.approx(80 / 60)
+    assert told["minutes_inside"] == pytest.approx(52 / 60)
+    assert told["true_changes_per_minute"] == pytest.approx(2 / (80 / 60))
+    assert told["unknown"]["inside"]["share"] == 1.0
+    assert told["published"]["accuracy"] == 0.0
+    assert told["published"]["delay_s"] == {"median": None, "p95": None}
+    assert told["published"]["missed_changes"] == 2
+    assert told["published"]["events"]["all"]["deleted"] == 4
+    assert told["single_windows"]["delay_beyond_window_s"]["median"] == pytest.approx(-told["window_s"])
+
+
+def test_a_track_of_the_truth_has_the_times_of_the_recording(walks: list[Recording]) -> None:
+    truth = truth_of(walks[1], ["STANDING", "SITTING"])
+    assert truth.label.tolist() == [1, NONE, 0]
+    assert (truth.start_ns / 1e9).tolist() == [1, 14, 17]
+    assert (truth.stop_ns / 1e9).tolist() == [14, 17, 30]

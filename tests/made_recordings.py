@@ -1,0 +1,68 @@
+"""Made-up wearers, a few seconds each: nothing of a real person is in the repository."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harstream.datasets.base import Recording, Segment
+
+RATE_HZ = 50.0
+STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
+#: Settings of a fit without augmentation and averaging, whose graph takes longer to build than the fit to run.
+PLAIN: dict[str, float] = dict.fromkeys(
+    (
+        *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
+        *("smoothed_share", "gyro_drift", "jitter", "channel_dropout", "strangers_share", "mixup", "average"),
+    ),
+    0.0,
+)
+
+
+def wearer(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
+    """Standing still, a pause without label, then something like walking."""
+    rng = np.random.default_rng(seed)
+    n_still, n_pause, n_moving = (round(seconds * rate_hz) for seconds in (STILL_S, PAUSE_S, MOVING_S))
+    n = n_still + n_pause + n_moving
+    gravity = np.array([1.0, 0.0, 0.0]) + rng.normal(scale=0.1, size=3)
+    samples = np.hstack([np.tile(gravity, (n, 1)), np.zeros((n, 3))]) + rng.normal(scale=0.01, size=(n, 6))
+    t = np.arange(n_moving)[:, None] / rate_hz
+    samples[-n_moving:] += 0.3 * np.sin(2 * np.pi * rng.uniform(1.5, 2.0) * t + rng.uniform(0, 6, size=6))
+    segments = (Segment(0, n_still, "STILL"), Segment(n - n_moving, n, "MOVING"))
+    return Recording(f"{subject}_1", subject, rate_hz, samples.astype(np.float32), segments)
+
+
+def guessed(training: Any, counted: Any, task: Any, progress: Any) -> Any:
+    """Stands in for ``hold_out``, which takes seconds: a fold whose windows are labelled at random."""
+    from harstream.evaluate.metrics import score
+    from harstream.train.validation.task import Fold
+
+    test = counted.of(task.held_out)
+    seed, epochs = task.config.seed, task.config.epochs
+    logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
+    progress("training", epochs, epochs)
+    metrics = score(test.label, logits.argmax(axis=1), test.labels)
+    return Fold(seed, task.held_out, metrics, None, logits, test.label, test.subject, 99, epochs, 0.1)
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The tasks that were done, by guessing."""
+    pytest.importorskip("tensorflow")
+    from harstream.train.validation import pool as jobs
+
+    tasks: list[Any] = []
+
+    def noted(training: Any, counted: Any, task: Any, progress: Any) -> Any:
+        tasks.append(task)
+        return guessed(training, counted, task, progress)
+
+    monkeypatch.setattr(jobs, "hold_out", noted)
+    return tasks
+
+
+@pytest.fixture(scope="session")
+def recordings() -> list[Recording]:
+    return [wearer(f"{number:02d}", number) for number in range(1, 5)]

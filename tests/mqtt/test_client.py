@@ -1,0 +1,273 @@
+"""The client reads ahead: however the broker's bytes are cut, every message comes once, whole, and is acknowledged."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from harstream.mqtt.client import Client, Received
+
+
+def length(value: int) -> bytes:
+    out = b""
+    while True:
+        value, byte = value >> 7, value & 127
+        out += bytes([byte | (128 if value else 0)])
+        if not value:
+            return out
+
+
+def publish(topic: str, payload: bytes, *, qos: int = 0, mid: int = 1, retain: bool = False, version: int = 4) -> bytes:
+    body = struct.pack(">H", len(topic.encode())) + topic.encode()
+    if qos:
+        body += struct.pack(">H", mid)
+    if version == 5:
+        body += b"\x05\x26\x00\x00\x00\x00"  # a user property, empty
+    body += payload
+    return bytes([0x30 | qos << 1 | retain]) + length(len(body)) + body
+
+
+class Wire:
+    """A client over one end of a socket pair, the test at the other."""
+
+    def __init__(self, version: int = 4) -> None:
+        self.client: Any = Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5 if version == 5 else paho.MQTTv311)
+        self.seen: list[Received] = []
+        self.client.on_messages = self.seen.extend
+        self.client._sock, self.broker = socket.socketpair()
+        self.client._sock.setblocking(False)
+        self.broker.setblocking(False)
+
+    def hear(self, data: bytes) -> MQTTErrorCode:
+        """What is made of ``data`` sent at once."""
+        self.broker.sendall(data)
+        rc = self.client._packet_read()
+        self.client._packet_write()
+        return rc
+
+    def answered(self) -> bytes:
+        try:
+            return self.broker.recv(65536)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        self.client._sock.close()
+        self.broker.close()
+        self.client._sock = None
+
+
+@pytest.fixture(params=[4, 5])
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    made = Wire(request.param)
+    made.version = request.param  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+@given(
+    st.lists(st.tuples(st.text("ab/é", min_size=1, max_size=9), st.binary(max_size=300), st.booleans()), max_size=6),
+    st.lists(st.integers(0, 2000), max_size=8),
+    st.sampled_from([4, 5]),
+    st.sampled_from([0, 1]),
+)
+def test_messages_are_whole_however_their_bytes_are_cut(
+    sent: list[Received], cuts: list[int], version: int, qos: int
+) -> None:
+    data = b"".join(
+        publish(topic, payload, qos=qos, mid=number + 1, retain=retain, version=version)
+        for number, (topic, payload, retain) in enumerate(sent)
+    )
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    wire = Wire(version)
+    answers = b""
+    for start, stop in pairwise(edges):
+        if stop > start:
+            assert wire.hear(data[start:stop]) <= 0  # no error
+            answers += wire.answered()
+    assert wire.seen == sent
+    wanted = b"".join(struct.pack(">BBH", 0x40, 2, number + 1) for number in range(len(sent))) if qos else b""
+    assert answers == wanted
+    wire.close()
+
+
+def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:
+    payload = bytes(range(256)) * 4096
+    data = publish("a/w1/imu", payload, version=wire.version)
+    for start in range(0, len(data), 50_000):
+        wire.hear(data[start : start + 50_000])
+    assert wire.seen == [("a/w1/imu", payload, False)]
+
+
+def test_other_packets_are_paho_s_in_their_order_among_the_messages(wire: Any) -> None:
+    order: list[str] = []
+    wire.client.on_messages = lambda messages: order.extend(topic for topic, _, _ in messages)
+    wire.client.on_unsubscribe = lambda *_: order.append("unsuback")
+    wire.client._ping_t = 1.0
+    unsuback = b"\xb0\x04\x00\x07\x00\x00" if wire.version == 5 else b"\xb0\x02\x00\x07"
+    wire.hear(
+        publish("a", b"", version=wire.version) + b"\xd0\x00" + unsuback + publish("b", b"", version=wire.version)
+    )
+    assert order == ["a", "unsuback", "b"]
+    assert wire.client._ping_t == 0.0  # the answer to a ping was taken note of
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x30\xff\xff\xff\xff\x01",  # a length of five bytes
+        b"\x30\x04\x00\x02\xff\xfe",  # a topic that is not UTF-8
+        b"\x30\x02\x00\x09",  # a topic longer than its packet
+        b"\x00\x00",  # no packet of MQTT
+    ],
+)
+def test_nonsense_ends_the_connection_and_what_came_before_it_counts(wire: Any, data: bytes) -> None:
+    assert wire.hear(publish("a", b"x", version=wire.version) + data) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert wire.seen == [("a", b"x", False)]
+
+
+def test_a_closed_connection_is_lost_and_nothing_to_read_is_not(wire: Any) -> None:
+    assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_AGAIN
+    wire.broker.close()
+    assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_CONN_LOST
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def packets(data: bytes) -> list[tuple[int, bytes]]:
+    """(command, body) of whole packets."""
+    found, at = [], 0
+    while at < len(data):
+        size, shift, body = 0, 0, at + 1
+        while True:
+            byte = data[body]
+            size, shift, body = size | (byte & 127) << shift, shift + 7, body + 1
+            if byte < 128:
+                break
+        found.append((data[at], data[body : body + size]))
+        at = body + size
+    return found
+
+
+def drained(wire: Wire) -> bytes:
+    """Everything that is written while the broker reads slowly."""
+    out = b""
+    for _ in range(10_000):
+        rc = wire.client._packet_write()
+        assert rc in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
+        got = wire.answered()
+        out += got
+        if not got and not wire.client._out_packet:
+            return out
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_is_published_leaves_whole_and_in_order_through_a_narrow_socket(wire: Any, qos: int) -> None:
+    wire.client._thread = object()  # as if its loop ran elsewhere
+    wire.client._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    wire.client._max_inflight_messages = 10_000
+    sent = [(f"a/w{number}/activity", bytes([number % 256]) * (37 * number % 20_000)) for number in range(300)]
+    assert wire.client.publish_all(sent, qos, True, 1000) == 300
+    written = packets(drained(wire))
+    head = 2 * bool(qos) + (wire.version == 5)  # packet identifier, no properties
+    assert {command for command, _ in written} == {0x31 | qos << 1}
+    assert [(body[2 : 2 + body[1]].decode(), body[2 + body[1] + head :]) for _, body in written] == sent
+    if qos:
+        identifiers = [struct.unpack_from(">H", body, 2 + body[1])[0] for _, body in written]
+        assert identifiers == list(range(1, 301))
+    assert wire.client.outgoing == 300 * qos
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_no_more_are_taken_than_may_wait(wire: Any, qos: int) -> None:
+    wire.client._thread = object()
+    messages = [("a", bytes([number])) for number in range(10)]
+    assert wire.client.publish_all(messages, qos, False, 7) == 7
+    assert wire.client.publish_all(messages, qos, False, 7) == 0
+    assert [body[-1] for _, body in packets(drained(wire))] == list(range(7))
+
+
+def test_without_a_connection_qos_1_waits_for_one_and_qos_0_is_not_taken(wire: Any) -> None:
+    wire.client._thread = object()
+    sock, wire.client._sock = wire.client._sock, None
+    messages = [("a", bytes([number])) for number in range(30)]
+    assert wire.client.publish_all(messages, 0, False, 100) == 0
+    assert wire.client.publish_all(messages, 1, False, 100) == 30
+    assert (wire.client._inflight_messages, len(wire.client._out_packet)) == (0, 0)
+    wire.client._sock = sock
+    wire.client._messages_reconnect_reset_out()  # as paho does when it reconnects
+    connack = b"\x20\x03\x00\x00\x00" if wire.version == 5 else b"\x20\x02\x00\x00"
+    wire.broker.sendall(connack)
+    assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
+    seen: list[int] = []
+    while wire.client._out_messages:  # no more on their way at once than its default, 20
+        body = [body for _, body in packets(drained(wire))]
+        assert 0 < len(body) <= 20
+        seen += [one[-1] for one in body]
+        wire.broker.sendall(b"".join(b"\x40\x02" + one[3:5] for one in body))
+        assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert seen == list(range(30))
+
+
+def test_an_identifier_still_on_its_way_is_not_given_again(wire: Any) -> None:
+    wire.client._thread = object()
+    wire.client._max_inflight_messages = 10
+    wire.client.publish_all([("a", b"")] * 3, 1, False, 10)
+    wire.client._last_mid = 0  # as after 65,535 more
+    wire.client.publish_all([("a", b"")], 1, False, 10)
+    assert list(wire.client._out_messages) == [1, 2, 3, 4]
+
+
+def test_no_more_are_on_their_way_than_the_broker_takes_and_acknowledged_ones_make_room(wire: Any) -> None:
+    wire.client._thread = object()
+    wire.client._max_inflight_messages = 4
+    assert wire.client.publish_all([("a", bytes([number])) for number in range(10)], 1, False, 20) == 10
+    seen: list[int] = []
+    while True:
+        body = [body for _, body in packets(drained(wire))]
+        if not body:
+            break
+        assert len(body) <= 4
+        seen += [one[-1] for one in body]
+        acknowledged = b"".join(b"\x40\x02" + one[3:5] for one in body)
+        wire.broker.sendall(acknowledged)
+        assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
+    assert seen == list(range(10))
+    assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
+
+
+def test_an_acknowledgement_of_nothing_changes_nothing(wire: Any) -> None:
+    wire.hear(b"\x40\x02\x00\x09")
+    assert wire.client._inflight_messages == 0
+
+
+def test_a_message_the_broker_refuses_is_not_sent_again(wire: Any) -> None:
+    wire.client._thread = object()
+    wire.client.publish_all([("a", b"x")], 1, False, 20)
+    drained(wire)
+    wire.hear(b"\x40\x03\x00\x01\x97" if wire.version == 5 else b"\x40\x02\x00\x01")  # quota exceeded
+    assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("closed"), AttributeError("None")])
+def test_a_socket_that_is_closed_meanwhile_costs_the_connection_not_the_thread(wire: Any, error: Exception) -> None:
+    def fail(_: bytes) -> int:
+        raise error
+
+    wire.client._thread = object()
+    wire.client.publish("a", b"x", 1)
+    wire.client.publish("a", b"y", 1)
+    wire.client._sock_send = fail
+    assert wire.client._packet_write() == MQTTErrorCode.MQTT_ERR_CONN_LOST
+    assert [packet["mid"] for packet in wire.client._out_packet] == [1, 2]

@@ -1,0 +1,190 @@
+"""Smoothers on recordings made by hand, and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from harstream.core.batches import Predictions
+from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
+from harstream.core.spec import SignalSpec
+from harstream.datasets.base import Recording, Segment
+from harstream.evaluate.sessions import Session
+from research.smoothing import results as stream_results
+from research.smoothing import smoothers
+from research.smoothing.smoothers import Tally, Wearers
+from research.smoothing.streams import Stream
+
+SECOND = 1_000_000_000
+LABELS = ("A", "B", "C")
+SPEC = SignalSpec(window_samples=100, stride_samples=50)
+
+
+def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float = 0.0, seed: int = 0) -> Stream:
+    """Windows of 2 s, one a second, over (seconds, label) segments; of an untaught one the network makes a guess."""
+    rng = np.random.default_rng(seed)
+    bounds = np.concatenate([[0], np.cumsum([seconds for seconds, _ in segments])])
+    parts = [
+        Segment(50 * int(begin), 50 * int(end), label)
+        for begin, end, (_, label) in zip(bounds[:-1], bounds[1:], segments, strict=True)
+    ]
+    recording = Recording(
+        f"s{subject}-{seed}", subject, 50.0, np.zeros((50 * int(bounds[-1]), 6), np.float32), tuple(parts)
+    )
+    start_s = np.arange(0, bounds[-1] - 1)
+    probabilities = np.empty((len(start_s), 3), np.float32)
+    for i, start in enumerate(start_s):
+        name = segments[int(np.searchsorted(bounds, start + 1, side="right")) - 1][1]
+        sure, label = 0.9, LABELS.index(name) if name in LABELS else -1
+        if label < 0:
+            label, sure = int(rng.integers(3)), 0.45
+        elif rng.random() < wrong:
+            label = (label + 1) % 3
+        probabilities[i] = (1 - sure) / 2
+        probabilities[i, label] = sure
+    guess = probabilities.argmax(axis=1)
+    predictions = Predictions(probabilities, guess, probabilities.max(axis=1))
+    start_ns = start_s * SECOND
+    return Stream(recording, start_ns, start_ns + 2 * SECOND, predictions, {"shuffled": predictions})
+
+
+def restless(n_wearers: int = 6) -> list[Stream]:
+    """A minute or two of each wearer, a tenth of whose windows is mistaken."""
+    rng = np.random.default_rng(0)
+    return [
+        stream(
+            [(int(rng.integers(15, 25)), LABELS[label]) for label in np.roll([0, 1, 2, 0, 1], number)] + [(6, "TO_A")],
+            str(number),
+            wrong=0.1,
+            seed=number,
+        )
+        for number in range(n_wearers)
+    ]
+
+
+def test_all_streams_are_smoothed_at_once_as_each_would_be_alone() -> None:
+    made = restless(3)
+    together = Wearers(made, LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
+    for one, session in zip(made, together, strict=True):
+        (alone,) = Wearers([one], LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
+        np.testing.assert_array_equal(alone.published.label, session.published.label)
+        np.testing.assert_array_equal(alone.confidence, session.confidence)
+
+
+@pytest.mark.parametrize("smoothing", [Smoothing("none", 0.6), Smoothing("hmm", 0.6)])
+def test_what_events_tell_of_each_window_is_the_label_that_brought_them(smoothing: Smoothing) -> None:
+    wearers = Wearers([stream([(10, "A"), (5, "A_TO_B"), (10, "B"), (10, "C")], wrong=0.1)], LABELS, SPEC)
+    (beliefs,), events = wearers.smooth(smoothing)
+    (only,) = events.values()
+    np.testing.assert_array_equal(smoothers.told(wearers.streams[0], only), beliefs.label)
+
+
+def test_labels_held_back_come_later_by_the_lag() -> None:
+    wearers = Wearers([stream([(10, "A"), (10, "B"), (10, "C")])], LABELS, SPEC)
+    for lag in (0, 3):
+        (session,), (late,) = wearers.held_back(Smoothing("hmm", fixed_lag_windows=lag))
+        np.testing.assert_array_equal(late.published.label, session.published.label)
+        np.testing.assert_array_equal(late.published.start_ns - session.published.start_ns, lag * SECOND)
+        assert session.accuracy == 1
+
+
+def test_a_tally_counts_unknown_apart_inside_activities_and_in_what_was_never_taught() -> None:
+    wearers = Wearers([stream([(10, "A"), (6, "A_TO_B"), (10, "B")])], LABELS, SPEC)
+    (session,) = wearers.sessions(Smoothing("none", 0.6))
+    assert Tally.of(session) == Tally(inside=18, right=18, unknown=0, other=7, unknown_other=6, delays_s=(1.0,))
+    (never,) = wearers.sessions(Smoothing())
+    assert Tally.of(never).unknown_other == 0
+
+
+def test_of_those_that_never_abstain_the_most_accurate_is_chosen_unless_it_is_slow() -> None:
+    own = Tally(100, 90, 0, 10, 0, (2.0,))
+    quick = Tally(100, 95, 0, 10, 0, (2.5,))
+    slow = Tally(100, 99, 0, 10, 0, (3.5,))
+    tallies = {Smoothing("exponential", weight=0.8): [quick], Smoothing("exponential", weight=0.2): [slow]}
+    assert smoothers.choose(tallies, [own], [0], 1.0).weight == 0.8
+    assert smoothers.choose(tallies, [own], [0], 2.0).weight == 0.2
+
+
+def test_of_those_that_abstain_the_one_that_does_so_where_it_should_and_nowhere_else() -> None:
+    own = Tally(100, 90, 0, 10, 0, (2.0,))
+    counts = {
+        0.4: Tally(100, 92, 0, 10, 3, (2.0,)),
+        0.5: Tally(100, 91, 1, 10, 5, (2.0,)),
+        0.6: Tally(100, 91, 2, 10, 8, (2.0,)),  # in doubt of too much that is good
+        0.7: Tally(100, 89, 1, 10, 9, (2.0,)),  # less accurate than single windows
+        0.8: Tally(100, 91, 1, 10, 9, (4.0,)),  # late
+    }
+    tallies = {Smoothing("none", threshold): [tally] for threshold, tally in counts.items()}
+    assert smoothers.choose(tallies, [own], [0], 1.0).unknown_below == 0.5
+    none_allowed = {smoothing: tally for smoothing, tally in tallies.items() if smoothing.unknown_below > 0.5}
+    assert smoothers.choose(none_allowed, [own], [0], 1.0).unknown_below in (0.6, 0.8)  # the most accurate
+
+
+def test_only_the_sessions_asked_for_decide() -> None:
+    own = [Tally(10, 5, 0, 0, 0, (1.0,))] * 2
+    good, bad = Tally(10, 9, 0, 0, 0, (1.0,)), Tally(10, 1, 0, 0, 0, (1.0,))
+    one, other = Smoothing("exponential", weight=0.3), Smoothing("exponential", weight=0.6)
+    tallies = {one: [good, bad], other: [bad, good]}
+    assert [smoothers.choose(tallies, own, [index], 1.0) for index in (0, 1)] == [one, other]
+
+
+def test_a_wearer_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [*restless(4), *(replace(one, recording=replace(one.recording, name="again")) for one in restless(1))]
+    always_unknown, counted = Smoothing("none", 0.99), []
+
+    class Watched(Wearers):
+        def section(self, sessions: Sequence[Session]) -> dict[str, Any]:
+            counted.append(sessions)
+            return super().section(sessions)
+
+    def choose(tallies: object, own: object, which: Sequence[int], stride_s: float) -> Smoothing:
+        return always_unknown if "0" in {made[index].recording.subject for index in which} else Smoothing()
+
+    monkeypatch.setattr(smoothers, "choose", choose)
+    row = smoothers.compare(Watched(made, LABELS, SPEC), "none", False)
+    assert len(counted) == smoothers.SPLITS
+    for smoothing in (always_unknown, Smoothing()):
+        assert {"smoothing": smoothing.to_dict(), "times": smoothers.SPLITS} in row["chosen"]
+    for sessions in counted:
+        assert sorted(session.name for session in sessions) == sorted(one.recording.name for one in made)
+        unknown = {session.subject for session in sessions if (session.believed == UNKNOWN_INDEX).all()}
+        assert len(unknown) == 2
+        assert "0" not in unknown
+
+
+@pytest.mark.parametrize("kind", ["exponential", "hysteresis", "hmm"])
+def test_each_types_best_steadies_the_labels_of_wearers_it_was_not_chosen_on(kind: str) -> None:
+    wearers = Wearers(restless(4), LABELS, SPEC)
+    before = stream_results.figures(wearers.section(wearers.sessions(Smoothing())))
+    row = smoothers.compare(wearers, kind, doubting=False)
+    assert row["name"] == kind
+    for entry in row["chosen"]:
+        assert entry["smoothing"]["type"] == kind
+        assert entry["smoothing"]["unknown_below"] == 0
+    assert row["figures"]["accuracy"] > before["accuracy"]
+    assert row["figures"]["flips_per_minute"] < before["flips_per_minute"]
+    assert row["figures"]["unknown_inside"] == 0
+
+
+def test_one_that_may_abstain_does_so_in_what_was_never_taught() -> None:
+    row = smoothers.compare(Wearers(restless(4), LABELS, SPEC), "exponential", doubting=True)
+    assert row["name"] == "exponential, abstaining"
+    assert all(entry["smoothing"]["unknown_below"] > 0 for entry in row["chosen"])
+    assert row["figures"]["unknown_mostly_other"] > row["figures"]["unknown_inside"]
+
+
+def test_halves_are_of_wearers_not_of_sessions() -> None:
+    subjects = ["1", "2", "1", "3", "4", "4"]
+    drawn = set()
+    for seed in range(10):
+        first, second = smoothers.halves(subjects, seed)
+        assert sorted(first + second) == list(range(6))
+        assert {subjects[i] for i in first}.isdisjoint(subjects[i] for i in second)
+        drawn.add(tuple(first))
+    assert len(drawn) > 1

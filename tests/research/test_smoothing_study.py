@@ -1,0 +1,134 @@
+"""One command from recordings to the figures of what would be published of wearers held out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from harstream import bundle as bundles
+from harstream.datasets.base import Recording, Segment
+from harstream.train.pipeline import DEFAULT_SMOOTHING
+from research.smoothing import results as stream_results
+from research.smoothing import smoothers, streams
+from research.smoothing import study as smoothing_study
+
+from ..made_recordings import wearer
+
+TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set", "epochs=2", "--folds", "2")
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    """What any --data gives: two activities, and between them a turn that is not taught."""
+    monkeypatch.setattr("research.smoothing.study.labels_of_kind", lambda data: ("STILL", "MOVING"))
+    found = []
+    for number in range(4):
+        one = wearer(f"{number:02d}", number)
+        first, last = one.segments
+        turn = Segment(first.stop, last.start, "SETTING_OFF")
+        found.append(
+            Recording(one.name, one.subject, one.rate_hz, one.samples, (first, turn, last), has_gyro=one.has_gyro)
+        )
+    monkeypatch.setattr("harstream.datasets.load", lambda data: found)
+    return found
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer definitions are tried, each type's first, and fewer halves."""
+    every = smoothers.candidates
+    monkeypatch.setattr(smoothers, "SPLITS", 2)
+    monkeypatch.setattr(smoothers, "candidates", lambda kind: [next(every(kind))])
+
+
+def study(out: Path, *more: str) -> int:
+    return smoothing_study.main(["--data", "csv:somewhere/made", "--seeds", "1", "--out", str(out), *TINY, *more])
+
+
+def test_the_command_writes_statistics_of_every_wearer_and_does_nothing_twice(
+    few: None,
+    made: list[Recording],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "results" / "streaming.json"
+    assert study(out) == 0
+    told = capsys.readouterr()
+    assert "seed 0, fold 2 of 2" in told.err
+    assert "streaming.work" in told.out
+    found = stream_results.read(out)
+    assert found["wearers"] == ["00", "01", "02", "03"]
+    assert (found["data"], found["labels"]) == ("csv:made", ["STILL", "MOVING"])
+    assert "somewhere" not in out.read_text()
+    assert found["command"].startswith("python -m research.smoothing.study --data csv:made --set arch=cnn")
+    assert found["config"]["folds"] == 2
+    (run,) = found["runs"]
+    assert [row["name"] for row in run["rows"]] == [
+        "none",
+        "none, abstaining",
+        "exponential",
+        "exponential, abstaining",
+        "hysteresis",
+        "hysteresis, abstaining",
+        "hmm",
+        "hmm, abstaining",
+        *stream_results.DEFAULTS,
+    ]
+    n_windows = run["strangers"]["shuffled"]["windows"]
+    assert {entry["windows"] for entry in run["strangers"].values()} == {n_windows}
+    assert sum(entry["windows"] for entry in run["stream"]["unknown"].values()) == n_windows
+    default = run["rows"][-1]["figures"]
+    assert run["stream"]["published"]["accuracy"] == default["accuracy"]
+    assert run["held_back"][0]["accuracy"] == default["accuracy"]
+    assert found["default"] == DEFAULT_SMOOTHING.to_dict()
+
+    def nothing(*rest: Any, **named: Any) -> Any:
+        raise AssertionError("it was fitted again")
+
+    monkeypatch.setattr(streams, "fit", nothing)
+    before = out.read_bytes()
+    assert study(out) == 0
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seeds", "0"), "seeds: expected at least 1"),
+        (("--set", "epoch=3"), "no setting 'epoch'"),
+        (("--set", "seed=3"), "seed: it is not a setting"),
+        (("--folds", "1"), "folds: 1 is not between 2 and 1000"),
+        (("--model", "nowhere"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(tmp_path / "x.json", *options) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert told in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundles_recipe_is_its_signal_labels_and_configuration(
+    made: list[Recording], own_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert study(tmp_path / "x.json", "--model", str(own_bundle)) == 2
+    assert "training.config is of another harstream" in capsys.readouterr().err
+    facts = json.loads((own_bundle / "bundle.json").read_text())
+    facts["training"]["config"] = {"arch": "cnn", "arch_settings": {"filters": 4}, "epochs": 7, "seed": 5, "folds": 4}
+    (own_bundle / "bundle.json").write_text(json.dumps(facts))
+    spec, labels, config = smoothing_study.recipe(made, "csv:x", str(own_bundle), ["tilt_deg=5"], 1, None)
+    shipped = bundles.load(own_bundle)
+    assert labels == shipped.labels
+    assert (spec.window_samples, spec.channels) == (shipped.spec.window_samples, shipped.spec.channels)
+    assert spec.norm != shipped.spec.norm  # every fit measures its own
+    assert (config.arch, config.arch_settings, config.epochs) == ("cnn", {"filters": 4}, 7)
+    assert (config.seed, config.folds, config.tilt_deg) == (1, 4, 5)

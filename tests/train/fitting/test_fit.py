@@ -1,0 +1,219 @@
+"""Fitting and calibrating, on wearers who are easily told apart from furniture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import tensorflow as tf
+
+from harstream.core.spec import Normalisation, SignalSpec
+from harstream.datasets import windows
+from harstream.datasets.base import Recording
+from harstream.errors import ConfigError, DatasetError
+from harstream.train.fitting import architectures
+from harstream.train.fitting import history as curves
+from harstream.train.fitting.fit import FitConfig, Fitted, fit, fit_temperature, normalisation_of
+from harstream.train.fitting.history import Epoch, best_epoch
+
+from ...made_recordings import PLAIN
+
+SPEC = SignalSpec()
+TINY = FitConfig(
+    epochs=4, learning_rate=1e-2, arch_settings={"widths": (8,), "kernels": (5,)}, **PLAIN | {"tilt_deg": 20.0}
+)
+#: Without batch normalisation, whose statistics are set once training is over.
+BARE = FitConfig(arch="cnn", arch_settings={"filters": 4, "dense": 8}, learning_rate=1e-2, **PLAIN)
+
+
+@pytest.fixture(scope="module")
+def data(recordings: list[Recording]) -> windows.LabelledWindows:
+    return windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, int, int]]:
+    """What ``fitted`` tells."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def fitted(data: windows.LabelledWindows, told: list[tuple[str, int, int]]) -> Fitted:
+    return fit(data, SPEC, TINY, lambda *step: told.append(step))
+
+
+def test_a_fit_learns_and_tells_of_every_epoch(
+    data: windows.LabelledWindows, fitted: Fitted, told: list[tuple[str, int, int]]
+) -> None:
+    assert told == [("training", epoch, 4) for epoch in (1, 2, 3, 4)]
+    logits = fitted.logits(data.windows)
+    assert logits.shape == (len(data), 2)
+    assert logits.dtype == np.float32
+    assert (logits.argmax(axis=1) == data.label).mean() > 0.9
+
+
+def test_the_same_seed_gives_the_same_network(data: windows.LabelledWindows, fitted: Fitted) -> None:
+    again = fit(data, SPEC, TINY)
+    np.testing.assert_allclose(again.logits(data.windows[:20]), fitted.logits(data.windows[:20]), atol=1e-3)
+
+
+def test_normalisation_is_that_of_the_training_windows(data: windows.LabelledWindows, fitted: Fitted) -> None:
+    norm = normalisation_of(data.windows)
+    assert fitted.spec.norm == norm
+    values = norm.apply(data.windows).reshape(-1, 9)
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(values.std(axis=0), 1, atol=1e-3)
+    flat = np.ones((4, 8, 2), np.float32)
+    assert normalisation_of(flat).std == (1.0, 1.0)
+
+
+def test_nothing_to_train_on_is_said_so(data: windows.LabelledWindows) -> None:
+    with pytest.raises(DatasetError, match="no window"):
+        fit(data.of([]), SPEC, TINY)
+
+
+def test_without_standardisation_the_network_is_given_physical_units(data: windows.LabelledWindows) -> None:
+    fitted = fit(data, SPEC, replace(BARE, standardise=False, epochs=1))
+    assert fitted.spec.norm == Normalisation.identity(9)
+    expected = fitted.model(data.windows[:5], training=False)
+    np.testing.assert_allclose(fitted.logits(data.windows[:5]), expected, atol=1e-5)
+
+
+def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: windows.LabelledWindows) -> None:
+    """What is learnt of labels dealt at random is wrong of everybody else."""
+    random = replace(data, label=np.random.default_rng(0).integers(0, 2, len(data)))
+    config = replace(BARE, epochs=60, patience=2, held_out_share=0.4)
+    fitted = fit(random, SPEC, config)
+    best = best_epoch(fitted.history)
+    assert best is not None
+    assert len(fitted.history) == best + 2 < 60
+    known, held_out = windows.split_by_wearer(random, 0.4, config.seed)
+    assert fitted.spec.norm == normalisation_of(known.windows)
+    logits = fitted.logits(held_out.windows).astype(np.float64)
+    of_truth = logits[np.arange(len(logits)), held_out.label]
+    loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - of_truth)
+    assert loss == pytest.approx(fitted.history[best - 1].held_out_loss, abs=1e-4)
+    assert all(loss <= epoch.held_out_loss + 1e-4 for epoch in fitted.history if epoch.held_out_loss is not None)
+
+
+def test_early_stopping_needs_a_second_wearer(data: windows.LabelledWindows) -> None:
+    with pytest.raises(DatasetError, match="at least two to train on, found 1"):
+        fit(data.of(["01"]), SPEC, replace(TINY, patience=1))
+
+
+def test_an_interrupted_fit_goes_on_and_ends_as_if_it_had_not_been(
+    data: windows.LabelledWindows, tmp_path: Path
+) -> None:
+    config = replace(TINY, epochs=3, average=0.9, mixup=0.2, patience=3)
+    straight = fit(data, SPEC, config)
+
+    def until_the_second(step: str, done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, SPEC, config, until_the_second, folder=tmp_path, tensorboard=True)
+    told: list[int] = []
+    resumed = fit(data, SPEC, config, lambda _, done, of: told.append(done), folder=tmp_path, tensorboard=True)
+    assert told == [2, 3]
+    np.testing.assert_allclose(resumed.logits(data.windows), straight.logits(data.windows), atol=1e-3)
+    for ours, theirs in zip(resumed.history, straight.history, strict=True):
+        assert replace(ours, seconds=0.0) == approximately(replace(theirs, seconds=0.0))
+    assert curves.load(tmp_path / "history.json") == list(resumed.history)
+    assert scalars(tmp_path / "tensorboard") == {
+        (epoch.epoch, name): pytest.approx(getattr(epoch, name), rel=1e-5, abs=1e-12)
+        for epoch in resumed.history
+        for name in ("loss", "accuracy", "held_out_loss", "held_out_accuracy", "learning_rate", "seconds")
+    }
+
+    told.clear()
+    again = fit(data, SPEC, config, lambda _, done, of: told.append(done), folder=tmp_path)
+    assert told == [3]
+    np.testing.assert_allclose(again.logits(data.windows), resumed.logits(data.windows), atol=1e-4)
+
+
+def test_tensorboard_needs_a_folder(data: windows.LabelledWindows) -> None:
+    with pytest.raises(ConfigError, match="need a folder"):
+        fit(data, SPEC, TINY, tensorboard=True)
+
+
+def test_a_pupil_learns_what_its_teacher_says_not_what_the_labels_say(data: windows.LabelledWindows) -> None:
+    teacher = fit(data, SPEC, replace(BARE, epochs=4))
+    wrong = replace(data, label=1 - data.label)
+    pupil = fit(wrong, SPEC, replace(BARE, epochs=4, distil_weight=1.0, standardise=False), teachers=[teacher])
+    agreement = (pupil.logits(data.windows).argmax(axis=1) == teacher.logits(data.windows).argmax(axis=1)).mean()
+    assert agreement > 0.9
+    with pytest.raises(ConfigError, match="teachers: their labels"):
+        fit(replace(data, labels=("A", "B")), SPEC, BARE, teachers=[teacher])
+
+
+def test_teachers_are_trained_first_each_from_its_own_seed(data: windows.LabelledWindows, tmp_path: Path) -> None:
+    told: list[str] = []
+    config = replace(BARE, epochs=1, teachers=2, teacher_settings={"filters": 3})
+    fit(data, SPEC, config, lambda step, done, total: told.append(f"{step}: {done}/{total}"), folder=tmp_path)
+    assert told == ["training teacher 1 of 2: 1/1", "training teacher 2 of 2: 1/1", "training: 1/1"]
+    first, second = config.of_teacher(0), config.of_teacher(1)
+    assert len({first.seed, second.seed, config.seed}) == 3
+    assert first == replace(BARE, epochs=1, arch_settings={"filters": 3, "dense": 8}, seed=first.seed)
+    assert replace(config, teacher_arch="rescnn", teacher_settings={}).of_teacher(0).arch_settings == {}
+    checkpoints = [np.load(tmp_path / f"teacher-{k}-of-2" / "checkpoint.npz") for k in (1, 2)]
+    assert np.abs(checkpoints[0]["model0"] - checkpoints[1]["model0"]).max() > 1e-3
+
+
+def approximately(epoch: Epoch) -> Epoch:
+    return Epoch(**{name: pytest.approx(value, abs=1e-3) for name, value in asdict(epoch).items()})
+
+
+def scalars(folder: Path) -> dict[tuple[int, str], float]:
+    """Every scalar of the event files there, by step and name."""
+    found = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found[event.step, value.tag] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_temperature_undoes_overconfidence() -> None:
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(20_000, 3)) * 2
+    odds = np.exp(honest)
+    share = np.cumsum(odds / odds.sum(axis=1, keepdims=True), axis=1)
+    label = (rng.random((20_000, 1)) > share).sum(axis=1)
+    assert fit_temperature((honest * 3).astype(np.float32), label) == pytest.approx(3.0, rel=0.05)
+    assert fit_temperature((honest / 2).astype(np.float32), label) == pytest.approx(0.5, rel=0.05)
+    assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs: 0 is not between"),
+        ({"epochs": 1.5}, "epochs: expected a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate: expected a number"),
+        ({"label_smoothing": 1.0}, "label_smoothing: 1.0 is not between"),
+        ({"standardise": 1}, "standardise: expected true or false, got 1"),
+        ({"mirror_axis": "w"}, "mirror_axis: 'w' is not x, y or z"),
+        ({"average": 1.0}, "average: 1.0 is not between"),
+        ({"patience": 2.5}, "patience: expected a whole number"),
+        ({"teacher_arch": "sage"}, "architecture 'sage' is not one of"),
+        ({"teacher_settings": {"depth": 3}}, "architecture rescnn has no setting 'depth'"),
+        ({"teacher_settings": 3}, "teacher_settings: expected settings by name, got 3"),
+        ({"depth": 3}, "no setting 'depth'; there are average, batch_windows"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        FitConfig().with_settings(settings)
+
+
+def test_settings_reach_the_training_and_the_architecture() -> None:
+    config = FitConfig(arch="cnn").with_settings({"filters": 16, "tilt_deg": 10.0})
+    assert (config.tilt_deg, config.arch_settings) == (10.0, {"filters": 16})
+    assert config.to_dict()["arch_settings"] == {**architectures.settings_of("cnn"), "filters": 16}

@@ -1,0 +1,97 @@
+"""No wearer is both learnt from and counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from harstream.core.spec import SignalSpec
+from harstream.datasets import windows
+from harstream.datasets.base import Recording
+from harstream.errors import DatasetError
+from harstream.train.fitting.fit import FitConfig, Fitted, Progress, fit
+from harstream.train.validation import cross_validation as validate
+from harstream.train.validation import task as holdout
+
+from ...made_recordings import PLAIN
+
+SPEC = SignalSpec()
+TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4, **PLAIN)
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
+def test_every_wearer_is_held_out_exactly_once(n_folds: int) -> None:
+    wearers = [f"{number:02d}" for number in range(7)]
+    folds = validate.folds_of(wearers * 3, n_folds, seed=1)
+    assert len(folds) == min(n_folds, 7)
+    assert sorted(wearer for fold in folds for wearer in fold) == wearers
+    assert folds == validate.folds_of(wearers, n_folds, seed=1)
+    assert folds != validate.folds_of(wearers, n_folds, seed=2)
+
+
+def test_one_wearer_cannot_be_held_out() -> None:
+    with pytest.raises(DatasetError, match="at least two wearers with known labels, found 1"):
+        validate.folds_of(["01", "01"], 5, seed=0)
+
+
+def test_cross_validation_never_trains_on_who_it_counts(
+    recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = windows.cut(windows.whole(recordings), SPEC, ("MOVING", "STILL"))
+    training = windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
+    trained_on: list[set[str]] = []
+
+    def watched(data: windows.LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Progress) -> Fitted:
+        trained_on.append(set(data.subject))
+        return fit(data, spec, config, progress)
+
+    monkeypatch.setattr(holdout, "fit", watched)
+    told: list[tuple[str, int, int]] = []
+    result = validate.cross_validate(
+        training, counted, SPEC, TINY, repeats=2, int8=True, progress=lambda *step: told.append(step)
+    )
+    held_out = [set(fold) for run in result.runs for fold in run.folds]
+    assert len(trained_on) == len(held_out) == 4
+    assert all(not learnt & held for learnt, held in zip(trained_on, held_out, strict=True))
+    assert [done for _, done, _ in told] == list(range(1, 9))
+    assert {total for _, _, total in told} == {8}
+
+    assert [run.seed for run in result.runs] == [4, 5]
+    assert result.metrics.windows == 2 * len(counted)
+    assert result.int8 is not None
+    assert result.int8.windows == 2 * len(counted)
+    assert set(result.accuracy_by_wearer()) == {"01", "02", "03", "04"}
+    logits, label = result.held_out()
+    assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.metrics.accuracy)
+
+    data = json.loads(json.dumps(result.to_dict()))
+    accuracies = [run["float32"]["accuracy"] for run in data["runs"]]
+    assert data["float32"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert data["float32"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert data["epochs"] == 2
+
+
+def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_changed(
+    recordings: list[Recording], tmp_path: Path, done: list[holdout.Task]
+) -> None:
+    def validated(some: list[Recording], **changed: Any) -> int:
+        counted = windows.cut(windows.whole(some), SPEC, ("MOVING", "STILL"))
+        config = replace(TINY, folds=99, **changed)
+        done.clear()
+        validate.cross_validate(counted, counted, SPEC, config, work=tmp_path)
+        return len(done)
+
+    assert validated(recordings[:3]) == 3
+    assert validated(recordings[:3]) == 0
+    assert validated(recordings) == 4  # a fourth wearer to learn from
+    longer = replace(recordings[0], segments=recordings[0].segments[:1])
+    assert validated([longer, *recordings[1:]]) == 4  # the same wearers, labelled anew
+    assert validated(recordings, epochs=3) == 4
+    assert validated(recordings) == 0
