@@ -77,7 +77,7 @@ class Golden:
 
 
 def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
-    """A rate, and (n_samples, 6) of a made-up wearer: some direction of gravity, at rest or in periodic motion.
+    """A rate, and (n_samples, 6) of a made-up subject: some direction of gravity, at rest or in periodic motion.
 
     Every third stream comes at twice the spec's rate, so that the resampler is tested too.
     """

@@ -57,10 +57,10 @@ def box_plot(found: Results, path: Path) -> None:
         axes.plot(accuracies, y + np.array(spread), "o", color=_POINT, markersize=3.5, alpha=0.8)
     axes.set_yticks(at, [name for name, _, _ in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("accuracy on wearers not trained on, %")
+    axes.set_xlabel("accuracy on subjects not trained on, %")
     seeds = sorted({len(scores) for _, _, scores in rows})
     of = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    axes.set_title(f"{found.data}, {len(found.wearers)} wearers: one point for each of {of} seeds", fontsize=10)
+    axes.set_title(f"{found.data}, {len(found.subjects)} subjects: one point for each of {of} seeds", fontsize=10)
     _tidy(axes)
     axes.grid(axis="x", color=_GRID, linewidth=0.6)
     _write(figure, path)
@@ -90,7 +90,7 @@ def channel_plot(found: dict[str, Any], path: Path) -> None:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, frameon=False)
-    figure.suptitle(f"{found['data']}, {len(found['wearers'])} wearers: density of each channel's values", fontsize=10)
+    figure.suptitle(f"{found['data']}, {len(found['wearers'])} subjects: density of each channel's values", fontsize=10)
     _write(figure, path)
 
 

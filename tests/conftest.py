@@ -1,4 +1,4 @@
-"""A small bundle with random weights, made once, and made-up wearers to feed it."""
+"""A small bundle with random weights, made once, and made-up subjects to feed it."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def classifier(random_bundle: Path) -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def wearers() -> list[Recording]:
-    """Five wearers for 16 s each, still and moving by turns; every number has three decimals, so JSON is exact."""
+def subjects() -> list[Recording]:
+    """Five subjects for 16 s each, still and moving by turns; every number has three decimals, so JSON is exact."""
     made = []
     for number in range(5):
         rng = np.random.default_rng(number)
@@ -114,7 +114,7 @@ def wearers() -> list[Recording]:
         samples[:, :3] += gravity / np.linalg.norm(gravity)
         moving = np.sin(0.8 * t + number) > 0
         samples += moving * rng.normal(scale=0.4, size=6) * np.sin(2 * np.pi * (1.4 + 0.2 * number) * t)
-        made.append(Recording(f"wearer-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
+        made.append(Recording(f"subject-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
     return made
 
 

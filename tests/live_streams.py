@@ -1,4 +1,4 @@
-"""The same wearers, published through a broker and fed to the bare core."""
+"""The same subjects, published through a broker and fed to the bare core."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from harstream.core.engine import Engine
 from harstream.datasets.base import Recording
 from harstream.publish import ENCODERS
 
-#: Event time 0 of every wearer: long ago, which may not matter.
+#: Event time 0 of every subject: long ago, which may not matter.
 T0_NS = 1_600_000_000_000_000_000
 PER_MESSAGE = 25
 
 Label = tuple[str, float, str, float, list[float]]  # device, t, label, confidence, probabilities
 
 
-def messages(wearers: Sequence[Recording], payload: str = "json") -> Iterator[tuple[str, bytes]]:
-    """(topic, payload), the wearers' messages interleaved."""
-    for first in range(0, max(len(wearer.samples) for wearer in wearers), PER_MESSAGE):
-        for wearer in wearers:
-            samples = wearer.samples[first : first + PER_MESSAGE]
+def messages(subjects: Sequence[Recording], payload: str = "json") -> Iterator[tuple[str, bytes]]:
+    """(topic, payload), the subjects' messages interleaved."""
+    for first in range(0, max(len(subject.samples) for subject in subjects), PER_MESSAGE):
+        for subject in subjects:
+            samples = subject.samples[first : first + PER_MESSAGE]
             if len(samples):
-                t_ns = T0_NS + round(first * 1e9 / wearer.rate_hz)
-                yield f"wearables/{wearer.name}/imu", ENCODERS[payload](t_ns, wearer.rate_hz, samples)
+                t_ns = T0_NS + round(first * 1e9 / subject.rate_hz)
+                yield f"wearables/{subject.name}/imu", ENCODERS[payload](t_ns, subject.rate_hz, samples)
 
 
-def expected(wearers: Sequence[Recording], classifier: Classifier) -> list[Label]:
-    """What the bare engine, network and smoother say of each wearer's whole recording, window by window."""
+def expected(subjects: Sequence[Recording], classifier: Classifier) -> list[Label]:
+    """What the bare engine, network and smoother say of each subject's whole recording, window by window."""
     said = []
-    for wearer in wearers:
+    for subject in subjects:
         engine = Engine(classifier.bundle.spec)
-        due = engine.feed(SampleBatch.of(wearer.name, wearer.samples, t_ns=T0_NS, rate_hz=wearer.rate_hz))
+        due = engine.feed(SampleBatch.of(subject.name, subject.samples, t_ns=T0_NS, rate_hz=subject.rate_hz))
         made = classifier.predict(due.windows)
         smoother = classifier.bundle.smoother()
         believed, _ = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)
         for i in range(len(due)):
             name = (*classifier.bundle.labels, UNKNOWN)[believed.label[i]]
             said.append(
-                (wearer.name, due.end_ns[i] / 1e9, name, float(believed.confidence[i]), made.probabilities[i].tolist())
+                (subject.name, due.end_ns[i] / 1e9, name, float(believed.confidence[i]), made.probabilities[i].tolist())
             )
     return said
 

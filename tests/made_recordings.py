@@ -1,4 +1,4 @@
-"""Made-up wearers, a few seconds each: nothing of a real person is in the repository."""
+"""Made-up subjects, a few seconds each: nothing of a real person is in the repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAIN: dict[str, float] = dict.fromkeys(
 )
 
 
-def wearer(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
+def subject(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
     """Standing still, a pause without label, then something like walking."""
     rng = np.random.default_rng(seed)
     n_still, n_pause, n_moving = (round(seconds * rate_hz) for seconds in (STILL_S, PAUSE_S, MOVING_S))
@@ -65,4 +65,4 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture(scope="session")
 def recordings() -> list[Recording]:
-    return [wearer(f"{number:02d}", number) for number in range(1, 5)]
+    return [subject(f"{number:02d}", number) for number in range(1, 5)]

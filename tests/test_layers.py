@@ -6,64 +6,45 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "harstream"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "harstream"
+RESEARCH = ROOT / "research"
 
 #: Who may import whom inside harstream: a module may import those of its own layer and of the listed ones.
+_BASE = {"core", "checks", "errors", "storage", "tables"}
+_MODEL = {"classifier", "golden", "bundle"}
 ALLOWED = {
     "errors": set(),
-    "core": {"errors"},
-    "wire": {"core", "errors"},
-    "bundle": {"core", "errors"},
-    "datasets": {"wire", "core", "errors", "bundle"},
-    "classifier": {"bundle", "core", "errors"},
-    "golden": {"classifier", "bundle", "core", "errors"},
-    "client": set(),
-    "mqtt": {"client", "errors"},
+    "checks": {"errors"},
+    "storage": set(),
+    "tables": set(),
+    "core": {"checks", "errors"},
+    "wire": _BASE,
+    "bundle": _BASE,
+    "golden": {"bundle", *_BASE},
+    "classifier": {"golden", "bundle", *_BASE},
+    "datasets": {"wire", "bundle", *_BASE},
+    "mqtt": {"checks", "errors"},
     "embedded": {"errors"},
     "partitions": {"errors"},
-    "config": {"partitions", "mqtt", "wire", "bundle", "classifier", "core", "errors"},
+    "config": {"partitions", "mqtt", "wire", *_MODEL, *_BASE},
     "logs": set(),
     "signals": set(),
-    "serve": {
-        "config",
-        "logs",
-        "signals",
-        "mqtt",
-        "embedded",
-        "golden",
-        "classifier",
-        "bundle",
-        "wire",
-        "core",
-        "errors",
-        "",
-    },
-    "train": {"golden", "classifier", "bundle", "datasets", "wire", "core", "errors", ""},
-    "simulate": {"golden", "classifier", "datasets", "core", "errors"},
-    "publish": {"mqtt", "wire", "core", "errors"},
-    "replay": {"datasets", "core", "errors"},
-    "record": {"mqtt", "datasets", "wire", "core", "errors"},
+    "serve": {"config", "logs", "signals", "mqtt", "embedded", "wire", *_MODEL, *_BASE, ""},
+    "evaluate": {"datasets", "wire", *_MODEL, *_BASE, ""},
+    "train": {"evaluate", "datasets", "wire", *_MODEL, *_BASE, ""},
+    "simulate": {"datasets", *_BASE},
+    "publish": {"mqtt", "wire", *_BASE},
+    "replay": {"datasets", *_BASE},
+    "record": {"mqtt", "datasets", "wire", *_BASE},
     "watch": {"mqtt", "wire", "errors"},
     "demo": {"watch", "signals", "config", "embedded", "mqtt", "wire", "errors"},
-    "bench": {
-        "serve",
-        "simulate",
-        "publish",
-        "config",
-        "logs",
-        "embedded",
-        "golden",
-        "classifier",
-        "bundle",
-        "wire",
-        "core",
-        "errors",
-        "",
-    },
+    "bench": {"serve", "simulate", "publish", "config", "logs", "embedded", "mqtt", "wire", *_MODEL, *_BASE, ""},
     "cli": None,  # everything
     "__main__": {"cli"},
     "": set(),  # harstream/__init__.py: the version only
@@ -71,7 +52,7 @@ ALLOWED = {
 
 #: The one home of each outer library; the benchmark has the bare ones as its ceilings.
 HOMES = {
-    "paho": {"client", "mqtt", "bench"},
+    "paho": {"mqtt", "bench"},
     "prometheus_client": {"serve"},
     "ai_edge_litert": {"classifier", "bench"},
     "tensorflow": {"classifier", "train"},
@@ -79,7 +60,7 @@ HOMES = {
     "click": {"cli"},
     "amqtt": {"embedded"},
     "rich": {"watch", "demo", "cli"},
-    "matplotlib": {"train", "simulate"},
+    "matplotlib": {"train"},
     "msgspec": {"wire", "watch"},
     "simdjson": {"wire"},
     "scipy": {"core", "simulate", "train", "bench"},
@@ -118,6 +99,35 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
                 yield from ((f"harstream.{alias.name}", id(node) in top) for alias in node.names)
             else:
                 yield node.module, id(node) in top
+
+
+def _imported(path: Path, known: set[str]) -> set[str]:
+    """The modules of this project that a file imports, wherever in it and for whatever purpose."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & known
+
+
+def test_there_are_no_import_cycles():
+    """An import inside a function or only for types counts too: whoever reads the one must read the other."""
+    paths = [*modules(), *sorted(RESEARCH.rglob("*.py"))]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    sorter = TopologicalSorter({name: _imported(path, set(names)) for name, path in names.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(f"an import cycle: {' <- '.join(error.args[1])}")
+
+
+def test_only_the_checkout_knows_research():
+    """What is not in the wheel may not be needed by what is."""
+    for path in modules():
+        assert not [name for name, _ in imports(path) if name.partition(".")[0] in ("research", "tests")], path
 
 
 def test_every_module_has_a_layer():
@@ -171,7 +181,7 @@ def test_core_reduces_without_blas():
         ("import harstream", ["numpy", "click", "scipy", "paho"]),
         ("import harstream.cli", ["tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
         ("import harstream.serve.daemon", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
-        ("import harstream.datasets.windows, harstream.evaluate.metrics", ["tensorflow", "keras"]),
+        ("import harstream.evaluate.scoring, harstream.evaluate.report", ["tensorflow", "keras", "matplotlib"]),
     ],
 )
 def test_importing_pulls_in_nothing_it_does_not_need(statement: str, absent: list[str]):

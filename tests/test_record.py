@@ -212,7 +212,7 @@ def test_of_a_single_sample_or_none_no_file_is_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_devices_of_one_wearer_have_a_file_each_under_a_name_any_system_takes(tmp_path):
+def test_several_devices_of_one_subject_have_a_file_each_under_a_name_any_system_takes(tmp_path):
     recording = recorder(tmp_path, "phone", "left wrist: 1")
     recording.begin("WALKING")
     for device in ("phone", "left wrist: 1", "stranger"):

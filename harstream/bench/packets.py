@@ -17,8 +17,8 @@ from harstream.simulate.source import sources
 
 RATE_HZ = 50.0
 PERIOD_NS = int(SAMPLES_PER_MESSAGE / RATE_HZ * 1e9)
-#: Wearers simulated; more devices than these share them.
-_WEARERS = 32
+#: Subjects simulated; more devices than these share them.
+_SUBJECTS = 32
 #: Different messages of a device, taking turns.
 _MOST_CONTENTS, _MOST_PREBUILT = 8, 40_000
 #: Rounds within which all have begun.
@@ -88,7 +88,7 @@ class Rounds:
         packets, times, ids = [], [], []
         at = 0
         for i in range(self.n_devices):
-            payload = contents[i % _WEARERS][(k + i // _WEARERS) % n_contents]
+            payload = contents[i % _SUBJECTS][(k + i // _SUBJECTS) % n_contents]
             topic = _text(f"wearables/{device_name(i)}/imu")
             identifier = b"\x00\x01" if self.qos else b""
             whole = packet(0x30 | self.qos << 1, topic + identifier + payload)
@@ -135,10 +135,10 @@ def event_time_ns(payload: bytes) -> int:
 
 
 def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
-    """Consecutive messages of each simulated wearer, walking and sitting by turns of the wearers."""
+    """Consecutive messages of each simulated subject, walking and sitting by turns of the subjects."""
     encode = ENCODERS[payload]
     made = []
-    for index, source in enumerate(sources(_WEARERS, seed=4, activity=None)):
+    for index, source in enumerate(sources(_SUBJECTS, seed=4, activity=None)):
         source.take(25 * index)
         made.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.take(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
     return made

@@ -12,7 +12,7 @@ from harstream.errors import ConfigError
 @click.option("--devices", type=click.IntRange(1, 500), default=8, show_default=True, help="Simulated wearables.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds. [default: until Ctrl-C]")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other wearers.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other subjects.")
 def demo(devices: int, duration: float | None, model: str, seed: int) -> None:
     """Watch simulated wearables being recognised live: broker, wearables and daemon in one go."""
     try:

@@ -10,7 +10,7 @@ import click
 
 from harstream.bundle import DEFAULT_MODEL, UNKNOWN
 from harstream.classifier import BACKENDS
-from harstream.cli.train import _DATA, _PATH, _WEARERS, make_room, recordings_of
+from harstream.cli.train import _DATA, _PATH, _SUBJECTS, make_room, recordings_of
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @_DATA
-@_WEARERS
+@_SUBJECTS
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
 @click.option("--stream", is_flag=True, help="Score whole sessions, labelled exactly as they would be published.")
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 def evaluate(
     data: str,
-    wearers: str | None,
+    subjects: str | None,
     model: str,
     backend: str,
     stream: bool,
@@ -52,7 +52,7 @@ def evaluate(
     of_windows = data.partition(":")[0] in datasets.WINDOW_KINDS
     if of_windows and stream:
         raise ConfigError(f"--stream needs whole sessions, and {data} holds windows cut by its publisher")
-    if of_windows and wearers is not None:
+    if of_windows and subjects is not None:
         raise ConfigError(f"--wearers needs recordings, and {data} holds windows cut by its publisher")
     make_room("--json", json_path)
     make_room("--labels", labels_path)
@@ -61,7 +61,7 @@ def evaluate(
     if of_windows:
         evaluation = scoring.of_windows(datasets.load_windows(data), classifier, data)
     else:
-        recordings = recordings_of(data, wearers)
+        recordings = recordings_of(data, subjects)
         evaluation = (scoring.of_sessions if stream else scoring.of_recordings)(recordings, classifier, data)
         if labels_path is not None:
             with labels_path.open("w", encoding="utf-8") as file:

@@ -53,10 +53,10 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="How quickly the wearers' day goes by: 10 makes their activities ten times shorter.",
+    help="How quickly the subjects' day goes by: 10 makes their activities ten times shorter.",
 )
 @click.option("--activity", help="All do only this, such as WALKING, instead of living their day.", metavar="NAME")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other wearers.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other subjects.")
 def simulate(
     devices: int, duration: float | None, rate: float, pace: float, activity: str | None, seed: int, **options: Any
 ) -> None:

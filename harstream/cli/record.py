@@ -31,7 +31,7 @@ _TICK_S = 0.05
 @broker_options.options
 @click.option("--device", "devices", multiple=True, required=True, help="Device to record; may be given repeatedly.")
 @click.option("--subject", required=True, help="Who wears it: letters, digits, - and . only.", metavar="NAME")
-@click.option("--label", help="What the wearer does. Without, it is asked for, again and again.", metavar="NAME")
+@click.option("--label", help="What the subject does. Without, it is asked for, again and again.", metavar="NAME")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the csv files.")
 @click.option(
     "--duration",

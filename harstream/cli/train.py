@@ -19,7 +19,7 @@ from harstream.errors import ConfigError
 
 _PATH = click.Path(path_type=Path)
 _DATA = click.option("--data", required=True, help="Recordings, such as hapt:hapt.zip.", metavar="KIND:PATH")
-_WEARERS = click.option("--wearers", help="Only the recordings of these. [default: all]", metavar="A,B,C")
+_SUBJECTS = click.option("--wearers", help="Only the recordings of these. [default: all]", metavar="A,B,C")
 
 
 def _need(extra: str, module: str) -> None:
@@ -27,12 +27,12 @@ def _need(extra: str, module: str) -> None:
         raise ConfigError(f"this needs {module}: pip install 'harstream[{extra}]'")
 
 
-def recordings_of(data: str, wearers: str | None) -> list[Any]:
+def recordings_of(data: str, subjects: str | None) -> list[Any]:
     """The recordings of ``--data`` and ``--wearers``."""
     from harstream import datasets
 
     recordings = datasets.load(data)
-    return recordings if wearers is None else datasets.of_wearers(recordings, wearers.split(","))
+    return recordings if subjects is None else datasets.of_subjects(recordings, subjects.split(","))
 
 
 def make_room(option: str, path: Path | None, *, folder: bool = False) -> None:
@@ -54,14 +54,14 @@ def make_room(option: str, path: Path | None, *, folder: bool = False) -> None:
 
 @click.command()
 @_DATA
-@_WEARERS
+@_SUBJECTS
 @click.option("--out", required=True, type=_PATH, help="Folder of the bundle, or the experiment, to write.")
 @click.option("--arch", help="Architecture. [default: the shipped one]")
 @click.option("--spec", type=_PATH, help="JSON file of a signal section; fields left out keep their defaults.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the windows. [default: the recipe's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
 @click.option(
-    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to validate with, by wearer."
+    "--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to validate with, by subject."
 )
 @click.option("--channels", help="Channels or triads (total_acc, body_acc, gyro), such as total_acc,gyro.")
 @click.option(
@@ -92,7 +92,7 @@ def make_room(option: str, path: Path | None, *, folder: bool = False) -> None:
 @click.option("--json", "json_path", type=_PATH, help="Write the validation's figures here.")
 def train(
     data: str,
-    wearers: str | None,
+    subjects: str | None,
     out: Path,
     arch: str | None,
     spec: Path | None,
@@ -108,7 +108,7 @@ def train(
     note: str,
     json_path: Path | None,
 ) -> None:
-    """Train a bundle on recordings, validated on wearers it was not trained on.
+    """Train a bundle on recordings, validated on subjects it was not trained on.
 
     With --sweep or --variant, compare ways of training instead, in results.json, table.md and boxplot.png.
     Interrupted, either goes on where it was when the same command is given again.
@@ -129,14 +129,14 @@ def train(
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
                 if given:
                     raise ConfigError(f"{name}: is for a bundle; an experiment writes results.json, table and plot")
-            _compare(data, wearers, out, base, spec, seed, repeats, sweeps, variants, jobs)
+            _compare(data, subjects, out, base, spec, seed, repeats, sweeps, variants, jobs)
         else:
-            _bundle(data, wearers, out, base, spec, seed, repeats, jobs, logs, note, json_path)
+            _bundle(data, subjects, out, base, spec, seed, repeats, jobs, logs, note, json_path)
 
 
 def _bundle(
     data: str,
-    wearers: str | None,
+    subjects: str | None,
     out: Path,
     base: dict[str, Any],
     spec: Path | None,
@@ -155,7 +155,7 @@ def _bundle(
     settle(base, _signal(spec, None), config)  # refuses before the recordings are read
     if (out / "results.json").exists():
         raise ConfigError(f"{out}: holds an experiment; a bundle needs a folder of its own")
-    recordings = recordings_of(data, wearers)
+    recordings = recordings_of(data, subjects)
     signal, config = settle(base, _signal(spec, recordings, base), config)
     with _Bar() as bar:
         trained = pipeline.train(
@@ -174,7 +174,7 @@ def _bundle(
     for name, reason in trained.bundle.training["missing"].items():
         click.echo(f"there is no {name}: {reason}")
     click.echo(f"wrote {trained.bundle.id} to {out}")
-    click.echo(f"on wearers not trained on ({summary['method']}):")
+    click.echo(f"on subjects not trained on ({summary['method']}):")
     for network in ("float32", "int8"):
         if summary[network]:
             click.echo(
@@ -187,7 +187,7 @@ def _bundle(
 
 def _compare(
     data: str,
-    wearers: str | None,
+    subjects: str | None,
     out: Path,
     base: dict[str, Any],
     spec: Path | None,
@@ -203,7 +203,7 @@ def _compare(
 
     rows = settings.variants_of(sweeps, variants)
     experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read
-    recordings = recordings_of(data, wearers)
+    recordings = recordings_of(data, subjects)
     with _Bar() as bar:
         found = experiments.run(
             recordings,

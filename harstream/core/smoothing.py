@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from harstream.core import beliefs
+from harstream import checks
+from harstream.core import posteriors
 from harstream.core.batches import Float32, Float64, Int64
-from harstream.core.beliefs import BeliefFilter, ExponentialFilter, HmmFilter, HysteresisFilter
-from harstream.core.changes import Changes, Event
 from harstream.core.devices import DeviceTable
+from harstream.core.events import ActivityEvent, ActivityTracker
+from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
 from harstream.core.rows import RowArrays, rounds
-from harstream.core.spec import _count, _number, _take
 from harstream.errors import ConfigError
 
 #: What is said where nothing is believed; no label of a bundle may be called so, and no output stands for it.
@@ -65,14 +65,16 @@ class Smoothing:
     def __post_init__(self) -> None:
         if not isinstance(self.type, str) or self.type not in _PARAMETERS:
             raise ConfigError(f"smoothing.type: {self.type!r} is not one of {', '.join(_PARAMETERS)}")
-        _number(self.unknown_below, "smoothing.unknown_below", minimum=0.0, maximum=MAX_UNKNOWN_BELOW)
-        _number(self.weight, "smoothing.weight", minimum=0.01, maximum=1.0)
-        _number(self.margin, "smoothing.margin", minimum=0.0, maximum=1.0)
-        _count(self.windows, "smoothing.windows", minimum=1, maximum=100)
-        _number(self.dwell_s, "smoothing.dwell_s", minimum=0.01, maximum=1e6)
-        _number(self.unknown_dwell_s, "smoothing.unknown_dwell_s", minimum=0.01, maximum=1e6)
-        _number(self.trust, "smoothing.trust", minimum=0.01, maximum=1.0)
-        _count(self.fixed_lag_windows, "smoothing.fixed_lag_windows", minimum=0, maximum=MAX_FIXED_LAG_WINDOWS)
+        checks.number(self.unknown_below, "smoothing.unknown_below", minimum=0.0, maximum=MAX_UNKNOWN_BELOW)
+        checks.number(self.weight, "smoothing.weight", minimum=0.01, maximum=1.0)
+        checks.number(self.margin, "smoothing.margin", minimum=0.0, maximum=1.0)
+        checks.whole_number(self.windows, "smoothing.windows", minimum=1, maximum=100)
+        checks.number(self.dwell_s, "smoothing.dwell_s", minimum=0.01, maximum=1e6)
+        checks.number(self.unknown_dwell_s, "smoothing.unknown_dwell_s", minimum=0.01, maximum=1e6)
+        checks.number(self.trust, "smoothing.trust", minimum=0.01, maximum=1.0)
+        checks.whole_number(
+            self.fixed_lag_windows, "smoothing.fixed_lag_windows", minimum=0, maximum=MAX_FIXED_LAG_WINDOWS
+        )
         if self.transitions is not None:
             _stochastic(self.transitions)
 
@@ -80,8 +82,8 @@ class Smoothing:
     def from_dict(cls, data: Mapping[str, Any]) -> Smoothing:
         """Raises ConfigError for a field that is unknown, or not one of the type's."""
         every = sorted({name for names in _PARAMETERS.values() for name in names})
-        fields = _take(data, "smoothing", ["type"], ["unknown_below", *every])
-        _take(data, "smoothing", ["type"], ["unknown_below", *_PARAMETERS.get(str(fields["type"]), every)])
+        fields = checks.fields(data, "smoothing", ["type"], ["unknown_below", *every])
+        checks.fields(data, "smoothing", ["type"], ["unknown_below", *_PARAMETERS.get(str(fields["type"]), every)])
         if "transitions" in fields:
             fields["transitions"] = _rows(fields["transitions"])
         return cls(**fields)
@@ -101,7 +103,7 @@ class Smoothing:
         if self.transitions is not None and len(self.transitions) != n_labels:
             raise ConfigError(f"smoothing.transitions: {len(self.transitions)} rows for {n_labels} labels")
 
-    def filter(self, n_labels: int, stride_s: float, capacity: int) -> BeliefFilter:
+    def filter(self, n_labels: int, stride_s: float, capacity: int) -> PosteriorFilter:
         """The filter it describes, over the labels and, where it may abstain, UNKNOWN."""
         n_states = n_labels + (self.unknown_below > 0)
         if self.type == "exponential":
@@ -110,13 +112,13 @@ class Smoothing:
             return HysteresisFilter(self.margin, self.windows, n_states, capacity)
         if self.type == "hmm":
             if self.transitions is None:
-                transitions = beliefs.dwelling(self.dwell_s, stride_s, n_labels)
+                transitions = posteriors.dwelling(self.dwell_s, stride_s, n_labels)
             else:
                 transitions = np.array(self.transitions)
             if self.unknown_below > 0:
-                transitions = beliefs.with_unknown(transitions, self.unknown_dwell_s, stride_s)
+                transitions = posteriors.with_unknown(transitions, self.unknown_dwell_s, stride_s)
             return HmmFilter(transitions, self.trust, self.fixed_lag_windows, capacity)
-        return BeliefFilter(n_states, capacity)
+        return PosteriorFilter(n_states, capacity)
 
 
 def _rows(value: Any) -> tuple[tuple[float, ...], ...]:
@@ -130,17 +132,17 @@ def _stochastic(rows: tuple[tuple[float, ...], ...]) -> None:
         where = f"smoothing.transitions: row {i}"
         if len(row) != len(rows):
             raise ConfigError(f"{where} has {len(row)} numbers, there are {len(rows)} rows")
-        total = sum(_number(value, where, minimum=0.0, maximum=1.0) for value in row)
+        total = sum(checks.number(value, where, minimum=0.0, maximum=1.0) for value in row)
         if abs(total - 1) > 1e-6:
             raise ConfigError(f"{where} sums to {total:g}, not 1")
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
+class SmoothedLabels:
     """What is believed of a WindowBatch, window by window."""
 
     label: Int64  # (n_windows,) index into the bundle's labels; -1 for UNKNOWN
-    confidence: Float32  # (n_windows,) the belief in that label; of UNKNOWN the network's top probability
+    confidence: Float32  # (n_windows,) the posterior in that label; of UNKNOWN the network's top probability
 
 
 class _Times(RowArrays):
@@ -156,9 +158,9 @@ class _Times(RowArrays):
 
 
 class Smoother:
-    """Beliefs and events of many devices, as structure of arrays by row.
+    """SmoothedLabels and events of many devices, as structure of arrays by row.
 
-    How windows are cut into batches cannot change a belief or an event, to the bit. A window that does not follow
+    How windows are cut into batches cannot change a posterior or an event, to the bit. A window that does not follow
     the device's last one, for it ends more than a stride and a half after it or no later, starts the device anew:
     what it did ends with the last window before. So it is after every restart of the Engine, if windows are longer
     than a stride and a half.
@@ -173,7 +175,7 @@ class Smoother:
         self._devices = DeviceTable(capacity, max_devices=2**62)  # whoever has windows: bounded by the Engine
         self._filter = smoothing.filter(n_labels, stride_s, capacity)
         self._times = _Times(self._lag, capacity)
-        self._changes = Changes(n_labels, capacity)
+        self._changes = ActivityTracker(n_labels, capacity)
 
     def __len__(self) -> int:
         """Devices with state."""
@@ -181,7 +183,7 @@ class Smoother:
 
     def feed(
         self, devices: Sequence[str], probabilities: Float32, start_ns: Int64, end_ns: Int64
-    ) -> tuple[Beliefs, list[Event]]:
+    ) -> tuple[SmoothedLabels, list[ActivityEvent]]:
         """Windows, each device's in order of time, to what is believed of them, and the events they bring.
 
         ``probabilities`` are (n_windows, n_labels). Events are in the order of the windows that brought them.
@@ -190,21 +192,21 @@ class Smoother:
         self._grow()
         states = probabilities.astype(np.float64)
         if self.smoothing.unknown_below > 0:
-            states = beliefs.with_doubt(states, self.smoothing.unknown_below)
+            states = posteriors.with_doubt(states, self.smoothing.unknown_below)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
-        events: dict[int, list[Event]] = {}
+        events: dict[int, list[ActivityEvent]] = {}
         for index in rounds(rows):
             row = rows[index]
-            state, belief, found = self._step(row, states[index], start_ns[index], end_ns[index])
-            label[index], confidence[index] = state, belief
+            state, posterior, found = self._step(row, states[index], start_ns[index], end_ns[index])
+            label[index], confidence[index] = state, posterior
             if found:
                 events |= {int(i): found[int(r)] for i, r in zip(index, row, strict=True) if int(r) in found}
         unknown_here = label == self.n_labels
         label[unknown_here] = UNKNOWN_INDEX
         confidence[unknown_here] = probabilities[unknown_here].max(axis=1)
-        return Beliefs(label, confidence), [event for i in sorted(events) for event in events[i]]
+        return SmoothedLabels(label, confidence), [event for i in sorted(events) for event in events[i]]
 
-    def evict(self, devices: Sequence[str]) -> list[Event]:
+    def evict(self, devices: Sequence[str]) -> list[ActivityEvent]:
         """Forget these devices, each named once: they exit what they did at the end of their last windows."""
         known = {device for device, _ in self._devices.items()}
         gone = [device for device in devices if device in known]
@@ -215,7 +217,7 @@ class Smoother:
         self._times.n_windows[rows] = 0
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[ActivityEvent]:
         """The events that are held back, by what is known now. No activity ends."""
         rows = np.array([row for _, row in self._devices.items()], np.int64)
         events = self._settle_all(rows)
@@ -225,7 +227,7 @@ class Smoother:
 
     def _step(
         self, rows: Int64, states: Float64, start_ns: Int64, end_ns: Int64
-    ) -> tuple[Int64, Float64, dict[int, list[Event]]]:
+    ) -> tuple[Int64, Float64, dict[int, list[ActivityEvent]]]:
         times = self._times
         step_ns = end_ns - times.end_ns[rows, -1]
         restart = (step_ns <= 0) | (step_ns > self._longest_step_ns) | (times.n_windows[rows] == 0)
@@ -235,33 +237,33 @@ class Smoother:
         for held, new in ((times.start_ns, start_ns), (times.end_ns, end_ns)):
             held[rows, :-1] = held[rows, 1:]
             held[rows, -1] = new
-        state, belief = self._filter.feed(rows, restart, states)
+        state, posterior = self._filter.feed(rows, restart, states)
         if not self._lag:
-            _merge(events, self._changes.feed(rows, state, belief, start_ns, end_ns, self._devices.device))
+            _merge(events, self._changes.feed(rows, state, posterior, start_ns, end_ns, self._devices.device))
         else:
             times.held[rows] += 1
             settled = rows[times.held[rows] > self._lag]
             _merge(events, self._settle(settled, self._lag))
-        return state, belief, events
+        return state, posterior, events
 
-    def _settle(self, rows: Int64, ago: int) -> dict[int, list[Event]]:
+    def _settle(self, rows: Int64, ago: int) -> dict[int, list[ActivityEvent]]:
         """The events of the window ``ago`` before the newest, with the last word on it."""
         if not len(rows):
             return {}
         assert isinstance(self._filter, HmmFilter)
         self._times.held[rows] -= 1
-        state, belief = self._filter.looking_back(rows, ago)
+        state, posterior = self._filter.looking_back(rows, ago)
         start_ns, end_ns = self._times.start_ns[rows, -1 - ago], self._times.end_ns[rows, -1 - ago]
-        return self._changes.feed(rows, state, belief, start_ns, end_ns, self._devices.device)
+        return self._changes.feed(rows, state, posterior, start_ns, end_ns, self._devices.device)
 
-    def _settle_all(self, rows: Int64) -> dict[int, list[Event]]:
+    def _settle_all(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
         """The events of all windows of ``rows`` that await them."""
-        events: dict[int, list[Event]] = {}
+        events: dict[int, list[ActivityEvent]] = {}
         for ago in range(self._lag - 1, -1, -1):
             _merge(events, self._settle(rows[self._times.held[rows] > ago], ago))
         return events
 
-    def _end(self, rows: Int64) -> dict[int, list[Event]]:
+    def _end(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
         """Nothing follows the last windows of ``rows``."""
         events = self._settle_all(rows)
         _merge(events, self._changes.end(rows, self._devices.device))
@@ -308,6 +310,6 @@ class Smoother:
         return json.dumps(made_by)
 
 
-def _merge(events: dict[int, list[Event]], more: dict[int, list[Event]]) -> None:
+def _merge(events: dict[int, list[ActivityEvent]], more: dict[int, list[ActivityEvent]]) -> None:
     for row, found in more.items():
         events.setdefault(row, []).extend(found)

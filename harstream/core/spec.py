@@ -7,7 +7,6 @@ its windows by it, and neither takes an option that repeats one of its fields.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harstream import checks
 from harstream.errors import ConfigError
 
 ACC = ("acc_x", "acc_y", "acc_z")
@@ -33,35 +33,6 @@ UNITS = {"acc": "g", "gyro": "rad/s"}
 MAX_WINDOW_SAMPLES = 4096
 
 
-def _take(data: Mapping[str, Any], where: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected an object, got {data!r}")
-    for key in data:
-        if key not in required and key not in optional:
-            raise ConfigError(f"{where}: unknown field {key!r}")
-    for key in required:
-        if key not in data:
-            raise ConfigError(f"{where}: field {key!r} is missing")
-    return dict(data)
-
-
-def _number(value: Any, where: str, *, minimum: float, maximum: float) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{where}: expected a number, got {value!r}")
-    if not minimum <= value <= maximum:
-        raise ConfigError(f"{where}: {value!r} is not between {minimum} and {maximum}")
-    return float(value)
-
-
-def _count(value: Any, where: str, *, minimum: int, maximum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{where}: expected a whole number, got {value!r}")
-    if not minimum <= value <= maximum:
-        raise ConfigError(f"{where}: {value!r} is not between {minimum} and {maximum}")
-    return value
-
-
 @dataclass(frozen=True, slots=True)
 class NoiseFilter:
     """The filter every raw channel passes before the gravity split.
@@ -77,15 +48,15 @@ class NoiseFilter:
         if self.type not in ("none", "median"):
             raise ConfigError(f"noise_filter.type: {self.type!r} is not 'none' or 'median'")
         if self.type == "median":
-            _count(self.size, "noise_filter.size", minimum=3, maximum=15)
+            checks.whole_number(self.size, "noise_filter.size", minimum=3, maximum=15)
             if self.size % 2 == 0:
                 raise ConfigError(f"noise_filter.size: {self.size} is not odd")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NoiseFilter:
-        fields = _take(data, "noise_filter", ["type"], ["size"])
+        fields = checks.fields(data, "noise_filter", ["type"], ["size"])
         if fields["type"] == "none":
-            _take(data, "noise_filter", ["type"])
+            checks.fields(data, "noise_filter", ["type"])
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,8 +79,8 @@ class GravityFilter:
     def __post_init__(self) -> None:
         if self.type not in ("butterworth", "complementary"):
             raise ConfigError(f"gravity_filter.type: {self.type!r} is not 'butterworth' or 'complementary'")
-        _count(self.order, "gravity_filter.order", minimum=1, maximum=8)
-        _number(self.cutoff_hz, "gravity_filter.cutoff_hz", minimum=0.01, maximum=10.0)
+        checks.whole_number(self.order, "gravity_filter.order", minimum=1, maximum=8)
+        checks.number(self.cutoff_hz, "gravity_filter.cutoff_hz", minimum=0.01, maximum=10.0)
 
     @property
     def uses_gyro(self) -> bool:
@@ -117,7 +88,7 @@ class GravityFilter:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GravityFilter:
-        return cls(**_take(data, "gravity_filter", ["type", "order", "cutoff_hz"]))
+        return cls(**checks.fields(data, "gravity_filter", ["type", "order", "cutoff_hz"]))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -136,7 +107,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Normalisation:
-        fields = _take(data, "normalisation", ["mean", "std"])
+        fields = checks.fields(data, "normalisation", ["mean", "std"])
         for name, values in fields.items():
             if not isinstance(values, Sequence) or isinstance(values, str):
                 raise ConfigError(f"normalisation.{name}: expected a list, got {values!r}")
@@ -169,9 +140,9 @@ class SignalSpec:
     max_gap_s: float = 0.5
 
     def __post_init__(self) -> None:
-        _number(self.sample_rate_hz, "sample_rate_hz", minimum=1.0, maximum=2000.0)
-        _count(self.window_samples, "window_samples", minimum=8, maximum=MAX_WINDOW_SAMPLES)
-        _count(self.stride_samples, "stride_samples", minimum=1, maximum=self.window_samples)
+        checks.number(self.sample_rate_hz, "sample_rate_hz", minimum=1.0, maximum=2000.0)
+        checks.whole_number(self.window_samples, "window_samples", minimum=8, maximum=MAX_WINDOW_SAMPLES)
+        checks.whole_number(self.stride_samples, "stride_samples", minimum=1, maximum=self.window_samples)
         if not self.channels:
             raise ConfigError("channels: at least one is needed")
         for channel in self.channels:
@@ -184,7 +155,7 @@ class SignalSpec:
                 f"gravity_filter.cutoff_hz: {self.gravity_filter.cutoff_hz} is not below half of "
                 f"sample_rate_hz ({self.sample_rate_hz})"
             )
-        _number(self.max_gap_s, "max_gap_s", minimum=0.0, maximum=60.0)
+        checks.number(self.max_gap_s, "max_gap_s", minimum=0.0, maximum=60.0)
         if self.normalisation is None:
             object.__setattr__(self, "normalisation", Normalisation.identity(len(self.channels)))
         for name in ("mean", "std"):
@@ -192,7 +163,7 @@ class SignalSpec:
             if len(values) != len(self.channels):
                 raise ConfigError(f"normalisation.{name}: {len(values)} values for {len(self.channels)} channels")
             for value in values:
-                _number(value, f"normalisation.{name}", minimum=-1e6 if name == "mean" else 1e-6, maximum=1e6)
+                checks.number(value, f"normalisation.{name}", minimum=-1e6 if name == "mean" else 1e-6, maximum=1e6)
 
     @property
     def n_channels(self) -> int:
@@ -218,7 +189,7 @@ class SignalSpec:
     def from_dict(cls, data: Mapping[str, Any]) -> SignalSpec:
         """The ``signal`` section of a bundle, or a ``train --spec`` file. Raises ConfigError."""
         names = [f.name for f in dataclasses.fields(cls)]
-        fields = _take(data, "signal", [], [*names, "units"])
+        fields = checks.fields(data, "signal", [], [*names, "units"])
         units = fields.pop("units", UNITS)
         if units != UNITS:
             raise ConfigError(f"units: {units!r} is not {UNITS!r}")

@@ -1,4 +1,4 @@
-"""Recordings of real wearers: files as their publishers ship them, read into samples and labels."""
+"""Recordings of real subjects: files as their publishers ship them, read into samples and labels."""
 
 from harstream.datasets.base import (
     KINDS,
@@ -8,7 +8,7 @@ from harstream.datasets.base import (
     Segment,
     load,
     load_windows,
-    of_wearers,
+    of_subjects,
 )
 
-__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows", "of_wearers"]
+__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows", "of_subjects"]

@@ -24,7 +24,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One uninterrupted recording of one wearer, at a constant rate, its first sample at time 0."""
+    """One uninterrupted recording of one subject, at a constant rate, its first sample at time 0."""
 
     name: str  # unique in its data set; valid as a device name
     subject: str  # who wore it: folds are made by this
@@ -69,7 +69,7 @@ def load(data: str) -> list[Recording]:
     kind, path = _split(data)
     if kind in WINDOW_KINDS:
         raise DatasetError(
-            f"{data}: windows that their publisher filtered and cut, no recordings: they cannot be split by wearer, "
+            f"{data}: windows that their publisher filtered and cut, no recordings: they cannot be split by subject, "
             f"trained on or replayed, only be scored by `harstream evaluate`; hapt is the same study's raw recordings"
         )
     load_recordings: Callable[[Path], list[Recording]] = import_module(KINDS[kind]).load
@@ -98,15 +98,15 @@ def _split(data: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
-def of_wearers(recordings: Sequence[Recording], wearers: Sequence[str]) -> list[Recording]:
-    """Only the recordings of these wearers. Raises DatasetError for one of whom there is none."""
-    known = subjects(recordings)
-    for wearer in wearers:
-        if wearer not in known:
-            raise DatasetError(f"wearer {wearer!r}: the recordings are of {', '.join(known)}")
-    return [recording for recording in recordings if recording.subject in wearers]
+def of_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> list[Recording]:
+    """Only the recordings of these subjects. Raises DatasetError for one of whom there is none."""
+    known = subjects_of(recordings)
+    for subject in subjects:
+        if subject not in known:
+            raise DatasetError(f"subject {subject!r}: the recordings are of {', '.join(known)}")
+    return [recording for recording in recordings if recording.subject in subjects]
 
 
-def subjects(recordings: Sequence[Recording]) -> list[str]:
-    """The wearers, sorted, each once."""
+def subjects_of(recordings: Sequence[Recording]) -> list[str]:
+    """The subjects, sorted, each once."""
     return sorted({recording.subject for recording in recordings})

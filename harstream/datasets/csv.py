@@ -1,7 +1,7 @@
 """Recordings of one's own: a folder with one csv file per recording, as ``harstream record`` writes them.
 
 The first line is ``t,ax,ay,az,gx,gy,gz,label``: seconds from whatever instant, g, rad/s, and what the
-wearer was doing, empty where that is not known. Another unit stands in brackets behind the name, as in
+subject was doing, empty where that is not known. Another unit stands in brackets behind the name, as in
 ``ax[m/s2]`` or ``gx[deg/s]``; without a gyroscope ``gx,gy,gz`` are left out. Who wore it is the file's name
 up to the first ``_``: ``anna_walk.csv`` and ``anna_2.csv`` are Anna's.
 """

@@ -49,7 +49,7 @@ def load(path: Path) -> list[Recording]:
     """Every session below a folder or in a zip, sorted by name, in g and rad/s at 50 Hz.
 
     The raw data may lie at any depth, and in a zip inside the zip. Rows of ``labels.txt`` about
-    sessions that are not there are passed over: a part of the wearers is still a data set.
+    sessions that are not there are passed over: a part of the subjects is still a data set.
     Raises DatasetError naming file and line where something is missing or malformed.
     """
     found = _read(path)

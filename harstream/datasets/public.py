@@ -33,7 +33,7 @@ SETS = {
     for public in (
         PublicSet(
             "hapt",
-            "raw sessions of a phone at the waist, 50 Hz, 30 wearers, 6 activities and 6 postural transitions",
+            "raw sessions of a phone at the waist, 50 Hz, 30 subjects, 6 activities and 6 postural transitions",
             "no commercial use; cite Reyes-Ortiz et al. 2015",
             f"{_UCI}/341/smartphone+based+recognition+of+human+activities+and+postural+transitions.zip",
             "hapt.zip",
@@ -43,7 +43,7 @@ SETS = {
         ),
         PublicSet(
             "uci-har",
-            "windows of a phone at the waist, filtered and cut by their publisher, 50 Hz, 30 wearers, 6 activities",
+            "windows of a phone at the waist, filtered and cut by their publisher, 50 Hz, 30 subjects, 6 activities",
             "no commercial use; cite Anguita et al. 2013",
             f"{_UCI}/240/human+activity+recognition+using+smartphones.zip",
             "uci-har.zip",
@@ -53,7 +53,7 @@ SETS = {
         ),
         PublicSet(
             "wisdm-watch",
-            "raw sessions of a watch (and a phone, not used) at 20 Hz, 51 wearers, 18 everyday activities",
+            "raw sessions of a watch (and a phone, not used) at 20 Hz, 51 subjects, 18 everyday activities",
             "CC BY 4.0; cite Weiss 2019",
             f"{_UCI}/507/wisdm+smartphone+and+smartwatch+activity+and+biometrics+dataset.zip",
             "wisdm-watch.zip",

@@ -2,7 +2,7 @@
 
 The folders ``train`` and ``test`` each hold ``Inertial Signals/<signal>_train.txt``, one file per channel with
 one window of 128 samples at 50 Hz a line, ``y_train.txt`` with the activity of each window, and
-``subject_train.txt`` with its wearer; ``activity_labels.txt`` above names the activities. The signals were
+``subject_train.txt`` with its subject; ``activity_labels.txt`` above names the activities. The signals were
 filtered before they were cut, and neighbouring windows overlap by half: there are no raw samples.
 """
 
@@ -43,7 +43,7 @@ commercial use is prohibited."""
 def load_windows(path: Path) -> PublishedWindows:
     """The windows of ``train`` and ``test``, whichever is there, in this order, in g and rad/s.
 
-    ``subject`` is None unless every part has its file of wearers. Raises DatasetError naming file and line
+    ``subject`` is None unless every part has its file of subjects. Raises DatasetError naming file and line
     where something is missing or malformed.
     """
     wanted = {"activity_labels.txt"}
@@ -71,13 +71,13 @@ def load_windows(path: Path) -> PublishedWindows:
         label.append(np.array([list(activities).index(number) for number in numbers.tolist()], np.int64))
         windows.append(_windows(found, part, len(numbers), path))
         if f"subject_{part}.txt" in found:
-            wearers = _numbers(found, f"subject_{part}.txt", path)
-            if len(wearers) != len(numbers):
+            subjects = _numbers(found, f"subject_{part}.txt", path)
+            if len(subjects) != len(numbers):
                 raise DatasetError(
-                    f"{found[f'subject_{part}.txt'][0]}: {len(wearers)} lines for {len(numbers)} windows"
+                    f"{found[f'subject_{part}.txt'][0]}: {len(subjects)} lines for {len(numbers)} windows"
                 )
-            subject.append(wearers)
-    # Numbered as HAPT numbers them: the wearers are the same.
+            subject.append(subjects)
+    # Numbered as HAPT numbers them: the subjects are the same.
     names = np.array([f"{number:02d}" for number in np.concatenate(subject)]) if len(subject) == len(parts) else None
     return PublishedWindows(np.concatenate(windows), np.concatenate(label), labels, names)
 

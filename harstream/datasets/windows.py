@@ -48,7 +48,7 @@ class LabelledWindows:
         return len(self.label)
 
     def of(self, subjects: Iterable[str]) -> LabelledWindows:
-        """Only the windows of these wearers."""
+        """Only the windows of these subjects."""
         return self.take(np.flatnonzero(np.isin(self.subject, list(subjects))))
 
     def take(self, index: Int64) -> LabelledWindows:
@@ -173,16 +173,16 @@ def inside(
     return label
 
 
-def split_by_wearer(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:
-    """The windows of most wearers, and those of a random ``share`` of them, at least one.
+def split_by_subject(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:
+    """The windows of most subjects, and those of a random ``share`` of them, at least one.
 
-    Raises DatasetError for fewer than two wearers.
+    Raises DatasetError for fewer than two subjects.
     """
-    wearers = np.unique(data.subject)
-    if len(wearers) < 2:
-        raise DatasetError(f"holding out wearers needs at least two to train on, found {len(wearers)}")
-    n_held_out = min(max(1, round(share * len(wearers))), len(wearers) - 1)
-    chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(wearers)[:n_held_out])
+    subjects = np.unique(data.subject)
+    if len(subjects) < 2:
+        raise DatasetError(f"holding out subjects needs at least two to train on, found {len(subjects)}")
+    n_held_out = min(max(1, round(share * len(subjects))), len(subjects) - 1)
+    chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(subjects)[:n_held_out])
     return data.take(np.flatnonzero(~chosen)), data.take(np.flatnonzero(chosen))
 
 

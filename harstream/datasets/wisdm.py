@@ -1,7 +1,7 @@
 """WISDM 2019, the watch part: 18 everyday activities, at the wrist (UCI Machine Learning Repository, Weiss 2019).
 
-The folder ``raw/watch`` holds two files per wearer, ``accel/data_16NN_accel_watch.txt`` in m/s2 and
-``gyro/data_16NN_gyro_watch.txt`` in rad/s, one sample a line: ``wearer,code,time in ns,x,y,z;``. The code
+The folder ``raw/watch`` holds two files per subject, ``accel/data_16NN_accel_watch.txt`` in m/s2 and
+``gyro/data_16NN_gyro_watch.txt`` in rad/s, one sample a line: ``subject,code,time in ns,x,y,z;``. The code
 is the activity's letter in ``activity_key.txt``; the samples of one activity are one session of about
 three minutes. The sensors have clocks of their own, nominally 20 Hz; now and then the watch samples at
 100 Hz for some seconds.
@@ -73,37 +73,37 @@ _TEXT = re.compile(rb"^.*[^\s;].*$", re.MULTILINE)
 def load(path: Path) -> list[Recording]:
     """Every session below a folder or in a zip, also a zip in it, in g and rad/s at 20 Hz.
 
-    A recording is one wearer's one activity, ``1601_WALKING``; where it is interrupted for longer than the
+    A recording is one subject's one activity, ``1601_WALKING``; where it is interrupted for longer than the
     Engine bridges, or the watch changed its rate, the rest is another, ``1601_WALKING_2``. A broken line is
-    passed over, and how many there were is logged. Raises DatasetError where there is no file, a wearer has
+    passed over, and how many there were is logged. Raises DatasetError where there is no file, a subject has
     only one of the two sensors, or a file has no valid line.
     """
-    found: dict[tuple[str, str, str], list[Stamped]] = {}  # by wearer, sensor and code
+    found: dict[tuple[str, str, str], list[Stamped]] = {}  # by subject, sensor and code
     read: dict[tuple[str, str], str] = {}
     for name, text in files.read(path, lambda last: _FILE.fullmatch(last) is not None):
         match = _FILE.fullmatch(PurePosixPath(name).name)
         assert match
-        wearer, sensor = match.groups()
-        if (wearer, sensor) in read:
-            raise DatasetError(f"{path}: holds {read[wearer, sensor]} and {name}: which of them is it?")
-        read[wearer, sensor] = name
-        for code, session in _sessions(text, wearer, f"{path}/{name}"):
-            found.setdefault((wearer, sensor, code), []).append(session)
+        subject, sensor = match.groups()
+        if (subject, sensor) in read:
+            raise DatasetError(f"{path}: holds {read[subject, sensor]} and {name}: which of them is it?")
+        read[subject, sensor] = name
+        for code, session in _sessions(text, subject, f"{path}/{name}"):
+            found.setdefault((subject, sensor, code), []).append(session)
     if not read:
         raise DatasetError(f"{path}: holds no data_NNNN_accel_watch.txt")
-    for wearer, sensor in read:
+    for subject, sensor in read:
         other = "gyro" if sensor == "accel" else "accel"
-        if (wearer, other) not in read:
-            raise DatasetError(f"{path}: {read[wearer, sensor]} has no data_{wearer}_{other}_watch.txt beside it")
+        if (subject, other) not in read:
+            raise DatasetError(f"{path}: {read[subject, sensor]} has no data_{subject}_{other}_watch.txt beside it")
     return _recordings(found)
 
 
-def _sessions(text: bytes, wearer: str, where: str) -> list[tuple[str, Stamped]]:
+def _sessions(text: bytes, subject: str, where: str) -> list[tuple[str, Stamped]]:
     """The sessions of one file, each with its activity's code, in g or rad/s."""
-    rows = [row for row in _LINE.findall(text) if row[0].decode() == wearer and row[1].decode() in _CODES]
+    rows = [row for row in _LINE.findall(text) if row[0].decode() == subject and row[1].decode() in _CODES]
     broken = len(_TEXT.findall(text)) - len(rows)
     if not rows:
-        raise DatasetError(f"{where}: none of its {broken} lines is '{wearer},code,time in ns,x,y,z;'")
+        raise DatasetError(f"{where}: none of its {broken} lines is '{subject},code,time in ns,x,y,z;'")
     if broken:
         log.warning("%s: %d of %d lines passed over: broken", where, broken, broken + len(rows))
     columns = np.array(rows, np.bytes_).T
@@ -119,14 +119,14 @@ def _recordings(found: dict[tuple[str, str, str], list[Stamped]]) -> list[Record
     for key, some in zip(keys, on_grid([one for several in found.values() for one in several], RATE_HZ), strict=True):
         pieces.setdefault(key, []).extend(some)
     made: list[Recording] = []
-    for wearer in sorted({wearer for wearer, _, _ in pieces}):
+    for subject in sorted({subject for subject, _, _ in pieces}):
         first, acc_samples = len(made), 0
         for code, label in _CODES.items():
-            acc, gyro = (pieces.get((wearer, sensor, code), []) for sensor in ("accel", "gyro"))
+            acc, gyro = (pieces.get((subject, sensor, code), []) for sensor in ("accel", "gyro"))
             both = merged(acc, gyro, RATE_HZ)
-            made += recordings(f"{wearer}_{label}", wearer, RATE_HZ, label, both, has_gyro=True)
+            made += recordings(f"{subject}_{label}", subject, RATE_HZ, label, both, has_gyro=True)
             acc_samples += sum(map(len, acc))
         kept = sum(len(recording.samples) for recording in made[first:])
         if kept < _OVERLAP * acc_samples:
-            log.warning("wearer %s: both sensors in %d s of %d s only", wearer, kept / RATE_HZ, acc_samples / RATE_HZ)
+            log.warning("subject %s: both sensors in %d s of %d s only", subject, kept / RATE_HZ, acc_samples / RATE_HZ)
     return made

@@ -96,9 +96,9 @@ def reliability(bins: Reliability) -> str:
     return _svg(left + size + 14, base + 42, parts, "Reliability diagram", fixed=True)
 
 
-def wearers(by_wearer: Mapping[str, Metrics]) -> str:
-    """Accuracy of each wearer, the lowest first. The scale begins just below the lowest, and says so by its ticks."""
-    rows = sorted(by_wearer.items(), key=lambda item: (item[1].accuracy, item[0]))
+def subjects(by_subject: Mapping[str, Metrics]) -> str:
+    """Accuracy of each subject, the lowest first. The scale begins just below the lowest, and says so by its ticks."""
+    rows = sorted(by_subject.items(), key=lambda item: (item[1].accuracy, item[0]))
     longest = max(len(name) for name, _ in rows)
     left, row, top = min(260, 20 + 7 * longest), 19, 8
     right = WIDTH - 190
@@ -125,7 +125,7 @@ def wearers(by_wearer: Mapping[str, Metrics]) -> str:
         )
     parts.append(f'<path class="axis" d="M{left} {height}H{right}"/>')
     parts.append(f'<text x="{(left + right) / 2}" y="{height + 34}" text-anchor="middle">accuracy, %</text>')
-    return _svg(WIDTH, height + 42, parts, "Accuracy per wearer")
+    return _svg(WIDTH, height + 42, parts, "Accuracy per subject")
 
 
 def delays(seconds: Sequence[float], window_s: float) -> str:

@@ -156,7 +156,7 @@ class Evaluation:
     notes: tuple[str, ...]  # what a reader of the figures must know
     metrics: Metrics
     reliability: Reliability
-    by_wearer: Mapping[str, Metrics] = field(default_factory=dict)  # empty: the wearers are not known
+    by_subject: Mapping[str, Metrics] = field(default_factory=dict)  # empty: the subjects are not known
     stream: Streaming | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Evaluation:
             "calibration_error": self.reliability.error,
             "reliability": self.reliability.to_dict(),
             "by_wearer": {
-                name: {"windows": one.windows, "accuracy": one.accuracy} for name, one in self.by_wearer.items()
+                name: {"windows": one.windows, "accuracy": one.accuracy} for name, one in self.by_subject.items()
             },
             "model": self.model,
             "backend": self.backend,
@@ -180,10 +180,10 @@ class Evaluation:
         }
 
 
-def by_wearer(
+def by_subject(
     truth: Int64, predicted: Int64, subject: npt.NDArray[np.str_], labels: Sequence[str], *, abstains: bool = False
 ) -> dict[str, Metrics]:
-    """The metrics of each wearer, by name; all arrays are (n_windows,)."""
+    """The metrics of each subject, by name; all arrays are (n_windows,)."""
     return {
         str(name): score(truth[subject == name], predicted[subject == name], labels, abstains=abstains)
         for name in np.unique(subject)

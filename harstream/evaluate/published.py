@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harstream.classifier import Classifier
 from harstream.core.batches import Predictions, WindowBatch
-from harstream.core.changes import Event
-from harstream.core.smoothing import Beliefs, Smoothing
+from harstream.core.events import ActivityEvent
+from harstream.core.smoothing import SmoothedLabels, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
@@ -21,8 +21,8 @@ class Published:
 
     windows: WindowBatch
     predictions: Predictions  # the network's own, calibrated
-    beliefs: Beliefs  # what is published as label and confidence; label -1 is UNKNOWN
-    events: tuple[Event, ...]  # in order of publication
+    beliefs: SmoothedLabels  # what is published as label and confidence; label -1 is UNKNOWN
+    events: tuple[ActivityEvent, ...]  # in order of publication
 
 
 def stream(

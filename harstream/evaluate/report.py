@@ -1,6 +1,6 @@
 """The evaluation report: one HTML page that needs nothing beside itself.
 
-It holds labels, times and counts, never samples. Names of labels and wearers come from data and are escaped;
+It holds labels, times and counts, never samples. Names of labels and subjects come from data and are escaped;
 the page forbids itself scripts and everything from elsewhere.
 """
 
@@ -63,9 +63,9 @@ def render(evaluation: Evaluation) -> str:
         _confusion(metrics),
         "<h2>Reliability</h2>",
         _reliability(evaluation),
-        "<h2>Wearers</h2>",
-        charts.wearers(evaluation.by_wearer)
-        if evaluation.by_wearer
+        "<h2>Subjects</h2>",
+        charts.subjects(evaluation.by_subject)
+        if evaluation.by_subject
         else "<p>The data do not say who wore the device.</p>",
     ]
     if evaluation.stream is not None:
@@ -270,7 +270,7 @@ def _timelines(stream: Streaming) -> list[str]:
     parts.append(charts.legend(stream.labels, unknown=unknown, other=other))
     for session in sessions:
         parts.append(
-            f'<section class="session"><h3>{escape(session.name)}</h3><p>wearer {escape(session.subject)} · '
+            f'<section class="session"><h3>{escape(session.name)}</h3><p>subject {escape(session.subject)} · '
             f"{_percent(session.accuracy)} of {len(session.label)} windows right</p>"
             f"{charts.timeline(session, stream.labels, row_s)}</section>"
         )

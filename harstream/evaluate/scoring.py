@@ -9,14 +9,14 @@ import numpy as np
 from harstream.bundle import UNKNOWN, Bundle
 from harstream.classifier import Classifier
 from harstream.core.spec import DEFAULT_CHANNELS
-from harstream.datasets.base import PublishedWindows, Recording, subjects
+from harstream.datasets.base import PublishedWindows, Recording, subjects_of
 from harstream.datasets.windows import check_gyro, cut, whole
 from harstream.errors import DatasetError
 from harstream.evaluate import sessions as streaming
-from harstream.evaluate.metrics import Evaluation, by_wearer, reliability, score
+from harstream.evaluate.metrics import Evaluation, by_subject, reliability, score
 
 #: Kinds of windows, with the kind of the recordings of the same people, who have the same numbers in both.
-_SAME_WEARERS = {"uci-har": "hapt"}
+_SAME_SUBJECTS = {"uci-har": "hapt"}
 
 
 def of_recordings(recordings: Sequence[Recording], classifier: Classifier, data: str) -> Evaluation:
@@ -32,11 +32,11 @@ def of_recordings(recordings: Sequence[Recording], classifier: Classifier, data:
         bundle.id,
         classifier.backend,
         data,
-        f"{len(recordings)} recordings of {len(subjects(recordings))} wearers, single windows",
-        _seen_in_training(bundle, data, subjects(recordings)),
+        f"{len(recordings)} recordings of {len(subjects_of(recordings))} subjects, single windows",
+        _seen_in_training(bundle, data, subjects_of(recordings)),
         score(windows.label, said.label, bundle.labels),
         reliability(said.confidence, said.label == windows.label),
-        by_wearer(windows.label, said.label, windows.subject, bundle.labels),
+        by_subject(windows.label, said.label, windows.subject, bundle.labels),
     )
 
 
@@ -57,14 +57,14 @@ def of_sessions(recordings: Sequence[Recording], classifier: Classifier, data: s
         bundle.id,
         classifier.backend,
         data,
-        f"{len(recordings)} recordings of {len(subjects(recordings))} wearers, labels as published",
+        f"{len(recordings)} recordings of {len(subjects_of(recordings))} subjects, labels as published",
         (
             f"labels as they would be published; {UNKNOWN} counts as wrong",
-            *_seen_in_training(bundle, data, subjects(recordings)),
+            *_seen_in_training(bundle, data, subjects_of(recordings)),
         ),
         metrics,
         stream.published.reliability,
-        by_wearer(
+        by_subject(
             np.concatenate([session.label for session in stream.sessions]),
             np.concatenate([session.believed for session in stream.sessions]),
             subject,
@@ -99,12 +99,12 @@ def of_windows(windows: PublishedWindows, classifier: Classifier, data: str) -> 
     if not known.all():
         notes.append(f"{int((~known).sum())} windows left out: the model does not know their labels")
     if windows.subject is None:
-        notes.append("the wearers are not given: the model may have been trained on some of them")
-        wearers = {}
+        notes.append("the subjects are not given: the model may have been trained on some of them")
+        subjects = {}
     else:
         subject = windows.subject[known]
-        wearers = by_wearer(label, said.label, subject, bundle.labels)
-        notes += _seen_in_training(bundle, data, wearers)
+        subjects = by_subject(label, said.label, subject, bundle.labels)
+        notes += _seen_in_training(bundle, data, subjects)
     return Evaluation(
         bundle.id,
         classifier.backend,
@@ -113,7 +113,7 @@ def of_windows(windows: PublishedWindows, classifier: Classifier, data: str) -> 
         tuple(notes),
         score(label, said.label, bundle.labels),
         reliability(said.confidence, said.label == label),
-        wearers,
+        subjects,
     )
 
 
@@ -122,17 +122,17 @@ def _need(windows: int, data: str, bundle: Bundle) -> None:
         raise DatasetError(f"{data}: no window lies inside an activity of {bundle.id} ({', '.join(bundle.labels)})")
 
 
-def _seen_in_training(bundle: Bundle, data: str, wearers: Iterable[str]) -> tuple[str, ...]:
-    """A warning where the bundle says that it was trained on wearers that it is now scored on."""
+def _seen_in_training(bundle: Bundle, data: str, subjects: Iterable[str]) -> tuple[str, ...]:
+    """A warning where the bundle says that it was trained on subjects that it is now scored on."""
     trained_on = bundle.training.get("data")
     kind = data.partition(":")[0]
-    if not isinstance(trained_on, str) or trained_on.partition(":")[0] not in (kind, _SAME_WEARERS.get(kind)):
+    if not isinstance(trained_on, str) or trained_on.partition(":")[0] not in (kind, _SAME_SUBJECTS.get(kind)):
         return ()
-    names = list(wearers)
+    names = list(subjects)
     seen = sorted(set(names) & {str(name) for name in bundle.training.get("subjects", ())})
     if not seen:
         return ()
     return (
-        f"{len(seen)} of these {len(names)} wearers are named among those {bundle.id} was trained on: "
+        f"{len(seen)} of these {len(names)} subjects are named among those {bundle.id} was trained on: "
         "this says nothing about people it has never met",
     )

@@ -1,4 +1,4 @@
-"""What would be published of whole sessions, against what their wearers did: steadiness, delay, doubt, events."""
+"""What would be published of whole sessions, against what their subjects did: steadiness, delay, doubt, events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from harstream.classifier import Classifier
 from harstream.core.batches import Bool, Float64, Int64, Predictions
-from harstream.core.smoothing import Beliefs
+from harstream.core.smoothing import SmoothedLabels
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import inside
@@ -22,7 +22,7 @@ from harstream.evaluate.metrics import Metrics, Reliability, reliability, score
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A wearer goes from one activity the model knows to another, through whatever lies between."""
+    """A subject goes from one activity the model knows to another, through whatever lies between."""
 
     label: int  # the new activity
     delay_s: float | None  # from its start until its label is published; 0: it was already; None: not before its end
@@ -30,7 +30,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One recording as its wearer lived it and as it would have been published."""
+    """One recording as its subject lived it and as it would have been published."""
 
     name: str
     subject: str
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def missed(self) -> int:
-        """Changes whose label was not published before the activity ended."""
+        """ActivityTracker whose label was not published before the activity ended."""
         return sum(change.delay_s is None for change in self.delays)
 
 
@@ -194,7 +194,7 @@ def session_of(
     start_ns: Int64,
     end_ns: Int64,
     predictions: Predictions,
-    beliefs: Beliefs,
+    beliefs: SmoothedLabels,
 ) -> Session:
     """A recording that begins at event time 0, and what was said of its due windows, aligned with their times."""
     truth = truth_of(recording, labels)

@@ -32,8 +32,8 @@ from harstream.bundle import UNKNOWN
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.core.batches import WindowBatch
-from harstream.core.changes import Event
 from harstream.core.engine import Engine
+from harstream.core.events import ActivityEvent
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BundleError
 from harstream.golden import load_classifier
@@ -332,7 +332,7 @@ class Daemon:
                     metrics.devices_by_activity.add(-1, before)
                     metrics.activity_changes.add(1, name)
 
-    def _tell(self, events: list[Event]) -> None:
+    def _tell(self, events: list[ActivityEvent]) -> None:
         if self._events_topic is not None and events:
             bundle = self.classifier.bundle
             messages = [

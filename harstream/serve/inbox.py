@@ -19,7 +19,7 @@ _OVERHEAD = 250
 
 
 class Inbox:
-    """When full, the oldest messages go first and are counted: the newest say what a wearer does now.
+    """When full, the oldest messages go first and are counted: the newest say what a subject does now.
 
     Messages that the network brought together stay together: nothing here is done for each.
     """

@@ -97,7 +97,7 @@ def _smooth(share: Float) -> Float:
 
 
 class Wearable:
-    """A wearer with a device, living a day of ``day.day``.
+    """A subject with a device, living a day of ``day.day``.
 
     ``seed`` decides the person, the script and every sample. Other rates than 50 Hz are resampled
     from it (``resample.py``). ``pace`` shortens the stay in each activity; ``first`` names the

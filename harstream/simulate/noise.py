@@ -60,7 +60,7 @@ class Rough:
     """A stream of blocks of HOP samples at the base rate."""
 
     def __init__(self, noise: Noise, own_levels: Float, rng: np.random.Generator) -> None:
-        """``own_levels``: (N_LEVELS,) the wearer's log power in each band of each channel."""
+        """``own_levels``: (N_LEVELS,) the subject's log power in each band of each channel."""
         self._noise = noise
         self._own = own_levels
         self._rng = rng

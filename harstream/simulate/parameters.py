@@ -1,6 +1,6 @@
 """The fitted parameters: what ``fit.py`` writes to ``parameters.json`` and the synthesis reads.
 
-Everything in the file is a statistic over all wearers of the recordings it was fitted to: means,
+Everything in the file is a statistic over all subjects of the recordings it was fitted to: means,
 covariances, principal components, quantiles. None of it is a stretch of a recording.
 """
 
@@ -59,10 +59,10 @@ class Noise:
     """The rough part of one activity: a gait's where x points against gravity, a posture's in the wearable's axes."""
 
     factors: Complex  # (len(GROUPS), 6, 6) lower Cholesky factors of the density, each level's power 1
-    moment: Float  # (N_LEVELS, N_LEVELS) Cholesky factor of the log levels' covariance within a wearer
+    moment: Float  # (N_LEVELS, N_LEVELS) Cholesky factor of the log levels' covariance within a subject
     bout_share: float  # share of that variance that lasts for a bout
     persistence: float  # correlation of the rest from one hop to the next
-    quantiles: Float  # (N_LEVELS, len(QUANTILES)) the marginals of the deviation from the wearer's own level
+    quantiles: Float  # (N_LEVELS, len(QUANTILES)) the marginals of the deviation from the subject's own level
     bursts: float  # spread of the log amplitude, from instant to instant, of what lies above BURST_HZ
     ceiling: Float  # (N_LEVELS,) what no level exceeds: rare and strong does not happen to the strong only
 
@@ -81,21 +81,21 @@ class Turns:
 class Gait:
     """One way of walking, in the frame whose x axis points against gravity."""
 
-    shape: Complex  # (6, HARMONICS + 1) mean cycle over wearers, power 1 each for acc and gyro
+    shape: Complex  # (6, HARMONICS + 1) mean cycle over subjects, power 1 each for acc and gyro
     shape_spread: Float  # (6, HARMONICS + 1) standard deviation left by the components, per part
     components: Complex  # (n_components, 6, HARMONICS + 1) of the deviation of a stride, g and rad/s
     component_std: Float  # (n_components,)
     component_bout: Float  # (n_components,) share of the variance that lasts for a bout
     component_persistence: Float  # (n_components,) of the rest, from one stride to the next
-    pace_std: float  # of the log stride frequency within a wearer
+    pace_std: float  # of the log stride frequency within a subject
     pace_bout: float  # share of that variance that lasts for a bout
     pace_persistence: float  # of the rest, from one stride to the next
     envelope: Complex  # (6, n) Fourier series over the phase of the rough part's log amplitude
 
 
 @dataclass(frozen=True, slots=True)
-class Wearers:
-    """The joint distribution over wearers of everything personal: a Gaussian copula with factors."""
+class Subjects:
+    """The joint distribution over subjects of everything personal: a Gaussian copula with factors."""
 
     names: tuple[str, ...]
     quantiles: Float  # (n_names, len(QUANTILES)) the marginals
@@ -117,7 +117,7 @@ class Parameters:
     gaits: dict[str, Gait]
     turns: dict[str, Turns]  # of the gaits that turn
     noises: dict[str, Noise]
-    wearers: Wearers
+    subjects: Subjects
 
     def __post_init__(self) -> None:
         # The file's digits leave them a little off length 1.

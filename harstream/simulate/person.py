@@ -1,4 +1,4 @@
-"""One wearer: everything personal, drawn from the joint distribution over wearers."""
+"""One subject: everything personal, drawn from the joint distribution over subjects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harstream.simulate.parameters import (
     Complex,
     Float,
     Parameters,
-    Wearers,
+    Subjects,
 )
 from harstream.simulate.posture import from_chart, to_chart
 
@@ -39,7 +39,7 @@ _ORDER = ("stand2", "lay1", "stand1", "sit1", "sit2", "lay2", *GAITS)
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What does not change while one wearer wears one device."""
+    """What does not change while one subject wears one device."""
 
     gravity: dict[str, Float]  # stance -> (3,) unit direction
     stride_hz: dict[str, float]  # gait -> stride frequency
@@ -51,7 +51,7 @@ class Person:
 
 
 def names(n_shape: int) -> tuple[str, ...]:
-    """What ``Wearers`` describes, in order, for so many shape components."""
+    """What ``Subjects`` describes, in order, for so many shape components."""
     return (
         *(f"chart/{stance}/{i}" for stance in STANCES for i in range(2)),
         *(f"{what}/{gait}" for what in ("log_hz", "log_acc", "log_gyro", "log_unsteady") for gait in GAITS),
@@ -64,7 +64,7 @@ def names(n_shape: int) -> tuple[str, ...]:
 
 
 def chart(gravity: dict[str, Float], upright: Float, lying: Float) -> dict[str, float]:
-    """Directions of all stances -> the ``chart/...`` values of ``Wearers``."""
+    """Directions of all stances -> the ``chart/...`` values of ``Subjects``."""
     at = {stance: to_chart(gravity[stance], lying if stance in LYING else upright) for stance in STANCES}
     out: dict[str, float] = {}
     for stance in STANCES:
@@ -82,16 +82,16 @@ def unchart(values: dict[str, float], upright: Float, lying: Float) -> dict[str,
     return {stance: from_chart(at[stance], lying if stance in LYING else upright) for stance in STANCES}
 
 
-def draw_values(wearers: Wearers, rng: np.random.Generator) -> dict[str, float]:
-    """One draw from the joint distribution over wearers, by name."""
-    common = wearers.factors @ rng.standard_normal(wearers.factors.shape[1])
-    score = common + wearers.specific * rng.standard_normal(len(wearers.names))
-    return dict(zip(wearers.names, from_scores(score, wearers.quantiles).tolist(), strict=True))
+def draw_values(subjects: Subjects, rng: np.random.Generator) -> dict[str, float]:
+    """One draw from the joint distribution over subjects, by name."""
+    common = subjects.factors @ rng.standard_normal(subjects.factors.shape[1])
+    score = common + subjects.specific * rng.standard_normal(len(subjects.names))
+    return dict(zip(subjects.names, from_scores(score, subjects.quantiles).tolist(), strict=True))
 
 
 def draw(parameters: Parameters, rng: np.random.Generator) -> Person:
-    """A new wearer."""
-    values = draw_values(parameters.wearers, rng)
+    """A new subject."""
+    values = draw_values(parameters.subjects, rng)
     shapes = np.array([values[f"shape/{i}"] for i in range(len(parameters.shape_components))])
     personal = np.tensordot(shapes, parameters.shape_components, 1)  # (3, 6, HARMONICS + 1)
     cycle = {}

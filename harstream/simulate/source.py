@@ -7,7 +7,7 @@ from harstream.simulate.motion import Wearable
 
 
 class SimulatedSource:
-    """A synthetic wearer with a device, by name."""
+    """A synthetic subject with a device, by name."""
 
     def __init__(self, device: str, wearable: Wearable) -> None:
         self.device = device
@@ -26,7 +26,7 @@ _STILL = 1e-9
 def sources(
     n_devices: int, seed: int, *, rate_hz: float = 50.0, pace: float = 1.0, activity: str | None = None
 ) -> list[SimulatedSource]:
-    """``n_devices`` different wearers, named ``sim-0001`` on; the same ones for the same ``seed``.
+    """``n_devices`` different subjects, named ``sim-0001`` on; the same ones for the same ``seed``.
 
     With ``activity`` they do nothing but that. Raises ValueError where it is none.
     """

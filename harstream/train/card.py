@@ -29,13 +29,13 @@ Channels, in order: {channels}. Accelerations in g, gravity included in `total_a
 
 ## Training data
 
-{wearers} wearers, {windows} windows one stride apart, from `{data}`.
+{subjects} subjects, {windows} windows one stride apart, from `{data}`.
 
 {about}
 
 ## How good it is
 
-Measured on wearers the network had not seen ({method}): each wearer held out once per seed,
+Measured on subjects the network had not seen ({method}): each subject held out once per seed,
 nothing chosen on those held out, {epochs}. The network here is trained the same way
 without holding anybody out for that, so no figure below is of its own weights.{note}
 
@@ -51,13 +51,14 @@ Confusion, rows the truth, all seeds together:
 
 {confusion}
 
-The probabilities are calibrated by one temperature ({temperature:g}), fitted on those held-out wearers. The expected
-calibration error of a fold's wearers, by the temperature of the other folds, is {calibration_error:.4f}.
+The probabilities are calibrated by one temperature ({temperature:g}), fitted on those held-out subjects. The expected
+calibration error of a fold's subjects, by the temperature of the other folds, is {calibration_error:.4f}.
 {streaming}
 ## Limits
 
 - Figures are of single windows inside one activity; a window across a change of activity belongs to neither.
-- {wearers} wearers are few. The accuracy of a single wearer, averaged over the seeds, lay between {worst} and {best}.
+- {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, lay between {worst} and
+  {best}.
 - Another placement or orientation of the device, another population or another sensor is another question. Measure
   it with `harstream evaluate` before relying on it.
 - What is none of the activities may still be given one of their labels, with a confidence that may be high.
@@ -88,7 +89,7 @@ def card(
     data: str,
     about: str,
     spec: SignalSpec,
-    n_wearers: int,
+    n_subjects: int,
     n_windows: int,
     temperature: float,
     validation: CrossValidation,
@@ -99,13 +100,13 @@ def card(
     """The text of a bundle's README.md.
 
     ``data`` is KIND:NAME, ``about`` says what it is and whose, ``note`` what else a reader of the figures must
-    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of wearers held out, such as
+    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of held-out subjects, such as
     ``stream_results.section`` gives.
     """
     metrics, int8 = validation.metrics, validation.int8
     summary, config = validation.to_dict(), validation.config
-    by_wearer = validation.accuracy_by_wearer()
-    worst, best = min(by_wearer.values()), max(by_wearer.values())
+    by_subject = validation.accuracy_by_subject()
+    worst, best = min(by_subject.values()), max(by_subject.values())
     row = "| int8 | {accuracy} | {macro_f1} |\n"
     return _TEMPLATE.format(
         name=name,
@@ -117,12 +118,12 @@ def card(
         stride=spec.stride_samples,
         stride_s=spec.stride_samples / spec.sample_rate_hz,
         channels=", ".join(f"`{channel}`" for channel in spec.channels),
-        wearers=n_wearers,
+        subjects=n_subjects,
         windows=n_windows,
         data=data,
         about=about,
         method=summary["method"],
-        epochs=f"training for at most {config.epochs} epochs, stopped early by some of the wearers trained on"
+        epochs=f"training for at most {config.epochs} epochs, stopped early by some of the subjects trained on"
         if config.patience
         else f"training for a fixed number of epochs ({config.epochs})",
         note=f" {note}" if note else "",

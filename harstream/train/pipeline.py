@@ -91,7 +91,7 @@ def prepare(
 
     ``labels`` are those to learn, in the order of the outputs; without, all that occur. Those of which no
     window is found are left out. Raises DatasetError where the rates differ and no spec says which to
-    take, where fewer than two labels have windows, or fewer than two wearers.
+    take, where fewer than two labels have windows, or fewer than two subjects.
     """
     spec = spec or spec_of(recordings)
     wanted = tuple(labels or windows.labels_of(recordings))
@@ -103,7 +103,7 @@ def prepare(
             f"two labels with windows are needed, found {len(found)} of {', '.join(wanted)}: "
             f"no stretch of another is as long as a window of {spec.window_samples} samples"
         )
-    folds_of(counted.subject.tolist(), 2, seed)  # refuses too few wearers before the long part
+    folds_of(counted.subject.tolist(), 2, seed)  # refuses too few subjects before the long part
     if found != wanted:
         counted = windows.cut(windows.whole(recordings), spec, found)
     training = windows.cut(windows.restarted(recordings, spec, seed), spec, found)
@@ -130,7 +130,7 @@ def train(
     stream: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> Trained:
-    """Validate by wearer, train on everybody, calibrate, export, and write the sealed bundle to ``out``.
+    """Validate by subject, train on everybody, calibrate, export, and write the sealed bundle to ``out``.
 
     ``data`` is the KIND:PATH the recordings came from: it decides the labels where none are given, and
     what the model card says of them. ``repeats`` is the number of seeds to validate with; a
@@ -170,7 +170,7 @@ def train(
     temperature = fit_temperature(*validation.held_out())
     progress("exporting", 0, 1)
     name = name or out.resolve().name
-    wearers = sorted(set(prepared.counted.subject.tolist()))
+    subjects = sorted(set(prepared.counted.subject.tolist()))
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         export.save_keras(fitted.model, keras_path)
@@ -193,7 +193,7 @@ def train(
                 data=data_name(data),
                 about=about_kind(data),
                 spec=fitted.spec,
-                n_wearers=len(wearers),
+                n_subjects=len(subjects),
                 n_windows=len(prepared.counted),
                 temperature=temperature,
                 validation=validation,

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 
 from harstream.core.batches import Predictions, WindowBatch
-from harstream.core.changes import EXIT, Event
-from harstream.core.smoothing import UNKNOWN, Beliefs
+from harstream.core.events import EXIT, ActivityEvent
+from harstream.core.smoothing import UNKNOWN, SmoothedLabels
 
 
 def encode(
-    windows: WindowBatch, predictions: Predictions, beliefs: Beliefs, labels: Sequence[str], model: str
+    windows: WindowBatch, predictions: Predictions, posteriors: SmoothedLabels, labels: Sequence[str], model: str
 ) -> list[bytes]:
     """The payload of each window, in order. ``model`` is the bundle's id.
 
@@ -23,8 +23,8 @@ def encode(
     starts = (np.round(windows.start_ns / 1e3) / 1e6).tolist()
     ends = (np.round(windows.end_ns / 1e3) / 1e6).tolist()
     said = (*labels, UNKNOWN)  # UNKNOWN's index is -1
-    names = [said[index] for index in beliefs.label.tolist()]
-    confidences = np.round(beliefs.confidence.astype(np.float64), 4).tolist()
+    names = [said[index] for index in posteriors.label.tolist()]
+    confidences = np.round(posteriors.confidence.astype(np.float64), 4).tolist()
     encode_one = msgspec.json.encode
     return [
         encode_one(
@@ -41,7 +41,7 @@ def encode(
     ]
 
 
-def encode_event(event: Event, labels: Sequence[str], model: str) -> bytes:
+def encode_event(event: ActivityEvent, labels: Sequence[str], model: str) -> bytes:
     """The payload of a change: ``t`` is when the device entered or exited the activity, not when that was known."""
     payload = {
         "t": round(event.t_ns / 1e3) / 1e6,

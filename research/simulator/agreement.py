@@ -1,7 +1,7 @@
 """How often a model says what the simulator's script says.
 
 The simulator was fitted without any model, so this is evidence for both: for the model, that it knows
-the activities and not one data set's accidents; for the simulator, that its wearers move like people.
+the activities and not one data set's accidents; for the simulator, that its subjects move like people.
 
     python -m research.simulator.agreement --model waist
 """
@@ -22,7 +22,7 @@ from harstream.simulate.parameters import ACTIVITIES
 
 
 def confusion(classifier: Classifier, seeds: Sequence[int], seconds: float, pace: float = 1.0) -> Int64:
-    """(n_activities, n_labels) windows of the wearers ``seeds`` away from transitions: script by prediction.
+    """(n_activities, n_labels) windows of the subjects ``seeds`` away from transitions: script by prediction.
 
     A window counts if one activity, and no transition, fills it. Raises ValueError where the model has
     no label for an activity of the script.
@@ -48,12 +48,12 @@ def main() -> None:
     parser.add_argument("--model", default="waist", help="name or folder of a bundle")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--wearers", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=1200.0, help="of each wearer's day")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="of each subject's day")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     classifier = load_classifier(chosen.model, chosen.backend)
-    counts = confusion(classifier, range(chosen.seed, chosen.seed + chosen.wearers), chosen.seconds)
-    print(f"{classifier.bundle.id} ({classifier.backend}): {chosen.wearers} wearers, {counts.sum()} windows")
+    counts = confusion(classifier, range(chosen.seed, chosen.seed + chosen.subjects), chosen.seconds)
+    print(f"{classifier.bundle.id} ({classifier.backend}): {chosen.subjects} subjects, {counts.sum()} windows")
     print(f"agreement {np.trace(counts) / counts.sum():.4f}")
     for activity, row in zip(ACTIVITIES, counts, strict=True):
         share = row[ACTIVITIES.index(activity)] / max(row.sum(), 1)

@@ -27,22 +27,22 @@ BANDS = ((0.3, 1.1), (1.1, 5.0), (5.0, 12.0), (12.0, 24.0))
 #: Cut from both ends of every bout, s: labels of recordings are set by eye.
 TRIM_S = 1.5
 WINDOW = 128
-#: As in the recordings: bouts of an activity to a wearer, and how long they last without their ends, s.
+#: As in the recordings: bouts of an activity to a subject, and how long they last without their ends, s.
 MOST = dict.fromkeys(GAITS, 3) | dict.fromkeys(POSTURES, 2)
 LONGEST_S = dict.fromkeys(GAITS, 10.0) | {"WALKING": 16.0} | dict.fromkeys(POSTURES, 18.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One activity of one wearer, without its ends."""
+    """One activity of one subject, without its ends."""
 
-    wearer: str
+    subject: str
     activity: str
     samples: Float  # (n_samples, 6) at 50 Hz, g and rad/s
 
 
 def real(recordings: Sequence[Recording]) -> list[Stretch]:
-    """The labelled stretches of recordings, each recording counting as a wearer."""
+    """The labelled stretches of recordings, each recording counting as a subject."""
     trim = round(TRIM_S * BASE_RATE_HZ)
     found = [
         Stretch(r.name, s.label, r.samples[s.start + trim : s.stop - trim].astype(np.float64))
@@ -53,15 +53,15 @@ def real(recordings: Sequence[Recording]) -> list[Stretch]:
     return [stretch for stretch in found if len(stretch.samples) >= SEGMENT]
 
 
-def simulated(n_wearers: int, duration_s: float = 1500.0, first_seed: int = 0) -> list[Stretch]:
+def simulated(n_subjects: int, duration_s: float = 1500.0, first_seed: int = 0) -> list[Stretch]:
     """As many wearables, at twice the pace of a day, and as much of each as a recording has.
 
-    A wearer's mean power over many minutes holds rarer fidgets than over two bouts of 20 s, so at most
+    A subject's mean power over many minutes holds rarer fidgets than over two bouts of 20 s, so at most
     MOST bouts of each activity are kept, each cut to LONGEST_S.
     """
     trim = round(TRIM_S * BASE_RATE_HZ)
     found = []
-    for seed in range(first_seed, first_seed + n_wearers):
+    for seed in range(first_seed, first_seed + n_subjects):
         taken = Wearable(seed, pace=2.0, first=ACTIVITIES[seed % len(ACTIVITIES)]).take(
             round(duration_s * BASE_RATE_HZ)
         )
@@ -81,18 +81,18 @@ def simulated(n_wearers: int, duration_s: float = 1500.0, first_seed: int = 0) -
 
 
 def spectra(stretches: Sequence[Stretch], activity: str) -> tuple[Float, Float]:
-    """Frequencies (n,) Hz and power densities (n_wearers, n, 6) of one activity, averaged within a wearer."""
-    by_wearer: dict[str, list[Float]] = {}
+    """Frequencies (n,) Hz and power densities (n_subjects, n, 6) of one activity, averaged within a subject."""
+    by_subject: dict[str, list[Float]] = {}
     frequencies = np.zeros(0)
     for stretch in stretches:
         if stretch.activity == activity:
             frequencies, power = welch(stretch.samples, BASE_RATE_HZ, nperseg=SEGMENT, axis=0)
-            by_wearer.setdefault(stretch.wearer, []).append(power)
-    return frequencies, np.array([np.mean(found, 0) for found in by_wearer.values()])
+            by_subject.setdefault(stretch.subject, []).append(power)
+    return frequencies, np.array([np.mean(found, 0) for found in by_subject.values()])
 
 
 def band_levels(stretches: Sequence[Stretch], activity: str) -> Float:
-    """(n_wearers, len(BANDS), 6) log10 of the power in each band."""
+    """(n_subjects, len(BANDS), 6) log10 of the power in each band."""
     frequencies, power = spectra(stretches, activity)
     inside = [(frequencies >= low) & (frequencies < high) for low, high in BANDS]
     step = frequencies[1] - frequencies[0]
@@ -112,10 +112,10 @@ def angles(vectors: Float) -> Float:
 
 
 def leans(stretches: Sequence[Stretch]) -> Float:
-    """(n, ) degrees between each time a wearer sat and that wearer's mean standing posture."""
+    """(n, ) degrees between each time a subject sat and that subject's mean standing posture."""
     out = []
-    for wearer in dict.fromkeys(s.wearer for s in stretches):
-        mine = [s for s in stretches if s.wearer == wearer]
+    for subject in dict.fromkeys(s.subject for s in stretches):
+        mine = [s for s in stretches if s.subject == subject]
         stand, sit = gravity(mine, "STANDING"), gravity(mine, "SITTING")
         if len(stand) and len(sit):
             mean = stand.mean(0) / np.linalg.norm(stand.mean(0))
@@ -137,12 +137,12 @@ def window_sizes(stretches: Sequence[Stretch], activity: str) -> Float:
 def window_statistics(stretches: Sequence[Stretch], activity: str) -> tuple[Float, list[str]]:
     """(n_windows, twosample.N_STATISTICS) of windows of 2.56 s, and whose each is."""
     found = [
-        (twosample.statistics(s.samples[start : start + WINDOW]), s.wearer)
+        (twosample.statistics(s.samples[start : start + WINDOW]), s.subject)
         for s in stretches
         if s.activity == activity
         for start in range(0, len(s.samples) - WINDOW + 1, WINDOW)
     ]
-    return np.array([table for table, _ in found]), [wearer for _, wearer in found]
+    return np.array([table for table, _ in found]), [subject for _, subject in found]
 
 
 def _draw_spectra(pairs: Sequence[tuple[str, Sequence[Stretch]]], activities: Sequence[str], path: Path) -> None:
@@ -176,7 +176,7 @@ def _draw_gravity(pairs: Sequence[tuple[str, Sequence[Stretch]]], path: Path) ->
         axes[1, 2].plot(
             np.sort(lean), np.linspace(0, 1, len(lean)), color="black" if name == "real" else "tab:red", label=name
         )
-    axes[1, 2].set(title="sitting from standing, same wearer", xlabel="degrees", ylabel="share below")
+    axes[1, 2].set(title="sitting from standing, same subject", xlabel="degrees", ylabel="share below")
     axes[1, 2].legend(fontsize=8)
     for activity in POSTURES:
         for name, stretches in pairs:
@@ -220,7 +220,7 @@ def _save(figure: Any, path: Path) -> None:
 
 def report(genuine: Sequence[Stretch], made: Sequence[Stretch]) -> str:
     """Band power, gravity and window size, real against simulated, as text."""
-    lines = ["band power, simulated over real in dB: median (10 %, 90 % quantile over wearers), worst channel"]
+    lines = ["band power, simulated over real in dB: median (10 %, 90 % quantile over subjects), worst channel"]
     for activity in ACTIVITIES:
         there, here = (np.quantile(band_levels(s, activity), [0.1, 0.5, 0.9], axis=0) for s in (genuine, made))
         apart = 10 * (here - there)
@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--wearers", type=int, default=84)
     arguments = parser.parse_args()
-    genuine, made = real(load(arguments.data)), simulated(arguments.wearers)
+    genuine, made = real(load(arguments.data)), simulated(arguments.subjects)
     arguments.out.mkdir(parents=True, exist_ok=True)
     pairs = [("real", genuine), ("simulated", made)]
     _draw_spectra(pairs, ACTIVITIES[:3], arguments.out / "simulator-gait.png")

@@ -2,7 +2,7 @@
 
 Statistics of the recordings only; no recognition model is consulted, here or in any choice made by
 hand. The recordings must be of one placement, at 50 Hz, and follow HAPT's order of postures: each
-wearer stands, sits, stands, lies, sits up and lies down again, then walks.
+subject stands, sits, stands, lies, sits up and lies down again, then walks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from harstream.simulate.parameters import (
     Float,
     Noise,
     Parameters,
+    Subjects,
     Turns,
-    Wearers,
     dumps,
 )
 from harstream.simulate.person import chart, names
@@ -42,9 +42,9 @@ TRIM_S = {**dict.fromkeys(POSTURES, 1.5), **dict.fromkeys(GAITS, 0.6)}
 #: Steps jerk more than what is left of them does: the cycle and its deviations are drawn from Gaussians.
 #: Set by the kurtosis of the whole signal's differences, real against simulated.
 STEP_BURSTS = 1.6
-#: No wearer's gravity wanders by more, in spread.
+#: No subject's gravity wanders by more, in spread.
 MOST_WANDER_RAD = 0.06
-#: Factors of the joint distribution over wearers.
+#: Factors of the joint distribution over subjects.
 N_FACTORS = 20
 
 Bouts = dict[str, dict[str, list[Float]]]  # recording -> activity -> its bouts, trimmed, (n_samples, 6)
@@ -115,7 +115,7 @@ def without_gravity(samples: Float, gain: Float, offset: Float, *, level: bool) 
 
 
 def _wander(bouts: Sequence[Float], gain: Float, offset: Float) -> float:
-    """Log spread, rad, of the slow wander of gravity in one wearer's bouts of one posture.
+    """Log spread, rad, of the slow wander of gravity in one subject's bouts of one posture.
 
     From how far the halves of a bout lie apart, for a wander that fades over WANDER_S.
     """
@@ -159,7 +159,7 @@ def _take_turns(bouts: Sequence[Float], gait: str) -> Turns | None:
     return fit_turns.fit(found, TRIM_S[gait])
 
 
-def joint(values: dict[str, dict[str, float]], order: tuple[str, ...]) -> Wearers:
+def joint(values: dict[str, dict[str, float]], order: tuple[str, ...]) -> Subjects:
     """The Gaussian copula of the values of all recordings, its correlation cut to a few factors."""
     table = np.array([[mine[name] for name in order] for mine in values.values()])  # (n_recordings, n_names)
     scores = norm.ppf((rankdata(table, axis=0) - 0.5) / len(table))
@@ -168,7 +168,7 @@ def joint(values: dict[str, dict[str, float]], order: tuple[str, ...]) -> Wearer
     kept = np.argsort(size)[::-1][: min(N_FACTORS, len(table) - 1)]
     factors = vectors[:, kept] * np.sqrt(size[kept])
     specific = np.sqrt(np.maximum(1 - (factors**2).sum(1), 0.0))
-    return Wearers(order, np.quantile(table, QUANTILES, axis=0).T, factors, specific)
+    return Subjects(order, np.quantile(table, QUANTILES, axis=0).T, factors, specific)
 
 
 def fit(recordings: Sequence[Recording], source: str) -> Parameters:
@@ -221,7 +221,7 @@ def fit(recordings: Sequence[Recording], source: str) -> Parameters:
         gaits=gaits,
         turns=turns,
         noises=noises,
-        wearers=joint(values, names(len(shape_components))),
+        subjects=joint(values, names(len(shape_components))),
     )
 
 
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("parameters.json"))
     arguments = parser.parse_args()
     recordings = load(arguments.data)
-    source = f"{arguments.data.partition(':')[0]}, {len({r.subject for r in recordings})} wearers"
+    source = f"{arguments.data.partition(':')[0]}, {len({r.subject for r in recordings})} subjects"
     text = dumps(fit(recordings, source))
     arguments.out.write_text(text, "utf-8")
     print(f"{arguments.out}: {len(text) / 1000:.0f} kB from {len(recordings)} recordings")

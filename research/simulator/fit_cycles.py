@@ -1,4 +1,4 @@
-"""Summarise analysed walks: the distribution of cycles over wearers, and of strides about them."""
+"""Summarise analysed walks: the distribution of cycles over subjects, and of strides about them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _shares(series: Sequence[Float]) -> tuple[Float, Float]:
 
 
 def _strides(bouts: Sequence[_Bout], cycles: dict[str, Complex]) -> tuple[Complex, list[Float], dict[str, float]]:
-    """Components (n, 6, HARMONICS + 1) of strides' deviations, their scores per bout, each wearer's unsteadiness."""
+    """Components (n, 6, HARMONICS + 1) of strides' deviations, their scores per bout, each subject's unsteadiness."""
     scale = CHANNEL_SCALE[:, None]
     deviations = [(b.walk.strides - cycles[b.recording]) / scale for b in bouts]
     size = {
@@ -161,7 +161,7 @@ def fit_gaits(
 ) -> tuple[dict[str, Gait], Complex, dict[str, dict[str, float]], dict[str, list[tuple[str, Float]]]]:
     """Recording -> gait -> bouts (n_samples, 6) in the frame of gravity, to all that ``Parameters`` says of gaits.
 
-    Also each recording's values by their names in ``Wearers``, and the rough part of every bout.
+    Also each recording's values by their names in ``Subjects``, and the rough part of every bout.
     """
     gaits, rough, cycles = {}, {}, {}
     personal: dict[str, dict[str, float]] = {name: {} for name in level}

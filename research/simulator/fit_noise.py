@@ -2,7 +2,7 @@
 
 Per activity one cross-spectral density (6 channels, so that a tilt's acceleration and its angular
 velocity keep their relation) with its power taken out, and the distribution of that power, per
-channel and band: over wearers, bouts and moments. Windows, overlap and bands are the synthesis' own
+channel and band: over subjects, bouts and moments. Windows, overlap and bands are the synthesis' own
 (``noise.py``). Spectra by Welch's method with a sine taper, whose halves add to one in power.
 """
 
@@ -32,7 +32,7 @@ ATTEMPTS, BOUTS = 10, 150
 
 @dataclass(frozen=True, slots=True)
 class Bout:
-    """The rough part of one stretch of one activity by one wearer."""
+    """The rough part of one stretch of one activity by one subject."""
 
     recording: str
     samples: Float  # (n_samples, 6)

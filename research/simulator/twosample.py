@@ -53,15 +53,15 @@ def distances(first: Float, second: Float) -> Float:
     return np.array([ks_2samp(first[:, i], second[:, i]).statistic for i in range(first.shape[1])])
 
 
-def halves(table: Float, wearers: list[str], rounds: int = 5) -> Float:
-    """The same between random halves of the wearers of one set, mean over rounds: what chance does to so few.
+def halves(table: Float, subjects: list[str], rounds: int = 5) -> Float:
+    """The same between random halves of the subjects of one set, mean over rounds: what chance does to so few.
 
-    ``wearers``: (n,) who each row of ``table`` (n, N_STATISTICS) is from.
+    ``subjects``: (n,) who each row of ``table`` (n, N_STATISTICS) is from.
     """
     rng = np.random.default_rng(0)
-    names = np.unique(wearers)
+    names = np.unique(subjects)
     found = []
     for _ in range(rounds):
-        inside = np.isin(wearers, rng.permutation(names)[: len(names) // 2])
+        inside = np.isin(subjects, rng.permutation(names)[: len(names) // 2])
         found.append(distances(table[inside], table[~inside]))
     return np.asarray(np.mean(found, axis=0), np.float64)

@@ -44,11 +44,11 @@ _TEXT = """\
 
     {command}
 
-{sessions} whole recordings of {n_wearers} wearers of `{data}`, {minutes:.0f} minutes, streamed as they would be worn,
-each through a network trained on other wearers ({folds} folds by wearer): mean ± standard deviation over {seeds}
-seeds. Probabilities are calibrated on the wearers of the other folds. Of a type of smoothing the parameters were
-chosen on one half of the wearers and counted on the other, both ways, for {splits} ways of halving. The default was
-chosen with all of these wearers in view: look at hmm for what such a choice is worth on others.
+{sessions} whole recordings of {n_subjects} subjects of `{data}`, {minutes:.0f} minutes, streamed as they would be worn,
+each through a network trained on other subjects ({folds} folds by subject): mean ± standard deviation over {seeds}
+seeds. Probabilities are calibrated on the subjects of the other folds. Of a type of smoothing the parameters were
+chosen on one half of the subjects and counted on the other, both ways, for {splits} ways of halving. The default was
+chosen with all of these subjects in view: look at hmm for what such a choice is worth on others.
 
 Accuracy is of windows wholly inside an activity, UNKNOWN being wrong; untaught are windows at least half of which is
 labelled as something that the network was not taught. The truth changes {truth:.2f} times a minute. A flip is a change
@@ -56,7 +56,7 @@ inside one activity, a delay runs from an activity's begin to its label, missed 
 
 {steadiness}
 
-As events (Ward, Lukowicz and Gellersen 2011), counted on all wearers; one that is fragmented and merged counts
+As events (Ward, Lukowicz and Gellersen 2011), counted on all subjects; one that is fragmented and merged counts
 as both, undecided are published events in time of which the truth is not known:
 
 {events}
@@ -129,7 +129,7 @@ def section(found: Mapping[str, Any], smoothing: Smoothing) -> dict[str, Any]:
     runs = found["runs"]
     return {
         **mean([run["stream"] for run in runs]),
-        "method": f"each through networks trained on other wearers ({_folds(found)} folds, mean of {len(runs)} seeds)",
+        "method": f"each through networks trained on other subjects ({_folds(found)} folds, mean of {len(runs)} seeds)",
         "strangers": {
             _stranger(kind, found): mean([run["strangers"][kind]["share"] for run in runs])
             for kind in runs[0]["strangers"]
@@ -148,7 +148,7 @@ def table(found: Mapping[str, Any]) -> str:
     return _TEXT.format(
         command=found["command"],
         sessions=stream["sessions"],
-        n_wearers=len(found["wearers"]),
+        n_subjects=len(found["wearers"]),
         data=found["data"],
         minutes=stream["minutes"],
         folds=_folds(found),
@@ -169,7 +169,7 @@ def _folds(found: Mapping[str, Any]) -> int:
 
 
 def _stranger(kind: str, found: Mapping[str, Any]) -> str:
-    """Its name, and whether the network was trained on such, made of other wearers' windows."""
+    """Its name, and whether the network was trained on such, made of other subjects' windows."""
     return f"{kind} (trained on)" if kind in _TAUGHT and found["config"]["strangers_share"] else kind
 
 

@@ -1,4 +1,4 @@
-"""Smoothers compared: each type's best parameters, chosen on some wearers and counted on others."""
+"""Smoothers compared: each type's best parameters, chosen on some subjects and counted on others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Int64, Predictions
-from harstream.core.changes import ENTER, Event
-from harstream.core.smoothing import UNKNOWN_INDEX, Beliefs, Smoother, Smoothing
+from harstream.core.events import ENTER, ActivityEvent
+from harstream.core.smoothing import UNKNOWN_INDEX, SmoothedLabels, Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate import sessions as streaming
 from harstream.evaluate.sessions import Session
@@ -22,7 +22,7 @@ from research.smoothing.streams import Stream
 
 #: The most that choosing allows: UNKNOWN in windows wholly inside an activity, and strides of added median delay.
 MAX_UNKNOWN_INSIDE, MAX_DELAY_STRIDES = 0.01, 1.0
-#: The wearers are halved so many times.
+#: The subjects are halved so many times.
 SPLITS = 5
 
 
@@ -50,7 +50,7 @@ class Tally:
         )
 
 
-class Wearers:
+class SubjectStreams:
     """The streams of one run, to be smoothed one way or another."""
 
     def __init__(self, held_out: Sequence[Stream], labels: tuple[str, ...], spec: SignalSpec) -> None:
@@ -59,7 +59,7 @@ class Wearers:
 
     def smooth(
         self, smoothing: Smoothing, said: Sequence[Predictions] = ()
-    ) -> tuple[list[Beliefs], dict[str, list[Event]]]:
+    ) -> tuple[list[SmoothedLabels], dict[str, list[ActivityEvent]]]:
         """What is believed of each stream, and its events by name: all worn at once, as so many devices.
 
         ``said`` stand in for the streams' own predictions.
@@ -73,12 +73,12 @@ class Wearers:
             np.concatenate([stream.start_ns for stream in self.streams]),
             np.concatenate([stream.end_ns for stream in self.streams]),
         )
-        by_name: dict[str, list[Event]] = {name: [] for name in names}
+        by_name: dict[str, list[ActivityEvent]] = {name: [] for name in names}
         for event in [*events, *smoother.evict(names)]:
             by_name[event.device].append(event)
         at = np.cumsum(lengths)[:-1]
         parts = zip(np.split(believed.label, at), np.split(believed.confidence, at), strict=True)
-        return [Beliefs(label, confidence) for label, confidence in parts], by_name
+        return [SmoothedLabels(label, confidence) for label, confidence in parts], by_name
 
     def sessions(self, smoothing: Smoothing) -> list[Session]:
         """The streams as they would be published."""
@@ -92,7 +92,7 @@ class Wearers:
         sessions, late = [], []
         for stream, said in zip(self.streams, beliefs, strict=True):
             label = told(stream, events[stream.recording.name])
-            sessions.append(self._session(stream, Beliefs(label, said.confidence)))
+            sessions.append(self._session(stream, SmoothedLabels(label, said.confidence)))
             track = streaming.in_force(stream.end_ns + held_ns, label, sessions[-1].duration_ns, self.spec)
             late.append(replace(sessions[-1], published=track))
         return sessions, late
@@ -101,12 +101,12 @@ class Wearers:
         """The ``stream`` section that ``harstream evaluate --stream --json`` would write of them."""
         return streaming.together(sessions, self.labels, self.spec).to_dict()
 
-    def _session(self, stream: Stream, said: Beliefs) -> Session:
+    def _session(self, stream: Stream, said: SmoothedLabels) -> Session:
         at = stream.start_ns, stream.end_ns
         return streaming.session_of(stream.recording, self.labels, self.spec, *at, stream.predictions, said)
 
 
-def told(stream: Stream, events: Sequence[Event]) -> Int64:
+def told(stream: Stream, events: Sequence[ActivityEvent]) -> Int64:
     """(n_windows,) the label that the events give the middle of every window: of a fixed lag, the last word on it."""
     middle = stream.start_ns + (stream.end_ns - stream.start_ns) // 2
     out = np.full(len(middle), UNKNOWN_INDEX, np.int64)
@@ -177,22 +177,22 @@ def choose(
 
 
 def halves(subjects: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
-    """The sessions of one half of the wearers, drawn at random, and those of the other; ``subjects`` by session."""
-    wearers = sorted(set(subjects))
-    chosen = set(np.random.default_rng(seed).permutation(wearers)[: len(wearers) // 2].tolist())
+    """The sessions of one half of the subjects, drawn at random, and those of the other; ``subjects`` by session."""
+    subjects = sorted(set(subjects))
+    chosen = set(np.random.default_rng(seed).permutation(subjects)[: len(subjects) // 2].tolist())
     first = [index for index, subject in enumerate(subjects) if subject in chosen]
     return first, [index for index, subject in enumerate(subjects) if subject not in chosen]
 
 
-def compare(wearers: Wearers, kind: str, doubting: bool, progress: Progress = silent) -> dict[str, Any]:
-    """A row of the results: the type's best, chosen on one half of the wearers for the other, mean of SPLITS."""
+def compare(streams: SubjectStreams, kind: str, doubting: bool, progress: Progress = silent) -> dict[str, Any]:
+    """A row of the results: the type's best, chosen on one half of the subjects for the other, mean of SPLITS."""
     tried = [one for certain in candidates(kind) for one in (abstaining(certain) if doubting else (certain,))]
     tallies = {}
     for number, smoothing in enumerate(tried):
         progress(f"{kind}, {'abstaining' if doubting else 'certain'}", number, len(tried))
-        tallies[smoothing] = [Tally.of(session) for session in wearers.sessions(smoothing)]
-    own = [Tally.of(session) for session in wearers.sessions(Smoothing())]
-    subjects = [stream.recording.subject for stream in wearers.streams]
+        tallies[smoothing] = [Tally.of(session) for session in streams.sessions(smoothing)]
+    own = [Tally.of(session) for session in streams.sessions(Smoothing())]
+    subjects = [stream.recording.subject for stream in streams.streams]
     chosen: list[Smoothing] = []
     made: dict[Smoothing, list[Session]] = {}
     figures = []
@@ -200,12 +200,12 @@ def compare(wearers: Wearers, kind: str, doubting: bool, progress: Progress = si
         two = halves(subjects, split)
         sessions: dict[int, Session] = {}
         for chosen_on, scored_on in (two, two[::-1]):
-            best = choose(tallies, own, chosen_on, wearers.stride_s)
+            best = choose(tallies, own, chosen_on, streams.stride_s)
             chosen.append(best)
             if best not in made:
-                made[best] = wearers.sessions(best)
+                made[best] = streams.sessions(best)
             sessions |= {index: made[best][index] for index in scored_on}
-        figures.append(stream_results.figures(wearers.section([sessions[index] for index in sorted(sessions)])))
+        figures.append(stream_results.figures(streams.section([sessions[index] for index in sorted(sessions)])))
     return {
         "name": f"{kind}, abstaining" if doubting else kind,
         "chosen": [{"smoothing": one.to_dict(), "times": n} for one, n in Counter(chosen).most_common()],

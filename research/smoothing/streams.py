@@ -1,4 +1,4 @@
-"""Whole recordings as networks hear them that never saw their wearers: every due window, and made strange too."""
+"""Whole recordings as networks hear them that never saw their subjects: every due window, and made strange too."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Every wearer's recordings, each by the network of the fold that held this wearer out, under one seed."""
+    """Every subject's recordings, each by the network of the fold that held this subject out, under one seed."""
 
     seed: int
-    temperatures: tuple[float, ...]  # by fold, each fitted on the wearers of the other folds
+    temperatures: tuple[float, ...]  # by fold, each fitted on the subjects of the other folds
     streams: tuple[Stream, ...]
 
 
@@ -74,14 +74,14 @@ def held_out(
 ) -> tuple[tuple[str, ...], list[Run]]:
     """The labels with windows, and a run for each seed from ``config.seed`` on.
 
-    Wearers are dealt into ``config.folds`` groups as ``validate.cross_validate`` does. Each finished fold, and each
+    Subjects are dealt into ``config.folds`` groups as ``validate.cross_validate`` does. Each finished fold, and each
     epoch of one that is not, is kept in the folder ``work``, where the same call goes on. Raises DatasetError and
     ConfigError as ``pipeline.prepare`` and ``fit`` do.
     """
     prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
     training, counted, found = prepared.training, prepared.counted, prepared.counted.labels
     work.mkdir(parents=True, exist_ok=True)
-    # Of a wearer held out by the same name, all the others may have changed.
+    # Of a subject held out by the same name, all the others may have changed.
     whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
     runs = []
     for seed in range(config.seed, config.seed + repeats):

@@ -1,9 +1,9 @@
-"""Which smoothing? The smoothers compared on whole recordings of wearers the network was not trained on.
+"""Which smoothing? The smoothers compared on whole recordings of subjects the network was not trained on.
 
     python -m research.smoothing.study --data hapt:hapt.zip --model waist --out docs/results/streaming.json
 
-trains the recipe of a bundle (or of ``--set``) once for each fold of wearers, streams the recordings of those held
-out, chooses each smoother's parameters on one half of the wearers and counts it on the other. Interrupted, the same
+trains the recipe of a bundle (or of ``--set``) once for each fold of subjects, streams the recordings of those held
+out, chooses each smoother's parameters on one half of the subjects and counts it on the other. Interrupted, the same
 command goes on. ``python -m research.figures`` makes the table of its results.
 """
 
@@ -34,7 +34,7 @@ from harstream.train.sweep.settings import setting_of, settle
 from harstream.train.validation.task import data_name, signal_dict
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers, streams
-from research.smoothing.smoothers import Wearers
+from research.smoothing.smoothers import SubjectStreams
 from research.smoothing.streams import Run
 
 #: Held back for events, in windows: these are compared.
@@ -43,21 +43,21 @@ LAGS = (0, 1, 2, 3, 4)
 
 def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progress = silent) -> dict[str, Any]:
     """Everything that is counted of one run, as JSON."""
-    wearers = Wearers(run.streams, labels, spec)
+    subjects = SubjectStreams(run.streams, labels, spec)
     rows = [
-        smoothers.compare(wearers, kind, doubting, progress)
+        smoothers.compare(subjects, kind, doubting, progress)
         for kind in ("none", "exponential", "hysteresis", "hmm")
         for doubting in (False, True)
     ]
     default = smoothing_for(spec)
     certain = replace(default, unknown_below=0.0)
-    sections = [wearers.section(wearers.sessions(smoothing)) for smoothing in (certain, default)]
+    sections = [subjects.section(subjects.sessions(smoothing)) for smoothing in (certain, default)]
     for name, section in zip(stream_results.DEFAULTS, sections, strict=True):
         rows.append({"name": name, "figures": stream_results.figures(section)})
     held = []
     for lag in LAGS:
-        sessions, late = wearers.held_back(replace(default, fixed_lag_windows=lag))
-        known, come = (stream_results.figures(wearers.section(one)) for one in (sessions, late))
+        sessions, late = subjects.held_back(replace(default, fixed_lag_windows=lag))
+        known, come = (stream_results.figures(subjects.section(one)) for one in (sessions, late))
         held.append(
             {
                 "windows": lag,
@@ -67,7 +67,7 @@ def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progres
         )
     shares = {}
     for kind in run.streams[0].strange:
-        beliefs, _ = wearers.smooth(default, [stream.strange[kind] for stream in run.streams])
+        beliefs, _ = subjects.smooth(default, [stream.strange[kind] for stream in run.streams])
         label = np.concatenate([one.label for one in beliefs])
         unknown = int((label == UNKNOWN_INDEX).sum())
         shares[kind] = {"windows": len(label), "unknown": unknown, "share": unknown / len(label)}
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="KIND:PATH")
     parser.add_argument("--model", metavar="NAME|DIR", help="the bundle whose recipe is trained anew")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as of harstream train")
-    parser.add_argument("--folds", type=int, help="groups of wearers, each held out in turn [default: the recipe's]")
+    parser.add_argument("--folds", type=int, help="groups of subjects, each held out in turn [default: the recipe's]")
     parser.add_argument("--seeds", type=int, default=2, help="how many [default: 2]")
     parser.add_argument("--seed", type=int, default=0, help="the first one [default: 0]")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")

@@ -2,8 +2,8 @@
 
     python -m research.smoothing.unfamiliar --data KIND:PATH [--model NAME|DIR]
 
-prints, by kind of signal, the part of windows that a bundle publishes as UNKNOWN. Of wearers it was trained on that
-is too good: ``smoothing_study`` counts it on wearers held out.
+prints, by kind of signal, the part of windows that a bundle publishes as UNKNOWN. Of subjects it was trained on that
+is too good: ``smoothing_study`` counts it on subjects held out.
 """
 
 from __future__ import annotations

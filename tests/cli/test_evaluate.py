@@ -23,7 +23,7 @@ def recordings(monkeypatch):
         samples = rng.normal(scale=0.3, size=(1500, 6)).astype(np.float32)
         samples[:, 0] += 1
         segments = (Segment(0, 700, "SITTING"), Segment(700, 800, "SIT_TO_STAND"), Segment(800, 1500, "STANDING"))
-        made.append(Recording(f"rec-{number}", f"wearer-{number}", 50.0, samples, segments))
+        made.append(Recording(f"rec-{number}", f"subject-{number}", 50.0, samples, segments))
     monkeypatch.setattr("harstream.datasets.load", lambda data: made)
     return made
 
@@ -53,7 +53,7 @@ def test_the_figures_are_printed_and_written(random_bundle, recordings, tmp_path
     counted = np.sum(figures["confusion"]) + sum(figures.get("unknown", []))
     assert figures["windows"] == counted > 30
     assert figures["accuracy"] == pytest.approx(np.trace(figures["confusion"]) / figures["windows"])
-    assert set(figures["by_wearer"]) == {"wearer-0", "wearer-1"}
+    assert set(figures["by_wearer"]) == {"subject-0", "subject-1"}
     assert 0 <= figures["calibration_error"] <= 1
     assert ("stream" in figures) == bool(stream)
     assert f"accuracy {figures['accuracy']:.4f}" in result.output

@@ -105,7 +105,7 @@ def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):
     assert "WALKING" in process.out
 
 
-def test_simulated_wearers_do_only_what_they_are_told(mosquitto, tmp_path):
+def test_simulated_subjects_do_only_what_they_are_told(mosquitto, tmp_path):
     arguments = ["--devices", "2", "--duration", "300", "--speed", "0", "--samples-per-message", "1000"]
     with (
         Client(mosquitto.port) as client,

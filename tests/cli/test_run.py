@@ -44,16 +44,16 @@ def http_of(process: Process) -> str:
 
 
 @pytest.mark.parametrize("payload", ["json", "packed"])
-def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, classifier, wearers, payload):
-    wanted = expected(wearers, classifier)
+def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, classifier, subjects, payload):
+    wanted = expected(subjects, classifier)
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address)
         assert http_get(f"{http_of(process)}/readyz") == (200, "ok\n")
-        for topic, content in messages(wearers, payload):
+        for topic, content in messages(subjects, payload):
             client.publish(topic, content)
         wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
         text = http_get(f"{http_of(process)}/metrics")[1]
-        assert metric(text, "harstream_messages_received_total") == sum(1 for _ in messages(wearers))
+        assert metric(text, "harstream_messages_received_total") == sum(1 for _ in messages(subjects))
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
         wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "the status")
@@ -64,11 +64,11 @@ def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, class
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, mosquitto, classifier, wearers, number):
-    wanted = expected(wearers, classifier)
+def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, mosquitto, classifier, subjects, number):
+    wanted = expected(subjects, classifier)
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address)
-        for topic, content in messages(wearers):
+        for topic, content in messages(subjects):
             client.publish(topic, content)
         client.flush()
         process.send(number)
@@ -77,7 +77,7 @@ def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, m
         assert_labels(client.labels(), wanted)
 
 
-def test_a_second_signal_leaves_at_once(start, tmp_path, wearers):
+def test_a_second_signal_leaves_at_once(start, tmp_path, subjects):
     with Mosquitto(tmp_path) as broker:
         process = start("--broker", broker.address)
         assert broker._process is not None
@@ -101,8 +101,8 @@ def test_killed_it_leaves_its_will(start, mosquitto):
         assert client.messages == [("harstream/test/status", b"offline", True)]
 
 
-def test_it_waits_for_a_broker_and_survives_its_restart(start, tmp_path, classifier, wearers):
-    wanted = expected(wearers, classifier)
+def test_it_waits_for_a_broker_and_survives_its_restart(start, tmp_path, classifier, subjects):
+    wanted = expected(subjects, classifier)
     broker = Mosquitto(tmp_path)
     port = free_port()
     process = start("--broker", broker.address, "--http", f"127.0.0.1:{port}", ready=False)
@@ -116,7 +116,7 @@ def test_it_waits_for_a_broker_and_survives_its_restart(start, tmp_path, classif
         broker.start()
         process.wait_for("connected again")
         with Client(broker.port) as client:
-            for topic, content in messages(wearers):
+            for topic, content in messages(subjects):
                 client.publish(topic, content)
             wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
             assert_labels(client.labels(), wanted)
@@ -142,10 +142,10 @@ main()
 """
 
 
-def test_a_bug_in_the_classifying_thread_is_exit_1_and_a_traceback(start, mosquitto, wearers):
+def test_a_bug_in_the_classifying_thread_is_exit_1_and_a_traceback(start, mosquitto, subjects):
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address, code=BROKEN)
-        for topic, content in messages(wearers):
+        for topic, content in messages(subjects):
             client.publish(topic, content)
         assert process.exit_code() == 1
         wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"offline"], "goodbye")
@@ -220,9 +220,9 @@ def test_with_a_litert_bundle_it_never_imports_tensorflow(start, mosquitto):
     assert loaded.isdisjoint({"tensorflow", "keras", "matplotlib", "rich", "amqtt"})
 
 
-def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, wearers):
+def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, subjects):
     pytest.importorskip("amqtt")
-    wanted = expected(wearers, classifier)
+    wanted = expected(subjects, classifier)
     with occupied(1883):
         process = start()
         found = re.search(r"broker embedded, wearables publish to mqtt://127\.0\.0\.1:(\d+) ", process.err)
@@ -230,7 +230,7 @@ def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, we
         port = int(found[1])
         assert 1883 < port < 1933
         with Client(port) as client:
-            for topic, content in messages(wearers):
+            for topic, content in messages(subjects):
                 client.publish(topic, content)
             wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
             process.send(signal.SIGTERM)

@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow")
 from harstream.cli import main
 from harstream.train.validation import pool as jobs
 
-from ..made_recordings import PLAIN, guessed, wearer
+from ..made_recordings import PLAIN, guessed, subject
 
 SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
 SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]
@@ -30,7 +30,7 @@ def train(*arguments: object) -> Result:
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> str:
     """What any --data gives."""
-    monkeypatch.setattr("harstream.datasets.load", lambda data: [wearer(f"{n:02d}", n) for n in range(1, 5)])
+    monkeypatch.setattr("harstream.datasets.load", lambda data: [subject(f"{n:02d}", n) for n in range(1, 5)])
     return "csv:/some/where/sessions"
 
 
@@ -84,7 +84,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
     monkeypatch.setattr(jobs, "hold_out", second)
     finished = train(*command, "--logs", tmp_path / "logs", "--note", "Chosen by lot.")
     assert finished.exit_code == 0, finished.output
-    assert "on wearers not trained on (2 folds by wearer, 1 seeds)" in finished.output
+    assert "on subjects not trained on (2 folds by subject, 1 seeds)" in finished.output
     assert not (tmp_path / "mine.work").exists()
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["runs"][0]["folds"][0]["held_out"] == list(done[0].held_out)
@@ -94,7 +94,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
     card = (tmp_path / "mine/README.md").read_text()
     assert "Chosen by lot." in card
     assert (
-        f"error of a fold's wearers, by the temperature of the other folds, is {figures['calibration_error']:.4f}"
+        f"error of a fold's subjects, by the temperature of the other folds, is {figures['calibration_error']:.4f}"
         in (card.replace("\n", " "))
     )
     assert "HAPT" not in card
@@ -146,7 +146,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(data: str, tm
 def test_recordings_of_different_rates_are_trained_on_at_the_rate_that_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = [wearer("01", 1), wearer("02", 2, rate_hz=25.0), replace(wearer("03", 3), has_gyro=False)]
+    mixed = [subject("01", 1), subject("02", 2, rate_hz=25.0), replace(subject("03", 3), has_gyro=False)]
     monkeypatch.setattr("harstream.datasets.load", lambda data: mixed)
     seen: list[Any] = []
 
@@ -161,11 +161,11 @@ def test_recordings_of_different_rates_are_trained_on_at_the_rate_that_is_set(
     assert (seen[0].sample_rate_hz, seen[0].n_channels) == (25.0, 6)
 
 
-def test_published_windows_cannot_be_split_by_wearer(tmp_path: Path) -> None:
+def test_published_windows_cannot_be_split_by_subject(tmp_path: Path) -> None:
     (tmp_path / "windows").mkdir()
     result = train("--data", f"uci-har:{tmp_path / 'windows'}", "--out", tmp_path / "out")
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert "cannot be split by wearer" in result.output
+    assert "cannot be split by subject" in result.output
 
 
 def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.json"]
 
 
-def test_only_the_wearers_named_are_trained_on(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_subjects_named_are_trained_on(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
 
     def seen_and_stopped(training: Any, *_: Any) -> None:

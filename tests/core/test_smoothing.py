@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harstream.core.batches import SampleBatch
-from harstream.core.changes import ENTER, EXIT, Event
 from harstream.core.engine import Engine
+from harstream.core.events import ENTER, EXIT, ActivityEvent
 from harstream.core.smoothing import UNKNOWN_INDEX, Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
@@ -53,8 +53,8 @@ class Windows:
         start_ns = np.array(self.start_ns[begin:end], np.int64)
         n_labels = len(self.probabilities[0])
         probabilities = np.array(self.probabilities[begin:end], np.float32).reshape(-1, n_labels)
-        beliefs, events = smoother.feed(self.devices[begin:end], probabilities, start_ns, start_ns + WINDOW_NS)
-        return beliefs.label.tolist(), beliefs.confidence.tolist(), events
+        posteriors, events = smoother.feed(self.devices[begin:end], probabilities, start_ns, start_ns + WINDOW_NS)
+        return posteriors.label.tolist(), posteriors.confidence.tolist(), events
 
 
 def one(labels: str, *, sure: float = 0.9, device: str = "a", t_ns: int = T0_NS) -> Windows:
@@ -145,7 +145,7 @@ def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
         smoother(Smoothing("exponential", weight=0.9)).restore(made.snapshot())
 
 
-# --- beliefs ------------------------------------------------------------------------------------------
+# --- posteriors ------------------------------------------------------------------------------------------
 
 
 def test_without_smoothing_the_label_is_the_networks():
@@ -209,8 +209,8 @@ def test_jitter_between_windows_that_do_not_overlap_is_no_restart():
     made = Smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3), 3, WINDOW_NS / 1e9)
     start_ns = T0_NS + np.arange(9) * (WINDOW_NS + 1000)
     p = np.array([[0.9, 0.05, 0.05]] * 8 + [[0.2, 0.6, 0.2]], np.float32)
-    beliefs, events = made.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
-    assert set(beliefs.label.tolist()) == {0}
+    posteriors, events = made.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
+    assert set(posteriors.label.tolist()) == {0}
     assert len(events) == 1
 
 
@@ -356,7 +356,7 @@ def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
     assert len(made) == 0
     for device in set(windows.devices):
         mine = [event for event in events if event.device == device]
-        inside: Event | None = None
+        inside: ActivityEvent | None = None
         for event in mine:
             if event.kind == ENTER:
                 assert inside is None
@@ -400,7 +400,7 @@ def test_a_definition_comes_back_from_json(smoothing):
         ({"type": "none", "unknown_below": 1.0}, "smoothing.unknown_below: 1.0 is not between"),
         ({"type": "exponential", "weight": 0}, "smoothing.weight: 0 is not between"),
         ({"type": "hysteresis", "windows": 1.5}, "smoothing.windows: expected a whole number, got 1.5"),
-        ({"type": "hmm", "trust": float("nan")}, "smoothing.trust: expected a number, got nan"),
+        ({"type": "hmm", "trust": float("nan")}, "smoothing.trust: expected a finite number, got nan"),
         ({"type": "hmm", "dwell_s": -1}, "smoothing.dwell_s: -1 is not between"),
         ({"type": "hmm", "fixed_lag_windows": 17}, "smoothing.fixed_lag_windows: 17 is not between"),
         ({"type": "hmm", "transitions": [[1.0, 0.0]]}, "row 0 has 2 numbers, there are 1 rows"),

@@ -169,12 +169,12 @@ def test_a_zip_is_read_and_two_files_of_one_name_are_refused(tmp_path: Path) -> 
         csv.load(tmp_path / "own")
 
 
-def test_one_wearer_is_too_few_to_train_and_the_message_says_how_wearers_are_told_apart(tmp_path: Path) -> None:
+def test_one_subject_is_too_few_to_train_and_the_message_says_how_subjects_are_told_apart(tmp_path: Path) -> None:
     lines = [*rows(600), *(f"{12 + k / 50:.4f},0,0,1,0,0,0,SITTING" for k in range(600))]
     for name in ("anna_1.csv", "anna_2.csv"):
         write(tmp_path, lines, name=name)
     with pytest.raises(
-        DatasetError, match=r"at least two wearers .* found 1 \(anna\); of a csv file, the wearer is its"
+        DatasetError, match=r"at least two subjects .* found 1 \(anna\); of a csv file, the subject is its"
     ):
         prepare(csv.load(tmp_path))
 

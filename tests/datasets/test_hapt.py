@@ -151,10 +151,10 @@ def test_a_path_without_sessions_or_no_zip_is_refused(tmp_path: Path) -> None:
 
 def test_the_real_recordings_load_from_the_zip() -> None:
     recordings = base.load(f"hapt:{recorded('hapt.zip')}")
-    assert len(recordings) == 2 * len(base.subjects(recordings))
+    assert len(recordings) == 2 * len(base.subjects_of(recordings))
     assert {segment.label for recording in recordings for segment in recording.segments} >= set(hapt.LABELS)
     for recording in recordings:
-        # Gravity dominates: in g, the median magnitude of a wearer's day is 1.
+        # Gravity dominates: in g, the median magnitude of a subject's day is 1.
         assert abs(np.median(np.linalg.norm(recording.samples[:, :3], axis=1)) - 1.0) < 0.1
         assert all(a.stop <= b.start for a, b in zip(recording.segments, recording.segments[1:], strict=False))
         assert recording.segments[-1].stop <= len(recording.samples)

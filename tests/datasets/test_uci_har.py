@@ -58,7 +58,7 @@ def test_training_and_test_windows_follow_each_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.windows, np.concatenate([made(2, 0), made(3, 1)]), rtol=1e-6)
 
 
-def test_wearers_are_given_only_where_all_are_known(tmp_path: Path) -> None:
+def test_subjects_are_given_only_where_all_are_known(tmp_path: Path) -> None:
     write(tmp_path, "test", subjects=False)
     assert uci_har.load_windows(write(tmp_path)).subject is None
 
@@ -69,7 +69,7 @@ def test_a_zip_and_a_zip_in_a_zip_are_read(tmp_path: Path, pack) -> None:
 
 
 def test_they_are_no_recordings(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be split by wearer, trained on or replayed"):
+    with pytest.raises(DatasetError, match="cannot be split by subject, trained on or replayed"):
         base.load(f"uci-har:{write(tmp_path)}")
 
 
@@ -113,7 +113,7 @@ def test_what_is_malformed_is_refused_by_file_and_line(tmp_path: Path, name: str
         uci_har.load_windows(tmp_path)
 
 
-def test_the_real_windows_are_total_minus_gravity_and_without_wearers() -> None:
+def test_the_real_windows_are_total_minus_gravity_and_without_subjects() -> None:
     found = base.load_windows(f"uci-har:{recorded('uci-har-subset.zip')}")
     assert found.windows.shape == (2400, 128, 9)
     assert found.subject is None

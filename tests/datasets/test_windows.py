@@ -92,7 +92,7 @@ def test_restarted_streams_stay_inside_their_recording_and_cut_more_densely(reco
     np.testing.assert_array_equal(dense.windows, again.windows)
 
 
-def test_windows_of_some_wearers(recordings: list[Recording]) -> None:
+def test_windows_of_some_subjects(recordings: list[Recording]) -> None:
     cut = windows.cut(windows.whole(recordings), SPEC, LABELS)
     some = cut.of(["02", "04"])
     assert set(some.subject) == {"02", "04"}
@@ -100,22 +100,22 @@ def test_windows_of_some_wearers(recordings: list[Recording]) -> None:
 
 
 @pytest.mark.parametrize(("share", "n_held_out"), [(0.01, 1), (0.5, 2), (0.9, 3)])
-def test_wearers_held_out_are_in_one_part_only(recordings: list[Recording], share: float, n_held_out: int) -> None:
+def test_subjects_held_out_are_in_one_part_only(recordings: list[Recording], share: float, n_held_out: int) -> None:
     cut = windows.cut(windows.whole(recordings), SPEC, LABELS)
-    rest, held_out = windows.split_by_wearer(cut, share, seed=1)
+    rest, held_out = windows.split_by_subject(cut, share, seed=1)
     assert len(set(held_out.subject)) == n_held_out
     assert set(rest.subject) | set(held_out.subject) == set(cut.subject)
     assert not set(rest.subject) & set(held_out.subject)
     assert len(rest) + len(held_out) == len(cut)
-    again = windows.split_by_wearer(cut, share, seed=1)[1]
+    again = windows.split_by_subject(cut, share, seed=1)[1]
     np.testing.assert_array_equal(again.subject, held_out.subject)
-    chosen = {tuple(np.unique(windows.split_by_wearer(cut, share, seed)[1].subject)) for seed in range(20)}
+    chosen = {tuple(np.unique(windows.split_by_subject(cut, share, seed)[1].subject)) for seed in range(20)}
     assert len(chosen) > 1
 
 
-def test_one_wearer_cannot_be_split(recordings: list[Recording]) -> None:
+def test_one_subject_cannot_be_split(recordings: list[Recording]) -> None:
     with pytest.raises(DatasetError, match="found 1"):
-        windows.split_by_wearer(windows.cut(windows.whole(recordings[:1]), SPEC, LABELS), 0.5, seed=0)
+        windows.split_by_subject(windows.cut(windows.whole(recordings[:1]), SPEC, LABELS), 0.5, seed=0)
 
 
 def test_recordings_of_different_rates_need_to_be_told_one(recordings: list[Recording]) -> None:

@@ -20,20 +20,20 @@ from .archives import zip_in_zip, zip_of
 G = 9.80665
 
 
-def lines(code: str, n: int, *, wearer: int = 1601, start_ns: int = 10**15, value: float = 1.0) -> str:
+def lines(code: str, n: int, *, subject: int = 1601, start_ns: int = 10**15, value: float = 1.0) -> str:
     stamps = start_ns + np.arange(n) * 50_000_000
-    return "".join(f"{wearer},{code},{t},{value},{-2 * value},{i / 100};\n" for i, t in enumerate(stamps.tolist()))
+    return "".join(f"{subject},{code},{t},{value},{-2 * value},{i / 100};\n" for i, t in enumerate(stamps.tolist()))
 
 
-def write(root: Path, acc: str, gyro: str, wearer: int = 1601) -> Path:
+def write(root: Path, acc: str, gyro: str, subject: int = 1601) -> Path:
     for sensor, text in (("accel", acc), ("gyro", gyro)):
         folder = root / "wisdm-dataset" / "raw" / "watch" / sensor
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"data_{wearer}_{sensor}_watch.txt").write_text(text)
+        (folder / f"data_{subject}_{sensor}_watch.txt").write_text(text)
     return root
 
 
-def test_each_activity_of_a_wearer_is_a_recording_in_g_and_rad_s(tmp_path: Path) -> None:
+def test_each_activity_of_a_subject_is_a_recording_in_g_and_rad_s(tmp_path: Path) -> None:
     acc = lines("A", 200, value=G) + lines("G", 100, start_ns=10**16)
     gyro = lines("A", 200, value=0.25) + lines("G", 100, start_ns=10**16)
     walking, teeth = wisdm.load(write(tmp_path, acc, gyro))
@@ -51,7 +51,7 @@ def test_only_what_both_sensors_saw_is_kept_and_too_little_of_it_is_said(tmp_pat
     with caplog.at_level(logging.WARNING):
         (recording,) = wisdm.load(tmp_path)
     assert (recording.name, len(recording.samples)) == ("1601_WALKING", 150)
-    assert "wearer 1601: both sensors in 7 s of 15 s only" in caplog.text
+    assert "subject 1601: both sensors in 7 s of 15 s only" in caplog.text
 
 
 def test_an_interrupted_activity_becomes_two_recordings(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_a_file_without_a_valid_line_is_refused(tmp_path: Path) -> None:
         wisdm.load(write(tmp_path, lines("A", 60), "nothing\nmuch\n"))
 
 
-def test_a_wearer_with_one_sensor_only_is_refused(tmp_path: Path) -> None:
+def test_a_subject_with_one_sensor_only_is_refused(tmp_path: Path) -> None:
     write(tmp_path, lines("A", 60), lines("A", 60))
     (tmp_path / "wisdm-dataset/raw/watch/gyro/data_1601_gyro_watch.txt").unlink()
     with pytest.raises(DatasetError, match=r"data_1601_accel_watch\.txt has no data_1601_gyro_watch\.txt"):
         wisdm.load(tmp_path)
 
 
-def test_a_wearer_s_file_twice_and_none_at_all_are_refused(tmp_path: Path) -> None:
+def test_a_subject_s_file_twice_and_none_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds no data_NNNN_accel_watch"):
         wisdm.load(tmp_path)
     write(tmp_path / "one", lines("A", 60), lines("A", 60))

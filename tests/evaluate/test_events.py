@@ -79,7 +79,7 @@ def test_turning_truth_and_prediction_round_swaps_fragments_and_merges() -> None
 def test_what_is_published_while_the_truth_is_unknown_counts_neither_way(gap: str) -> None:
     assert of(f"AA{gap}BB", "AACCBB", "C") == {}
     assert of(f"AA{gap}BB", "AACCBB", "A") == {"correct": 1}
-    assert of(f"AA{gap}AA", "AABBAA", "A") == {"correct": 2}  # two events: the wearer may have paused
+    assert of(f"AA{gap}AA", "AABBAA", "A") == {"correct": 2}  # two events: the subject may have paused
     assert of(f"AA{gap}AA", "AAAAAA", "A") == {"correct": 2}  # and whether the label should have, nobody knows
     assert of(f"AA{gap}B{gap}AA", "AAAAAAAAA", "A") == {"merged": 2, "merging": 1}  # here it should
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from harstream.evaluate.metrics import by_wearer, calibration_error, reliability, score
+from harstream.evaluate.metrics import by_subject, calibration_error, reliability, score
 
 LABELS = ("A", "B", "C")
 #           truth  A  A  A  A  B  B  C  C  C  C
@@ -99,7 +99,7 @@ def test_bins_tell_overconfidence_from_honesty() -> None:
     assert reliability(sure, rng.random(20000) < sure - 0.2).error == pytest.approx(0.2, abs=0.02)
 
 
-def test_each_wearer_has_figures_of_their_own() -> None:
+def test_each_subject_has_figures_of_their_own() -> None:
     subject = np.array(["b", "a", "a"])
-    found = by_wearer(np.array([0, 1, 1]), np.array([0, 1, 0]), subject, LABELS)
+    found = by_subject(np.array([0, 1, 1]), np.array([0, 1, 0]), subject, LABELS)
     assert {name: (one.windows, one.accuracy) for name, one in found.items()} == {"a": (2, 0.5), "b": (1, 1.0)}

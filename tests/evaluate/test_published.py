@@ -7,18 +7,18 @@ import json
 import numpy as np
 
 from harstream.core.batches import SampleBatch
-from harstream.core.changes import ENTER, EXIT
 from harstream.core.engine import Engine
+from harstream.core.events import ENTER, EXIT
 from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
 from harstream.evaluate import published
 
 SMOOTHING = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2)
 
 
-def test_every_due_window_is_there_with_what_network_and_smoother_say(classifier, wearers):
-    said = published.stream(wearers[0], classifier, smoothing=SMOOTHING)
+def test_every_due_window_is_there_with_what_network_and_smoother_say(classifier, subjects):
+    said = published.stream(subjects[0], classifier, smoothing=SMOOTHING)
     engine = Engine(classifier.bundle.spec)
-    due = engine.feed(SampleBatch.of("x", wearers[0].samples, t_ns=0, rate_hz=50.0))
+    due = engine.feed(SampleBatch.of("x", subjects[0].samples, t_ns=0, rate_hz=50.0))
     np.testing.assert_array_equal(said.windows.windows, due.windows)
     made = classifier.predict(due.windows)
     np.testing.assert_array_equal(said.predictions.probabilities, made.probabilities)
@@ -29,32 +29,32 @@ def test_every_due_window_is_there_with_what_network_and_smoother_say(classifier
     assert [event.t_ns for event in said.events[: len(events)]] == [event.t_ns for event in events]
 
 
-def test_the_last_event_is_the_exit_at_the_end_of_the_last_window(classifier, wearers):
-    for wearer in wearers:
-        said = published.stream(wearer, classifier, 5_000_000_000)
+def test_the_last_event_is_the_exit_at_the_end_of_the_last_window(classifier, subjects):
+    for subject in subjects:
+        said = published.stream(subject, classifier, 5_000_000_000)
         assert said.events[0].kind == ENTER
         assert said.events[-1].kind == EXIT
         assert said.events[-1].t_ns == said.windows.end_ns[-1]
-        assert {event.device for event in said.events} == {wearer.name}
+        assert {event.device for event in said.events} == {subject.name}
 
 
-def test_a_bundle_that_does_not_say_publishes_every_windows_own_label(classifier, wearers):
+def test_a_bundle_that_does_not_say_publishes_every_windows_own_label(classifier, subjects):
     unknown = 0
-    for wearer in wearers:
-        said = published.stream(wearer, classifier)
+    for subject in subjects:
+        said = published.stream(subject, classifier)
         np.testing.assert_array_equal(said.beliefs.label, said.predictions.label)
         np.testing.assert_array_equal(said.beliefs.confidence, said.predictions.confidence)
-        smoothed = published.stream(wearer, classifier, smoothing=SMOOTHING)
+        smoothed = published.stream(subject, classifier, smoothing=SMOOTHING)
         unknown += (smoothed.beliefs.label == UNKNOWN_INDEX).sum()
     assert unknown > 0
 
 
-def test_messages_are_those_of_every_recording_in_turn(classifier, wearers):
-    made = list(published.messages(wearers[:2], classifier))
+def test_messages_are_those_of_every_recording_in_turn(classifier, subjects):
+    made = list(published.messages(subjects[:2], classifier))
     names = [device for device, _ in made]
     assert names == sorted(names)
-    for wearer in wearers[:2]:
-        said = published.stream(wearer, classifier)
-        heard = [json.loads(payload) for device, payload in made if device == wearer.name]
+    for subject in subjects[:2]:
+        said = published.stream(subject, classifier)
+        heard = [json.loads(payload) for device, payload in made if device == subject.name]
         assert [message["label"] for message in heard] == [classifier.bundle.labels[i] for i in said.beliefs.label]
         np.testing.assert_allclose([message["t"] for message in heard], said.windows.end_ns / 1e9, atol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 from harstream.errors import ConfigError
 from harstream.evaluate import charts, report
 from harstream.evaluate.events import NONE, Track, events
-from harstream.evaluate.metrics import Evaluation, by_wearer, reliability, score
+from harstream.evaluate.metrics import Evaluation, by_subject, reliability, score
 from harstream.evaluate.sessions import PLACES, Outcome, Session, Streaming, delays
 
 LABELS = ("WALKING", "<b>SITTING</b>", "LYING & RESTING")
@@ -102,7 +102,7 @@ def evaluation(sessions: list[Session] | None = None) -> Evaluation:
         ("mind <this>",),
         metrics,
         bins,
-        by_wearer(truth, guess, np.full(len(truth), "<i>wearer</i>"), LABELS, abstains=True),
+        by_subject(truth, guess, np.full(len(truth), "<i>subject</i>"), LABELS, abstains=True),
         Streaming(LABELS, 2.56, tuple(sessions), outcome, outcome),
     )
 
@@ -111,7 +111,7 @@ def test_the_page_is_whole_and_names_are_escaped() -> None:
     page = report.render(evaluation())
     checked = Checked(page)
     assert not {"script", "b>", "i>", "img", "link", "iframe", "object"} & set(checked.seen)
-    for name in (*LABELS, "<script>alert(1)</script>", "<i>wearer</i>", "csv:<folder>", "mind <this>"):
+    for name in (*LABELS, "<script>alert(1)</script>", "<i>subject</i>", "csv:<folder>", "mind <this>"):
         assert name in checked.text
 
 
@@ -125,14 +125,14 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 
 def test_every_section_that_was_asked_for_is_there() -> None:
     text = Checked(report.render(evaluation())).text
-    for heading in ("Confusion", "Reliability", "Wearers", "Whole sessions", "Doubt", "Delay", "Events", "Timelines"):
+    for heading in ("Confusion", "Reliability", "Subjects", "Whole sessions", "Doubt", "Delay", "Events", "Timelines"):
         assert heading in text
     for words in ("accuracy", "macro-F1", "precision", "recall", "expected calibration error", "fragmented", "UNKNOWN"):
         assert words in text
 
 
-def test_without_sessions_or_wearers_the_page_says_so_and_draws_the_rest() -> None:
-    bare = replace(evaluation(), by_wearer={}, stream=None)
+def test_without_sessions_or_subjects_the_page_says_so_and_draws_the_rest() -> None:
+    bare = replace(evaluation(), by_subject={}, stream=None)
     text = Checked(report.render(bare)).text
     assert "do not say who" in text
     assert "Timelines" not in text
@@ -161,7 +161,7 @@ def test_no_drawing_leaves_its_frame() -> None:
     wild = {"w" * 80: score([0], [1], LABELS), "x": score([0, 1], [0, 1], LABELS)}
     drawings = [
         charts.timeline(session(minutes=90), LABELS, 1350),
-        charts.wearers(wild),
+        charts.subjects(wild),
         charts.delays([0.0, 0.4, 3.2, 250.0], 2.56),
         charts.delays([0.0], 60.0),
         charts.reliability(reliability([0.0, 0.5, 1.0], [True, False, True])),

@@ -47,17 +47,17 @@ def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: B
     assert told.metrics.windows == 8
     assert told.metrics.accuracy == 0.5
     assert told.metrics.confusion[one.bundle.labels.index("LAYING"), one.bundle.labels.index("SITTING")] == 4
-    assert told.by_wearer == {}
+    assert told.by_subject == {}
     assert told.stream is None
     assert "only the network" in told.notes[0]
     assert "4 windows left out" in told.notes[1]
-    assert "wearers are not given" in told.notes[2]
+    assert "subjects are not given" in told.notes[2]
 
 
-def test_wearers_of_published_windows_are_told_apart_where_they_are_given(bundle: Bundle) -> None:
+def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     told = scoring.of_windows(windows(subject=("7", "8")), one, "uci-har:x")
-    assert {name: metrics.windows for name, metrics in told.by_wearer.items()} == {"7": 4, "8": 4}
+    assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"7": 4, "8": 4}
     assert not any("wearers" in note for note in told.notes)
 
 
@@ -90,10 +90,10 @@ def seated(subject: str) -> Recording:
     return Recording(f"{subject}_1", subject, 50.0, samples, (Segment(0, 1000, "SITTING"),))
 
 
-def test_recordings_are_scored_by_window_and_by_wearer(classifier: Classifier) -> None:
+def test_recordings_are_scored_by_window_and_by_subject(classifier: Classifier) -> None:
     told = scoring.of_recordings([seated("1"), seated("2")], classifier, "csv:x")
     assert told.metrics.windows == 2 * 14
-    assert {name: metrics.windows for name, metrics in told.by_wearer.items()} == {"1": 14, "2": 14}
+    assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"1": 14, "2": 14}
     assert told.metrics.unknown is None
     assert told.to_dict()["by_wearer"]["1"]["windows"] == 14
     assert "stream" not in told.to_dict()
@@ -108,11 +108,11 @@ def test_sessions_are_scored_as_published(classifier: Classifier) -> None:
     assert len(told.to_dict()["confusion"]) == len(told.metrics.labels)
 
 
-def test_wearers_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
+def test_subjects_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
     trained = replace(classifier.bundle, training={"data": "csv:mine", "subjects": ["2", "3"]})
     known = Classifier(trained, "litert", Fixed())
     told = scoring.of_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
-    assert any("1 of these 2 wearers" in note for note in told.notes)
+    assert any("1 of these 2 subjects" in note for note in told.notes)
     assert scoring.of_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
     assert scoring.of_recordings([seated("2")], known, "hapt:x").notes == ()
 
@@ -122,7 +122,7 @@ def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(b
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     trained = replace(one.bundle, training={"data": "hapt:hapt.zip", "subjects": ["07"]})
     notes = scoring.of_windows(windows(subject=("07", "08")), Classifier(trained, "litert", Fixed()), "uci-har:x").notes
-    assert any("1 of these 2 wearers" in note for note in notes)
+    assert any("1 of these 2 subjects" in note for note in notes)
 
 
 def test_without_a_gyroscope_that_the_bundle_needs_nothing_is_scored(classifier: Classifier) -> None:

@@ -8,7 +8,7 @@ import pytest
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.core.batches import Predictions
-from harstream.core.smoothing import Beliefs
+from harstream.core.smoothing import SmoothedLabels
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.windows import cut, whole
 from harstream.evaluate import published
@@ -106,7 +106,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, flo
         confidence = np.array([sure for _, sure in chosen], np.float32)
         guess = np.where(label < 0, labels.index("STANDING"), label)
         predictions = Predictions(said.predictions.probabilities, guess, confidence)
-        return published.Published(said.windows, predictions, Beliefs(label, confidence), ())
+        return published.Published(said.windows, predictions, SmoothedLabels(label, confidence), ())
 
     monkeypatch.setattr(published, "stream", stream)
 

@@ -22,7 +22,7 @@ SESSIONS = ("exp01_user01", "exp02_user01")
 
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sessions of one wearer, in the publisher's layout, to the millionth that JSON keeps: so nothing is lost."""
+    """Two sessions of one subject, in the publisher's layout, to the millionth that JSON keeps: so nothing is lost."""
     folder = tmp_path_factory.mktemp("hapt")
     (folder / "RawData").mkdir()
     wanted = {"labels.txt", *(f"{sensor}_{name}.txt" for sensor in ("acc", "gyro") for name in SESSIONS)}

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: its commands exist, and what it promises comes true for synthetic wearers."""
+"""docs/tutorial.md: its commands exist, and what it promises comes true for synthetic subjects."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_the_payloads_of_the_tutorial_are_understood():
     assert many.t_ns == one.t_ns
 
 
-def record(broker: str, out: Path, wearers: dict[str, int]) -> None:
-    """20 s of each activity by each wearer, as they would come from their devices."""
+def record(broker: str, out: Path, subjects: dict[str, int]) -> None:
+    """20 s of each activity by each subject, as they would come from their devices."""
     for label in LABELS:
-        devices = {f"sim-{number:04d}": subject for subject, number in wearers.items()}
+        devices = {f"sim-{number:04d}": subject for subject, number in subjects.items()}
         for source in sources(5, 0, activity=label):
             if source.device not in devices:
                 continue
@@ -72,9 +72,9 @@ def record(broker: str, out: Path, wearers: dict[str, int]) -> None:
 
 def test_labels_of_ones_own_are_recorded_trained_evaluated_and_served(mosquitto, tmp_path):
     pytest.importorskip("tensorflow")
-    for folder, wearers in (("recordings", {"anna": 1, "ben": 2, "cleo": 3}), ("newcomer", {"eva": 5})):
+    for folder, subjects in (("recordings", {"anna": 1, "ben": 2, "cleo": 3}), ("newcomer", {"eva": 5})):
         (tmp_path / folder).mkdir()
-        record(mosquitto.address, tmp_path / folder, wearers)
+        record(mosquitto.address, tmp_path / folder, subjects)
     model = tmp_path / "mine"
     data = [f"csv:{tmp_path / folder}" for folder in ("recordings", "newcomer")]
     quick = ["--epochs", "2", "--arch", "mlp", "--set", "units=50"]

@@ -19,10 +19,10 @@ from harstream.train.sweep import results, tables
 from harstream.train.sweep.results import Results, Row, Unit
 from research import channels, figures
 
-WEARERS = ("01", "02", "03")
+SUBJECTS = ("01", "02", "03")
 
 
-def unit(seed: int, right: int, held_out: tuple[str, ...] = WEARERS, fold: int = 0) -> Unit:
+def unit(seed: int, right: int, held_out: tuple[str, ...] = SUBJECTS, fold: int = 0) -> Unit:
     return Unit(seed, fold, held_out, ((right, 100 - right), (0, 100)), 0.1, 10, 12.3)
 
 
@@ -46,7 +46,7 @@ def row(name: str, units: list[Unit], **config: Any) -> Row:
 def found() -> Results:
     cnn = row("cnn", [unit(0, 90), unit(1, 80), unit(2, 70)])
     mlp = row("mlp", [unit(0, 60, ("01", "02")), unit(0, 40, ("03",), 1), unit(1, 0, ("01",))], patience=3)
-    return Results("csv:sessions", WEARERS, ["harstream train --sweep arch=cnn,mlp"], [cnn, mlp])
+    return Results("csv:sessions", SUBJECTS, ["harstream train --sweep arch=cnn,mlp"], [cnn, mlp])
 
 
 def cells(text: str, name: str) -> list[str]:
@@ -64,11 +64,11 @@ def test_a_row_has_mean_and_deviation_over_seeds_and_says_what_they_rest_on(foun
     assert (cnn["epochs"], cnn["seeds"], cnn["folds"], cnn["s per fit"]) == ("10", "0-2", "1", "12")
     assert "- cnn: no int8 network: an operation has no int8 form" in text
     assert "    harstream train --sweep arch=cnn,mlp" in text
-    for stated in ("Folds are by wearer", "nothing was picked on the fold reported", "early stopping"):
+    for stated in ("Folds are by subject", "nothing was picked on the fold reported", "early stopping"):
         assert stated in text
 
 
-def test_a_seed_under_which_not_every_wearer_was_held_out_does_not_count(found: Results) -> None:
+def test_a_seed_under_which_not_every_subject_was_held_out_does_not_count(found: Results) -> None:
     text = tables.table(found)
     mlp = dict(zip(cells(text, ""), cells(text, "mlp"), strict=True))
     assert (mlp["accuracy, %"], mlp["seeds"], mlp["folds"]) == ("75.00", "0", "2")

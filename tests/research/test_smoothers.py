@@ -18,7 +18,7 @@ from harstream.datasets.base import Recording, Segment
 from harstream.evaluate.sessions import Session
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers
-from research.smoothing.smoothers import Tally, Wearers
+from research.smoothing.smoothers import SubjectStreams, Tally
 from research.smoothing.streams import Stream
 
 SECOND = 1_000_000_000
@@ -54,8 +54,8 @@ def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float
     return Stream(recording, start_ns, start_ns + 2 * SECOND, predictions, {"shuffled": predictions})
 
 
-def restless(n_wearers: int = 6) -> list[Stream]:
-    """A minute or two of each wearer, a tenth of whose windows is mistaken."""
+def restless(n_subjects: int = 6) -> list[Stream]:
+    """A minute or two of each subject, a tenth of whose windows is mistaken."""
     rng = np.random.default_rng(0)
     return [
         stream(
@@ -64,41 +64,41 @@ def restless(n_wearers: int = 6) -> list[Stream]:
             wrong=0.1,
             seed=number,
         )
-        for number in range(n_wearers)
+        for number in range(n_subjects)
     ]
 
 
 def test_all_streams_are_smoothed_at_once_as_each_would_be_alone() -> None:
     made = restless(3)
-    together = Wearers(made, LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
+    together = SubjectStreams(made, LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
     for one, session in zip(made, together, strict=True):
-        (alone,) = Wearers([one], LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
+        (alone,) = SubjectStreams([one], LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
         np.testing.assert_array_equal(alone.published.label, session.published.label)
         np.testing.assert_array_equal(alone.confidence, session.confidence)
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing("none", 0.6), Smoothing("hmm", 0.6)])
 def test_what_events_tell_of_each_window_is_the_label_that_brought_them(smoothing: Smoothing) -> None:
-    wearers = Wearers([stream([(10, "A"), (5, "A_TO_B"), (10, "B"), (10, "C")], wrong=0.1)], LABELS, SPEC)
-    (beliefs,), events = wearers.smooth(smoothing)
+    subjects = SubjectStreams([stream([(10, "A"), (5, "A_TO_B"), (10, "B"), (10, "C")], wrong=0.1)], LABELS, SPEC)
+    (beliefs,), events = subjects.smooth(smoothing)
     (only,) = events.values()
-    np.testing.assert_array_equal(smoothers.told(wearers.streams[0], only), beliefs.label)
+    np.testing.assert_array_equal(smoothers.told(subjects.streams[0], only), beliefs.label)
 
 
 def test_labels_held_back_come_later_by_the_lag() -> None:
-    wearers = Wearers([stream([(10, "A"), (10, "B"), (10, "C")])], LABELS, SPEC)
+    subjects = SubjectStreams([stream([(10, "A"), (10, "B"), (10, "C")])], LABELS, SPEC)
     for lag in (0, 3):
-        (session,), (late,) = wearers.held_back(Smoothing("hmm", fixed_lag_windows=lag))
+        (session,), (late,) = subjects.held_back(Smoothing("hmm", fixed_lag_windows=lag))
         np.testing.assert_array_equal(late.published.label, session.published.label)
         np.testing.assert_array_equal(late.published.start_ns - session.published.start_ns, lag * SECOND)
         assert session.accuracy == 1
 
 
 def test_a_tally_counts_unknown_apart_inside_activities_and_in_what_was_never_taught() -> None:
-    wearers = Wearers([stream([(10, "A"), (6, "A_TO_B"), (10, "B")])], LABELS, SPEC)
-    (session,) = wearers.sessions(Smoothing("none", 0.6))
+    subjects = SubjectStreams([stream([(10, "A"), (6, "A_TO_B"), (10, "B")])], LABELS, SPEC)
+    (session,) = subjects.sessions(Smoothing("none", 0.6))
     assert Tally.of(session) == Tally(inside=18, right=18, unknown=0, other=7, unknown_other=6, delays_s=(1.0,))
-    (never,) = wearers.sessions(Smoothing())
+    (never,) = subjects.sessions(Smoothing())
     assert Tally.of(never).unknown_other == 0
 
 
@@ -134,11 +134,11 @@ def test_only_the_sessions_asked_for_decide() -> None:
     assert [smoothers.choose(tallies, own, [index], 1.0) for index in (0, 1)] == [one, other]
 
 
-def test_a_wearer_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subject_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [*restless(4), *(replace(one, recording=replace(one.recording, name="again")) for one in restless(1))]
     always_unknown, counted = Smoothing("none", 0.99), []
 
-    class Watched(Wearers):
+    class Watched(SubjectStreams):
         def section(self, sessions: Sequence[Session]) -> dict[str, Any]:
             counted.append(sessions)
             return super().section(sessions)
@@ -159,10 +159,10 @@ def test_a_wearer_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypat
 
 
 @pytest.mark.parametrize("kind", ["exponential", "hysteresis", "hmm"])
-def test_each_types_best_steadies_the_labels_of_wearers_it_was_not_chosen_on(kind: str) -> None:
-    wearers = Wearers(restless(4), LABELS, SPEC)
-    before = stream_results.figures(wearers.section(wearers.sessions(Smoothing())))
-    row = smoothers.compare(wearers, kind, doubting=False)
+def test_each_types_best_steadies_the_labels_of_subjects_it_was_not_chosen_on(kind: str) -> None:
+    subjects = SubjectStreams(restless(4), LABELS, SPEC)
+    before = stream_results.figures(subjects.section(subjects.sessions(Smoothing())))
+    row = smoothers.compare(subjects, kind, doubting=False)
     assert row["name"] == kind
     for entry in row["chosen"]:
         assert entry["smoothing"]["type"] == kind
@@ -173,13 +173,13 @@ def test_each_types_best_steadies_the_labels_of_wearers_it_was_not_chosen_on(kin
 
 
 def test_one_that_may_abstain_does_so_in_what_was_never_taught() -> None:
-    row = smoothers.compare(Wearers(restless(4), LABELS, SPEC), "exponential", doubting=True)
+    row = smoothers.compare(SubjectStreams(restless(4), LABELS, SPEC), "exponential", doubting=True)
     assert row["name"] == "exponential, abstaining"
     assert all(entry["smoothing"]["unknown_below"] > 0 for entry in row["chosen"])
     assert row["figures"]["unknown_mostly_other"] > row["figures"]["unknown_inside"]
 
 
-def test_halves_are_of_wearers_not_of_sessions() -> None:
+def test_halves_are_of_subjects_not_of_sessions() -> None:
     subjects = ["1", "2", "1", "3", "4", "4"]
     drawn = set()
     for seed in range(10):

@@ -73,7 +73,7 @@ def test_the_table_is_made_again_from_the_file_alone(found: dict[str, Any], tmp_
     assert cells(text, "4", 2)["delay, s"] > cells(text, "0", 2)["delay, s"]
     assert set(cells(text, "shuffled", 3)) == {"", "UNKNOWN, %"}
     assert "- hmm: dwell_s 2.5, trust 0.35 (8)" in text
-    assert "2 folds by wearer" in text
+    assert "2 folds by subject" in text
 
 
 def test_one_seed_has_no_deviation(found: dict[str, Any]) -> None:
@@ -103,12 +103,12 @@ def test_a_mean_is_number_by_number_and_leaves_out_what_there_is_not() -> None:
     assert isinstance(stream_results.mean([{"n": 42}, {"n": 42}])["n"], int)
 
 
-def test_a_model_card_says_what_would_be_published_of_wearers_held_out(found: dict[str, Any]) -> None:
+def test_a_model_card_says_what_would_be_published_of_subjects_held_out(found: dict[str, Any]) -> None:
     section = stream_results.section(found, DEFAULT_SMOOTHING)
     text = card._streaming(DEFAULT_SMOOTHING, section)
     accuracy = sum(run["stream"]["published"]["accuracy"] for run in found["runs"]) / 2
     assert f"| published | {100 * accuracy:.2f} % |" in text
-    assert "each through networks trained on other wearers (2 folds, mean of 2 seeds)" in text
+    assert "each through networks trained on other subjects (2 folds, mean of 2 seeds)" in text
     share = sum(run["strangers"]["shuffled"]["share"] for run in found["runs"]) / 2
     assert f"made strange: shuffled {100 * share:.0f} %." in text
 

@@ -1,4 +1,4 @@
-"""One command from recordings to the figures of what would be published of wearers held out."""
+"""One command from recordings to the figures of what would be published of subjects held out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from research.smoothing import results as stream_results
 from research.smoothing import smoothers, streams
 from research.smoothing import study as smoothing_study
 
-from ..made_recordings import wearer
+from ..made_recordings import subject
 
 TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set", "epochs=2", "--folds", "2")
 
@@ -28,7 +28,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     monkeypatch.setattr("research.smoothing.study.labels_of_kind", lambda data: ("STILL", "MOVING"))
     found = []
     for number in range(4):
-        one = wearer(f"{number:02d}", number)
+        one = subject(f"{number:02d}", number)
         first, last = one.segments
         turn = Segment(first.stop, last.start, "SETTING_OFF")
         found.append(
@@ -50,7 +50,7 @@ def study(out: Path, *more: str) -> int:
     return smoothing_study.main(["--data", "csv:somewhere/made", "--seeds", "1", "--out", str(out), *TINY, *more])
 
 
-def test_the_command_writes_statistics_of_every_wearer_and_does_nothing_twice(
+def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     few: None,
     made: list[Recording],
     tmp_path: Path,

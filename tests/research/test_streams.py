@@ -1,4 +1,4 @@
-"""Held-out streams: whole recordings, each through a network that never saw its wearer, kept as soon as it is done."""
+"""Held-out streams: whole recordings, each through a network that never saw its subject, kept as soon as it is done."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Judge:
     """Stands in for a network, which takes seconds: how much a window moves, not too well, against those it knows."""
 
     def __init__(self, data: LabelledWindows) -> None:
-        self.wearers = set(data.subject.tolist())
+        self.subjects = set(data.subject.tolist())
         self.limit = float(self._motion(data.windows).mean())
 
     def logits(self, windows: Float32) -> Float32:
@@ -46,11 +46,11 @@ class Judge:
 
 @pytest.fixture(scope="module")
 def fits() -> Iterator[list[set[str]]]:
-    """The wearers of every fit that is done in this module, in order."""
+    """The subjects of every fit that is done in this module, in order."""
     done: list[set[str]] = []
 
     def fit(data: LabelledWindows, *rest: Any, **named: Any) -> Judge:
-        done.append(Judge(data).wearers)
+        done.append(Judge(data).subjects)
         return Judge(data)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +75,7 @@ def run(recordings: list[Recording], work: Path, fits: list[set[str]]) -> Run:
     return only
 
 
-def test_every_recording_is_heard_once_by_a_network_that_never_saw_its_wearer(
+def test_every_recording_is_heard_once_by_a_network_that_never_saw_its_subject(
     run: Run, recordings: list[Recording], fits: list[set[str]]
 ) -> None:
     assert sorted(stream.recording.name for stream in run.streams) == sorted(one.name for one in recordings)
@@ -96,7 +96,7 @@ def test_it_is_heard_of_every_window_that_would_fall_due(run: Run) -> None:
         assert not np.array_equal(stream.strange["inverted"].probabilities, stream.predictions.probabilities)
 
 
-def test_a_change_in_one_wearers_recording_is_another_fold_of_every_wearer(
+def test_a_change_in_one_subjects_recording_is_another_fold_of_every_subject(
     run: Run, recordings: list[Recording], work: Path, tmp_path: Path, fits: list[set[str]]
 ) -> None:
     for path in work.iterdir():

@@ -46,10 +46,10 @@ def handlers(monkeypatch):
 
 
 def test_a_new_model_takes_over_between_two_windows_and_none_is_lost(
-    daemon, mosquitto, own_bundle, classifier, wearers
+    daemon, mosquitto, own_bundle, classifier, subjects
 ):
-    wanted = expected(wearers, classifier)
-    stream = list(messages(wearers))
+    wanted = expected(subjects, classifier)
+    stream = list(messages(subjects))
     with Client(mosquitto.port) as client, running(daemon):
         for number, (topic, content) in enumerate(stream):
             client.publish(topic, content)
@@ -78,9 +78,9 @@ def test_smoothing_goes_on_where_neither_it_nor_the_labels_change(daemon, own_bu
     assert daemon.smoother.smoothing.type == "exponential"
 
 
-def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, wearers, daemon):
+def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects, daemon):
     with Client(mosquitto.port) as client, running(daemon):
-        for topic, content in messages(wearers[:2]):
+        for topic, content in messages(subjects[:2]):
             client.publish(topic, content)
         wait_until(client.labels, "labels of the old")
         bundle = bundles.load(own_bundle)
@@ -89,17 +89,17 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, wearers,
             load_classifier(own_bundle)
         golden.seal(bundles.load(own_bundle))
         assert Reloader(daemon).reload("test")
-        for topic, content in messages(wearers[2:]):
+        for topic, content in messages(subjects[2:]):
             client.publish(topic, content)
         wait_until(lambda: any(label["label"].startswith("NEW_") for _, label in client.labels()), "labels of the new")
-        wait_until(lambda: metric(exposed(daemon), "harstream_devices") == len(wearers), "everybody")
+        wait_until(lambda: metric(exposed(daemon), "harstream_devices") == len(subjects), "everybody")
         both = [f"{prefix}{label}" for prefix in ("", "NEW_") for label in bundle.labels]
 
         def all_counted() -> bool:
             text = exposed(daemon)
             counted = sum(metric(text, f'harstream_windows_classified_total{{label="{label}"}}') for label in both)
             confident = sum(metric(text, f'harstream_confidence_count{{label="{label}"}}') for label in both)
-            return counted == confident == len(expected(wearers, load_classifier(own_bundle)))
+            return counted == confident == len(expected(subjects, load_classifier(own_bundle)))
 
         wait_until(all_counted, "every window to be counted under old names or new ones")
         text = exposed(daemon)

@@ -57,7 +57,7 @@ def test_at_rest_acceleration_is_gravity(posture: str) -> None:
 
 
 @pytest.mark.parametrize("gait", GAITS)
-def test_steps_come_at_the_wearers_pace(gait: str) -> None:
+def test_steps_come_at_the_subjects_pace(gait: str) -> None:
     for seed in range(6):
         wearable = Wearable(seed, first=gait)
         vertical = steady(wearable.take(1500), gait)[:, 0]

@@ -88,12 +88,12 @@ def test_a_person_drawn_has_gravity_everywhere_and_charts_come_back() -> None:
     assert all(np.allclose(again[stance], drawn.gravity[stance], atol=1e-6) for stance in STANCES)
 
 
-def test_persons_spread_as_the_wearers_did() -> None:
-    wearers = default().wearers
+def test_persons_spread_as_the_subjects_did() -> None:
+    subjects = default().subjects
     rng = np.random.default_rng(1)
-    drawn = [person.draw_values(wearers, rng) for _ in range(800)]
+    drawn = [person.draw_values(subjects, rng) for _ in range(800)]
     for name in ("log_hz/WALKING", "chart/sit1/0", "log_acc/WALKING_DOWNSTAIRS", "level/STANDING/0"):
-        kept = wearers.quantiles[wearers.names.index(name)]
+        kept = subjects.quantiles[subjects.names.index(name)]
         low, middle, high = np.quantile([d[name] for d in drawn], [0.16, 0.5, 0.84])
         width = kept[-1] - kept[0]
         assert low == pytest.approx(kept[2], abs=0.1 * width)

@@ -123,7 +123,7 @@ def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> No
 
 
 def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings: list[Recording]) -> None:
-    with pytest.raises(DatasetError, match="at least two wearers"):
+    with pytest.raises(DatasetError, match="at least two subjects"):
         pipeline.prepare(recordings[:1])
     with pytest.raises(DatasetError, match="0 known labels"):
         pipeline.prepare([replace(r, segments=()) for r in recordings])

@@ -8,8 +8,8 @@ import numpy as np
 
 from harstream.classifier import to_predictions
 from harstream.core.batches import WindowBatch
-from harstream.core.changes import ENTER, EXIT, Event
-from harstream.core.smoothing import Beliefs
+from harstream.core.events import ENTER, EXIT, ActivityEvent
+from harstream.core.smoothing import SmoothedLabels
 from harstream.wire import labels
 
 NAMES = ("WALKING", "SITTING", "LAYING")
@@ -25,8 +25,8 @@ def encoded(logits, start_ns, end_ns, believed=None):
         np.zeros(n),
     )
     predictions = to_predictions(np.array(logits, np.float32), 1.0)
-    beliefs = believed or Beliefs(predictions.label, predictions.confidence)
-    return labels.encode(windows, predictions, beliefs, NAMES, "waist@1.0.0")
+    posteriors = believed or SmoothedLabels(predictions.label, predictions.confidence)
+    return labels.encode(windows, predictions, posteriors, NAMES, "waist@1.0.0")
 
 
 def test_a_label_has_the_promised_keys_types_and_values():
@@ -62,7 +62,7 @@ def test_extreme_logits_are_still_numbers():
 
 
 def test_label_and_confidence_are_what_is_believed_and_probabilities_the_networks():
-    believed = Beliefs(np.array([0, -1]), np.array([0.625, 0.5], np.float32))
+    believed = SmoothedLabels(np.array([0, -1]), np.array([0.625, 0.5], np.float32))
     said = encoded([[0, 5, 1], [1, 1, 0]], [0, 1], [2, 3], believed)
     first, second = map(json.loads, said)
     assert (first["label"], first["confidence"]) == ("WALKING", 0.625)
@@ -72,7 +72,7 @@ def test_label_and_confidence_are_what_is_believed_and_probabilities_the_network
 
 
 def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
-    enter = Event("w0", ENTER, 1, 1_763_668_800_020_000_499, 0.87654321)
+    enter = ActivityEvent("w0", ENTER, 1, 1_763_668_800_020_000_499, 0.87654321)
     assert json.loads(labels.encode_event(enter, NAMES, "waist@1.0.0")) == {
         "t": 1763668800.02,
         "event": "enter",
@@ -80,7 +80,7 @@ def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
         "confidence": 0.8765,
         "model": "waist@1.0.0",
     }
-    leave = Event("w0", EXIT, 0, 1_763_668_802_580_000_000, 0.5, 62_720_000_000)
+    leave = ActivityEvent("w0", EXIT, 0, 1_763_668_802_580_000_000, 0.5, 62_720_000_000)
     assert json.loads(labels.encode_event(leave, NAMES, "waist@1.0.0")) == {
         "t": 1763668802.58,
         "event": "exit",

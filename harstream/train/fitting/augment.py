@@ -40,7 +40,7 @@ def tilts(n: int | tf.Tensor, degrees: float, seed: tf.Tensor) -> tf.Tensor:
 def turns(n: int | tf.Tensor, axis: Float64, share: float, seed: tf.Tensor) -> tf.Tensor:
     """(n, 3, 3) float32: a ``share`` of them rotations about ``axis`` (3,) by any angle, the others identity.
 
-    With the wearer's vertical as the axis: the device at another place around the belt, or the wearer
+    With the subject's vertical as the axis: the device at another place around the belt, or the subject
     lying on the other side.
     """
     of_choice, of_angle = _split(seed, 2)
@@ -117,7 +117,7 @@ def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed:
 
     Both are normally distributed with a deviation of the window's own, between 0 and ``spread`` and mostly near 0 (the
     cube of a uniform number): most gyroscopes at rest read nearly 0, some are off, and drift with temperature or by
-    their publisher's filter, which must not tell one wearer's standing from another's sitting.
+    their publisher's filter, which must not tell one subject's standing from another's sitting.
     """
     of_offset, of_slope, of_size = _split(seed, 3)
     n, samples = tf.shape(windows)[0], windows.shape[1]
@@ -213,7 +213,7 @@ def strangers(
     vertical: Float64 | None,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A ``share`` of the windows made into what no wearer does, all labels then being equally likely.
+    """A ``share`` of the windows made into what no subject does, all labels then being equally likely.
 
     So that the network doubts what it was never taught (outlier exposure, Hendrycks et al. 2019). ``truth`` is
     (n, n_labels), ``vertical`` as of ``vertical_of``. In equal parts a stranger is

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import Normalisation, SignalSpec
-from harstream.datasets.windows import LabelledWindows, split_by_wearer
+from harstream.datasets.windows import LabelledWindows, split_by_subject
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting import architectures
 from harstream.train.fitting.batches import minibatches
@@ -77,8 +77,8 @@ def fit(
 
     AdamW, one epoch of warm-up and a cosine down to 0, cross-entropy with smoothed labels, every window
     turned and stretched (see ``augment``) anew each time it is seen. The number of epochs is fixed, unless
-    ``config.patience`` says to hold out some wearers of ``data``: then training ends when so many epochs have
-    brought no lower loss on them, and the result is the best epoch's. Wearers that a caller counts are not in
+    ``config.patience`` says to hold out some subjects of ``data``: then training ends when so many epochs have
+    brought no lower loss on them, and the result is the best epoch's. Subjects that a caller counts are not in
     ``data`` and decide nothing.
 
     With ``config.teachers``, so many networks are trained first, on the same windows, to be learnt from;
@@ -87,7 +87,7 @@ def fit(
     goes on from it, and ends as if it had never been interrupted.
 
     Seeds Python, NumPy and TensorFlow. ``progress`` is told of every epoch, those of teachers as steps of their own.
-    Raises DatasetError where there is no window, or one wearer where some are to be held out; ConfigError for
+    Raises DatasetError where there is no window, or one subject where some are to be held out; ConfigError for
     an impossible architecture, a teacher of another signal or other labels, or a loss that is no number any more.
     """
     if not len(data):
@@ -99,7 +99,7 @@ def fit(
             raise ConfigError("teachers: their labels and signal must be those of the network they teach")
     held_out = None
     if config.patience:
-        data, held_out = split_by_wearer(data, config.held_out_share, config.seed)
+        data, held_out = split_by_subject(data, config.held_out_share, config.seed)
     given = [teacher.model.get_weights() for teacher in teachers]
 
     def train(config: FitConfig, step: str, teachers: Sequence[Fitted], folder: Path | None) -> Fitted:
@@ -126,7 +126,7 @@ def _fit(
     teachers: Sequence[Fitted],
     place: Workplace | None,
 ) -> Fitted:
-    """One network, its wearers chosen and its teachers trained."""
+    """One network, its subjects chosen and its teachers trained."""
     keras.utils.set_random_seed(config.seed)
     measured = normalisation_of(data.windows)
     norm = measured if config.standardise else Normalisation.identity(spec.n_channels)
@@ -154,7 +154,7 @@ def _fit(
 def fit_temperature(logits: Float32, label: Int64) -> float:
     """The one number to divide logits by that makes held-out ``label`` most likely (Guo et al. 2017).
 
-    ``logits`` is (n_windows, n_labels) of wearers the network has not seen. Between 0.1 and 10; 1 where
+    ``logits`` is (n_windows, n_labels) of subjects the network has not seen. Between 0.1 and 10; 1 where
     there is no window.
     """
     from scipy.optimize import minimize_scalar

@@ -20,12 +20,12 @@ class Epoch:
     accuracy: float  # likewise, with the weights as they were at each step: dropout on
     learning_rate: float  # at its end
     seconds: float
-    held_out_loss: float | None = None  # cross-entropy on training wearers not trained on, after the epoch
+    held_out_loss: float | None = None  # cross-entropy on training subjects not trained on, after the epoch
     held_out_accuracy: float | None = None
 
 
 def best_epoch(history: Sequence[Epoch]) -> int | None:
-    """The first of those with the lowest held-out loss, from 1; None where no wearers are held out."""
+    """The first of those with the lowest held-out loss, from 1; None where no subjects are held out."""
     losses = [(epoch.held_out_loss, epoch.epoch) for epoch in history if epoch.held_out_loss is not None]
     return min(losses)[1] if losses else None
 
@@ -51,7 +51,7 @@ def load(path: Path) -> list[Epoch]:
 def plot(histories: Sequence[Epoch] | Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> None:
     """Draw loss and accuracy over the epochs, of one fit or of several by name, and write a PNG.
 
-    Training is drawn solid, held-out wearers dashed, with a dot at the best epoch. Training is measured
+    Training is drawn solid, held-out subjects dashed, with a dot at the best epoch. Training is measured
     on augmented windows with dropout on, and its loss includes label smoothing: it may well be the worse.
     Raises ConfigError where there is no epoch.
     """
@@ -76,7 +76,7 @@ def plot(histories: Sequence[Epoch] | Mapping[str, Sequence[Epoch]], path: Path,
             if best is None:
                 continue
             held_out = [getattr(epoch, f"held_out_{name}") for epoch in history]
-            panel.plot(at, held_out, "--", color=colour, label=f"{label}held-out wearers")
+            panel.plot(at, held_out, "--", color=colour, label=f"{label}held-out subjects")
             panel.plot(
                 best, held_out[best - 1], "o", ms=7, mfc="white", color=colour, label=f"{label}best, epoch {best}"
             )

@@ -61,16 +61,16 @@ class FitConfig:
     label_smoothing: float = 0.05
     class_weights: bool = False  # every label counts the same in the loss, however rare
     average: float = 0.99  # decay per step of the weights' moving average, which is then the result; 0: the last ones
-    # Early stopping: some wearers of the training data are not trained on but watched.
+    # Early stopping: some subjects of the training data are not trained on but watched.
     patience: int = 0  # epochs to wait for a lower loss on them
-    held_out_share: float = 0.15  # of the wearers, at least one
+    held_out_share: float = 0.15  # of the subjects, at least one
     # Augmentation, in the order it is done; see ``augment`` for each.
     stretch: float = 0.1
     warp: float = 0.0
     tilt_deg: float = 20.0
     turned_share: float = 0.15  # of the windows, turned about the vertical as well, by any angle
     mirrored_share: float = 0.0
-    mirror_axis: str = "x"  # of the device, across which the wearer's other side is the mirror image
+    mirror_axis: str = "x"  # of the device, across which the subject's other side is the mirror image
     flipped_share: float = 0.0
     flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
     scale: float = 0.0
@@ -78,7 +78,7 @@ class FitConfig:
     gyro_drift: float = 0.03  # rad/s
     jitter: float = 0.0  # in standard deviations of the channel over all windows
     channel_dropout: float = 0.0
-    strangers_share: float = 0.1  # made into what no wearer does, to be in doubt of
+    strangers_share: float = 0.1  # made into what no subject does, to be in doubt of
     mixup: float = 0.0
     # Distillation: an ensemble is trained first, on the same windows, and the network then learns from it as well.
     teachers: int = 0
@@ -87,7 +87,7 @@ class FitConfig:
     distil_weight: float = 0.7  # of the teachers in the loss; the labels have the rest
     distil_temperature: float = 2.0
     seed: int = 0
-    folds: int = 5  # groups of wearers held out in turn for validation
+    folds: int = 5  # groups of subjects held out in turn for validation
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():

@@ -21,7 +21,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One fit, counted on the wearers held out from it."""
+    """One fit, counted on the subjects held out from it."""
 
     seed: int
     fold: int
@@ -46,7 +46,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Row:
-    """All fits that differ in nothing but seed and wearers held out."""
+    """All fits that differ in nothing but seed and subjects held out."""
 
     name: str
     key: str  # the same for the same data, labels, signal and configuration
@@ -63,15 +63,15 @@ class Row:
     def find(self, seed: int, held_out: tuple[str, ...]) -> Unit | None:
         return next((unit for unit in self.units if (unit.seed, unit.held_out) == (seed, held_out)), None)
 
-    def by_seed(self, wearers: tuple[str, ...]) -> dict[int, Metrics]:
-        """The figures of each seed under which every wearer was held out once, all folds together."""
+    def by_seed(self, subjects: tuple[str, ...]) -> dict[int, Metrics]:
+        """The figures of each seed under which every subject was held out once, all folds together."""
         found: dict[int, list[Unit]] = {}
         for unit in self.units:
             found.setdefault(unit.seed, []).append(unit)
         return {
             seed: Metrics(self.labels, np.sum([np.array(unit.confusion, np.int64) for unit in units], axis=0))
             for seed, units in sorted(found.items())
-            if sorted(wearer for unit in units for wearer in unit.held_out) == sorted(wearers)
+            if sorted(subject for unit in units for subject in unit.held_out) == sorted(subjects)
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Results:
     """Rows on one data set."""
 
     data: str  # KIND:NAME
-    wearers: tuple[str, ...]
+    subjects: tuple[str, ...]
     commands: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
@@ -108,7 +108,7 @@ class Results:
             head = ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.to_dict().items())
             units = ",\n".join(f"    {json.dumps(unit.to_dict())}" for unit in row.units)
             rows.append(f'  {{\n{head},\n   "units": [\n{units}\n   ]\n  }}')
-        facts = {"format": FORMAT, "data": self.data, "wearers": list(self.wearers), "commands": self.commands}
+        facts = {"format": FORMAT, "data": self.data, "wearers": list(self.subjects), "commands": self.commands}
         head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in facts.items())
         return f'{{\n{head} "rows": [\n{",".join(rows)}\n ]\n}}\n'.encode()
 

@@ -1,6 +1,6 @@
 """Experiments: many ways of training on the same recordings, each repeated, all counted alike.
 
-A row is one way, a unit one fit of it: a seed, and a group of wearers held out. Every finished unit is in the
+A row is one way, a unit one fit of it: a seed, and a group of subjects held out. Every finished unit is in the
 results file before the next begins, and one that is there is never done again.
 """
 
@@ -101,25 +101,25 @@ def run(
     progress: Progress = silent,
     report: Callable[[str], None] = lambda line: None,
 ) -> Results:
-    """Do all that is not yet in ``out/results.json``: each of ``ways`` under each seed, each wearer held out once.
+    """Do all that is not yet in ``out/results.json``: each of ``ways`` under each seed, each subject held out once.
 
-    ``data`` is the KIND:PATH of ``recordings``. The wearers are dealt into ``config.folds`` groups by the seed alone,
+    ``data`` is the KIND:PATH of ``recordings``. The subjects are dealt into ``config.folds`` groups by the seed alone,
     so that rows are compared on the same folds. ``progress`` is told of epochs over all fits, ``report`` a line of
     each that is done. The sizes and speeds of the LiteRT networks are measured at the end, when nothing else
     runs. Rows in the file that are not among ``ways`` stay. Raises DatasetError where the file is of other
     recordings, and as ``pipeline.prepare`` and ``fit`` do; ConfigError where another process works in ``out``.
     """
     wanted = tuple(labels or labels_of_kind(data) or windows.labels_of(recordings))
-    wearers = _wearers(recordings, wanted)
+    subjects = _subjects(recordings, wanted)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        found = _open(out / RESULTS, data, wearers, command)
+        found = _open(out / RESULTS, data, subjects, command)
         rows = [_enter(found, way, data, wanted) for way in ways]
         todo: list[tuple[int, int, Task]] = []  # row, fold, task
         n_units = 0
         for index, way in enumerate(ways):
             for seed in range(first_seed, first_seed + repeats):
-                for fold, held_out in enumerate(folds_of(wearers, way.config.folds, seed)):
+                for fold, held_out in enumerate(folds_of(subjects, way.config.folds, seed)):
                     n_units += 1
                     if rows[index].find(seed, held_out) is None:
                         todo.append((index, fold, Task(way.spec, replace(way.config, seed=seed), held_out)))
@@ -130,7 +130,7 @@ def run(
             _build(ways[index], len(wanted))
         _save(out, found)
 
-        epochs_of_all = sum(way.config.epochs * repeats * len(folds_of(wearers, way.config.folds, 0)) for way in ways)
+        epochs_of_all = sum(way.config.epochs * repeats * len(folds_of(subjects, way.config.folds, 0)) for way in ways)
         done = dict.fromkeys(range(len(todo)), 0)
         before = epochs_of_all - sum(task.config.epochs for _, _, task in todo)
 
@@ -196,23 +196,23 @@ def _build(way: Way, n_labels: int) -> Any:
         raise ConfigError(f"row {way.variant.name!r}: {error}") from error
 
 
-def _wearers(recordings: Sequence[Recording], labels: Sequence[str]) -> tuple[str, ...]:
+def _subjects(recordings: Sequence[Recording], labels: Sequence[str]) -> tuple[str, ...]:
     """Who has a labelled stretch, sorted."""
     known = set(labels) - {UNKNOWN}
     return tuple(sorted({r.subject for r in recordings if any(segment.label in known for segment in r.segments)}))
 
 
-def _open(path: Path, data: str, wearers: tuple[str, ...], command: str) -> Results:
+def _open(path: Path, data: str, subjects: tuple[str, ...], command: str) -> Results:
     """The results so far, or none yet."""
     if (path.parent / "bundle.json").exists():
         raise ConfigError(f"{path.parent}: holds a bundle; an experiment needs a folder of its own")
-    found = results.read(path) if path.exists() else Results(data_name(data), wearers)
+    found = results.read(path) if path.exists() else Results(data_name(data), subjects)
     if found.data != data_name(data):
         raise DatasetError(f"{path}: is of {found.data}, not of {data_name(data)}: give another --out")
-    if found.wearers != wearers:
+    if found.subjects != subjects:
         raise DatasetError(
-            f"{path}: is of {len(found.wearers)} wearers ({', '.join(found.wearers)}), "
-            f"the recordings have {len(wearers)} ({', '.join(wearers)}): give another --out"
+            f"{path}: is of {len(found.subjects)} subjects ({', '.join(found.subjects)}), "
+            f"the recordings have {len(subjects)} ({', '.join(subjects)}): give another --out"
         )
     if command and command not in found.commands:
         found.commands.append(command)

@@ -25,16 +25,16 @@ _HEAD = (
     "s per fit",
 )
 _METHOD = """\
-Of {n_wearers} wearers of `{data}`: mean ± standard deviation over the seeds. A seed deals the wearers into folds and
-starts the networks; each wearer is held out once, and counted by a network trained on the wearers of the other
-folds alone. Folds are by wearer, the same for every row, and nothing was picked on the fold reported:
+Of {n_subjects} subjects of `{data}`: mean ± standard deviation over the seeds. A seed deals the subjects into folds and
+starts the networks; each subject is held out once, and counted by a network trained on the subjects of the other
+folds alone. Folds are by subject, the same for every row, and nothing was picked on the fold reported:
 {epochs}.
 An accuracy is the share of single windows, each inside one activity. Sizes are of the LiteRT files; windows/s is
 LiteRT on the machine that made this table: ratios travel, absolute figures do not.
 """
 _FIXED = "every network is the one after its last epoch, a number fixed before"
 _STOPPED = (
-    "early stopping, where there is any, looked at some of the wearers trained on; elsewhere the number of\n"
+    "early stopping, where there is any, looked at some of the subjects trained on; elsewhere the number of\n"
     "epochs was fixed before"
 )
 
@@ -44,10 +44,10 @@ def complete(results: Results) -> list[tuple[str, Row, dict[int, tuple[float, fl
 
     Raises DatasetError where there is none.
     """
-    scored = [(row, row.by_seed(results.wearers)) for row in results.rows]
+    scored = [(row, row.by_seed(results.subjects)) for row in results.rows]
     whole = [(row, by_seed) for row, by_seed in scored if by_seed]
     if not whole:
-        raise DatasetError(f"results of {results.data}: no row has a seed under which every wearer was held out")
+        raise DatasetError(f"results of {results.data}: no row has a seed under which every subject was held out")
     names = _names([row for row, _ in whole])
     return [
         (name, row, {seed: (metrics.accuracy, metrics.macro_f1) for seed, metrics in by_seed.items()})
@@ -61,7 +61,7 @@ def table(results: Results) -> str:
     stopped = any(row.config.get("patience") for _, row, _ in rows)
     lines = [_line(_HEAD), _line(["---"] + ["---:"] * (len(_HEAD) - 1))]
     lines += [_line(_cells(name, row, scores)) for name, row, scores in rows]
-    method = _METHOD.format(n_wearers=len(results.wearers), data=results.data, epochs=_STOPPED if stopped else _FIXED)
+    method = _METHOD.format(n_subjects=len(results.subjects), data=results.data, epochs=_STOPPED if stopped else _FIXED)
     reasons = [
         f"- {name}: no {network} network: {measured['reason']}"
         for name, row, _ in rows

@@ -1,4 +1,4 @@
-"""Validation by wearer: no window of a wearer is ever both trained on and counted."""
+"""Validation by subject: no window of a subject is ever both trained on and counted."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from harstream.train.validation.task import Fold, Task, fingerprint
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Every wearer held out once, under one seed: the folds' figures together."""
+    """Every subject held out once, under one seed: the folds' figures together."""
 
     seed: int
-    folds: tuple[tuple[str, ...], ...]  # the wearers held out together
+    folds: tuple[tuple[str, ...], ...]  # the subjects held out together
     by_fold: tuple[Metrics, ...]
     int8_by_fold: tuple[Metrics, ...]  # empty where int8 was not asked for, or LiteRT could not take a network
     logits: Float32  # (n_windows, n_labels) of all held-out windows, fold after fold
@@ -49,8 +49,8 @@ class Run:
         return {
             "seed": self.seed,
             "folds": [
-                {"held_out": list(wearers), "windows": metrics.windows, "accuracy": metrics.accuracy}
-                for wearers, metrics in zip(self.folds, self.by_fold, strict=True)
+                {"held_out": list(subjects), "windows": metrics.windows, "accuracy": metrics.accuracy}
+                for subjects, metrics in zip(self.folds, self.by_fold, strict=True)
             ],
             "float32": self.metrics.to_dict(),
             "int8": int8.to_dict() if int8 else None,
@@ -75,14 +75,14 @@ class CrossValidation:
         return _sum(metrics) if metrics else None
 
     def held_out(self) -> tuple[Float32, Int64]:
-        """Logits and labels of every window while its wearer was held out, run after run."""
+        """Logits and labels of every window while its subject was held out, run after run."""
         return np.concatenate([run.logits for run in self.runs]), np.concatenate([run.label for run in self.runs])
 
-    def accuracy_by_wearer(self) -> dict[str, float]:
-        """Each wearer's accuracy while held out, all runs together."""
+    def accuracy_by_subject(self) -> dict[str, float]:
+        """Each subject's accuracy while held out, all runs together."""
         right = np.concatenate([run.logits.argmax(axis=1) == run.label for run in self.runs])
         subject = np.concatenate([run.subject for run in self.runs])
-        return {str(wearer): float(right[subject == wearer].mean()) for wearer in np.unique(subject)}
+        return {str(subject): float(right[subject == subject].mean()) for subject in np.unique(subject)}
 
     def calibration_error(self) -> float:
         """Expected calibration error, each fold's probabilities by a temperature fitted on its run's other folds."""
@@ -100,7 +100,7 @@ class CrossValidation:
         """Aggregates only, as JSON: per run, and mean and standard deviation over the seeds."""
         int8 = [run.int8 for run in self.runs if run.int8]
         return {
-            "method": f"{len(self.runs[0].folds)} folds by wearer, {len(self.runs)} seeds",
+            "method": f"{len(self.runs[0].folds)} folds by subject, {len(self.runs)} seeds",
             "seeds": [run.seed for run in self.runs],
             "epochs": self.config.epochs,
             "config": self.config.to_dict(),
@@ -109,25 +109,25 @@ class CrossValidation:
             "calibration_error": self.calibration_error(),
             "labels": list(self.metrics.labels),
             "confusion": self.metrics.confusion.tolist(),
-            "accuracy_by_wearer": self.accuracy_by_wearer(),
+            "accuracy_by_wearer": self.accuracy_by_subject(),
             "runs": [run.to_dict() for run in self.runs],
         }
 
 
 def folds_of(subjects: Iterable[str], n_folds: int, seed: int) -> list[tuple[str, ...]]:
-    """The wearers dealt at random into ``n_folds`` groups, or as many as there are wearers; each in one group.
+    """The subjects dealt at random into ``n_folds`` groups, or as many as there are subjects; each in one group.
 
-    Raises DatasetError for fewer than two wearers: one must be held out, one trained on.
+    Raises DatasetError for fewer than two subjects: one must be held out, one trained on.
     """
-    wearers = sorted(set(subjects))
-    if len(wearers) < 2:
+    subjects = sorted(set(subjects))
+    if len(subjects) < 2:
         raise DatasetError(
-            f"validation by wearer needs at least two wearers with known labels, found {len(wearers)}"
-            f"{''.join(f' ({wearer})' for wearer in wearers)}; of a csv file, the wearer is its name up to the first _"
+            f"validation by subject needs at least two subjects with known labels, found {len(subjects)}"
+            f"{''.join(f' ({name})' for name in subjects)}; of a csv file, the subject is its name up to the first _"
         )
-    order = np.random.default_rng(seed).permutation(len(wearers))
-    groups = np.array_split(order, min(max(2, n_folds), len(wearers)))
-    return [tuple(wearers[index] for index in sorted(group)) for group in groups]
+    order = np.random.default_rng(seed).permutation(len(subjects))
+    groups = np.array_split(order, min(max(2, n_folds), len(subjects)))
+    return [tuple(subjects[index] for index in sorted(group)) for group in groups]
 
 
 def cross_validate(
@@ -142,9 +142,9 @@ def cross_validate(
     jobs: int = 1,
     work: Path | None = None,
 ) -> CrossValidation:
-    """Hold out each wearer once per repeat; train on the others' windows of ``training``, count ``counted``.
+    """Hold out each subject once per repeat; train on the others' windows of ``training``, count ``counted``.
 
-    Repeat ``k`` has the seed ``config.seed + k``. Nothing is chosen on a held-out wearer: the epochs are
+    Repeat ``k`` has the seed ``config.seed + k``. Nothing is chosen on a held-out subject: the epochs are
     fixed, or early stopping looks at some of those trained on. ``jobs`` fits are done at a time. In the
     folder ``work`` each fit's result is kept, and those found there, of the same windows and configuration, are
     not done again. ``progress`` is told of epochs over all fits. Raises DatasetError as ``folds_of`` and ``fit`` do.
@@ -158,7 +158,7 @@ def cross_validate(
     found: dict[int, Fold] = {}
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
-        # Of a wearer held out by the same name, all the others may have changed.
+        # Of a subject held out by the same name, all the others may have changed.
         whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
         facts = ([whole, task.config.seed, task.held_out, int8] for task in tasks)
         kept_at = [work / f"{fingerprint(fact)}.npz" for fact in facts]

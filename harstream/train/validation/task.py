@@ -1,4 +1,4 @@
-"""One fit with some wearers held out: the unit of work of every validation and every experiment."""
+"""One fit with some subjects held out: the unit of work of every validation and every experiment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Task:
 
     spec: SignalSpec
     config: FitConfig  # with the seed of this very fit
-    held_out: tuple[str, ...]  # the wearers it is counted on
+    held_out: tuple[str, ...]  # the subjects it is counted on
     int8: bool = False  # count the int8 network as well
 
     def key(self, data: str, labels: Sequence[str]) -> str:
@@ -55,7 +55,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What came of a task: the held-out wearers' windows as the network saw them."""
+    """What came of a task: the held-out subjects' windows as the network saw them."""
 
     seed: int
     held_out: tuple[str, ...]
@@ -111,7 +111,7 @@ class Fold:
 
 
 def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, progress: Progress = silent) -> Fold:
-    """Fit on the windows of ``training`` of all wearers but those held out, count these wearers' of ``counted``.
+    """Fit on the windows of ``training`` of all subjects but those held out, count these subjects' of ``counted``.
 
     The two differ in how densely the streams are cut, not in the Engine that cuts them. Raises
     DatasetError and ConfigError as ``fit`` does.
@@ -121,7 +121,7 @@ def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, pr
     rest = training.take(np.flatnonzero(~np.isin(training.subject, task.held_out)))
     test = counted.of(task.held_out)
     if not len(test):
-        raise DatasetError(f"wearers {', '.join(task.held_out)} have no window to count: take fewer folds")
+        raise DatasetError(f"subjects {', '.join(task.held_out)} have no window to count: take fewer folds")
     started = time.monotonic()
     fitted = fit(rest, task.spec, task.config, progress)
     seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Fitting and calibrating, on wearers who are easily told apart from furniture."""
+"""Fitting and calibrating, on subjects who are easily told apart from furniture."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: window
     best = best_epoch(fitted.history)
     assert best is not None
     assert len(fitted.history) == best + 2 < 60
-    known, held_out = windows.split_by_wearer(random, 0.4, config.seed)
+    known, held_out = windows.split_by_subject(random, 0.4, config.seed)
     assert fitted.spec.norm == normalisation_of(known.windows)
     logits = fitted.logits(held_out.windows).astype(np.float64)
     of_truth = logits[np.arange(len(logits)), held_out.label]
@@ -101,7 +101,7 @@ def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: window
     assert all(loss <= epoch.held_out_loss + 1e-4 for epoch in fitted.history if epoch.held_out_loss is not None)
 
 
-def test_early_stopping_needs_a_second_wearer(data: windows.LabelledWindows) -> None:
+def test_early_stopping_needs_a_second_subject(data: windows.LabelledWindows) -> None:
     with pytest.raises(DatasetError, match="at least two to train on, found 1"):
         fit(data.of(["01"]), SPEC, replace(TINY, patience=1))
 

@@ -1,4 +1,4 @@
-"""Experiments are counted by wearer, kept fit by fit, and go on where they were interrupted."""
+"""Experiments are counted by subject, kept fit by fit, and go on where they were interrupted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def done(done: list[Task], monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     return done
 
 
-def test_every_row_holds_out_every_wearer_once_per_seed_on_the_same_folds(
+def test_every_row_holds_out_every_subject_once_per_seed_on_the_same_folds(
     recordings: list[Recording], tmp_path: Path, done: list[Task]
 ) -> None:
     told: list[tuple[str, int, int]] = []
@@ -56,7 +56,7 @@ def test_every_row_holds_out_every_wearer_once_per_seed_on_the_same_folds(
     folds = []
     for row in found.rows:
         assert [(unit.seed, unit.fold) for unit in row.units] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        assert set(row.by_seed(found.wearers)) == {0, 1}
+        assert set(row.by_seed(found.subjects)) == {0, 1}
         assert {"seed", "epochs"} <= row.units[0].to_dict().keys()
         assert "seed" not in row.config
         assert "normalisation" not in row.signal
@@ -117,7 +117,7 @@ def test_results_of_other_recordings_are_not_added_to(
     experiments.run(recordings, tmp_path, ways("name=plain"), data=DATA)
     with pytest.raises(DatasetError, match="is of csv:sessions, not of csv:others"):
         experiments.run(recordings, tmp_path, ways("name=plain"), data="csv:others")
-    with pytest.raises(DatasetError, match=r"4 wearers .* the recordings have 3"):
+    with pytest.raises(DatasetError, match=r"4 subjects .* the recordings have 3"):
         experiments.run(recordings[:3], tmp_path, ways("name=plain"), data=DATA)
     changed = [replace(recordings[0], segments=recordings[0].segments[:1]), *recordings[1:]]
     with pytest.raises(DatasetError, match=r"row 'plain' counts 4\d windows of .*: the recordings have changed"):

@@ -1,4 +1,4 @@
-"""No wearer is both learnt from and counted."""
+"""No subject is both learnt from and counted."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, se
 
 
 @pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
-def test_every_wearer_is_held_out_exactly_once(n_folds: int) -> None:
-    wearers = [f"{number:02d}" for number in range(7)]
-    folds = validate.folds_of(wearers * 3, n_folds, seed=1)
+def test_every_subject_is_held_out_exactly_once(n_folds: int) -> None:
+    subjects = [f"{number:02d}" for number in range(7)]
+    folds = validate.folds_of(subjects * 3, n_folds, seed=1)
     assert len(folds) == min(n_folds, 7)
-    assert sorted(wearer for fold in folds for wearer in fold) == wearers
-    assert folds == validate.folds_of(wearers, n_folds, seed=1)
-    assert folds != validate.folds_of(wearers, n_folds, seed=2)
+    assert sorted(subject for fold in folds for subject in fold) == subjects
+    assert folds == validate.folds_of(subjects, n_folds, seed=1)
+    assert folds != validate.folds_of(subjects, n_folds, seed=2)
 
 
-def test_one_wearer_cannot_be_held_out() -> None:
-    with pytest.raises(DatasetError, match="at least two wearers with known labels, found 1"):
+def test_one_subject_cannot_be_held_out() -> None:
+    with pytest.raises(DatasetError, match="at least two subjects with known labels, found 1"):
         validate.folds_of(["01", "01"], 5, seed=0)
 
 
@@ -67,7 +67,7 @@ def test_cross_validation_never_trains_on_who_it_counts(
     assert result.metrics.windows == 2 * len(counted)
     assert result.int8 is not None
     assert result.int8.windows == 2 * len(counted)
-    assert set(result.accuracy_by_wearer()) == {"01", "02", "03", "04"}
+    assert set(result.accuracy_by_subject()) == {"01", "02", "03", "04"}
     logits, label = result.held_out()
     assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.metrics.accuracy)
 
@@ -90,8 +90,8 @@ def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_c
 
     assert validated(recordings[:3]) == 3
     assert validated(recordings[:3]) == 0
-    assert validated(recordings) == 4  # a fourth wearer to learn from
+    assert validated(recordings) == 4  # a fourth subject to learn from
     longer = replace(recordings[0], segments=recordings[0].segments[:1])
-    assert validated([longer, *recordings[1:]]) == 4  # the same wearers, labelled anew
+    assert validated([longer, *recordings[1:]]) == 4  # the same subjects, labelled anew
     assert validated(recordings, epochs=3) == 4
     assert validated(recordings) == 0

@@ -20,24 +20,24 @@ LEAST_PROBABILITY = 1e-4
 BY_UNKNOWN = 0.9
 
 
-class BeliefFilter(RowArrays):
+class PosteriorFilter(RowArrays):
     """Every window for itself; the base of the filters that remember."""
 
-    ROW_ARRAYS: ClassVar[tuple[str, ...]] = ("belief",)
+    ROW_ARRAYS: ClassVar[tuple[str, ...]] = ("posterior",)
 
     def __init__(self, n_states: int, capacity: int) -> None:
-        self.belief = np.zeros((capacity, n_states))
+        self.posterior = np.zeros((capacity, n_states))
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
-        """The next window of each of ``rows`` (each once), (n_rows, n_states), to state and belief in it.
+        """The next window of each of ``rows`` (each once), (n_rows, n_states), to state and posterior in it.
 
         The rows where ``restart`` is true begin anew.
         """
-        self.belief[rows] = probabilities
+        self.posterior[rows] = probabilities
         return _best(probabilities)
 
 
-class ExponentialFilter(BeliefFilter):
+class ExponentialFilter(PosteriorFilter):
     """The exponentially weighted mean of the probabilities; ``weight`` is the newest window's."""
 
     def __init__(self, weight: float, n_states: int, capacity: int) -> None:
@@ -45,14 +45,14 @@ class ExponentialFilter(BeliefFilter):
         self._weight = weight
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
-        before = np.where(restart[:, None], probabilities, self.belief[rows])
+        before = np.where(restart[:, None], probabilities, self.posterior[rows])
         return super().feed(rows, restart, before + self._weight * (probabilities - before))
 
 
-class HysteresisFilter(BeliefFilter):
-    """Changes to a state once it has been ahead of the current one by ``margin`` in ``windows`` windows in a row."""
+class HysteresisFilter(PosteriorFilter):
+    """Change to a state once it has been ahead of the current one by ``margin`` in ``windows`` windows in a row."""
 
-    ROW_ARRAYS = ("belief", "state", "rival", "ahead")
+    ROW_ARRAYS = ("posterior", "state", "rival", "ahead")
 
     def __init__(self, margin: float, windows: int, n_states: int, capacity: int) -> None:
         super().__init__(n_states, capacity)
@@ -73,7 +73,7 @@ class HysteresisFilter(BeliefFilter):
         return state, probabilities[each, state]
 
 
-class HmmFilter(BeliefFilter):
+class HmmFilter(PosteriorFilter):
     """The forward filter of a hidden Markov model (Rabiner 1989) and, for those who can wait, its fixed-lag smoother.
 
     ``transitions`` (n_states, n_states) are the probabilities from the row's state to the column's within
@@ -82,29 +82,29 @@ class HmmFilter(BeliefFilter):
     err together, so each of them counts for less than an independent one.
     """
 
-    ROW_ARRAYS = ("belief", "held_belief", "held_evidence")
+    ROW_ARRAYS = ("posterior", "held_belief", "held_evidence")
 
     def __init__(self, transitions: Float64, trust: float, lag: int, capacity: int) -> None:
         n_states = len(transitions)
         super().__init__(n_states, capacity)
         self._transitions, self._trust = transitions, trust
-        # Of the last windows, the newest last; beliefs as they were when the window came.
+        # Of the last windows, the newest last; posteriors as they were when the window came.
         self.held_belief = np.zeros((capacity, lag + 1, n_states))
         self.held_evidence = np.zeros((capacity, lag + 1, n_states))
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
         evidence = np.maximum(probabilities, LEAST_PROBABILITY) ** self._trust
-        expected = _times(self.belief[rows], self._transitions)
+        expected = _times(self.posterior[rows], self._transitions)
         expected[restart] = 1.0
-        belief = _normalised(expected * evidence)
-        for held, new in ((self.held_belief, belief), (self.held_evidence, evidence)):
+        posterior = _normalised(expected * evidence)
+        for held, new in ((self.held_belief, posterior), (self.held_evidence, evidence)):
             held[rows, :-1] = held[rows, 1:]
             held[rows, -1] = new
-        return super().feed(rows, restart, belief)
+        return super().feed(rows, restart, posterior)
 
     def looking_back(self, rows: Int64, n_windows: int) -> tuple[Int64, Float64]:
-        """State and belief of the window ``n_windows`` before the newest, given all that came since."""
-        backward = np.ones((len(rows), self.belief.shape[1]))
+        """State and posterior of the window ``n_windows`` before the newest, given all that came since."""
+        backward = np.ones((len(rows), self.posterior.shape[1]))
         for ago in range(n_windows):
             backward = _times(backward * self.held_evidence[rows, -1 - ago], self._transitions.T)
             backward /= backward.max(axis=1, keepdims=True)
@@ -152,9 +152,9 @@ def with_doubt(probabilities: Float64, unknown_below: float) -> Float64:
     return np.concatenate([probabilities, rest * (unknown_below / (1 - unknown_below))], axis=1)
 
 
-def _best(beliefs: Float64) -> tuple[Int64, Float64]:
-    state = beliefs.argmax(axis=1)
-    return state, beliefs[np.arange(len(state)), state]
+def _best(posteriors: Float64) -> tuple[Int64, Float64]:
+    state = posteriors.argmax(axis=1)
+    return state, posteriors[np.arange(len(state)), state]
 
 
 # Sums in one order, whatever the number of rows: numpy's own reductions, like BLAS, choose by shape.

@@ -1,4 +1,4 @@
-"""Changes: when a device enters and exits an activity, from what is believed of its windows."""
+"""ActivityTracker: when a device enters and exits an activity, from what is believed of its windows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENTER, EXIT = "enter", "exit"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ActivityEvent:
     """A device enters or exits an activity."""
 
     device: str
@@ -29,7 +29,7 @@ class Event:
         return self.duration_ns / 1e9
 
 
-class Changes(RowArrays):
+class ActivityTracker(RowArrays):
     """The activity that each row is in, and since when.
 
     Between two windows of different states, the change is taken to have happened half-way between their
@@ -56,14 +56,14 @@ class Changes(RowArrays):
         start_ns: Int64,
         end_ns: Int64,
         device: Callable[[int], str],
-    ) -> dict[int, list[Event]]:
+    ) -> dict[int, list[ActivityEvent]]:
         """The next window of each of ``rows`` (each once) to the events it brings, by row."""
         centre_ns = start_ns + (end_ns - start_ns) // 2
         before = self.activity[rows]
         # A clock put right makes windows longer: of two close ones, the later may then be centred on an earlier time.
         centre_ns = np.where(before == 0, centre_ns, np.maximum(centre_ns, self.centre_ns[rows]))
         new = np.flatnonzero(before != state + 1)
-        events: dict[int, list[Event]] = {}
+        events: dict[int, list[ActivityEvent]] = {}
         if len(new):
             changed_ns = self.centre_ns[rows] + (centre_ns - self.centre_ns[rows]) // 2
             t_ns = np.where(before == 0, start_ns, changed_ns)
@@ -71,7 +71,9 @@ class Changes(RowArrays):
                 row = int(rows[i])
                 events[row] = self._exit(row, int(t_ns[i]), device)
                 if state[i] < self._n_labels:
-                    events[row].append(Event(device(row), ENTER, int(state[i]), int(t_ns[i]), float(confidence[i])))
+                    events[row].append(
+                        ActivityEvent(device(row), ENTER, int(state[i]), int(t_ns[i]), float(confidence[i]))
+                    )
             changed = rows[new]
             self.activity[changed] = state[new] + 1
             self.entered_ns[changed] = t_ns[new]
@@ -82,15 +84,15 @@ class Changes(RowArrays):
         self.confidence[rows] += confidence
         return events
 
-    def end(self, rows: Int64, device: Callable[[int], str]) -> dict[int, list[Event]]:
+    def end(self, rows: Int64, device: Callable[[int], str]) -> dict[int, list[ActivityEvent]]:
         """Nothing follows the last windows of ``rows``: the exits at their ends, by row."""
         events = {row: self._exit(row, int(self.end_ns[row]), device) for row in rows.tolist()}
         self.activity[rows] = 0
         return events
 
-    def _exit(self, row: int, t_ns: int, device: Callable[[int], str]) -> list[Event]:
+    def _exit(self, row: int, t_ns: int, device: Callable[[int], str]) -> list[ActivityEvent]:
         state = int(self.activity[row]) - 1
         if not 0 <= state < self._n_labels:
             return []
         confidence = float(self.confidence[row]) / int(self.n_windows[row])
-        return [Event(device(row), EXIT, state, t_ns, confidence, t_ns - int(self.entered_ns[row]))]
+        return [ActivityEvent(device(row), EXIT, state, t_ns, confidence, t_ns - int(self.entered_ns[row]))]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harstream.core import beliefs
-from harstream.core.beliefs import BeliefFilter, ExponentialFilter, HmmFilter, HysteresisFilter
+from harstream.core import posteriors
+from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
 
 A, B = [0.9, 0.1], [0.1, 0.9]
 ROW = np.array([0])
 
 
-def believed(made: BeliefFilter, probabilities) -> list[int]:
+def believed(made: PosteriorFilter, probabilities) -> list[int]:
     """The state after each window."""
     return [
         int(made.feed(ROW, np.array([i == 0]), np.array([p], np.float64))[0][0]) for i, p in enumerate(probabilities)
@@ -20,11 +20,11 @@ def believed(made: BeliefFilter, probabilities) -> list[int]:
 
 
 def hmm(dwell_s: float = 10.0, trust: float = 1.0, lag: int = 0) -> HmmFilter:
-    return HmmFilter(beliefs.dwelling(dwell_s, 1.28, 2), trust, lag, 1)
+    return HmmFilter(posteriors.dwelling(dwell_s, 1.28, 2), trust, lag, 1)
 
 
 def test_without_smoothing_every_window_is_its_own():
-    assert believed(BeliefFilter(2, 1), [A, B, A, A, B]) == [0, 1, 0, 0, 1]
+    assert believed(PosteriorFilter(2, 1), [A, B, A, A, B]) == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("made", [ExponentialFilter(0.4, 2, 1), HysteresisFilter(0.0, 2, 2, 1), hmm(30.0, 0.7)])
@@ -35,7 +35,7 @@ def test_one_odd_window_changes_nothing_and_two_do(made):
 def test_the_exponential_filter_is_a_weighted_mean():
     made = ExponentialFilter(0.25, 2, 1)
     believed(made, [[1, 0], [0, 1], [1, 0]])
-    np.testing.assert_allclose(made.belief[0], [0.75 * 0.75 + 0.25, 0.75 * 0.25], rtol=1e-15)
+    np.testing.assert_allclose(made.posterior[0], [0.75 * 0.75 + 0.25, 0.75 * 0.25], rtol=1e-15)
 
 
 def test_hysteresis_wants_the_same_rival_by_a_margin_in_consecutive_windows():
@@ -59,7 +59,7 @@ def test_the_hmm_filter_is_the_forward_algorithm():
     alpha = np.ones(3)
     for i, p in enumerate(probabilities):
         alpha = (alpha if i == 0 else alpha @ transitions) * p**0.6
-    np.testing.assert_allclose(made.belief[0], alpha / alpha.sum(), rtol=1e-9)
+    np.testing.assert_allclose(made.posterior[0], alpha / alpha.sum(), rtol=1e-9)
 
 
 def test_looking_back_is_the_forward_backward_algorithm():
@@ -73,9 +73,9 @@ def test_looking_back_is_the_forward_backward_algorithm():
     weight *= np.prod(transitions[paths[:, :-1], paths[:, 1:]], axis=1)
     for ago in range(4):
         posterior = np.bincount(paths[:, -1 - ago], weight, 3) / weight.sum()
-        state, belief = made.looking_back(ROW, ago)
+        state, posterior = made.looking_back(ROW, ago)
         assert state[0] == posterior.argmax()
-        np.testing.assert_allclose(belief, posterior.max(), rtol=1e-9)
+        np.testing.assert_allclose(posterior, posterior.max(), rtol=1e-9)
 
 
 def test_a_certain_and_wrong_network_cannot_make_the_belief_irrevocable():
@@ -93,8 +93,8 @@ def test_less_trust_and_longer_activities_make_changes_slower():
 
 @pytest.mark.parametrize("n_labels", [2, 6, 18])
 def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
-    labels = beliefs.dwelling(20.0, 1.28, n_labels)
-    for transitions in (labels, beliefs.with_unknown(labels, 2.0, 1.28)):
+    labels = posteriors.dwelling(20.0, 1.28, n_labels)
+    for transitions in (labels, posteriors.with_unknown(labels, 2.0, 1.28)):
         np.testing.assert_allclose(transitions.sum(axis=1), 1)
         assert (transitions > 0).all()
         assert transitions[0, 0] == pytest.approx(np.exp(-1.28 / 20))
@@ -104,26 +104,28 @@ def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
 @pytest.mark.parametrize("stride_s", [1.28, 2.5, 5.0, 10.0])
 @pytest.mark.parametrize("n_labels", [2, 6, 18])
 def test_however_long_the_stride_what_the_network_is_sure_of_is_not_unknown(n_labels, stride_s):
-    transitions = beliefs.with_unknown(beliefs.dwelling(5.0, stride_s, n_labels), 1.0, stride_s)
+    transitions = posteriors.with_unknown(posteriors.dwelling(5.0, stride_s, n_labels), 1.0, stride_s)
     np.testing.assert_allclose(transitions.sum(axis=1), 1)
     made = HmmFilter(transitions, 0.7, 0, 1)
-    sure = beliefs.with_doubt(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
+    sure = posteriors.with_doubt(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
     assert believed(made, sure) == [0] * 10
 
 
 def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
     for n_labels in (2, 6):
-        np.testing.assert_allclose(beliefs.dwelling(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels))
+        np.testing.assert_allclose(
+            posteriors.dwelling(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels)
+        )
 
 
 def test_where_labels_stay_for_ever_nothing_becomes_unknown():
-    transitions = beliefs.with_unknown(np.eye(3), 1.0, 1.28)
+    transitions = posteriors.with_unknown(np.eye(3), 1.0, 1.28)
     np.testing.assert_array_equal(transitions[:3], np.eye(4)[:3])
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
 def test_unknown_is_ahead_exactly_where_the_top_probability_is_below_the_threshold(threshold):
     probabilities = np.random.default_rng(2).dirichlet([0.3] * 6, 500)
-    state = beliefs.with_doubt(probabilities, threshold).argmax(axis=1)
+    state = posteriors.with_doubt(probabilities, threshold).argmax(axis=1)
     np.testing.assert_array_equal(state == 6, probabilities.max(axis=1) < threshold)
     np.testing.assert_array_equal(state[state < 6], probabilities.argmax(axis=1)[state < 6])

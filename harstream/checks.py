@@ -1,0 +1,82 @@
+"""Validators of single values, shared by the signal spec, the bundle, the recipe and the config.
+
+Each returns the value it was given, typed, or raises ConfigError with the name of the setting, the value and what was
+expected. ``where`` is that name, such as ``smoothing.weight``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harstream.errors import ConfigError
+
+
+def number(value: Any, where: str, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """Return ``value`` as a float if it is a finite number within the limits, which belong to the range.
+
+    Raises:
+        ConfigError: It is no number, not finite, or out of range. True and False are no numbers.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{where}: expected a number, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, got {value!r}")
+    _check_range(value, where, minimum, maximum)
+    return float(value)
+
+
+def whole_number(value: Any, where: str, minimum: float = -math.inf, maximum: float = math.inf) -> int:
+    """Return ``value`` if it is a whole number within the limits, which belong to the range.
+
+    Raises:
+        ConfigError: It is no int, or out of range.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{where}: expected a whole number, got {value!r}")
+    _check_range(value, where, minimum, maximum)
+    return value
+
+
+def choice(value: Any, where: str, choices: Sequence[Any]) -> Any:
+    """Return ``value`` if it is one of ``choices``. Raise ConfigError otherwise."""
+    if isinstance(value, bool) != isinstance(choices[0], bool) or value not in choices:
+        raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, choices))}")
+    return value
+
+
+def flag(value: Any, where: str) -> bool:
+    """Return ``value`` if it is True or False. Raise ConfigError otherwise."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: expected true or false, got {value!r}")
+    return value
+
+
+def fields(data: Any, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a copy of the JSON object ``data`` if it has every required field and no unknown one.
+
+    Raises:
+        ConfigError: It is no object, a field is missing, or one is neither required nor optional.
+
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected an object, got {data!r}")
+    for key in data:
+        if key not in required and key not in optional:
+            known = ", ".join((*required, *optional))
+            raise ConfigError(f"{where}: unknown field {key!r}; the fields are {known}")
+    for key in required:
+        if key not in data:
+            raise ConfigError(f"{where}: field {key!r} is missing")
+    return dict(data)
+
+
+def _check_range(value: float, where: str, minimum: float, maximum: float) -> None:
+    if minimum <= value <= maximum:
+        return
+    if maximum == math.inf:
+        raise ConfigError(f"{where}: {value!r} is less than {minimum}")
+    raise ConfigError(f"{where}: {value!r} is not between {minimum} and {maximum}")
