@@ -100,8 +100,7 @@ def card(
     """The text of a bundle's README.md.
 
     ``data`` is KIND:NAME, ``about`` says what it is and whose, ``note`` what else a reader of the figures must
-    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of held-out subjects, such as
-    ``stream_results.section`` gives.
+    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of held-out subjects.
     """
     metrics, int8 = validation.metrics, validation.int8
     summary, config = validation.to_dict(), validation.config
