@@ -19,7 +19,9 @@ from harstream.errors import ConfigError
 
 _PATH = click.Path(path_type=Path)
 _DATA = click.option("--data", required=True, help="Recordings, such as hapt:hapt.zip.", metavar="KIND:PATH")
-_SUBJECTS = click.option("--wearers", help="Only the recordings of these. [default: all]", metavar="A,B,C")
+_SUBJECTS = click.option(
+    "--wearers", "--subjects", "subjects", help="Only the recordings of these. [default: all]", metavar="A,B,C"
+)
 
 
 def _need(extra: str, module: str) -> None:

@@ -178,8 +178,8 @@ def choose(
 
 def halves(subjects: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
     """The sessions of one half of the subjects, drawn at random, and those of the other; ``subjects`` by session."""
-    subjects = sorted(set(subjects))
-    chosen = set(np.random.default_rng(seed).permutation(subjects)[: len(subjects) // 2].tolist())
+    names = sorted(set(subjects))
+    chosen = set(np.random.default_rng(seed).permutation(names)[: len(names) // 2].tolist())
     first = [index for index, subject in enumerate(subjects) if subject in chosen]
     return first, [index for index, subject in enumerate(subjects) if subject not in chosen]
 

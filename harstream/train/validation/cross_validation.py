@@ -82,7 +82,7 @@ class CrossValidation:
         """Each subject's accuracy while held out, all runs together."""
         right = np.concatenate([run.logits.argmax(axis=1) == run.label for run in self.runs])
         subject = np.concatenate([run.subject for run in self.runs])
-        return {str(subject): float(right[subject == subject].mean()) for subject in np.unique(subject)}
+        return {str(name): float(right[subject == name].mean()) for name in np.unique(subject)}
 
     def calibration_error(self) -> float:
         """Expected calibration error, each fold's probabilities by a temperature fitted on its run's other folds."""
