@@ -6,12 +6,14 @@ MODES ?=
 JSON ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 PYTEST_ARGS ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check bench figures clean
+.PHONY: help demo test test-all check coverage bench figures docs clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Reused until pyproject.toml or the constraints change. The C library has no say in it: all wheels.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -19,21 +21,31 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	    "harstream needs Python 3.11 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	@echo "Setting up $(VENV) (once; it downloads TensorFlow, so give it a minute or two)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev -e '.[demo,train]'
+	@$(PIP) --upgrade "pip>=25.1"
+	@$(PIP) -c constraints.txt --group dev -e '.[demo,train]'
+	@touch $@
+
+$(VENV)/docs: $(VENV)/installed
+	@$(PIP) -c constraints.txt --group docs
 	@touch $@
 
 demo: $(VENV)/installed ## Watch simulated wearables being recognised live; DURATION=20 ends it after 20 s
 	@$(BIN)/harstream demo $(if $(DURATION),--duration $(DURATION))
 
-test: $(VENV)/installed ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+test: $(VENV)/installed ## Run the quick tests
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-check: $(VENV)/installed ## Lint, types, layers
+test-all: test ## Run the quick tests, then the slow ones
+	@$(PYTEST) -m slow $(PYTEST_ARGS)
+
+check: $(VENV)/installed ## Lint, check types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+coverage: $(VENV)/installed ## Measure which lines and branches the quick tests reach
+	@$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling; MODES=ingest for a part
 	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))
@@ -41,6 +53,10 @@ bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling
 figures: $(VENV)/installed ## Make tables and plots again from docs/results
 	@$(BIN)/python -m research.figures docs/results
 
+docs: $(VENV)/docs ## Build the documentation site in site/
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean: ## Remove .venv and everything else that was made
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -163,6 +163,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_path, random_bundle):
     ports = [cluster.ports[i] for i in (1, 2, 3)]
     # Each begins at another node; worker 2 at node 3, which will die.

@@ -160,6 +160,7 @@ def test_dashboards_are_told_apart_and_ask_the_provisioned_source():
 # --- alive --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", QUERIES)
 def test_every_panel_has_data_under_load(watched, expression):
     prometheus, _, _ = watched
@@ -169,6 +170,7 @@ def test_every_panel_has_data_under_load(watched, expression):
     assert all(value == value for value in values), values  # no NaN
 
 
+@pytest.mark.slow
 def test_every_rule_evaluates_and_nothing_fires_while_all_is_well(watched):
     prometheus, _, _ = watched
     wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), "every rule to be evaluated")
@@ -180,6 +182,7 @@ def test_every_rule_evaluates_and_nothing_fires_while_all_is_well(watched):
     assert prometheus.firing() <= {"HarstreamLatencyHigh"}  # tests beside us may slow us down
 
 
+@pytest.mark.slow
 def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
     prometheus, broker, folder = watched
     # Several times what two cores can take: the inbox fills up, labels come late, then messages are shed.

@@ -70,6 +70,7 @@ def record(broker: str, out: Path, subjects: dict[str, int]) -> None:
             assert [done.samples for done in recorder.end()] == [1000]
 
 
+@pytest.mark.slow
 def test_labels_of_ones_own_are_recorded_trained_evaluated_and_served(mosquitto, tmp_path):
     pytest.importorskip("tensorflow")
     for folder, subjects in (("recordings", {"anna": 1, "ben": 2, "cleo": 3}), ("newcomer", {"eva": 5})):
