@@ -116,7 +116,7 @@ def save(
     card: str,
     smoothing: Smoothing | None = None,
 ) -> Bundle:
-    """Write a bundle without its golden streams: ``golden.seal`` adds them, and until then it does not load.
+    """Write a bundle without its golden streams: ``classifier.seal_bundle`` adds them, and until then it does not load.
 
     ``card`` is the text of its README.md, ``keras_path`` a file to copy; without ``smoothing``, labels are each
     window's own. Raises BundleError where no model is given.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harstream import bundle as bundles
+from harstream import golden
 from harstream.bundle import Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.errors import BundleError, ConfigError
@@ -183,3 +184,29 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
             f"{bundle.path / file}: {network.n_outputs} outputs, bundle.json has {len(bundle.labels)} labels"
         )
     return Classifier(bundle, backend, network)
+
+
+def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
+    """Find, load, open and verify a bundle, so that its classifier may serve.
+
+    Args:
+        model: The name of a shipped bundle, or a folder.
+        backend: One of BACKENDS, or ``auto``.
+
+    Raises:
+        BundleError: There is no such bundle, it is damaged, or its golden streams do not come out as sealed.
+        ConfigError: The backend is unknown or not installed.
+
+    """
+    classifier = open_classifier(bundles.load(bundles.find(str(model))), backend)
+    golden.verify(classifier, BATCH_SIZES)
+    return classifier
+
+
+def seal_bundle(bundle: Bundle) -> Bundle:
+    """Add golden streams to a bundle that ``bundle.save`` has just written, which makes it loadable.
+
+    Return the bundle, without its int8 file if that disagrees with the float model (see ``golden.seal``).
+    """
+    int8 = open_classifier(bundle, "int8") if bundles.INT8 in bundle.files else None
+    return golden.seal(bundle, open_classifier(bundle), int8)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
 
 from harstream import bundle as bundles
 from harstream.bundle import Bundle
-from harstream.classifier import BATCH_SIZES, Classifier, open_classifier
-from harstream.core.batches import Float32, SampleBatch
+from harstream.core.batches import Float32, Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
@@ -31,6 +30,17 @@ INT8_MARGIN = 0.1
 N_STREAMS = 4
 _CANDIDATES = 24
 _WINDOWS_EACH = 3
+
+
+class Predictor(Protocol):
+    """The part of ``classifier.Classifier`` that golden streams are tested with."""
+
+    bundle: Bundle
+    backend: str
+
+    def predict(self, windows: Float32) -> Predictions:
+        """Return the label probabilities of windows in g and rad/s."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +107,28 @@ def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
     return rate_hz, samples.astype(np.float32)
 
 
-def windows_of(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
+def cut_windows(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
     """The windows the engine cuts from one stream."""
     return Engine(spec).feed(SampleBatch.of("golden", stream, t_ns=0, rate_hz=rate_hz)).windows
 
 
-def seal(bundle: Bundle) -> Bundle:
+def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) -> Bundle:
     """Add golden.npz to a bundle that ``bundle.save`` has just written, which makes it loadable.
 
-    The streams are the first on which int8 keeps what is promised of it. Where there are not enough, int8 has
-    damaged the network: its file is taken out of the bundle, and ``Bundle.missing`` says so.
+    Streams on which int8 disagrees with the reference are skipped. If too few of the candidates remain, quantisation
+    has damaged the network: the int8 file is removed, and ``Bundle.missing`` holds the reason.
+
+    Args:
+        bundle: The bundle to add the file to.
+        reference: The bundle's own classifier; its probabilities become the expected ones.
+        int8: The classifier of its int8 file, or None if it has none.
+
     """
-    reference = open_classifier(bundle)
-    int8 = open_classifier(bundle, "int8") if bundles.INT8 in bundle.files else None
     kept: list[tuple[float, Float32, Float32, Float32]] = []
     complaint = ""
     for seed in range(_CANDIDATES):
         rate_hz, stream = synthetic_stream(bundle.spec, seed)
-        windows = windows_of(bundle.spec, rate_hz, stream)
+        windows = cut_windows(bundle.spec, rate_hz, stream)
         probabilities = reference.predict(windows).probabilities
         found = _difference(int8, windows, probabilities) if int8 else ""
         if not found:
@@ -124,7 +138,7 @@ def seal(bundle: Bundle) -> Bundle:
             break
     else:
         damage = f"int8 holds on only {len(kept)} of {_CANDIDATES} golden streams: {complaint}"
-        return seal(bundles.drop_file(bundle, bundles.INT8, damage))
+        return seal(bundles.drop_file(bundle, bundles.INT8, damage), reference)
     rates, streams, windows_each, probabilities_each = zip(*kept, strict=True)
     golden = Golden(
         rates,
@@ -138,10 +152,14 @@ def seal(bundle: Bundle) -> Bundle:
     return bundles.add_file(bundle, bundles.GOLDEN)
 
 
-def verify(classifier: Classifier) -> None:
-    """The self-test: the golden streams through this engine and this backend. Raises BundleError.
+def verify(classifier: Predictor, batch_sizes: Sequence[int]) -> None:
+    """Run the golden streams through this engine and this backend: the bundle's self-test.
 
-    It runs every batch size once, which is the warm-up.
+    Every one of ``batch_sizes`` is predicted once, which also warms the backend up.
+
+    Raises:
+        BundleError: Windows, probabilities, labels or signal section are not the sealed ones.
+
     """
     bundle = classifier.bundle
     where = bundle.path / bundles.GOLDEN
@@ -149,14 +167,16 @@ def verify(classifier: Classifier) -> None:
         golden = Golden.from_bytes(bundle.read(bundles.GOLDEN))
     except ValueError as error:
         raise BundleError(f"{where}: not a golden file: {error}") from error
-    parts = [windows_of(bundle.spec, rate, stream) for rate, stream in zip(golden.rate_hz, golden.streams, strict=True)]
+    parts = [
+        cut_windows(bundle.spec, rate, stream) for rate, stream in zip(golden.rate_hz, golden.streams, strict=True)
+    ]
     windows = np.concatenate(parts)
     if windows.shape != golden.windows.shape:
         raise BundleError(f"{where}: windows are {windows.shape}, expected {golden.windows.shape}")
     difference = float(np.abs(windows - golden.windows).max())
     if not difference <= WINDOW_TOLERANCE:
         raise BundleError(f"{where}: windows differ by {difference:.2g}, allowed are {WINDOW_TOLERANCE:.0e}")
-    for size in BATCH_SIZES:
+    for size in batch_sizes:
         repeated = np.resize(np.arange(len(windows)), size)
         complaint = _difference(classifier, windows[repeated], golden.probabilities[repeated])
         if complaint:
@@ -171,7 +191,7 @@ def verify(classifier: Classifier) -> None:
             raise BundleError(f"{bundle.path / 'bundle.json'}: {name}: {here} now, {sealed} when it was sealed")
 
 
-def _difference(classifier: Classifier, windows: Float32, expected: Float32) -> str:
+def _difference(classifier: Predictor, windows: Float32, expected: Float32) -> str:
     """What is wrong with a backend's probabilities, or nothing."""
     probabilities = classifier.predict(windows).probabilities
     if probabilities.shape != expected.shape:
@@ -184,13 +204,3 @@ def _difference(classifier: Classifier, windows: Float32, expected: Float32) -> 
     clear = ranked[:, -1] - ranked[:, -2] > INT8_MARGIN
     wrong = int((probabilities.argmax(axis=1) != expected.argmax(axis=1))[clear].sum())
     return f"int8 gives another class in {wrong} of {int(clear.sum())} clear windows" if wrong else ""
-
-
-def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
-    """Find, load, open and verify: the whole way from ``--model`` to something that may serve.
-
-    Raises BundleError or ConfigError.
-    """
-    classifier = open_classifier(bundles.load(bundles.find(str(model))), backend)
-    verify(classifier)
-    return classifier

@@ -15,7 +15,7 @@ from hypothesis import settings
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import Bundle
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier, seal_bundle
 from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.base import Recording
 
@@ -68,7 +68,7 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)  # the same ones whatever version of Keras
     model.set_weights([rng.normal(scale=0.25, size=weight.shape) for weight in model.get_weights()])
     export.save_keras(model, folder / "network.keras")
-    windows = [golden.windows_of(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)]
+    windows = [golden.cut_windows(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)]
     bundle = bundles.save(
         folder / "random",
         name="random",
@@ -82,7 +82,7 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         int8=export.to_int8(model, SPEC.norm.apply(np.concatenate(windows))),
         card="Random weights.\n",
     )
-    golden.seal(bundle)
+    seal_bundle(bundle)
     return folder / "random"
 
 
@@ -99,7 +99,7 @@ def bundle(random_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def classifier(random_bundle: Path) -> Classifier:
-    return golden.load_classifier(random_bundle)
+    return load_classifier(random_bundle)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from harstream import bundle as bundles
-from harstream import golden
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
-from harstream.classifier import open_classifier
+from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.smoothing import Smoothing
 from harstream.errors import BundleError, HarstreamError
 
@@ -72,7 +71,7 @@ def test_a_bundles_smoothing_comes_back_and_one_that_does_not_say_has_none(rando
     assert bundles.load(own_bundle).smoothing == Smoothing()
     smoothing = Smoothing("hmm", 0.6, fixed_lag_windows=2)
     saved = save(own_bundle, tflite=(random_bundle / LITERT).read_bytes(), smoothing=smoothing)
-    golden.seal(saved)
+    seal_bundle(saved)
     loaded = bundles.load(own_bundle)
     assert loaded.smoothing == smoothing
     assert loaded.smoother().smoothing == smoothing
@@ -83,7 +82,7 @@ def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_
     saved = save(tmp_path / "new", tflite=(random_bundle / LITERT).read_bytes())
     with pytest.raises(BundleError, match=r"golden\.npz is missing"):
         bundles.load(saved.path)
-    golden.seal(saved)
+    seal_bundle(saved)
     assert set(bundles.load(saved.path).files) == {LITERT, GOLDEN}
 
 
@@ -241,7 +240,7 @@ def test_a_golden_file_with_a_pickle_is_refused(own_bundle, tmp_path):
     np.savez(buffer, rate_hz=np.array([50.0]), stream_0=evil, windows=evil, probabilities=evil)
     replace_file(own_bundle, GOLDEN, buffer.getvalue())
     with pytest.raises(BundleError, match=r"golden\.npz: not a golden file"):
-        golden.load_classifier(own_bundle)
+        load_classifier(own_bundle)
     assert not (tmp_path / "witness").exists()
 
 
@@ -266,7 +265,7 @@ def test_the_default_bundle_is_shipped():
 @pytest.mark.parametrize("backend", ["litert", "int8", "tensorflow"])
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_a_shipped_bundle_loads_and_its_golden_streams_agree(path, backend):
-    classifier = golden.load_classifier(path, backend)
+    classifier = load_classifier(path, backend)
     assert classifier.backend == backend
     assert classifier.bundle.name == path.name
     assert (path / "README.md").stat().st_size > 200

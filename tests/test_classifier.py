@@ -21,7 +21,7 @@ from .test_bundle import edit
 def windows():
     """600 of them, all different."""
     rng = np.random.default_rng(5)
-    streams = np.concatenate([golden.windows_of(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)])
+    streams = np.concatenate([golden.cut_windows(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)])
     return np.concatenate([streams * rng.uniform(0.5, 1.5) for _ in range(10)]).astype(np.float32)[:600]
 
 

@@ -11,7 +11,7 @@ import pytest
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import GOLDEN, INT8
-from harstream.classifier import BATCH_SIZES, Classifier, open_classifier
+from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
 from harstream.errors import BundleError
 
 from .conftest import SPEC
@@ -43,7 +43,7 @@ def nudged(by):
 
 @pytest.mark.parametrize("backend", ["litert", "int8", "tensorflow"])
 def test_a_sound_bundle_passes_on_every_backend(random_bundle, backend):
-    assert golden.load_classifier(random_bundle, backend).backend == backend
+    assert load_classifier(random_bundle, backend).backend == backend
 
 
 def test_streams_and_expectations_survive_the_file(random_bundle):
@@ -69,7 +69,7 @@ def test_the_streams_are_made_up_and_always_the_same():
             golden.synthetic_stream(SPEC, seed)[0],
             golden.synthetic_stream(SPEC, seed)[1].tobytes(),
         )
-        assert len(golden.windows_of(SPEC, rate, stream)) == 3
+        assert len(golden.cut_windows(SPEC, rate, stream)) == 3
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_the_streams_are_made_up_and_always_the_same():
 def test_a_tampered_golden_file_is_refused(own_bundle, changes, told):
     rewrite(own_bundle, **changes)
     with pytest.raises(BundleError, match=told):
-        golden.load_classifier(own_bundle)
+        load_classifier(own_bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + bytes(60)], ids=["empty", "text", "zip"])
 def test_a_golden_file_that_is_no_archive_is_refused(own_bundle, content):
     replace_file(own_bundle, GOLDEN, content)
     with pytest.raises(BundleError, match="not a golden file"):
-        golden.load_classifier(own_bundle)
+        load_classifier(own_bundle)
 
 
 def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
@@ -115,7 +115,7 @@ def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
     for content in (buffer.getvalue(), (own_bundle / GOLDEN).read_bytes()[:-200]):
         replace_file(own_bundle, GOLDEN, content)
         with pytest.raises(BundleError, match="not a golden file"):
-            golden.load_classifier(own_bundle)
+            load_classifier(own_bundle)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
 def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, told):
     edit(own_bundle, change)
     with pytest.raises(BundleError, match=told):
-        golden.load_classifier(own_bundle)
+        load_classifier(own_bundle)
 
 
 def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifier):
@@ -146,7 +146,7 @@ def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifi
 
     for backend in ("litert", "int8"):
         with pytest.raises(BundleError, match=r"probabilities differ by|int8 gives another class in \d+ of \d+ clear"):
-            golden.verify(Classifier(bundles.load(own_bundle), backend, Swapped()))
+            golden.verify(Classifier(bundles.load(own_bundle), backend, Swapped()), BATCH_SIZES)
 
 
 def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
@@ -157,27 +157,23 @@ def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
             sizes.append(len(inputs))
             return classifier._network(inputs)
 
-    golden.verify(Classifier(bundle, "litert", Counted()))
+    golden.verify(Classifier(bundle, "litert", Counted()), BATCH_SIZES)
     assert sizes == list(BATCH_SIZES)
 
 
 def test_a_network_that_int8_has_ruined_is_sealed_without_it_and_says_why(own_bundle, monkeypatch):
-    real = open_classifier
 
     class Ruined:
         def __call__(self, inputs):
             return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
 
-    def opened(bundle, backend="auto"):
-        return Classifier(bundle, backend, Ruined()) if backend == "int8" else real(bundle, backend)
-
-    monkeypatch.setattr(golden, "open_classifier", opened)
+    bundle = bundles.load(own_bundle)
     monkeypatch.setattr(golden, "INT8_MARGIN", 0.0)
-    sealed = golden.seal(bundles.load(own_bundle))
+    sealed = golden.seal(bundle, open_classifier(bundle), Classifier(bundle, "int8", Ruined()))
     reason = r"int8 holds on only \d of 24 golden streams: int8 gives another class in \d of 3 clear windows"
     assert re.fullmatch(reason, sealed.missing[INT8])
     assert not (own_bundle / INT8).exists()
     monkeypatch.undo()
-    assert golden.load_classifier(own_bundle).backend == "litert"
+    assert load_classifier(own_bundle).backend == "litert"
     with pytest.raises(BundleError, match=rf"has no {INT8} \(int8 holds on only .*; there is litert, tensorflow"):
-        golden.load_classifier(own_bundle, "int8")
+        load_classifier(own_bundle, "int8")

@@ -26,7 +26,7 @@ class Inference:
 
 def windows_of(bundle: Bundle, n_windows: int) -> Float32:
     """Windows of synthetic streams, again and again, (n_windows, window_samples, n_channels)."""
-    some = np.concatenate([golden.windows_of(bundle.spec, *golden.synthetic_stream(bundle.spec, k)) for k in range(4)])
+    some = np.concatenate([golden.cut_windows(bundle.spec, *golden.synthetic_stream(bundle.spec, k)) for k in range(4)])
     return some[np.arange(n_windows) % len(some)]
 
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harstream import bundle as bundles
-from harstream import golden
 from harstream.bench import growth as growing
 from harstream.bench import inference as inferring
 from harstream.bench import latency as waiting
@@ -18,6 +17,7 @@ from harstream.bench import startup
 from harstream.bench.broker import Broker
 from harstream.bench.ingest import Bench, Throughput, Traffic
 from harstream.bench.results import Figure
+from harstream.classifier import load_classifier
 from harstream.errors import HarstreamError
 
 PAHO = "paho, empty callback"
@@ -258,7 +258,7 @@ class Suite:
 
     def growth(self, bench: Bench) -> None:
         """Cost per sample with few devices and with many."""
-        classifier = golden.load_classifier(self.options.model, self.options.backend)
+        classifier = load_classifier(self.options.model, self.options.backend)
         spent: dict[int, list[float]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"growth {number + 1}")

@@ -46,8 +46,8 @@ def check(ctx: click.Context, /, **_: Any) -> None:
 
     The broker is not asked. Exits with 2 or 3, as `harstream run` would.
     """
+    from harstream.classifier import load_classifier
     from harstream.embedded import EmbeddedBroker
-    from harstream.golden import load_classifier
 
     effective = Given.of(ctx).read()
     broker = effective.broker_settings

@@ -44,8 +44,8 @@ def evaluate(
     Recordings are streamed through the engine. Of published windows (uci-har) only the network is applied.
     """
     from harstream import datasets
+    from harstream.classifier import load_classifier
     from harstream.evaluate import published, scoring
-    from harstream.golden import load_classifier
 
     if labels_path is not None and not stream:
         raise ConfigError("--labels goes with --stream")

@@ -29,14 +29,13 @@ import numpy as np
 
 from harstream import __version__
 from harstream.bundle import UNKNOWN
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier
 from harstream.config import RunConfig
 from harstream.core.batches import WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BundleError
-from harstream.golden import load_classifier
 from harstream.mqtt.connection import BrokerSettings, BrokerUrl, Connection, Will
 from harstream.serve import page
 from harstream.serve.http import HttpServer

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from harstream import bundle as bundles
 from harstream import logs
+from harstream.classifier import load_classifier
 from harstream.config import RunConfig, flag
 from harstream.errors import BundleError, HarstreamError
-from harstream.golden import load_classifier
 
 if TYPE_CHECKING:
     from harstream.serve.daemon import Daemon

@@ -154,7 +154,7 @@ def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
         rate_hz, stream = golden.synthetic_stream(spec, seed)
         rest = stream.mean(axis=0)
         strength = np.float32(np.random.default_rng(seed).uniform(0.5, 4.0))
-        parts.append(golden.windows_of(spec, rate_hz, rest + (stream - rest) * strength))
+        parts.append(golden.cut_windows(spec, rate_hz, rest + (stream - rest) * strength))
     return np.concatenate(parts)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harstream import bundle as bundles
-from harstream import golden
 from harstream.bundle import Bundle
+from harstream.classifier import seal_bundle
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
 from harstream.datasets import base, windows
@@ -203,7 +203,7 @@ def train(
             ),
             smoothing=smoothing,
         )
-    bundle = golden.seal(bundle)
+    bundle = seal_bundle(bundle)
     _list_missing(bundle)  # sealing may have taken int8 out
     shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
@@ -228,7 +228,7 @@ def export_again(model: str) -> Bundle:
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         keras_path.write_bytes(bundle.read(bundles.KERAS))
-        bundle = golden.seal(
+        bundle = seal_bundle(
             bundles.save(
                 bundle.path,
                 name=bundle.name,

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Int64, SampleBatch
 from harstream.core.engine import Engine
-from harstream.golden import load_classifier
 from harstream.simulate.motion import Wearable
 from harstream.simulate.parameters import ACTIVITIES
 

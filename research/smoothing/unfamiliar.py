@@ -16,12 +16,11 @@ import numpy as np
 
 from harstream import datasets
 from harstream.bundle import DEFAULT_MODEL
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Float32
 from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
 from harstream.datasets.base import Recording
 from harstream.evaluate import published
-from harstream.golden import load_classifier
 
 
 def _as_it_is(samples: Float32, rng: np.random.Generator) -> Float32:

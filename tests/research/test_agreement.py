@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harstream.golden import load_classifier
+from harstream.classifier import load_classifier
 from harstream.simulate.parameters import ACTIVITIES
 from research.simulator.agreement import confusion
 

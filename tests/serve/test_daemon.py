@@ -19,13 +19,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream.bundle import Bundle
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier
 from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
 from harstream.evaluate.published import stream
-from harstream.golden import load_classifier
 from harstream.mqtt.client import Received
 from harstream.serve import daemon as serving
 from harstream.serve import page

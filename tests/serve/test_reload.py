@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 
 from harstream import bundle as bundles
-from harstream import golden
-from harstream.classifier import Classifier
+from harstream.classifier import Classifier, load_classifier, seal_bundle
 from harstream.config import RunConfig
-from harstream.golden import load_classifier
 from harstream.serve import reload as reloading
 from harstream.serve.daemon import Daemon
 from harstream.serve.reload import Reloader
@@ -87,7 +85,7 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects
         change(own_bundle, version="0.0.2", labels=[f"NEW_{label}" for label in bundle.labels])
         with pytest.raises(Exception, match="labels"):  # sealed with other names
             load_classifier(own_bundle)
-        golden.seal(bundles.load(own_bundle))
+        seal_bundle(bundles.load(own_bundle))
         assert Reloader(daemon).reload("test")
         for topic, content in messages(subjects[2:]):
             client.publish(topic, content)
@@ -129,14 +127,14 @@ def test_what_does_not_verify_is_refused_and_the_old_one_stays(daemon, own_bundl
 def test_a_model_that_needs_other_windows_is_refused_naming_field_and_both_values(daemon, own_bundle, caplog):
     spec = json.loads((own_bundle / "bundle.json").read_text())["signal"]
     change(own_bundle, signal={**spec, "stride_samples": 32})
-    golden.seal(bundles.load(own_bundle))
+    seal_bundle(bundles.load(own_bundle))
     assert not Reloader(daemon).reload("test")
     assert "stride_samples is 32, served is 64" in caplog.text
     # Its normalisation is the network's own affair.
     norm = {key: np.asarray(value).tolist() for key, value in spec["normalisation"].items()}
     norm["std"] = [2 * value for value in norm["std"]]
     change(own_bundle, signal={**spec, "normalisation": norm})
-    golden.seal(bundles.load(own_bundle))
+    seal_bundle(bundles.load(own_bundle))
     assert Reloader(daemon).reload("test")
 
 

@@ -13,9 +13,8 @@ pytest.importorskip("tensorflow")
 import keras
 
 from harstream import bundle as bundles
-from harstream import golden
 from harstream.bundle import INT8, KERAS, LITERT
-from harstream.classifier import BATCH_SIZES, LiteRTNetwork, open_classifier
+from harstream.classifier import BATCH_SIZES, LiteRTNetwork, load_classifier, open_classifier, seal_bundle
 from harstream.core.spec import TOTAL_ACC, SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
@@ -179,7 +178,7 @@ def test_every_architecture_trains_exports_and_serves(
     for backend in ("auto", "int8", "tensorflow"):
         if backend == "int8" and INT8 in bundle.missing:
             continue
-        predictions = golden.load_classifier(tmp_path / "mine", backend).predict(cut.windows)
+        predictions = load_classifier(tmp_path / "mine", backend).predict(cut.windows)
         assert (predictions.label == cut.label).mean() > 0.9
 
 
@@ -200,8 +199,8 @@ def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_pat
         int8=files.int8,
         card="",
     )
-    golden.seal(saved)
-    assert golden.load_classifier(tmp_path / "mine").backend == "tensorflow"
+    seal_bundle(saved)
+    assert load_classifier(tmp_path / "mine").backend == "tensorflow"
     told = re.escape(
         f"has no {LITERT} (LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow), "
         "so the litert backend cannot serve it; there is tensorflow"

@@ -13,11 +13,11 @@ pytest.importorskip("tensorflow")
 
 from harstream import bundle as bundles
 from harstream import golden
+from harstream.classifier import load_classifier
 from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
-from harstream.golden import load_classifier
 from harstream.train import export, pipeline
 from harstream.train.fitting.fit import FitConfig
 
