@@ -22,7 +22,7 @@ from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import BACKENDS
 from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
-from harstream.mqtt.connection import VERSIONS, BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate
 
@@ -81,7 +81,7 @@ class RunConfig:
         for name, choices in (
             ("backend", ("auto", *BACKENDS)),
             ("smoothing", SMOOTHINGS),
-            ("mqtt_version", VERSIONS),
+            ("mqtt_version", MQTT_VERSIONS),
             ("qos", (0, 1)),
             ("acc_unit", tuple(ACC_UNITS)),
             ("gyro_unit", tuple(GYRO_UNITS)),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
 from harstream.embedded import EmbeddedBroker, free_port
 from harstream.errors import HarstreamError
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.signals import on_stop
 from harstream.watch import Watch
 from harstream.wire.topics import TopicTemplate

@@ -19,7 +19,8 @@ from harstream.core.spec import SignalSpec
 from harstream.core.timeline import RUN_SAMPLES, Timeline
 from harstream.datasets.csv import Writer
 from harstream.errors import ConfigError, DatasetError
-from harstream.mqtt.connection import BrokerSettings, Connection
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.payloads import Units
 from harstream.wire.samples import Decoder, Message
 from harstream.wire.topics import TopicTemplate, is_device_name

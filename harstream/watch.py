@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from harstream.mqtt.connection import BrokerSettings, Connection
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.payloads import Units, decode
 from harstream.wire.reject import Reject
 from harstream.wire.topics import TopicTemplate

@@ -16,7 +16,7 @@ from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 SECRET = "s3cr3t-horse"
 
@@ -324,7 +324,7 @@ def test_several_brokers_are_addresses_of_one(run, toml):
         run("--config", toml('broker = "mqtt://a b:1884"')),
     ):
         assert list(served.broker_settings.urls) == wanted
-    with pytest.raises(ConfigError, match="either all or none"):
+    with pytest.raises(ConfigError, match="are mixed"):
         RunConfig(broker="mqtt://a mqtts://b")
     with pytest.raises(ConfigError, match="differ"):
         RunConfig(broker="ann:1@a bob:2@b")

@@ -180,6 +180,7 @@ def test_core_reduces_without_blas():
     [
         ("import harstream", ["numpy", "click", "scipy", "paho"]),
         ("import harstream.cli", ["tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
+        ("import harstream.config, harstream.mqtt.urls", ["paho"]),
         ("import harstream.serve.daemon", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
         ("import harstream.evaluate.scoring, harstream.evaluate.report", ["tensorflow", "keras", "matplotlib"]),
     ],

@@ -14,7 +14,8 @@ from harstream.bench import results
 from harstream.core.spec import SignalSpec
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BrokerError, BundleError, ConfigError
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl, Connection
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.metrics import Metrics
 from harstream.wire.payloads import Units, decode
 from harstream.wire.reject import REASONS

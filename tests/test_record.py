@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harstream import datasets
 from harstream.errors import ConfigError, DatasetError
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.record import Recorder, check_label
 from harstream.wire.payloads import Units, encode_json, encode_packed
 from harstream.wire.topics import TopicTemplate

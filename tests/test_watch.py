@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.watch import Watch
 from harstream.wire.payloads import encode_json
 from harstream.wire.topics import TopicTemplate

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from harstream import config
 from harstream.classifier import BACKENDS
-from harstream.mqtt.connection import VERSIONS
+from harstream.mqtt.urls import MQTT_VERSIONS
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 
 _FILE = click.Path(path_type=Path)
@@ -67,7 +67,7 @@ _OPTIONS = (
     _option("qos", "MQTT quality of service of samples and labels.", type=click.IntRange(0, 1)),
     _option("http", "Metrics, health and the live page; off for none.", metavar="HOST:PORT"),
     _option("instance", "Name of this daemon in its status topic. [default: the host's name]"),
-    _option("mqtt_version", "MQTT version; auto tries 5, then 3.1.1.", type=click.Choice(VERSIONS)),
+    _option("mqtt_version", "MQTT version; auto tries 5, then 3.1.1.", type=click.Choice(MQTT_VERSIONS)),
     _option("ca", "Certificates that vouch for the broker's. [default: the system's]", type=_FILE),
     _option("cert", "Our certificate, where the broker asks for one.", type=_FILE),
     _option("key", "The key of our certificate.", type=_FILE),

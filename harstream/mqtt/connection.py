@@ -12,22 +12,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from harstream.errors import BrokerError, ConfigError
+from harstream.errors import BrokerError
 from harstream.mqtt.client import Client, Received
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 log = logging.getLogger("harstream.mqtt")
-
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
-VERSIONS = ("auto", "5", "3.1.1")
 
 HANDSHAKE_S = 10.0
 RETRY_MIN_S, RETRY_MAX_S = 1, 30
@@ -37,99 +33,6 @@ _MAX_INFLIGHT = 1_000  # a broker that takes fewer says so, and is obeyed
 
 #: Refusals that pass by themselves; every other is for a person to mend.
 _PASSING = frozenset({"Server unavailable", "Server busy", "Quota exceeded", "Connection rate exceeded"})
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerUrl:
-    """``mqtt://[user:password@]host[:port]``, ``mqtts://…`` or ``host[:port]``."""
-
-    host: str
-    port: int
-    tls: bool = False
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def parse(cls, text: str) -> BrokerUrl:
-        """Raises ConfigError, without repeating a password."""
-        try:
-            parts = urlsplit(text if "://" in text else f"mqtt://{text}")
-            port = parts.port
-        except ValueError:  # its text may be part of a password that holds a / or #
-            raise ConfigError(
-                "broker: not an address: the port is no number, or user or password need percent-encoding"
-            ) from None
-        if parts.scheme not in _PORTS:
-            raise ConfigError(f"broker: {parts.scheme}:// is not one of mqtt://, mqtts://")
-        if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ConfigError("broker: expected mqtt://[user:password@]host[:port], mqtts://… or host[:port]")
-        try:
-            parts.hostname.encode("idna")
-        except ValueError:
-            raise ConfigError(f"broker: {parts.hostname!r} is no host's name") from None
-        if port == 0:
-            raise ConfigError("broker: nobody listens on port 0")
-        return cls(
-            parts.hostname,
-            _PORTS[parts.scheme] if port is None else port,
-            parts.scheme == "mqtts",
-            unquote(parts.username) if parts.username else None,
-            None if parts.password is None else unquote(parts.password),
-        )
-
-    def __str__(self) -> str:
-        """For logs: without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerSettings:
-    """How to reach a broker. Files are given by path and read when connecting.
-
-    ``others``: further addresses of the same broker, a cluster's nodes; where one is lost, the next is tried.
-    """
-
-    url: BrokerUrl
-    version: str = "auto"
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    others: tuple[BrokerUrl, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.version not in VERSIONS:
-            raise ConfigError(f"mqtt-version: {self.version!r} is not one of {', '.join(VERSIONS)}")
-        if any(other.tls != self.url.tls for other in self.others):
-            raise ConfigError("broker: of several addresses either all or none are mqtts://")
-        if not self.url.tls and (self.ca or self.cert or self.key):
-            raise ConfigError("a certificate is given, but the broker's address is not mqtts://")
-        if self.key and not self.cert:
-            raise ConfigError("key: a client key needs its certificate (cert)")
-        for name in ("ca", "cert", "key"):
-            path = getattr(self, name)
-            try:
-                there = path is None or path.is_file()
-            except OSError as error:
-                raise ConfigError(f"{name}: {path}: {error.strerror}") from error
-            if not there:
-                raise ConfigError(f"{name}: {path}: no such file")
-
-    @property
-    def urls(self) -> tuple[BrokerUrl, ...]:
-        return (self.url, *self.others)
-
-    def tls_context(self) -> ssl.SSLContext | None:
-        """Checks the server's certificate and name, always. Raises ConfigError for unusable files."""
-        if not self.url.tls:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key)
-        except (ssl.SSLError, OSError) as error:
-            raise ConfigError(f"TLS files: {error}") from error
-        return context
 
 
 @dataclass(frozen=True, slots=True)

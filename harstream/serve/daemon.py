@@ -36,7 +36,8 @@ from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BundleError
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl, Connection, Will
+from harstream.mqtt.connection import Connection, Will
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve import page
 from harstream.serve.http import HttpServer
 from harstream.serve.inbox import Inbox

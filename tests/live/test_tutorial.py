@@ -13,7 +13,7 @@ import pytest
 
 from harstream import bundle as bundles
 from harstream.cli import main
-from harstream.mqtt.connection import BrokerSettings, BrokerUrl
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.record import Recorder
 from harstream.simulate.source import sources
 from harstream.wire.payloads import Units, decode, encode_json
