@@ -54,7 +54,7 @@ figures: $(VENV)/installed ## Make tables and plots again from docs/results
 	@$(BIN)/python -m research.figures docs/results
 
 docs: $(VENV)/docs ## Build the documentation site in site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 clean: ## Remove .venv and everything else that was made

@@ -1,1 +1,1 @@
-"""Synthetic wearables: parametric motion fitted to recordings. See ``motion.Wearable`` and docs/simulator.md."""
+"""Synthetic wearables: parametric motion fitted to recordings. See ``motion.Wearable`` and docs/explanation/simulator.md."""

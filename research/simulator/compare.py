@@ -1,4 +1,4 @@
-"""Simulated wearables beside real ones: ``python -m research.simulator.compare --data hapt:PATH --out docs/``.
+"""Simulated wearables beside real ones: ``python -m research.simulator.compare --data hapt:PATH --out docs/images``.
 
 Draws power spectra per activity and channel, directions of gravity, and the distributions of single
 windows, and prints the figures the pictures show. Statistics only; no recognition model.

@@ -1,4 +1,4 @@
-"""The README says what the program does."""
+"""README and docs say what the program does."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ from harstream.wire.reject import REASONS
 from harstream.wire.samples import Decoder, Message
 from harstream.wire.topics import TopicTemplate
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def table(header: str) -> list[list[str]]:
-    """The rows of the Markdown table whose header begins with ``header``."""
-    lines = README.splitlines()
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def table(text: str, header: str) -> list[list[str]]:
+    """Return the rows of the Markdown table in ``text`` whose header begins with ``header``."""
+    lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
     rows = []
     for line in lines[start + 2 :]:
@@ -37,15 +43,15 @@ def table(header: str) -> list[list[str]]:
     return rows
 
 
-def block(marker: str) -> str:
-    """The fenced block behind an HTML comment that begins with ``marker``."""
-    match = re.search(rf"<!-- {marker}.*?-->\n```\w*\n(.*?)```", README, re.DOTALL)
+def block(text: str, marker: str) -> str:
+    """Return the fenced block behind an HTML comment that begins with ``marker``."""
+    match = re.search(rf"<!-- {marker}.*?-->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert match, marker
     return match[1]
 
 
 def test_the_option_table_has_every_option_with_its_default():
-    documented = {row[0].strip("`"): row[1].strip("`") for row in table("option")}
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table(page("reference/options.md"), "option")}
     options = {parameter.opts[0]: parameter for parameter in cli.main.commands["run"].params}
     assert list(documented) == list(options)
     for name, parameter in options.items():
@@ -64,25 +70,26 @@ def test_the_metric_table_has_every_metric_with_its_labels():
             shown = ",".join(sorted(names)) if names and not name.endswith("_info") else ""
             exposed[name] = (shown, "gauge" if family.type == "info" else family.type)
     documented = {}
-    for cell, kind, _ in table("metric"):
+    for cell, kind, _ in table(page("reference/metrics.md"), "metric"):
         name, _, labels = cell.strip("`").rstrip("}").partition("{")
         documented[name] = (labels, kind)
     assert documented == exposed
 
 
 def test_the_reasons_are_those_of_the_program():
-    assert {row[0].strip("`"): row[1] for row in table("reason")} == REASONS
+    assert {row[0].strip("`"): row[1] for row in table(page("reference/payloads.md"), "reason")} == REASONS
 
 
 def test_the_exit_codes_are_those_of_the_program():
-    codes = {row[0] for row in table("exit code")}
+    codes = {row[0] for row in table(page("reference/options.md"), "exit code")}
     assert codes == {"0", "1", *(str(cli.EXIT_CODES[error]) for error in (ConfigError, BundleError, BrokerError))}
 
 
 def test_the_example_payloads_are_accepted():
-    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", README, re.DOTALL)]
+    texts = README + page("reference/payloads.md")
+    examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", texts, re.DOTALL)]
     samples = [example for example in examples if "label" not in example]
-    assert len(samples) == 2
+    assert len(samples) == 3
     for example in samples:
         decoded = decode(json.dumps(example).encode(), Units())
         assert decoded.t_ns == 1763668800020000000
@@ -105,7 +112,11 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
     listener = Connection(settings, "listener", subscriptions=[template.subscription], on_message=take)
     try:
         listener.open()
-        code = block("publisher").replace("1883", str(broker.port)).replace("sleep(0.5)", "sleep(0.05)")
+        code = (
+            block(page("how-to/publish-samples.md"), "publisher")
+            .replace("1883", str(broker.port))
+            .replace("sleep(0.5)", "sleep(0.05)")
+        )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert enough.wait(30), f"{len(messages)} of 20 came"
     finally:
@@ -118,10 +129,9 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
 
 
 def test_the_figures_of_speed_are_those_measured():
-    docs = Path(__file__).parent.parent / "docs"
-    figures = json.loads((docs / "results" / "bench.json").read_text(encoding="utf-8"))["figures"]
+    figures = json.loads(page("results/bench.json"))["figures"]
     measured = results.markdown([results.Figure.from_dict(figure) for figure in figures]).splitlines()
-    assert measured == bench_table((docs / "performance.md").read_text(encoding="utf-8"))
+    assert measured == bench_table(page("explanation/performance.md"))
     shown = bench_table(README)
     assert len(shown) > 4
     assert [line for line in measured if line in shown] == shown
@@ -131,3 +141,22 @@ def bench_table(text: str) -> list[str]:
     """The lines of the table behind the comment that names its source."""
     lines = text.partition("<!-- bench: docs/results/bench.json -->\n")[2].splitlines()
     return lines[: next(i for i, line in enumerate(lines) if not line.startswith("|"))]
+
+
+def test_readme_is_read_in_one_sitting():
+    assert len(README.splitlines()) <= 220
+
+
+def test_links_in_documents_lead_to_files():
+    """mkdocs checks those within docs/; these are all the others too."""
+    broken = []
+    for document in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *DOCS.rglob("*.md"),
+        *(ROOT / "deploy").rglob("*.md"),
+    ]:
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
+            if "://" not in target and not (document.parent / target).exists():
+                broken.append(f"{document.relative_to(ROOT)}: {target}")
+    assert broken == []
