@@ -1,1 +1,4 @@
-"""Synthetic wearables: parametric motion fitted to recordings. See ``motion.Wearable`` and docs/explanation/simulator.md."""
+"""Simulated wearables: parametric motion fitted to recordings.
+
+Start with ``motion.Wearable``; docs/explanation/simulator.md describes the model.
+"""
