@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harstream.core.smoothing import UNKNOWN as UNKNOWN
+from harstream.core.labels import UNKNOWN as UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError

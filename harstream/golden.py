@@ -109,7 +109,7 @@ def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
 
 def cut_windows(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
     """The windows the engine cuts from one stream."""
-    return Engine(spec).feed(SampleBatch.of("golden", stream, t_ns=0, rate_hz=rate_hz)).windows
+    return Engine(spec).feed(SampleBatch.from_message("golden", stream, t_ns=0, rate_hz=rate_hz)).windows
 
 
 def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) -> Bundle:

@@ -16,7 +16,7 @@ import numpy as np
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import RUN_SAMPLES, Timeline
+from harstream.core.timeline import MEASURE_MAX_SAMPLES, Timeline
 from harstream.datasets.csv import Writer
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
@@ -262,7 +262,7 @@ class Recorder:
             return
         if state.file is not None and (timeline.nominal_ns[0] != nominal_ns or state.file.gyro != gyro):
             # Another rate, another recording. One found out by the messages' spacing has been wrong all along.
-            wrong = stats.rates_measured > before.rates_measured and state.file.samples < RUN_SAMPLES
+            wrong = stats.rates_measured > before.rates_measured and state.file.samples < MEASURE_MAX_SAMPLES
             self._finish(state, keep=not wrong)
         if state.file is None:
             state.file = _File(self._path(device), device, self._label, gyro=gyro)

@@ -36,7 +36,7 @@ def expected(subjects: Sequence[Recording], classifier: Classifier) -> list[Labe
     said = []
     for subject in subjects:
         engine = Engine(classifier.bundle.spec)
-        due = engine.feed(SampleBatch.of(subject.name, subject.samples, t_ns=T0_NS, rate_hz=subject.rate_hz))
+        due = engine.feed(SampleBatch.from_message(subject.name, subject.samples, t_ns=T0_NS, rate_hz=subject.rate_hz))
         made = classifier.predict(due.windows)
         smoother = classifier.bundle.smoother()
         believed, _ = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)

@@ -41,7 +41,7 @@ class SampleBatch:
     def __len__(self) -> int:
         return len(self.devices)
 
-    def only(self, keep: Bool) -> SampleBatch:
+    def select(self, keep: Bool) -> SampleBatch:
         """Without the messages (n_messages,) that are not to be kept."""
         return SampleBatch(
             [device for device, kept in zip(self.devices, keep, strict=True) if kept],
@@ -54,7 +54,7 @@ class SampleBatch:
         )
 
     @classmethod
-    def of(
+    def from_message(
         cls, device: str, samples: npt.ArrayLike, *, t_ns: int, rate_hz: float = 0.0, arrival_s: float | None = None
     ) -> SampleBatch:
         """One stamped message of one device; ``samples`` is (n_samples, 6). Arrives when it was made, unless told."""

@@ -111,7 +111,7 @@ class Engine:
         """Without the messages of devices that found the table full."""
         taken = rows >= 0
         self._samples_devices += int(batch.counts[~taken].sum())
-        return batch.only(taken), rows[taken]
+        return batch.select(taken), rows[taken]
 
     def _grow(self) -> None:
         capacity = self._devices.capacity

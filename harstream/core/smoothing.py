@@ -17,13 +17,10 @@ from harstream.core import posteriors
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.devices import DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
 from harstream.core.rows import RowArrays, rounds
 from harstream.errors import ConfigError
-
-#: What is said where nothing is believed; no label of a bundle may be called so, and no output stands for it.
-UNKNOWN = "UNKNOWN"
-UNKNOWN_INDEX = -1
 
 #: Each type's own parameters.
 _PARAMETERS = {

@@ -22,7 +22,7 @@ MAX_OVERRIDE = 3.0
 #: messages, so it takes more. Over so many samples, stamps that jitter by a fifth of a period give the rate
 #: to 1.3 %. A run ends after some thousand samples, so that it measures the present.
 PROOF_FASTER, PROOF_SLOWER = 3, 6
-PROOF_SAMPLES, RUN_SAMPLES = 32, 1000
+MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
 #: Arrival times wander by the network's whims, so the rate of a device without stamps is judged over some
 #: seconds, and only a gross error is one.
 ARRIVAL_RUN_S, ARRIVAL_TOLERANCE = 6.0, 0.2
@@ -295,7 +295,7 @@ class Timeline(RowArrays):
         step = self.last_count[row] * period
         in_step = np.where(
             stamped,
-            (self.run_samples[row] < RUN_SAMPLES) & (np.abs(dt - step) <= 0.5 * period),
+            (self.run_samples[row] < MEASURE_MAX_SAMPLES) & (np.abs(dt - step) <= 0.5 * period),
             (run_ns < ARRIVAL_RUN_S * 1e9) & (dt <= 2 * step + self._max_gap_ns),
         )
         # A spacing out of step, as over a gap, belongs to no run: the next begins behind it.
@@ -304,7 +304,7 @@ class Timeline(RowArrays):
         since_n = np.where(in_step, self.run_samples[row] + self.last_count[row], 0)
         measured = np.where(in_step, t - self.run_t_ns[row], 0) / np.maximum(since_n, 1)
 
-        enough = (run >= np.where(measured > nominal, PROOF_SLOWER, PROOF_FASTER)) & (since_n >= PROOF_SAMPLES)
+        enough = (run >= np.where(measured > nominal, PROOF_SLOWER, PROOF_FASTER)) & (since_n >= MEASURE_MIN_SAMPLES)
         slowest = self._spec.period_ns / float(resampling.MIN_RATE_RATIO)
         fastest = self._spec.period_ns / float(resampling.MAX_RATE_RATIO)
         least = np.where(self.announces[row], nominal / MAX_OVERRIDE, fastest)

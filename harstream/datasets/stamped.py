@@ -21,7 +21,7 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 
 #: Samples in a message where times are regular; and how many come alone from where they are not, by which the
-#: clock has noticed another rate (timeline.PROOF_SAMPLES).
+#: clock has noticed another rate (timeline.MEASURE_MIN_SAMPLES).
 _MESSAGE_SAMPLES = 16
 _ALONE_SAMPLES = 64
 #: Messages of each source fed at once: bounds the memory.

@@ -156,7 +156,9 @@ def due(stream: Stream, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
     for first in range(stream.start, stream.stop, _MESSAGE_SAMPLES):
         samples = recording.samples[first : min(first + _MESSAGE_SAMPLES, stream.stop)]
         t_ns = start_ns + round(first * period_ns)
-        batches.append(engine.feed(SampleBatch.of(recording.name, samples, t_ns=t_ns, rate_hz=recording.rate_hz)))
+        batches.append(
+            engine.feed(SampleBatch.from_message(recording.name, samples, t_ns=t_ns, rate_hz=recording.rate_hz))
+        )
     return WindowBatch.concatenate(batches)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.events import EXIT, ActivityEvent
-from harstream.core.smoothing import UNKNOWN, SmoothedLabels
+from harstream.core.labels import UNKNOWN
+from harstream.core.smoothing import SmoothedLabels
 
 
 def encode(

@@ -170,7 +170,7 @@ class Decoder:
                 self._read(messages[index][1])
             except Reject as reject:
                 rejections.append(Rejection(messages[index][0], reject.reason, reject.detail))
-        return batch.only(keep), rejections
+        return batch.select(keep), rejections
 
 
 class _Found:

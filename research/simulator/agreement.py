@@ -32,7 +32,7 @@ def confusion(classifier: Classifier, seeds: Sequence[int], seconds: float, pace
     counts = np.zeros((len(ACTIVITIES), len(ACTIVITIES)), np.int64)
     for seed in seeds:
         taken = Wearable(seed, spec.sample_rate_hz, pace=pace).take(round(seconds * spec.sample_rate_hz))
-        due = Engine(spec).feed(SampleBatch.of("wearable", taken.samples, t_ns=0))
+        due = Engine(spec).feed(SampleBatch.from_message("wearable", taken.samples, t_ns=0))
         said = classifier.predict(due.windows).probabilities[:, column].argmax(axis=1)
         stop = np.rint(due.end_ns / spec.period_ns).astype(np.int64)
         rows = stop[:, None] - np.arange(1, spec.window_samples + 1)

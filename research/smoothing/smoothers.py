@@ -12,7 +12,8 @@ import numpy as np
 
 from harstream.core.batches import Int64, Predictions
 from harstream.core.events import ENTER, ActivityEvent
-from harstream.core.smoothing import UNKNOWN_INDEX, SmoothedLabels, Smoother, Smoothing
+from harstream.core.labels import UNKNOWN_INDEX
+from harstream.core.smoothing import SmoothedLabels, Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate import sessions as streaming
 from harstream.evaluate.sessions import Session

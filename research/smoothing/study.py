@@ -23,7 +23,7 @@ import numpy as np
 
 from harstream import bundle as bundles
 from harstream import datasets
-from harstream.core.smoothing import UNKNOWN_INDEX
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, HarstreamError

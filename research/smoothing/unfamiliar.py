@@ -18,7 +18,8 @@ from harstream import datasets
 from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Float32
-from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
+from harstream.core.labels import UNKNOWN_INDEX
+from harstream.core.smoothing import Smoothing
 from harstream.datasets.base import Recording
 from harstream.evaluate import published
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT, ActivityEvent
-from harstream.core.smoothing import UNKNOWN_INDEX, Smoother, Smoothing
+from harstream.core.labels import UNKNOWN_INDEX
+from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 
@@ -226,7 +227,7 @@ def test_what_is_believed_begins_anew_exactly_where_the_engine_does(
     events = []
     for first, count in ((0, before), (before, 2 * window_samples)):
         t_ns = T0_NS + round((first / rate_hz + gap_s * (first > 0)) * SECOND)
-        due = engine.feed(SampleBatch.of("a", np.zeros((count, 6), np.float32), t_ns=t_ns, rate_hz=rate_hz))
+        due = engine.feed(SampleBatch.from_message("a", np.zeros((count, 6), np.float32), t_ns=t_ns, rate_hz=rate_hz))
         sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
         events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
     assert [event.kind for event in events] == [ENTER] + [EXIT, ENTER] * engine.stats.restarts
@@ -240,7 +241,7 @@ def test_a_clock_that_is_followed_is_no_restart_however_short_the_stride():
     events, starts = [], []
     for first in range(0, 1000, 25):
         t_ns = T0_NS + round(first / 48.75 * SECOND)
-        due = engine.feed(SampleBatch.of("a", np.zeros((25, 6), np.float32), t_ns=t_ns, rate_hz=50.0))
+        due = engine.feed(SampleBatch.from_message("a", np.zeros((25, 6), np.float32), t_ns=t_ns, rate_hz=50.0))
         sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
         events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
         starts += due.start_ns.tolist()

@@ -25,7 +25,7 @@ def live(recording: Recording, start: int, stop: int, seed: int) -> WindowBatch:
     while first < stop:
         last = min(stop, first + int(rng.integers(1, 90)))
         t_ns = round(first * 1e9 / recording.rate_hz)
-        batches.append(engine.feed(SampleBatch.of("device", recording.samples[first:last], t_ns=t_ns)))
+        batches.append(engine.feed(SampleBatch.from_message("device", recording.samples[first:last], t_ns=t_ns)))
         first = last
     return WindowBatch.concatenate(batches)
 

@@ -9,7 +9,8 @@ import numpy as np
 from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT
-from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
+from harstream.core.labels import UNKNOWN_INDEX
+from harstream.core.smoothing import Smoothing
 from harstream.evaluate import published
 
 SMOOTHING = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2)
@@ -18,7 +19,7 @@ SMOOTHING = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2)
 def test_every_due_window_is_there_with_what_network_and_smoother_say(classifier, subjects):
     said = published.stream(subjects[0], classifier, smoothing=SMOOTHING)
     engine = Engine(classifier.bundle.spec)
-    due = engine.feed(SampleBatch.of("x", subjects[0].samples, t_ns=0, rate_hz=50.0))
+    due = engine.feed(SampleBatch.from_message("x", subjects[0].samples, t_ns=0, rate_hz=50.0))
     np.testing.assert_array_equal(said.windows.windows, due.windows)
     made = classifier.predict(due.windows)
     np.testing.assert_array_equal(said.predictions.probabilities, made.probabilities)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harstream.core.smoothing import UNKNOWN_INDEX, Smoothing
+from harstream.core.labels import UNKNOWN_INDEX
+from harstream.core.smoothing import Smoothing
 from harstream.evaluate import published
 from research.smoothing import unfamiliar as strangers
 from research.smoothing.unfamiliar import STRANGERS

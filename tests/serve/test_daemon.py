@@ -464,7 +464,7 @@ def test_labels_that_could_not_be_taken_back_at_once_are_taken_back_later(classi
     daemon = Daemon(RunConfig(broker="x", instance="test", events_topic="off"), classifier)
     daemon.connection = broker = Broker()  # type: ignore[assignment]
     broker.room = 100
-    due = [daemon.engine.feed(SampleBatch.of(w.name, w.samples, t_ns=0, rate_hz=50)) for w in subjects[:3]]
+    due = [daemon.engine.feed(SampleBatch.from_message(w.name, w.samples, t_ns=0, rate_hz=50)) for w in subjects[:3]]
     daemon.classify(WindowBatch.concatenate(due))
     names = [w.name for w in subjects[:3]]
     broker.taken.clear()
