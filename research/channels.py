@@ -56,8 +56,7 @@ def histograms(windows: LabelledWindows, spec: SignalSpec, data: str) -> dict[st
 
 def count(recordings: Sequence[Recording], data: str) -> dict[str, Any]:
     """``histograms`` of all nine channels of ``recordings``, which came from ``data``."""
-    from harstream.train.pipeline import labels_of_kind, prepare
-    from harstream.train.validation.task import data_name
+    from harstream.train.fitting.prepare import data_name, labels_of_kind, prepare
 
     prepared = prepare(recordings, labels=labels_of_kind(data))
     return histograms(prepared.counted, prepared.spec, data_name(data))

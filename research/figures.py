@@ -22,48 +22,13 @@ from matplotlib.figure import Figure
 
 from harstream.core.spec import GYRO
 from harstream.errors import DatasetError, HarstreamError
-from harstream.train.sweep import results, tables
-from harstream.train.sweep.results import RESULTS, Results
+from harstream.train.sweep import figures as sweep_figures
+from harstream.train.sweep import results
 from research import channels
 from research.smoothing import results as stream_results
 
-_BOX, _POINT, _GRID = "#a9c4e4", "#1f4e8c", "#dddddd"
 #: Colours told apart by those who do not see all of them (Okabe and Ito 2008), then others for many labels.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#b8a800", "#7f7f7f")
-
-
-def box_plot(found: Results, path: Path) -> None:
-    """One box for each row over the accuracies of its seeds, every seed a point. Raises DatasetError."""
-    rows = tables.complete(found)
-    values = [[100 * accuracy for accuracy, _ in scores.values()] for _, _, scores in rows]
-    figure = Figure(figsize=(8.0, 1.3 + 0.36 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    at = np.arange(len(rows))[::-1]
-    axes.boxplot(
-        values,
-        positions=at,
-        orientation="horizontal",
-        widths=0.55,
-        patch_artist=True,
-        showfliers=False,  # every seed is drawn anyway
-        manage_ticks=False,
-        boxprops={"facecolor": _BOX, "edgecolor": _POINT, "linewidth": 0.8},
-        medianprops={"color": _POINT, "linewidth": 1.6},
-        whiskerprops={"color": _POINT, "linewidth": 0.8},
-        capprops={"color": _POINT, "linewidth": 0.8},
-    )
-    for y, accuracies in zip(at, values, strict=True):
-        spread = np.linspace(-0.12, 0.12, len(accuracies)) if len(accuracies) > 1 else [0.0]
-        axes.plot(accuracies, y + np.array(spread), "o", color=_POINT, markersize=3.5, alpha=0.8)
-    axes.set_yticks(at, [name for name, _, _ in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("accuracy on subjects not trained on, %")
-    seeds = sorted({len(scores) for _, _, scores in rows})
-    of = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    axes.set_title(f"{found.data}, {len(found.subjects)} subjects: one point for each of {of} seeds", fontsize=10)
-    _tidy(axes)
-    axes.grid(axis="x", color=_GRID, linewidth=0.6)
-    _write(figure, path)
 
 
 def channel_plot(found: dict[str, Any], path: Path) -> None:
@@ -94,16 +59,6 @@ def channel_plot(found: dict[str, Any], path: Path) -> None:
     _write(figure, path)
 
 
-def write(found: Results, source: Path) -> list[Path]:
-    """Table and box plot of the results in ``source``, beside it; the paths written."""
-    own = source.name == RESULTS
-    text = source.with_name("table.md") if own else source.with_suffix(".md")
-    plot = source.with_name("boxplot.png") if own else source.with_suffix(".png")
-    text.write_text(tables.table(found), encoding="utf-8")
-    box_plot(found, plot)
-    return [text, plot]
-
-
 def regenerate(folder: Path) -> list[Path]:
     """Make every table and plot of ``folder`` anew from its JSON; the paths written. Raises DatasetError."""
     if not folder.is_dir():
@@ -112,7 +67,7 @@ def regenerate(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*.json")):
         kind = results.format_of(path)
         if kind == results.FORMAT:
-            written += write(results.read(path), path)
+            written += sweep_figures.write(results.read(path), path)
         elif kind == channels.FORMAT:
             channel_plot(channels.read(path), path.with_suffix(".png"))
             written.append(path.with_suffix(".png"))

@@ -50,6 +50,18 @@ ALLOWED = {
     "": set(),  # harstream/__init__.py: the version only
 }
 
+#: The storeys of harstream.train, of which pipeline and card are the top: which parts of train each of them may import.
+TRAIN_ALLOWED = {
+    "folds": set(),
+    "fitting": {"folds"},
+    "export": {"fitting"},
+    "validation": {"export", "fitting", "folds"},
+    "sweep": {"validation", "export", "fitting", "folds"},
+    "card": {"validation", "fitting"},
+    "pipeline": {"card", "validation", "export", "fitting", "folds"},
+    "__init__": set(),
+}
+
 #: The one home of each outer library; the benchmark has the bare ones as its ceilings.
 HOMES = {
     "paho": {"mqtt", "bench"},
@@ -148,6 +160,17 @@ def test_a_module_imports_only_what_its_layer_may(path: Path):
             other = rest.partition(".")[0]
             other = "" if other.startswith("__version__") else other
             assert other == mine or other in allowed, f"{path}: {mine} may not import {other!r}"
+
+
+@pytest.mark.parametrize("path", (PACKAGE / "train").rglob("*.py"), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_of_train_imports_only_what_its_storey_may(path: Path):
+    mine = path.relative_to(PACKAGE / "train").parts[0].removesuffix(".py")
+    storeys = {name for name in TRAIN_ALLOWED if name != mine} - TRAIN_ALLOWED[mine]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith("harstream.train."):
+            names = {f"{node.module}.{alias.name}".split(".")[2] for alias in node.names}
+            assert not names & storeys, f"{path}: train.{mine} may not import {names & storeys} of train"
 
 
 @pytest.mark.parametrize("name", ["socket", "time", "threading", "logging", "asyncio", "datetime"])

@@ -199,9 +199,8 @@ def _compare(
     variants: tuple[str, ...],
     jobs: int,
 ) -> None:
+    from harstream.train.sweep import figures, settings
     from harstream.train.sweep import run as experiments
-    from harstream.train.sweep import settings
-    from research import figures
 
     rows = settings.variants_of(sweeps, variants)
     experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read
@@ -246,11 +245,11 @@ def _signal(spec: Path | None, recordings: Any, base: Mapping[str, Any] | None =
     Where ``base`` says at which rate, that of the recordings does not matter.
     """
     from harstream.core.spec import SignalSpec
-    from harstream.train import pipeline
+    from harstream.train.fitting.prepare import spec_of
 
     fields = _read_json(spec) if spec is not None else {}
     fields |= {name: value for name, value in (base or {}).items() if name == "sample_rate_hz"}
-    return SignalSpec.from_dict(fields) if recordings is None else pipeline.spec_of(recordings, fields)
+    return SignalSpec.from_dict(fields) if recordings is None else spec_of(recordings, fields)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -175,19 +175,6 @@ def inside(
     return label
 
 
-def split_by_subject(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:
-    """The windows of most subjects, and those of a random ``share`` of them, at least one.
-
-    Raises DatasetError for fewer than two subjects.
-    """
-    subjects = np.unique(data.subject)
-    if len(subjects) < 2:
-        raise DatasetError(f"holding out subjects needs at least two to train on, found {len(subjects)}")
-    n_held_out = min(max(1, round(share * len(subjects))), len(subjects) - 1)
-    chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(subjects)[:n_held_out])
-    return data.take(np.flatnonzero(~chosen)), data.take(np.flatnonzero(chosen))
-
-
 def labels_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
     """The labels that occur, in alphabetical order, but for the one that says that nothing is known.
 

@@ -6,9 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.metadata import version as version_of
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,99 +14,29 @@ from harstream import bundle as bundles
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
 from harstream.core.smoothing import Smoothing
-from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
-from harstream.datasets import base, windows
+from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.datasets.windows import LabelledWindows
-from harstream.errors import BundleError, DatasetError
+from harstream.errors import BundleError
 from harstream.train import export
 from harstream.train.card import card, with_files
 from harstream.train.fitting import history as curves
 from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
-from harstream.train.validation.cross_validation import CrossValidation, cross_validate, folds_of
-from harstream.train.validation.task import data_name
-
-#: What makes the labels of a new bundle steady: chosen by ``smoothing_study``, see docs/results/streaming.md.
-DEFAULT_SMOOTHING = Smoothing("hmm", unknown_below=0.5, unknown_dwell_s=1.0, fixed_lag_windows=2)
-#: For the model card of recordings that are nobody's known data set.
-_ABOUT_OWN = """\
-Recordings of whoever ran `harstream train`.
-
-Placement of the device, source and licence: not known to harstream. Write them here before passing the model on."""
-LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
+from harstream.train.fitting.prepare import (
+    Prepared,
+    about_kind,
+    data_name,
+    labels_of_kind,
+    library_versions,
+    prepare,
+    smoothing_for,
+)
+from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     bundle: Bundle
     validation: CrossValidation
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The windows of a training: those trained on, cut densely, and those counted, as served."""
-
-    spec: SignalSpec
-    training: LabelledWindows
-    counted: LabelledWindows
-
-
-def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = None) -> SignalSpec:
-    """The signal to train for where only ``fields`` of its section are given, or none.
-
-    The rate is the recordings', the window 128 samples, the stride 64, the channels all nine, or the
-    six without gyroscope where one was recorded without. Raises ConfigError for impossible
-    ``fields``, DatasetError where the rates differ and none is given.
-    """
-    known = dict(fields or {})
-    if "sample_rate_hz" not in known:
-        known["sample_rate_hz"] = windows.rate_of(recordings)
-    if "channels" not in known and not all(recording.has_gyro for recording in recordings):
-        known["channels"] = [channel for channel in DEFAULT_CHANNELS if channel not in GYRO]
-    return SignalSpec.from_dict(known)
-
-
-def smoothing_for(spec: SignalSpec) -> Smoothing:
-    """DEFAULT_SMOOTHING, drawn out where windows are due more rarely than those it was chosen for, 1.28 s apart."""
-    stride_s = spec.stride_samples / spec.sample_rate_hz
-    return replace(
-        DEFAULT_SMOOTHING,
-        dwell_s=max(DEFAULT_SMOOTHING.dwell_s, round(3.9 * stride_s, 3)),
-        unknown_dwell_s=max(DEFAULT_SMOOTHING.unknown_dwell_s, round(0.78 * stride_s, 3)),
-        fixed_lag_windows=DEFAULT_SMOOTHING.fixed_lag_windows if stride_s <= 2 else 1,
-    )
-
-
-def prepare(
-    recordings: Sequence[Recording],
-    spec: SignalSpec | None = None,
-    labels: Sequence[str] | None = None,
-    *,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Prepared:
-    """Cut all windows, without ``spec`` as ``spec_of`` says.
-
-    ``labels`` are those to learn, in the order of the outputs; without, all that occur. Those of which no
-    window is found are left out. Raises DatasetError where the rates differ and no spec says which to
-    take, where fewer than two labels have windows, or fewer than two subjects.
-    """
-    spec = spec or spec_of(recordings)
-    wanted = tuple(labels or windows.labels_of(recordings))
-    progress("cutting windows", 0, 1)
-    counted = windows.cut(windows.whole(recordings), spec, wanted)
-    found = tuple(label for index, label in enumerate(wanted) if (counted.label == index).any())
-    if len(found) < 2:
-        raise DatasetError(
-            f"two labels with windows are needed, found {len(found)} of {', '.join(wanted)}: "
-            f"no stretch of another is as long as a window of {spec.window_samples} samples"
-        )
-    folds_of(counted.subject.tolist(), 2, seed)  # refuses too few subjects before the long part
-    if found != wanted:
-        counted = windows.cut(windows.whole(recordings), spec, found)
-    training = windows.cut(windows.restarted(recordings, spec, seed), spec, found)
-    progress("cutting windows", 1, 1)
-    return Prepared(spec, training, counted)
 
 
 def train(
@@ -276,21 +204,6 @@ def provenance(
         "parameters": n_parameters,
         "missing": dict(missing),
         "python": platform.python_version(),
-        "libraries": {library: version_of(library) for library in LIBRARIES},
+        "libraries": library_versions(),
         "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
     }
-
-
-def labels_of_kind(data: str) -> tuple[str, ...] | None:
-    """The labels that a KIND of data is trained on by default: its module's LABELS, if it has any."""
-    return getattr(_module(data), "LABELS", None)
-
-
-def about_kind(data: str) -> str:
-    """What a KIND of data is and whose, for the model card: its module's ABOUT, if it has any."""
-    return str(getattr(_module(data), "ABOUT", _ABOUT_OWN))
-
-
-def _module(data: str) -> Any:
-    kind = data.partition(":")[0]
-    return import_module(base.KINDS[kind]) if kind in base.KINDS else None

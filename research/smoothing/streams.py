@@ -26,8 +26,8 @@ from harstream.evaluate.events import NONE
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.checkpoint import write_whole
 from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
-from harstream.train.pipeline import prepare
-from harstream.train.validation.cross_validation import folds_of
+from harstream.train.fitting.prepare import prepare
+from harstream.train.folds import folds_of
 from harstream.train.validation.task import fingerprint
 from research.smoothing.unfamiliar import STRANGERS, strange
 

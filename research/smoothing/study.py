@@ -29,9 +29,8 @@ from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, HarstreamError
 from harstream.train.fitting.checkpoint import write_whole
 from harstream.train.fitting.fit import FitConfig, Progress, silent
-from harstream.train.pipeline import labels_of_kind, smoothing_for, spec_of
+from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
 from harstream.train.sweep.settings import setting_of, settle
-from harstream.train.validation.task import data_name, signal_dict
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers, streams
 from research.smoothing.smoothers import SubjectStreams

@@ -10,7 +10,7 @@ import pytest
 from harstream.datasets import csv
 from harstream.datasets.base import Segment, load
 from harstream.errors import DatasetError
-from harstream.train.pipeline import prepare
+from harstream.train.fitting.prepare import prepare
 
 from .archives import zip_of
 

@@ -99,25 +99,6 @@ def test_windows_of_some_subjects(recordings: list[Recording]) -> None:
     assert len(some) + len(cut.of(["01", "03"])) == len(cut)
 
 
-@pytest.mark.parametrize(("share", "n_held_out"), [(0.01, 1), (0.5, 2), (0.9, 3)])
-def test_subjects_held_out_are_in_one_part_only(recordings: list[Recording], share: float, n_held_out: int) -> None:
-    cut = windows.cut(windows.whole(recordings), SPEC, LABELS)
-    rest, held_out = windows.split_by_subject(cut, share, seed=1)
-    assert len(set(held_out.subject)) == n_held_out
-    assert set(rest.subject) | set(held_out.subject) == set(cut.subject)
-    assert not set(rest.subject) & set(held_out.subject)
-    assert len(rest) + len(held_out) == len(cut)
-    again = windows.split_by_subject(cut, share, seed=1)[1]
-    np.testing.assert_array_equal(again.subject, held_out.subject)
-    chosen = {tuple(np.unique(windows.split_by_subject(cut, share, seed)[1].subject)) for seed in range(20)}
-    assert len(chosen) > 1
-
-
-def test_one_subject_cannot_be_split(recordings: list[Recording]) -> None:
-    with pytest.raises(DatasetError, match="found 1"):
-        windows.split_by_subject(windows.cut(windows.whole(recordings[:1]), SPEC, LABELS), 0.5, seed=0)
-
-
 def test_recordings_of_different_rates_need_to_be_told_one(recordings: list[Recording]) -> None:
     mixed = [recordings[0], replace(recordings[1], rate_hz=20.0)]
     with pytest.raises(DatasetError, match=r"02_1 has 20 Hz, 01_1 has 50 Hz.*--set sample_rate_hz=20"):

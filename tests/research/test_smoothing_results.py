@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow")
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import card
-from harstream.train.pipeline import DEFAULT_SMOOTHING
+from harstream.train.fitting.prepare import DEFAULT_SMOOTHING
 from research import figures
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers

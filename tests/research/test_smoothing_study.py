@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 
 from harstream import bundle as bundles
 from harstream.datasets.base import Recording, Segment
-from harstream.train.pipeline import DEFAULT_SMOOTHING
+from harstream.train.fitting.prepare import DEFAULT_SMOOTHING
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers, streams
 from research.smoothing import study as smoothing_study

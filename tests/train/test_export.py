@@ -23,6 +23,7 @@ from harstream.train import export, pipeline
 from harstream.train.fitting import architectures
 from harstream.train.fitting.architectures.loops import without_tensor_lists
 from harstream.train.fitting.fit import FitConfig
+from harstream.train.fitting.prepare import prepare
 from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 
 from ..made_recordings import PLAIN
@@ -157,7 +158,7 @@ def test_the_speed_is_measured_over_whole_batches() -> None:
 @pytest.fixture(scope="module")
 def validation(recordings: list[Recording]) -> CrossValidation:
     """Of another network: what it costs to validate all of them is not what is tested here."""
-    prepared = pipeline.prepare(recordings, SHORT)
+    prepared = prepare(recordings, SHORT)
     config = FitConfig(arch="mlp", arch_settings={"units": 10}, epochs=1, folds=2, **PLAIN)
     return cross_validate(prepared.training, prepared.counted, prepared.spec, config)
 

@@ -20,6 +20,7 @@ from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 from harstream.train import export, pipeline
 from harstream.train.fitting.fit import FitConfig
+from harstream.train.fitting.prepare import DEFAULT_SMOOTHING, about_kind, labels_of_kind, prepare, smoothing_for
 
 TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
 
@@ -105,37 +106,35 @@ def test_the_card_keeps_up_with_the_files_that_can_be_made(mine: Path, monkeypat
 
 def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:
     spec = SignalSpec(sample_rate_hz=25.0, window_samples=64, stride_samples=32, channels=("total_acc_x",))
-    prepared = pipeline.prepare(recordings, spec, ("STILL", "MOVING"))
+    prepared = prepare(recordings, spec, ("STILL", "MOVING"))
     assert prepared.training.windows.shape[1:] == (64, 1)
     assert prepared.counted.labels == ("STILL", "MOVING")
 
 
 def test_hapt_is_trained_on_the_six_activities_of_uci_har() -> None:
-    assert pipeline.labels_of_kind("hapt:anywhere") == hapt.LABELS
-    assert pipeline.labels_of_kind("nothing:anywhere") is None
-    assert "UCI Machine Learning" in pipeline.about_kind("hapt:anywhere")
+    assert labels_of_kind("hapt:anywhere") == hapt.LABELS
+    assert labels_of_kind("nothing:anywhere") is None
+    assert "UCI Machine Learning" in about_kind("hapt:anywhere")
 
 
 def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> None:
     brief = Segment(820, 840, "JUMPING")
     odd = [replace(r, segments=(r.segments[0], brief, r.segments[1])) for r in recordings]
-    assert pipeline.prepare(odd).counted.labels == ("MOVING", "STILL")
+    assert prepare(odd).counted.labels == ("MOVING", "STILL")
 
 
 def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings: list[Recording]) -> None:
     with pytest.raises(DatasetError, match="at least two subjects"):
-        pipeline.prepare(recordings[:1])
+        prepare(recordings[:1])
     with pytest.raises(DatasetError, match="0 known labels"):
-        pipeline.prepare([replace(r, segments=()) for r in recordings])
+        prepare([replace(r, segments=()) for r in recordings])
     with pytest.raises(DatasetError, match="differ in sample rate"):
-        pipeline.prepare([recordings[0], replace(recordings[1], rate_hz=20.0)])
+        prepare([recordings[0], replace(recordings[1], rate_hz=20.0)])
     with pytest.raises(DatasetError, match="found 0 of MOVING, STILL"):
-        pipeline.prepare(
-            [replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings]
-        )
+        prepare([replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings])
 
 
 def test_smoothing_is_drawn_out_where_windows_are_due_rarely() -> None:
-    assert pipeline.smoothing_for(SignalSpec()) == pipeline.DEFAULT_SMOOTHING
-    rare = pipeline.smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100))
+    assert smoothing_for(SignalSpec()) == DEFAULT_SMOOTHING
+    rare = smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100))
     assert (rare.dwell_s, rare.unknown_dwell_s, rare.fixed_lag_windows) == (19.5, 3.9, 1)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import Normalisation, SignalSpec
-from harstream.datasets.windows import LabelledWindows, split_by_subject
+from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting import architectures
 from harstream.train.fitting.batches import minibatches
@@ -22,6 +22,7 @@ from harstream.train.fitting.history import Epoch
 from harstream.train.fitting.loop import Training
 from harstream.train.fitting.loss import ensemble, objective
 from harstream.train.fitting.recipe import FitConfig
+from harstream.train.folds import split_by_subject
 
 __all__ = ["FitConfig", "Fitted", "Progress", "fit", "fit_temperature", "normalisation_of", "silent"]
 

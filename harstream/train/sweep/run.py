@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,13 @@ from harstream.train import export
 from harstream.train.fitting import architectures
 from harstream.train.fitting.checkpoint import write_whole
 from harstream.train.fitting.fit import FitConfig, Progress, silent
-from harstream.train.pipeline import LIBRARIES, labels_of_kind, prepare
+from harstream.train.fitting.prepare import data_name, labels_of_kind, library_versions, prepare, signal_dict
+from harstream.train.folds import folds_of
 from harstream.train.sweep import results, settings
 from harstream.train.sweep.results import RESULTS, Results, Row, Unit
 from harstream.train.sweep.settings import Variant
 from harstream.train.validation import pool as jobs
-from harstream.train.validation.cross_validation import folds_of
-from harstream.train.validation.task import Fold, Task, data_name, fingerprint, signal_dict
+from harstream.train.validation.task import Fold, Task, fingerprint
 
 #: Training streams are cut into the same pieces for all rows and seeds.
 _CUT_SEED = 0
@@ -257,7 +256,7 @@ def _save(out: Path, found: Results) -> None:
 
 
 def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version(), **{library: version_of(library) for library in LIBRARIES}}
+    return {"python": platform.python_version(), **library_versions()}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,10 +16,10 @@ from scipy.special import softmax
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
-from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Metrics, calibration_error
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import FitConfig, Progress, fit_temperature, silent
+from harstream.train.folds import folds_of
 from harstream.train.validation import pool as processes
 from harstream.train.validation.task import Fold, Task, fingerprint
 
@@ -112,22 +112,6 @@ class CrossValidation:
             "accuracy_by_wearer": self.accuracy_by_subject(),
             "runs": [run.to_dict() for run in self.runs],
         }
-
-
-def folds_of(subjects: Iterable[str], n_folds: int, seed: int) -> list[tuple[str, ...]]:
-    """The subjects dealt at random into ``n_folds`` groups, or as many as there are subjects; each in one group.
-
-    Raises DatasetError for fewer than two subjects: one must be held out, one trained on.
-    """
-    subjects = sorted(set(subjects))
-    if len(subjects) < 2:
-        raise DatasetError(
-            f"validation by subject needs at least two subjects with known labels, found {len(subjects)}"
-            f"{''.join(f' ({name})' for name in subjects)}; of a csv file, the subject is its name up to the first _"
-        )
-    order = np.random.default_rng(seed).permutation(len(subjects))
-    groups = np.array_split(order, min(max(2, n_folds), len(subjects)))
-    return [tuple(subjects[index] for index in sorted(group)) for group in groups]
 
 
 def cross_validate(

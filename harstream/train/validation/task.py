@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,21 +35,6 @@ class Task:
     config: FitConfig  # with the seed of this very fit
     held_out: tuple[str, ...]  # the subjects it is counted on
     int8: bool = False  # count the int8 network as well
-
-    def key(self, data: str, labels: Sequence[str]) -> str:
-        """A name for the result: the same for the same fit of the same data, another for any other.
-
-        ``data`` is KIND:PATH, of which the folder does not count, ``labels`` those asked for, in order.
-        """
-        facts = {
-            "data": data_name(data),
-            "labels": list(labels),
-            "signal": signal_dict(self.spec),
-            "config": self.config.to_dict(),
-            "held_out": self.held_out,
-            "int8": self.int8,
-        }
-        return fingerprint(facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +128,6 @@ def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, pr
         len(fitted.history),
         seconds,
     )
-
-
-def data_name(data: str) -> str:
-    """KIND:PATH without the folders: ``hapt:/some/where/hapt.zip`` is ``hapt:hapt.zip``."""
-    kind, _, path = data.partition(":")
-    return f"{kind}:{Path(path).name}"
-
-
-def signal_dict(spec: SignalSpec) -> dict[str, Any]:
-    """The signal section without its normalisation, which every fit computes anew."""
-    return {name: value for name, value in spec.to_dict().items() if name != "normalisation"}
 
 
 def fingerprint(facts: Any) -> str:

@@ -20,6 +20,7 @@ from harstream.train.fitting import architectures
 from harstream.train.fitting import history as curves
 from harstream.train.fitting.fit import FitConfig, Fitted, fit, fit_temperature, normalisation_of
 from harstream.train.fitting.history import Epoch, best_epoch
+from harstream.train.folds import split_by_subject
 
 from ...made_recordings import PLAIN
 
@@ -92,7 +93,7 @@ def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: window
     best = best_epoch(fitted.history)
     assert best is not None
     assert len(fitted.history) == best + 2 < 60
-    known, held_out = windows.split_by_subject(random, 0.4, config.seed)
+    known, held_out = split_by_subject(random, 0.4, config.seed)
     assert fitted.spec.norm == normalisation_of(known.windows)
     logits = fitted.logits(held_out.windows).astype(np.float64)
     of_truth = logits[np.arange(len(logits)), held_out.label]

@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
-from harstream.train.pipeline import prepare
+from harstream.train.fitting.prepare import prepare
 from harstream.train.sweep import results, settings
 from harstream.train.sweep import run as experiments
 from harstream.train.validation import pool as jobs

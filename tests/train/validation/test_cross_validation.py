@@ -15,7 +15,6 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
-from harstream.errors import DatasetError
 from harstream.train.fitting.fit import FitConfig, Fitted, Progress, fit
 from harstream.train.validation import cross_validation as validate
 from harstream.train.validation import task as holdout
@@ -24,21 +23,6 @@ from ...made_recordings import PLAIN
 
 SPEC = SignalSpec()
 TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4, **PLAIN)
-
-
-@pytest.mark.parametrize("n_folds", [2, 3, 5, 99])
-def test_every_subject_is_held_out_exactly_once(n_folds: int) -> None:
-    subjects = [f"{number:02d}" for number in range(7)]
-    folds = validate.folds_of(subjects * 3, n_folds, seed=1)
-    assert len(folds) == min(n_folds, 7)
-    assert sorted(subject for fold in folds for subject in fold) == subjects
-    assert folds == validate.folds_of(subjects, n_folds, seed=1)
-    assert folds != validate.folds_of(subjects, n_folds, seed=2)
-
-
-def test_one_subject_cannot_be_held_out() -> None:
-    with pytest.raises(DatasetError, match="at least two subjects with known labels, found 1"):
-        validate.folds_of(["01", "01"], 5, seed=0)
 
 
 def test_cross_validation_never_trains_on_who_it_counts(

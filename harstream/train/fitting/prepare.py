@@ -1,0 +1,142 @@
+"""Windows and signal of a training, from recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harstream.core.smoothing import Smoothing
+from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
+from harstream.datasets import base, windows
+from harstream.datasets.base import Recording
+from harstream.datasets.windows import LabelledWindows
+from harstream.errors import DatasetError
+from harstream.train.fitting.fit import Progress, silent
+from harstream.train.folds import folds_of
+
+#: The smoothing of a new bundle, chosen by ``research.smoothing.study``; see docs/results/streaming.md.
+DEFAULT_SMOOTHING = Smoothing("hmm", unknown_below=0.5, unknown_dwell_s=1.0, fixed_lag_windows=2)
+#: The libraries whose versions a bundle and the results of a sweep state.
+_LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
+#: Text of the model card for recordings of no known data set.
+_ABOUT_OWN = """\
+Recordings of whoever ran `harstream train`.
+
+Placement of the device, source and licence: not known to harstream. Write them here before passing the model on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The windows of a training, cut in two ways from the same recordings."""
+
+    spec: SignalSpec  # without a normalisation
+    training: LabelledWindows  # to train on: cut more densely than one stride, also after restarts
+    counted: LabelledWindows  # to score: one stride apart, as in serving
+
+
+def prepare(
+    recordings: Sequence[Recording],
+    spec: SignalSpec | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Prepared:
+    """Cut the windows to train on and those to score.
+
+    Args:
+        recordings: Recordings of at least two subjects.
+        spec: The signal; by default that of ``spec_of``.
+        labels: The labels to learn, in the order of the network's outputs; by default all that occur. A label
+            without a window is left out.
+        seed: Decides where the training streams restart.
+        progress: Is called before and after.
+
+    Raises:
+        DatasetError: The sample rates differ and there is no spec, or fewer than two labels or subjects have windows.
+
+    """
+    spec = spec or spec_of(recordings)
+    wanted = tuple(labels or windows.labels_of(recordings))
+    progress("cutting windows", 0, 1)
+    counted = windows.cut(windows.whole(recordings), spec, wanted)
+    present = tuple(label for index, label in enumerate(wanted) if (counted.label == index).any())
+    if len(present) < 2:
+        raise DatasetError(
+            f"training needs two labels with windows, found {len(present)} of {', '.join(wanted)}: "
+            f"no segment of another label is as long as a window of {spec.window_samples} samples"
+        )
+    folds_of(counted.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
+    if present != wanted:
+        counted = windows.cut(windows.whole(recordings), spec, present)
+    training = windows.cut(windows.restarted(recordings, spec, seed), spec, present)
+    progress("cutting windows", 1, 1)
+    return Prepared(spec, training, counted)
+
+
+def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = None) -> SignalSpec:
+    """Return the signal to train for: ``fields`` of its JSON section, completed for the recordings.
+
+    The defaults are the rate of the recordings, windows of 128 samples, a stride of 64, and all nine channels, or the
+    six without gyroscope if a recording has none.
+
+    Raises:
+        ConfigError: ``fields`` are not valid.
+        DatasetError: The sample rates of the recordings differ, and ``fields`` has none.
+
+    """
+    known = dict(fields or {})
+    if "sample_rate_hz" not in known:
+        known["sample_rate_hz"] = windows.rate_of(recordings)
+    if "channels" not in known and not all(recording.has_gyro for recording in recordings):
+        known["channels"] = [channel for channel in DEFAULT_CHANNELS if channel not in GYRO]
+    return SignalSpec.from_dict(known)
+
+
+def smoothing_for(spec: SignalSpec) -> Smoothing:
+    """Return DEFAULT_SMOOTHING, with longer times if windows are more than 1.28 s apart.
+
+    DEFAULT_SMOOTHING was chosen for windows 1.28 s apart: its times are about 3.9 and 0.78 strides.
+    """
+    stride_s = spec.stride_samples / spec.sample_rate_hz
+    return replace(
+        DEFAULT_SMOOTHING,
+        dwell_s=max(DEFAULT_SMOOTHING.dwell_s, round(3.9 * stride_s, 3)),
+        unknown_dwell_s=max(DEFAULT_SMOOTHING.unknown_dwell_s, round(0.78 * stride_s, 3)),
+        fixed_lag_windows=DEFAULT_SMOOTHING.fixed_lag_windows if stride_s <= 2 else 1,
+    )
+
+
+def labels_of_kind(data: str) -> tuple[str, ...] | None:
+    """Return the labels that a KIND of data is trained on by default, None if it has no such list."""
+    return getattr(_module(data), "LABELS", None)
+
+
+def about_kind(data: str) -> str:
+    """Return the paragraph of the model card about a KIND of data: its source and licence."""
+    return str(getattr(_module(data), "ABOUT", _ABOUT_OWN))
+
+
+def data_name(data: str) -> str:
+    """Return KIND:PATH without the folders: ``hapt:/some/where/hapt.zip`` becomes ``hapt:hapt.zip``."""
+    kind, _, path = data.partition(":")
+    return f"{kind}:{Path(path).name}"
+
+
+def signal_dict(spec: SignalSpec) -> dict[str, Any]:
+    """Return the JSON section of the signal without its normalisation, which every fit computes."""
+    return {name: value for name, value in spec.to_dict().items() if name != "normalisation"}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that decides the numbers of a fit."""
+    return {library: version(library) for library in _LIBRARIES}
+
+
+def _module(data: str) -> Any:
+    kind = data.partition(":")[0]
+    return import_module(base.KINDS[kind]) if kind in base.KINDS else None
