@@ -1,4 +1,5 @@
-"""Simulated wearables: parametric motion fitted to recordings.
+"""Simulated wearables: parametric motion whose parameters were fitted to recordings.
 
-Start with ``motion.Wearable``; docs/explanation/simulator.md describes the model.
+A simulated person is a subject, and the device that the subject wears is a wearable. ``motion.Wearable`` makes its
+samples; docs/explanation/simulator.md describes the model.
 """

@@ -1,4 +1,4 @@
-"""Walking: a personal cycle, replayed at a wandering pace, each stride a little different."""
+"""Gait synthesis: a personal cycle at a varying pace, with a different deviation in each stride."""
 
 from __future__ import annotations
 
@@ -7,64 +7,72 @@ import numpy as np
 from harstream.simulate.parameters import BASE_RATE_HZ, HARMONICS, HOP, Complex, Float, Gait, Turns
 from harstream.simulate.person import Person, envelope
 
-#: Deviations and pace are drawn at knots this far apart (1.28 s, about a stride) and joined by lines.
+#: Deviations and pace are drawn at knots KNOT samples apart (1.28 s, about a stride) and interpolated linearly.
 KNOT = HOP // 2
 _RAMP = (np.arange(KNOT) / KNOT)[:, None]
 _ORDERS = np.arange(HARMONICS + 1)
 
 
 class Wander:
-    """Values with unit variance at knots: part lasts for the bout, the rest decays (AR(1))."""
+    """Random values of unit variance at successive knots: a constant of the bout plus a first-order autoregression."""
 
     def __init__(self, bout: Float, persistence: Float, rng: np.random.Generator) -> None:
+        """Draw the constant part.
+
+        Args:
+            bout: (n,) share of the variance that is constant.
+            persistence: (n,) correlation of the other share from one knot to the next.
+            rng: Source of random numbers.
+
+        """
         self._rng = rng
         self._persistence = persistence
         self._lasting = np.sqrt(bout) * rng.standard_normal(len(bout))
-        # Lines between knots have less variance than the knots; made up for here.
+        # Linear interpolation has less variance between knots than at them; this factor restores the mean variance.
         self._scale = np.sqrt((1 - bout) / (2 / 3 + persistence / 3))
         self._state = rng.standard_normal(len(bout))
 
     def next(self) -> Float:
-        """The values at the next knot."""
+        """Return the values (n,) at the next knot."""
         fresh = self._rng.standard_normal(len(self._state))
         self._state = self._persistence * self._state + np.sqrt(1 - self._persistence**2) * fresh
         return np.asarray(self._lasting + self._scale * self._state, np.float64)
 
 
 class Landings:
-    """The angular velocity about gravity of turning on landings, two turns to a floor."""
+    """Angular velocity about gravity of a subject who turns on the landings of a staircase, twice per floor."""
 
     def __init__(self, turns: Turns, start_s: float, rng: np.random.Generator) -> None:
         self._turns = turns
         self._rng = rng
-        self._pair = False
-        self._held: list[tuple[float, float, float]] = []  # centre, angle, width
+        self._second_of_pair = False
+        self._turning: list[tuple[float, float, float]] = []  # centre in s, angle in rad, width in s
         self._next_s = start_s + self._draw(turns.first_s)
 
     def _draw(self, distribution: Float) -> float:
         return float(distribution[0] * np.exp(distribution[1] * self._rng.standard_normal()))
 
     def block(self, time_s: Float) -> Float:
-        """(n,) s, later at every call -> (n,) rad/s."""
+        """Return the angular velocity (n,), in rad/s, at the times (n,), in s; each call continues after the last."""
         turns = self._turns
         while self._next_s < time_s[-1] + 4 * turns.width_s[0]:
             angle = float(turns.angle_rad[0] + turns.angle_rad[1] * self._rng.standard_normal())
-            self._held.append((self._next_s, angle, self._draw(turns.width_s)))
-            self._pair = not self._pair
-            # Between pairs lie the end of one floor's stairs and the beginning of the next.
-            self._next_s += self._draw(turns.gap_s) if self._pair else 2 * self._draw(turns.first_s)
-        self._held = [turn for turn in self._held if turn[0] > time_s[0] - 6 * turn[2]]
+            self._turning.append((self._next_s, angle, self._draw(turns.width_s)))
+            self._second_of_pair = not self._second_of_pair
+            # Two flights of stairs lie between pairs: the end of one floor and the start of the next.
+            self._next_s += self._draw(turns.gap_s) if self._second_of_pair else 2 * self._draw(turns.first_s)
+        self._turning = [turn for turn in self._turning if turn[0] > time_s[0] - 6 * turn[2]]
         out = np.zeros(len(time_s))
-        for centre, angle, width in self._held:
+        for centre, angle, width in self._turning:
             out += angle / (width * np.sqrt(2 * np.pi)) * np.exp(-0.5 * ((time_s - centre) / width) ** 2)
         return out
 
 
 class Steps:
-    """A stream of blocks of HOP samples at the base rate, in the frame of gravity."""
+    """Endless gait in blocks of HOP samples at the base rate, in the frame whose x axis points against gravity."""
 
     def __init__(self, gait: Gait, name: str, person: Person, phase: float, rng: np.random.Generator) -> None:
-        """``phase``: where in the stride to begin, rad."""
+        """Start the gait ``name`` of ``person`` at ``phase`` rad of the stride."""
         self._gait = gait
         self._hz = person.stride_hz[name]
         self._cycle = person.cycle[name]
@@ -82,7 +90,7 @@ class Steps:
         return self._hz * float(np.exp(self._gait.pace_std * self._pace.next()[0]))
 
     def block(self) -> tuple[Float, Float]:
-        """The next (HOP, 6): acc in g, gyro in rad/s; and (HOP, 6), the factor on the rough part."""
+        """Return the next motion (HOP, 6), in g and rad/s, and the factor (HOP, 6) on the residual noise."""
         motion = np.empty((HOP, 6))
         phases = np.empty(HOP)
         for start in range(0, HOP, KNOT):

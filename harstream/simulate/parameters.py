@@ -1,7 +1,7 @@
-"""The fitted parameters: what ``fit.py`` writes to ``parameters.json`` and the synthesis reads.
+"""Fitted parameters of the simulator: ``research.simulator.fit`` writes ``parameters.json``, the synthesis reads it.
 
-Everything in the file is a statistic over all subjects of the recordings it was fitted to: means,
-covariances, principal components, quantiles. None of it is a stretch of a recording.
+Everything in the file is a statistic over all real subjects of the recordings it was fitted to: means, covariances,
+principal components, quantiles. The file contains no samples of a recording.
 """
 
 from __future__ import annotations
@@ -22,105 +22,117 @@ Int = npt.NDArray[np.int64]
 
 GAITS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS")
 POSTURES = ("SITTING", "STANDING", "LAYING")
-#: Every activity; a label is an index into this.
+#: All activities. A label of the simulator is an index into this tuple.
 ACTIVITIES = (*GAITS, *POSTURES)
-#: A place where gravity rests. Someone who sat down leans back further than someone who sat up from
-#: lying, and so on, so most postures have two: ``1`` as first taken, ``2`` after the other posture.
+#: Stances: a direction of gravity is drawn for each. A subject who sat down from standing leans back further than one
+#: who sat up from lying, so each posture has two stances: ``1`` after standing, ``2`` after the other posture
+#: (STANDING: ``2`` after sitting).
 STANCES = ("stand1", "stand2", "sit1", "sit2", "lay1", "lay2", *GAITS)
 
-#: All motion is made at this rate, that of the recordings, and resampled where another is asked for.
+#: Motion is synthesised at this rate, that of the recordings, and resampled to any other rate.
 BASE_RATE_HZ = 50.0
-#: Harmonics of the stride frequency (half the step frequency): up to about 15 Hz.
+#: Number of harmonics of the stride frequency (half the step frequency): up to about 15 Hz.
 HARMONICS = 16
-#: The rough part is made from half-overlapping segments of this many samples.
+#: Residual noise is synthesised from FFT frames of SEGMENT samples that overlap by half.
 SEGMENT = 256
 HOP = SEGMENT // 2
-#: Lower edges of the bands in which its power varies on its own: sway, movement, tremor, the sensor.
+#: Lower edges, in Hz, of the bands whose noise power varies independently: sway, movement, tremor, sensor noise.
 BANDS_HZ = (0.1, 1.1, 5.0, 11.0)
-#: Levels: the power of each channel in each band, channel by channel.
+#: Number of noise levels: the log power of each channel in each band, ordered by channel, then by band.
 N_LEVELS = 6 * len(BANDS_HZ)
-#: Probabilities at which marginal distributions are kept; the ends also bound what is drawn.
+#: Probabilities of the stored quantiles of marginal distributions. No value beyond the first and the last is drawn.
 QUANTILES = (0.02, 0.07, 0.16, 0.3, 0.5, 0.7, 0.84, 0.93, 0.98)
 
-#: Gravity's slow wander in a posture fades over this time, s.
+#: Time constant, in s, of the slow drift of gravity within a posture.
 WANDER_S = 25.0
 
-#: What is faster comes in bursts (steps, jerks) of about BURST_SAMPLES.
+#: Noise above this frequency, in Hz, comes in bursts (steps, jerks) of about BURST_SAMPLES samples.
 BURST_HZ = BANDS_HZ[2]
 BURST_SAMPLES = 9
 
-#: First FFT bin of each group of bins that shares a cross-spectral density (bin 0 is not used). No group
-#: lies across the edge of a band.
+#: First FFT bin of each group of bins that share one cross-spectral density; bin 0 is not used. No group crosses the
+#: edge of a band.
 GROUPS = (1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 19, 22, 26, 30, 35, 40, 46, 51, 57, 65, 75, 86, 98, 112)
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The rough part of one activity: a gait's where x points against gravity, a posture's in the wearable's axes."""
+    """Residual noise of one activity: what neither posture nor gait cycle explains (sway, fidgeting, sensor noise).
 
-    factors: Complex  # (len(GROUPS), 6, 6) lower Cholesky factors of the density, each level's power 1
+    A gait's noise is in the frame whose x axis points against gravity, a posture's in the axes of the wearable.
+    """
+
+    factors: Complex  # (len(GROUPS), 6, 6) lower Cholesky factors of the cross-spectral density at unit level
     moment: Float  # (N_LEVELS, N_LEVELS) Cholesky factor of the log levels' covariance within a subject
-    bout_share: float  # share of that variance that lasts for a bout
-    persistence: float  # correlation of the rest from one hop to the next
-    quantiles: Float  # (N_LEVELS, len(QUANTILES)) the marginals of the deviation from the subject's own level
-    bursts: float  # spread of the log amplitude, from instant to instant, of what lies above BURST_HZ
-    ceiling: Float  # (N_LEVELS,) what no level exceeds: rare and strong does not happen to the strong only
+    bout_share: float  # share of that variance that is constant within a bout
+    persistence: float  # correlation of the other share from one hop of HOP samples to the next
+    quantiles: Float  # (N_LEVELS, len(QUANTILES)) of the deviation from the subject's own log level
+    bursts: float  # standard deviation of the log amplitude, sample by sample, above BURST_HZ
+    ceiling: Float  # (N_LEVELS,) upper bound of the log levels, the same for all subjects
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The turns on a staircase's landings, two and two: each median and (log) standard deviation."""
+    """Turns on the landings of a staircase, in pairs. Each field is (median, standard deviation of the logarithm)."""
 
-    angle_rad: Float  # (2,) signed, not logarithmic
+    angle_rad: Float  # (2,) signed; the standard deviation is of the angle itself
     width_s: Float  # (2,) standard deviation of the Gaussian bump of angular velocity
-    first_s: Float  # (2,) from the bottom (or top) to the first turn
+    first_s: Float  # (2,) from the start of the stairs to the first turn
     gap_s: Float  # (2,) between the two turns of a pair
 
 
 @dataclass(frozen=True, slots=True)
 class Gait:
-    """One way of walking, in the frame whose x axis points against gravity."""
+    """One gait (level, upstairs or downstairs), in the frame whose x axis points against gravity.
 
-    shape: Complex  # (6, HARMONICS + 1) mean cycle over subjects, power 1 each for acc and gyro
-    shape_spread: Float  # (6, HARMONICS + 1) standard deviation left by the components, per part
-    components: Complex  # (n_components, 6, HARMONICS + 1) of the deviation of a stride, g and rad/s
-    component_std: Float  # (n_components,)
-    component_bout: Float  # (n_components,) share of the variance that lasts for a bout
-    component_persistence: Float  # (n_components,) of the rest, from one stride to the next
-    pace_std: float  # of the log stride frequency within a subject
-    pace_bout: float  # share of that variance that lasts for a bout
-    pace_persistence: float  # of the rest, from one stride to the next
-    envelope: Complex  # (6, n) Fourier series over the phase of the rough part's log amplitude
+    A cycle is given by Fourier coefficients over the phase of the stride.
+    """
+
+    shape: Complex  # (6, HARMONICS + 1) mean cycle over subjects; acc and gyro each scaled to power 1
+    shape_spread: Float  # (6, HARMONICS + 1) standard deviation that shape_components do not explain
+    components: Complex  # (n_components, 6, HARMONICS + 1) principal components of a stride's deviation, g and rad/s
+    component_std: Float  # (n_components,) standard deviation of each component's score
+    component_bout: Float  # (n_components,) share of the variance that is constant within a bout
+    component_persistence: Float  # (n_components,) correlation of the other share from one stride to the next
+    pace_std: float  # standard deviation of the log stride frequency within a subject
+    pace_bout: float  # share of that variance that is constant within a bout
+    pace_persistence: float  # correlation of the other share from one stride to the next
+    envelope: Complex  # (6, n) Fourier series, over the phase, of the residual noise's log amplitude
 
 
 @dataclass(frozen=True, slots=True)
-class Subjects:
-    """The joint distribution over subjects of everything personal: a Gaussian copula with factors."""
+class SubjectDistribution:
+    """Joint distribution of the personal values over real subjects: a Gaussian copula with a factor model.
+
+    ``person.value_names`` lists the values; one draw from the distribution is one simulated subject.
+    """
 
     names: tuple[str, ...]
-    quantiles: Float  # (n_names, len(QUANTILES)) the marginals
-    factors: Float  # (n_names, n_factors) loadings of the normal scores
-    specific: Float  # (n_names,) standard deviation of what the factors leave
+    quantiles: Float  # (n_names, len(QUANTILES)) quantiles of each value's marginal distribution
+    factors: Float  # (n_names, n_factors) factor loadings of the normal scores
+    specific: Float  # (n_names,) standard deviation that the factors do not explain
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """All of ``parameters.json``."""
+    """Content of ``parameters.json``."""
 
-    source: str
-    gain: Float  # (3,) the accelerometer reads gain * true + offset, in g
-    offset: Float  # (3,)
-    pole_upright: Float  # (3,) unit vector about which upright stances are charted
-    pole_lying: Float  # (3,)
-    transition_s: dict[str, Float]  # "SITTING>STANDING" -> (2,) median and log standard deviation
-    shape_components: Complex  # (n_components, 3, 6, HARMONICS + 1) of the personal deviation of cycles
-    gaits: dict[str, Gait]
-    turns: dict[str, Turns]  # of the gaits that turn
-    noises: dict[str, Noise]
-    subjects: Subjects
+    source: str  # data set and number of subjects of the fit
+    gain: Float  # (3,) the accelerometer reads gain * true acceleration + offset, in g
+    offset: Float  # (3,) g
+    pole_upright: Float  # (3,) unit vector: origin of the chart of the upright stances (see posture.to_chart)
+    pole_lying: Float  # (3,) the same for lying
+    transition_s: dict[str, Float]  # duration of "SITTING>STANDING" and so on: (2,) median in s, log standard deviation
+    shape_components: (
+        Complex  # (n_components, 3, 6, HARMONICS + 1) principal components of subjects' cycles, gaits jointly
+    )
+    gaits: dict[str, Gait]  # by activity
+    turns: dict[str, Turns]  # by gait; gaits that go straight are absent
+    noises: dict[str, Noise]  # by activity
+    subjects: SubjectDistribution
 
     def __post_init__(self) -> None:
-        # The file's digits leave them a little off length 1.
+        # The rounded digits of the file leave the length slightly different from 1.
         object.__setattr__(self, "pole_upright", self.pole_upright / np.linalg.norm(self.pole_upright))
         object.__setattr__(self, "pole_lying", self.pole_lying / np.linalg.norm(self.pole_lying))
 
@@ -166,16 +178,21 @@ def _build(kind: type[_T], data: Any) -> _T:
 
 
 def dumps(parameters: Parameters) -> str:
-    """As JSON, three significant digits in tables, four elsewhere."""
+    """Return the parameters as JSON, with three significant digits in tables and four elsewhere."""
     return json.dumps(_plain(parameters), separators=(",", ":")) + "\n"
 
 
 def loads(text: str) -> Parameters:
-    """The inverse of ``dumps``. Raises KeyError where a field is missing."""
+    """Return the parameters that ``dumps`` wrote.
+
+    Raises:
+        KeyError: A field is missing.
+
+    """
     return _build(Parameters, json.loads(text))
 
 
 @cache
 def default() -> Parameters:
-    """The parameters in the package, read once."""
+    """Return the parameters shipped in the package; they are read once."""
     return loads(resources.files("harstream.simulate").joinpath("parameters.json").read_text("utf-8"))

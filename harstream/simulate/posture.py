@@ -1,6 +1,6 @@
-"""Directions of gravity: charts on the sphere, rotations, and the gyroscope that goes with them.
+"""Directions of gravity: charts on the sphere, rotations, and the angular velocity that belongs to them.
 
-A direction is the unit vector an ideal accelerometer at rest reads, in the wearable's axes.
+A direction is the unit vector that an ideal accelerometer at rest reads, in the axes of the wearable.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from harstream.simulate.parameters import BASE_RATE_HZ, Float
 
 
 def _basis(pole: Float) -> Float:
-    """(3,) unit -> (2, 3): two unit vectors at right angles to it and each other."""
+    """Return two unit vectors (2, 3) that are orthogonal to the unit vector ``pole`` (3,) and to each other."""
     away = np.eye(3)[np.argmin(np.abs(pole))]
     first = away - pole * float(away @ pole)
     first /= np.linalg.norm(first)
@@ -19,7 +19,10 @@ def _basis(pole: Float) -> Float:
 
 
 def to_chart(direction: Float, pole: Float) -> Float:
-    """(..., 3) unit vectors -> (..., 2) rad: distance and bearing from the pole (logarithmic map)."""
+    """Map unit vectors (..., 3) to the plane (..., 2) that touches the sphere at ``pole``, in rad.
+
+    This is the logarithmic map of the sphere: the length of the result is the angle from the pole.
+    """
     along = np.clip(direction @ pole, -1.0, 1.0)
     across = direction @ _basis(pole).T
     length = np.linalg.norm(across, axis=-1)
@@ -28,15 +31,15 @@ def to_chart(direction: Float, pole: Float) -> Float:
 
 
 def from_chart(chart: Float, pole: Float) -> Float:
-    """The inverse of ``to_chart``: (..., 2) rad -> (..., 3) unit vectors."""
+    """Return the unit vectors (..., 3) that ``to_chart`` maps to ``chart`` (..., 2), in rad."""
     angle = np.linalg.norm(chart, axis=-1)[..., None]
     return np.asarray(np.cos(angle) * pole + np.sinc(angle / np.pi) * (chart @ _basis(pole)), np.float64)
 
 
 def tilt(direction: Float) -> Float:
-    """(3,) -> (3, 3): the least rotation that takes the x axis to this direction (Rodrigues).
+    """Return the smallest rotation (3, 3) that turns the x axis to ``direction`` (3,), by Rodrigues' formula.
 
-    Rows times its transpose go from the frame of gravity to the wearable's.
+    Row vectors times its transpose go from the frame whose x axis points against gravity to the wearable's frame.
     """
     cosine = float(direction[0])
     axis = np.array([0.0, -direction[2], direction[1]])  # e_x x direction
@@ -45,7 +48,14 @@ def tilt(direction: Float) -> Float:
 
 
 def between(start: Float, stop: Float, share: Float) -> Float:
-    """(n, 3), (n, 3) unit vectors and (n,) in 0 to 1 -> (n, 3) on the great circle between them."""
+    """Interpolate between unit vectors on the great circle (spherical linear interpolation).
+
+    Args:
+        start: (n, 3) unit vectors.
+        stop: (n, 3) unit vectors.
+        share: (n,) position between them, 0 at ``start`` and 1 at ``stop``.
+
+    """
     angle = np.arccos(np.clip((start * stop).sum(1), -1.0, 1.0))
     safe = np.maximum(np.sin(angle), 1e-9)
     blend = (np.sin((1 - share) * angle) / safe)[:, None] * start + (np.sin(share * angle) / safe)[:, None] * stop
@@ -55,9 +65,9 @@ def between(start: Float, stop: Float, share: Float) -> Float:
 
 
 def angular_velocity(directions: Float) -> Float:
-    """(n + 1, 3) unit vectors at the base rate -> (n, 3) rad/s of the least rotation that moves them.
+    """Return the angular velocity (n, 3), in rad/s, of the smallest rotations between successive ``directions``.
 
-    A wearable turning with ``w`` sees gravity move by ``-w x g``; ``w = -g x dg/dt`` is its part at
-    right angles to gravity.
+    ``directions`` are n + 1 unit vectors of gravity at the base rate. A wearable that turns with ``w`` sees gravity
+    change by ``dg/dt = -w x g``; ``w = -g x dg/dt`` is the part of ``w`` that is orthogonal to gravity.
     """
     return np.asarray(-np.cross(directions[:-1], directions[1:]) * BASE_RATE_HZ, np.float64)

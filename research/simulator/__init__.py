@@ -1,1 +1,1 @@
-"""The fits of the simulator to recordings, and how close it comes."""
+"""Fits of the simulator to recordings, and comparisons of simulated with real wearables."""

@@ -1,8 +1,8 @@
-"""Fit the gait: phase, mean cycle, stride-to-stride deviation and what is left over.
+"""Analysis of a bout of gait: phase, mean cycle, and the cycle of each stride.
 
-A walking signal is written as ``x(t) = Re sum_k c_k(t) exp(i k phase(t)) + rest``, with ``phase``
-advancing by a full turn per stride (two steps). The phase comes from the vertical channel's Hilbert
-phase at the step frequency and is refined by least squares against the cycle itself.
+The signal is modelled as ``x(t) = Re sum_k c_k(t) exp(i k phase(t)) + residual``, where ``phase`` advances by a full
+turn per stride (two steps). The first estimate of the phase is the Hilbert phase of the vertical channel at the step
+frequency; it is refined by least squares against the cycle itself.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from scipy.signal import butter, hilbert, sosfiltfilt, welch
 
 from harstream.simulate.parameters import HARMONICS, Complex, Float
 
-#: Channels are compared on these scales (g, rad/s): about the spread while walking.
+#: Scale of each channel in comparisons, in g and rad/s: about its standard deviation while walking.
 CHANNEL_SCALE = np.array([0.25, 0.2, 0.2, 0.5, 0.5, 0.4])
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One bout of gait, analysed."""
+    """Result of the analysis of one bout of gait."""
 
-    phase: Float  # (n_samples,) rad, unwrapped, a turn per stride
+    phase: Float  # (n_samples,) rad, unwrapped; 2 pi per stride
     stride_hz: Float  # (n_strides,) frequency of each full stride
-    cycle: Complex  # (6, HARMONICS + 1) c_k of the bout's mean cycle; k = 0 is the mean
-    strides: Complex  # (n_strides, 6, HARMONICS + 1) c_k of each stride
+    cycle: Complex  # (6, HARMONICS + 1) coefficients c_k of the mean cycle; k = 0 is the mean value
+    strides: Complex  # (n_strides, 6, HARMONICS + 1) coefficients of each stride
 
 
 def harmonics(phase: Float) -> Complex:
-    """(n,) rad -> (n, HARMONICS + 1): exp(i k phase)."""
+    """Return exp(i k phase), (n, HARMONICS + 1), for the phases (n,)."""
     return np.asarray(np.exp(1j * phase[:, None] * np.arange(HARMONICS + 1)), np.complex128)
 
 
 def evaluate(coefficients: Complex, phase: Float) -> Float:
-    """(6, HARMONICS + 1) and (n,) rad -> (n, 6): the cycle at these phases."""
+    """Return the values (n, 6) of a cycle (6, HARMONICS + 1) at the phases (n,)."""
     return np.asarray((harmonics(phase) @ coefficients.T).real, np.float64)
 
 
 def _regress(samples: Float, phase: Float) -> Complex:
-    """Least-squares c_k of a stretch of at least one stride: (n, 6), (n,) -> (6, HARMONICS + 1)."""
+    """Return the least-squares coefficients (6, HARMONICS + 1) of samples (n, 6) that span at least one stride."""
     turn = harmonics(phase)
     design = np.hstack([turn.real, -turn.imag[:, 1:]])
-    # A little ridge: one stride of 50 samples barely determines 33 unknowns per channel.
+    # The small ridge is needed: one stride of 50 samples hardly determines 33 unknowns per channel.
     ridge = np.tile(np.linspace(0, 0.02, HARMONICS), 2)
     gram = design.T @ design + len(phase) * np.diag(np.r_[0.0, ridge])
     solved = np.linalg.solve(gram, design.T @ samples)
@@ -52,7 +52,7 @@ def _regress(samples: Float, phase: Float) -> Complex:
 
 
 def _first_phase(samples: Float, rate_hz: float) -> Float:
-    """Half the Hilbert phase of the vertical channel about the step frequency."""
+    """Return half the Hilbert phase of the vertical channel, band-passed about the step frequency."""
     frequencies, power = welch(samples[:, 0], rate_hz, nperseg=min(256, len(samples)), nfft=2048)
     band = (frequencies > 1.2) & (frequencies < 2.7)
     step_hz = float(frequencies[band][power[band].argmax()])
@@ -61,14 +61,14 @@ def _first_phase(samples: Float, rate_hz: float) -> Float:
 
 
 def _forward(phase: Float) -> Float:
-    """The same phase, its speed kept within 0.5 to 1.6 times the median: noise may not turn it back."""
+    """Return the phase with its speed bounded to 0.5 to 1.6 times the median, so that noise cannot reverse it."""
     speed = np.diff(phase)
     middle = float(np.median(speed))
     return np.asarray(phase[0] + np.r_[0.0, np.cumsum(np.clip(speed, 0.5 * middle, 1.6 * middle))], np.float64)
 
 
 def _refine(samples: Float, phase: Float, rate_hz: float) -> Float:
-    """Gauss-Newton step on the phase, smoothed at 0.7 Hz."""
+    """Return the phase after one Gauss-Newton step, smoothed at 0.7 Hz."""
     coefficients = _regress(samples, phase)
     slope = evaluate(coefficients * (1j * np.arange(HARMONICS + 1)), phase) / CHANNEL_SCALE
     error = (samples - evaluate(coefficients, phase)) / CHANNEL_SCALE
@@ -79,7 +79,7 @@ def _refine(samples: Float, phase: Float, rate_hz: float) -> Float:
 
 
 def analyse(samples: Float, rate_hz: float) -> Walk | None:
-    """A bout of gait (n_samples, 6); None where it is too short."""
+    """Analyse a bout of gait (n_samples, 6); return None if it has less than 4 s or three whole strides."""
     if len(samples) < 4 * rate_hz:
         return None
     phase = _first_phase(samples, rate_hz)
@@ -92,20 +92,20 @@ def analyse(samples: Float, rate_hz: float) -> Walk | None:
     times = np.interp(marks, phase, np.arange(len(phase)) / rate_hz)
     cycle = _regress(samples, phase)
     strides = []
-    rest = samples - evaluate(cycle, phase)
+    residual = samples - evaluate(cycle, phase)
     for start, stop in pairwise(marks):
         inside = (phase >= start) & (phase < stop)
-        strides.append(cycle + _regress(rest[inside], phase[inside]))
+        strides.append(cycle + _regress(residual[inside], phase[inside]))
     return Walk(phase, 1 / np.diff(times), cycle, np.array(strides))
 
 
 def rotate(coefficients: Complex, shift: float) -> Complex:
-    """The same cycle with its phase counted from ``shift`` rad earlier; (..., HARMONICS + 1)."""
+    """Return the cycle (..., HARMONICS + 1) with its phase counted from ``shift`` rad earlier."""
     return np.asarray(coefficients * np.exp(-1j * shift * np.arange(HARMONICS + 1)), np.complex128)
 
 
 def align(cycle: Complex, reference: Complex) -> float:
-    """The shift in rad for ``rotate`` that brings ``cycle`` closest to ``reference``."""
+    """Return the shift, in rad, with which ``rotate`` brings ``cycle`` closest to ``reference``."""
     weight = 1 / CHANNEL_SCALE[:, None] ** 2
     cross = (weight * cycle * reference.conj())[:, 1:].sum(0)
     shifts = np.linspace(0, 2 * np.pi, 720, endpoint=False)
@@ -114,7 +114,10 @@ def align(cycle: Complex, reference: Complex) -> float:
 
 
 def align_all(cycles: list[Complex], rounds: int = 8) -> tuple[list[float], Complex]:
-    """Shifts that bring all cycles together (which foot comes first is arbitrary), and their mean."""
+    """Return the shifts that align all cycles with their common mean, and that mean.
+
+    The phase of each cycle is arbitrary at first, as the analysis does not know which foot is in front.
+    """
     reference = cycles[0]
     shifts = [0.0] * len(cycles)
     for _ in range(rounds):

@@ -1,9 +1,9 @@
-"""Fit the rough part: sway, sensor noise, fidgeting, and what of gait is not its cycle.
+"""Fit of the residual noise: sway, sensor noise, fidgeting, and the part of gait that is not its cycle.
 
-Per activity one cross-spectral density (6 channels, so that a tilt's acceleration and its angular
-velocity keep their relation) with its power taken out, and the distribution of that power, per
-channel and band: over subjects, bouts and moments. Windows, overlap and bands are the synthesis' own
-(``noise.py``). Spectra by Welch's method with a sine taper, whose halves add to one in power.
+For each activity it fits one cross-spectral density of the six channels, normalised in power (so that the acceleration
+of a tilt and its angular velocity keep their relation), and the distribution of the power per channel and band over
+subjects, bouts and moments. Frames, overlap and bands are those of the synthesis (``harstream.simulate.noise``).
+Spectra are estimated by Welch's method with a sine taper, whose two overlapping halves add to one in power.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harstream.simulate.noise import BAND, GROUP, LEVEL, TAPER, Rough
+from harstream.simulate.noise import BAND, GROUP, LEVEL, TAPER, NoiseStream
 from harstream.simulate.parameters import (
     BANDS_HZ,
     BASE_RATE_HZ,
@@ -26,20 +26,23 @@ from harstream.simulate.parameters import (
     Noise,
 )
 
-#: Rounds of correction, and bouts made in each.
-ATTEMPTS, BOUTS = 10, 150
+#: Rounds of correction, and bouts of noise synthesised in each.
+ROUNDS, BOUTS = 10, 150
 
 
 @dataclass(frozen=True, slots=True)
-class Bout:
-    """The rough part of one stretch of one activity by one subject."""
+class NoiseBout:
+    """Residual noise of one bout of one activity of one subject."""
 
-    recording: str
+    recording: str  # name of the recording, which stands for the subject
     samples: Float  # (n_samples, 6)
 
 
 def spectra(samples: Float) -> Complex:
-    """(n_samples, 6) -> (n_windows, SEGMENT // 2 + 1, 6), scaled so that white noise of variance v has power v."""
+    """Return the spectra (n_frames, SEGMENT // 2 + 1, 6) of overlapping frames of ``samples`` (n_samples, 6).
+
+    They are scaled so that white noise of variance v has power v.
+    """
     starts = range(0, len(samples) - SEGMENT + 1, HOP)
     cut = np.array([samples[s : s + SEGMENT] for s in starts]).reshape(-1, SEGMENT, 6)
     cut = cut - cut.mean(1, keepdims=True)
@@ -47,14 +50,14 @@ def spectra(samples: Float) -> Complex:
 
 
 def levels(spectrum: Complex) -> Float:
-    """(n_windows, bins, 6) -> (n_windows, N_LEVELS): log of the mean power in each band of each channel."""
+    """Return the log of the mean power (n_frames, N_LEVELS) in each band of each channel."""
     power = np.abs(spectrum) ** 2
     parts = np.stack([power[:, band == BAND].mean(1) for band in range(len(BANDS_HZ))], axis=2)  # (n, 6, bands)
     return np.asarray(np.log(np.maximum(parts.reshape(-1, N_LEVELS), 1e-14)), np.float64)
 
 
 def _density(spectrum: Complex, level: Float) -> Complex:
-    """Mean density with each window's own levels taken out: (groups, 6, 6) lower Cholesky factors."""
+    """Return lower Cholesky factors (groups, 6, 6) of the mean density, after division by each frame's own levels."""
     factors = []
     for group in range(GROUP.max() + 1):
         bins = np.flatnonzero(group == GROUP)
@@ -65,74 +68,79 @@ def _density(spectrum: Complex, level: Float) -> Complex:
 
 
 def _root(covariance: Float) -> Float:
-    """Cholesky factor of the nearest matrix without negative eigenvalues."""
+    """Return the Cholesky factor of ``covariance`` with its eigenvalues raised to a small positive minimum."""
     values, vectors = np.linalg.eigh(covariance)
     floor = max(1e-3 * float(values.max()), 1e-6)
     return np.asarray(np.linalg.cholesky((vectors * np.maximum(values, floor)) @ vectors.T), np.float64)
 
 
-def fit(bouts: Sequence[Bout], more_bursts: float = 1.0) -> tuple[Noise, dict[str, Float]]:
-    """The rough part of one activity, and each recording's own log levels.
+def fit(bouts: Sequence[NoiseBout], burst_factor: float = 1.0) -> tuple[Noise, dict[str, Float]]:
+    """Fit the residual noise of one activity; return it and each recording's own log levels (N_LEVELS,).
 
-    What a window of noise measures is not quite the level it was made at: it scatters, and windows
-    overlap. So the level's offset and marginals are corrected until measuring made noise gives what
-    measuring the recordings gave (indirect inference). ``more_bursts``: factor on the spread of the bursts so found.
+    The level measured in a frame of noise differs from the level it was synthesised with, because estimates scatter and
+    frames overlap. So offset and marginals of the levels are corrected until synthesised noise measures as the
+    recordings did (indirect inference).
+
+    Args:
+        bouts: Bouts of the activity.
+        burst_factor: Factor on the fitted spread of bursts.
+
     """
     spectrum = [spectra(bout.samples) for bout in bouts]
     level = [levels(s) for s in spectrum]
-    everything = np.concatenate(level)
-    factors = _density(np.concatenate(spectrum), everything)
+    all_levels = np.concatenate(level)
+    factors = _density(np.concatenate(spectrum), all_levels)
 
-    of = [bout.recording for bout in bouts]
+    names = [bout.recording for bout in bouts]
     own = {
-        name: np.median(np.concatenate([v for v, n in zip(level, of, strict=True) if n == name]), axis=0)
-        for name in sorted(set(of))
+        name: np.median(np.concatenate([v for v, n in zip(level, names, strict=True) if n == name]), axis=0)
+        for name in sorted(set(names))
     }
-    rest = [v - own[n] for v, n in zip(level, of, strict=True)]
-    pooled = np.concatenate(rest)
+    deviations = [v - own[n] for v, n in zip(level, names, strict=True)]
+    pooled = np.concatenate(deviations)
     usual = np.median(list(own.values()), axis=0)
     target = np.quantile(pooled, QUANTILES, axis=0).T
-    bout_share, persistence = _shares(rest)
+    bout_share, persistence = _shares(deviations)
 
     tails = _tails([bout.samples for bout in bouts])
     bursts2 = 0.0
-    none = np.full(N_LEVELS, 9.0)
-    flat = Noise(factors, 1e-9 * np.eye(N_LEVELS), 0.0, 0.0, np.zeros_like(target), 0.0, none)
-    scatter = np.cov(_levels(_made(flat, np.zeros(N_LEVELS), seed=0)).T)
+    no_ceiling = np.full(N_LEVELS, 9.0)
+    flat = Noise(factors, 1e-9 * np.eye(N_LEVELS), 0.0, 0.0, np.zeros_like(target), 0.0, no_ceiling)
+    scatter = np.cov(_levels(_synthesise(flat, np.zeros(N_LEVELS), seed=0)).T)
     root = _root(np.cov(pooled.T) - scatter)
     moment = root / np.sqrt((root**2).sum(1))[:, None]
 
     offset, quantiles = np.zeros(N_LEVELS), target.copy()
-    for attempt in range(ATTEMPTS):
-        settled = attempt >= ATTEMPTS // 2
-        bursts = float(np.sqrt(bursts2)) * (more_bursts if settled else 1.0)
-        noise = Noise(factors, moment, bout_share, persistence, quantiles, bursts, none)
-        made = _made(noise, usual + offset, seed=attempt)
+    for attempt in range(ROUNDS):
+        settled = attempt >= ROUNDS // 2
+        bursts = float(np.sqrt(bursts2)) * (burst_factor if settled else 1.0)
+        noise = Noise(factors, moment, bout_share, persistence, quantiles, bursts, no_ceiling)
+        made = _synthesise(noise, usual + offset, seed=attempt)
         # A log-normal amplitude of spread s multiplies the fourth moment by exp(4 s^2).
         bursts2 = bursts2 if settled else max(bursts2 + (tails - _tails(made)) / 4, 0.0)
         error = target - np.quantile(_levels(made) - usual, QUANTILES, axis=0).T
         middle = error[:, len(QUANTILES) // 2]
         offset = offset + middle
-        # Half steps; a marginal never decreases.
+        # Half a step at a time. Quantiles must not decrease.
         quantiles = np.maximum.accumulate(quantiles + 0.5 * (error - middle[:, None]), axis=1)
-    ceiling = np.quantile(everything, 0.985, axis=0) + offset
+    ceiling = np.quantile(all_levels, 0.985, axis=0) + offset
     fitted = Noise(factors, moment, bout_share, persistence, quantiles, bursts, ceiling)
     return fitted, {name: value + offset for name, value in own.items()}
 
 
-def _shares(rest: Sequence[Float]) -> tuple[float, float]:
-    """Share of the levels' variance that lasts for a bout, and the rest's correlation from hop to hop."""
-    usable = [r for r in rest if len(r) >= 4]
+def _shares(deviations: Sequence[Float]) -> tuple[float, float]:
+    """Return the share of the levels' variance that is constant in a bout, and the correlation of the rest per hop."""
+    usable = [r for r in deviations if len(r) >= 4]
     means = np.array([r.mean(0) for r in usable])
     within = np.concatenate([r - r.mean(0) for r in usable]).var(0)
     lagged = np.concatenate([(r - r.mean(0))[1:] * (r - r.mean(0))[:-1] for r in usable]).mean(0)
-    # Chance leaves about a tenth of the variance in a bout's mean; overlap correlates neighbours anyway.
-    bout_share = np.clip(np.median(means.var(0) / np.concatenate(rest).var(0)) - 0.1, 0.0, 0.8)
+    # By chance, the mean of a bout keeps about a tenth of the variance.
+    bout_share = np.clip(np.median(means.var(0) / np.concatenate(deviations).var(0)) - 0.1, 0.0, 0.8)
     return float(bout_share), float(np.clip(np.median(lagged / within), 0.0, 0.9))
 
 
 def _tails(bouts: Sequence[Float]) -> float:
-    """Log kurtosis of the steps from sample to sample in a second: median over windows, mean over channels."""
+    """Return the log kurtosis of sample-to-sample differences in a second: median over seconds, mean of channels."""
     second = round(BASE_RATE_HZ)
     steps = [np.diff(b, axis=0) for b in bouts]
     cut = np.concatenate([s[: len(s) // second * second].reshape(-1, second, 6) for s in steps])
@@ -141,13 +149,14 @@ def _tails(bouts: Sequence[Float]) -> float:
 
 
 def _levels(bouts: Sequence[Float]) -> Float:
+    """Return the levels (n_frames, N_LEVELS) of the frames of all bouts."""
     return np.concatenate([levels(spectra(bout)) for bout in bouts])
 
 
-def _made(noise: Noise, own_levels: Float, seed: int) -> list[Float]:
-    """Bouts of about 20 s of made noise."""
-    found = []
+def _synthesise(noise: Noise, own_levels: Float, seed: int) -> list[Float]:
+    """Return BOUTS bouts of synthesised noise, about 20 s each."""
+    bouts = []
     for bout in range(BOUTS):
-        rough = Rough(noise, own_levels, np.random.default_rng([seed, bout]))
-        found.append(np.concatenate([rough.block() for _ in range(8)]))
-    return found
+        stream = NoiseStream(noise, own_levels, np.random.default_rng([seed, bout]))
+        bouts.append(np.concatenate([stream.block() for _ in range(8)]))
+    return bouts

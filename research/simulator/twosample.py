@@ -1,6 +1,6 @@
-"""Are two sets of windows alike? Kolmogorov-Smirnov distances of ninety plain statistics of a window.
+"""Two-sample comparison of sets of windows: Kolmogorov-Smirnov distances of ninety statistics of a window.
 
-The measure of how well the simulator agrees with recordings that looks at no recognition model.
+It measures how well simulated windows agree with recorded ones without any recognition model.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from scipy.stats import ks_2samp
 
 from harstream.simulate.parameters import Float
 
-#: Lags, in samples at 50 Hz, at which a step and a stride show in the autocorrelation.
+#: Ranges of lags, in samples at 50 Hz, of the autocorrelation peaks of a step and of a stride.
 STEP_LAGS, STRIDE_LAGS = slice(20, 40), slice(45, 75)
 N_STATISTICS = 90
 
 
 def statistics(window: Float) -> Float:
-    """(n_samples, 6), at least 76 -> (N_STATISTICS,).
+    """Return statistics (N_STATISTICS,) of a window (n_samples, 6) of at least 76 samples.
 
-    Per channel mean, log spread, extremes, skewness, kurtosis, log roughness and its log kurtosis,
-    drift, and autocorrelation at a step (height and lag) and a stride; correlations between channels;
-    extremes and spread of the length of the acceleration.
+    Per channel: mean, log standard deviation, extremes, skewness, kurtosis, log roughness and its log kurtosis, drift,
+    and autocorrelation at a step (height and lag) and a stride (height). Also correlations between channels, and
+    extremes and log standard deviation of the length of the acceleration.
     """
     spread = window.std(0) + 1e-9
     scaled = (window - window.mean(0)) / spread
@@ -49,19 +49,23 @@ def statistics(window: Float) -> Float:
 
 
 def distances(first: Float, second: Float) -> Float:
-    """(n, N_STATISTICS), (m, N_STATISTICS) -> (N_STATISTICS,) Kolmogorov-Smirnov distances, 0 alike to 1 apart."""
+    """Return the Kolmogorov-Smirnov distance (N_STATISTICS,) of each statistic, 0 (same distribution) to 1 (disjoint).
+
+    ``first`` is (n, N_STATISTICS), ``second`` (m, N_STATISTICS).
+    """
     return np.array([ks_2samp(first[:, i], second[:, i]).statistic for i in range(first.shape[1])])
 
 
 def halves(table: Float, subjects: list[str], rounds: int = 5) -> Float:
-    """The same between random halves of the subjects of one set, mean over rounds: what chance does to so few.
+    """Return the distances between random halves of the subjects of one set, mean over ``rounds``.
 
-    ``subjects``: (n,) who each row of ``table`` (n, N_STATISTICS) is from.
+    They show how far apart two groups of so few subjects are by chance. ``subjects`` (n,) names the subject of each row
+    of ``table`` (n, N_STATISTICS).
     """
     rng = np.random.default_rng(0)
     names = np.unique(subjects)
-    found = []
+    rounds_of_distances = []
     for _ in range(rounds):
         inside = np.isin(subjects, rng.permutation(names)[: len(names) // 2])
-        found.append(distances(table[inside], table[~inside]))
-    return np.asarray(np.mean(found, axis=0), np.float64)
+        rounds_of_distances.append(distances(table[inside], table[~inside]))
+    return np.asarray(np.mean(rounds_of_distances, axis=0), np.float64)

@@ -7,12 +7,12 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 
-from harstream.simulate.day import DWELL_S, NEXT, SHORTEST_S, Bout, day, shares
+from harstream.simulate.day import DWELL_S, NEXT, SHORTEST_S, ActivityBout, script, shares
 from harstream.simulate.parameters import ACTIVITIES, STANCES, default
 
 
-def bouts(seed: int, n: int = 400, **options: float) -> list[Bout]:
-    return list(islice(day(np.random.default_rng(seed), default().transition_s, **options), n))  # type: ignore[arg-type]
+def bouts(seed: int, n: int = 400, **options: float) -> list[ActivityBout]:
+    return list(islice(script(np.random.default_rng(seed), default().transition_s, **options), n))  # type: ignore[arg-type]
 
 
 def test_every_change_is_one_a_body_can_make() -> None:
@@ -37,7 +37,7 @@ def test_bouts_follow_each_other_without_a_hole() -> None:
         assert after.stop_s - after.steady_s >= SHORTEST_S - 1e-9
 
 
-def test_a_posture_depends_on_where_it_was_taken_from() -> None:
+def test_a_posture_depends_on_the_activity_before_it() -> None:
     script = bouts(3)
     assert {b.stance for b in script} == set(STANCES)
     for before, after in pairwise(script):
@@ -63,9 +63,9 @@ def test_the_first_activity_is_as_likely_as_its_share_of_time() -> None:
 @pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_pace_that_is_none_is_refused(pace: float) -> None:
     with pytest.raises(ValueError, match="pace"):
-        day(np.random.default_rng(0), {}, pace=pace)
+        script(np.random.default_rng(0), {}, pace=pace)
 
 
 def test_an_unknown_first_activity_is_refused() -> None:
     with pytest.raises(ValueError, match="first: 'FLYING'"):
-        day(np.random.default_rng(0), {}, first="FLYING")
+        script(np.random.default_rng(0), {}, first="FLYING")

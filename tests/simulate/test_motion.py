@@ -1,4 +1,4 @@
-"""What a simulated wearable sends, and that how it is taken makes no difference."""
+"""What a simulated wearable sends, and that how it is read makes no difference."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ import time
 import numpy as np
 import pytest
 
-from harstream.simulate.motion import Taken, Wearable
+from harstream.simulate.motion import SimulatedSamples, Wearable
 from harstream.simulate.parameters import ACTIVITIES, GAITS, N_LEVELS, POSTURES, Float, default
 
 RATE = 50.0
 
 
-def steady(taken: Taken, activity: str) -> Float:
-    rows = (taken.label == ACTIVITIES.index(activity)) & ~taken.in_transition
-    return np.asarray(taken.samples[rows], np.float64)
+def steady(read: SimulatedSamples, activity: str) -> Float:
+    rows = (read.label == ACTIVITIES.index(activity)) & ~read.in_transition
+    return np.asarray(read.samples[rows], np.float64)
 
 
 @pytest.mark.parametrize("rate_hz", [50.0, 20.0, 31.25, 100.0])
-def test_however_the_stream_is_taken_it_is_the_same_to_the_bit(rate_hz: float) -> None:
+def test_the_size_of_reads_does_not_change_a_bit_of_the_stream(rate_hz: float) -> None:
     n = 3000
-    whole = Wearable(7, rate_hz, pace=10).take(n)
+    whole = Wearable(7, rate_hz, pace=10).read(n)
     rng = np.random.default_rng(0)
     other = Wearable(7, rate_hz, pace=10)
     cuts = np.unique(np.r_[0, rng.integers(0, n, 40), n])
-    parts = [other.take(int(size)) for size in np.diff(cuts)]
+    parts = [other.read(int(size)) for size in np.diff(cuts)]
     assert np.concatenate([p.samples for p in parts]).tobytes() == whole.samples.tobytes()
     assert np.concatenate([p.label for p in parts]).tobytes() == whole.label.tobytes()
     assert np.concatenate([p.in_transition for p in parts]).tobytes() == whole.in_transition.tobytes()
 
 
 def test_the_seed_decides_everything() -> None:
-    assert Wearable(3).take(500).samples.tobytes() == Wearable(3).take(500).samples.tobytes()
-    assert Wearable(3).take(500).samples.tobytes() != Wearable(4).take(500).samples.tobytes()
+    assert Wearable(3).read(500).samples.tobytes() == Wearable(3).read(500).samples.tobytes()
+    assert Wearable(3).read(500).samples.tobytes() != Wearable(4).read(500).samples.tobytes()
 
 
 def test_samples_come_as_promised() -> None:
-    taken = Wearable(1).take(130)
-    assert taken.samples.shape == (130, 6)
-    assert taken.samples.dtype == np.float32
-    assert len(taken.labels) == len(taken.in_transition) == 130
-    assert set(taken.labels) <= set(ACTIVITIES)
-    assert Wearable(1).take(0).samples.shape == (0, 6)
+    read = Wearable(1).read(130)
+    assert read.samples.shape == (130, 6)
+    assert read.samples.dtype == np.float32
+    assert len(read.labels) == len(read.in_transition) == 130
+    assert set(read.labels) <= set(ACTIVITIES)
+    assert Wearable(1).read(0).samples.shape == (0, 6)
 
 
 @pytest.mark.parametrize("posture", POSTURES)
 def test_at_rest_acceleration_is_gravity(posture: str) -> None:
     for seed in range(8):
-        taken = Wearable(seed, first=posture).take(300)
-        still = steady(taken, posture)[:, :3]
+        read = Wearable(seed, first=posture).read(300)
+        still = steady(read, posture)[:, :3]
         assert np.median(np.linalg.norm(still, axis=1)) == pytest.approx(1.02, abs=0.06)
 
 
@@ -60,7 +60,7 @@ def test_at_rest_acceleration_is_gravity(posture: str) -> None:
 def test_steps_come_at_the_subjects_pace(gait: str) -> None:
     for seed in range(6):
         wearable = Wearable(seed, first=gait)
-        vertical = steady(wearable.take(1500), gait)[:, 0]
+        vertical = steady(wearable.read(1500), gait)[:, 0]
         vertical = vertical - vertical.mean()
         power = np.abs(np.fft.rfft(vertical * np.hanning(len(vertical)), 8192)) ** 2
         frequency = np.fft.rfftfreq(8192, 1 / RATE)
@@ -79,17 +79,17 @@ def test_the_gyroscope_tells_how_gravity_turns_when_a_posture_changes() -> None:
     checked = 0
     for seed in range(6):
         wearable = Wearable(seed, pace=20, first="SITTING", parameters=dataclasses.replace(fitted, noises=quiet))
-        taken = wearable.take(4000)
-        true = (taken.samples[:, :3] - fitted.offset) / fitted.gain
-        moving = taken.in_transition.astype(int)
+        read = wearable.read(4000)
+        true = (read.samples[:, :3] - fitted.offset) / fitted.gain
+        moving = read.in_transition.astype(int)
         for start in np.flatnonzero(np.diff(moving) == 1):
             stop = start + 1 + int(np.argmin(moving[start + 1 :]))
-            names = {taken.labels[start], taken.labels[stop]}
+            names = {read.labels[start], read.labels[stop]}
             if len(names) != 2 or not names <= set(POSTURES):
                 continue
             turned, after = (true[i] / np.linalg.norm(true[i]) for i in (start, stop))
             begun = turned
-            for rate in taken.samples[start:stop, 3:] - wearable.person.gyro_offset:
+            for rate in read.samples[start:stop, 3:] - wearable.person.gyro_offset:
                 turned = turned - np.cross(rate, turned) / RATE
                 turned /= np.linalg.norm(turned)
             assert np.linalg.norm(turned - after) < 0.03
@@ -99,12 +99,12 @@ def test_the_gyroscope_tells_how_gravity_turns_when_a_posture_changes() -> None:
 
 def test_stairs_turn_on_landings() -> None:
     for gait, way in (("WALKING_UPSTAIRS", 1), ("WALKING_DOWNSTAIRS", -1)):
-        turns = [np.sum(steady(Wearable(s, first=gait).take(600), gait)[:, 3]) / RATE for s in range(10)]
+        turns = [np.sum(steady(Wearable(s, first=gait).read(600), gait)[:, 3]) / RATE for s in range(10)]
         assert way * np.median(turns) > 1.0
 
 
 def test_another_rate_is_the_same_motion_without_aliases() -> None:
-    base, slow, fast = (Wearable(5, rate, first="WALKING").take(int(rate * 40)).samples for rate in (50.0, 25.0, 100.0))
+    base, slow, fast = (Wearable(5, rate, first="WALKING").read(int(rate * 40)).samples for rate in (50.0, 25.0, 100.0))
     for other, step in ((slow, 2.0), (fast, 0.5)):
         spectrum = [np.abs(np.fft.rfft(x[:, 0] - x[:, 0].mean())) ** 2 / len(x) ** 2 for x in (base, other)]
         line = [s[: 40 * 8].sum() for s in spectrum]  # up to 8 Hz
@@ -121,16 +121,16 @@ def test_a_rate_out_of_range_is_refused(rate_hz: float) -> None:
 
 
 def test_a_negative_number_of_samples_is_refused() -> None:
-    with pytest.raises(ValueError, match="n: -1"):
-        Wearable(1).take(-1)
+    with pytest.raises(ValueError, match="n: expected at least 0, got -1"):
+        Wearable(1).read(-1)
 
 
 def test_a_thousand_wearables_need_less_than_a_core() -> None:
     wearables = [Wearable(seed) for seed in range(20)]
     for wearable in wearables:
-        wearable.take(200)
+        wearable.read(200)
     began = time.process_time()
-    rows = sum(len(w.take(1280).label) for w in wearables)
+    rows = sum(len(w.read(1280).label) for w in wearables)
     # 20 us a row is what one core allows; some 3 are measured. The bound is wide for busy machines.
     assert (time.process_time() - began) / rows < 20e-6
 

@@ -8,7 +8,7 @@ from scipy.signal import welch
 
 from harstream.simulate import person
 from harstream.simulate.gait import Landings
-from harstream.simulate.noise import GROUP, LEVEL, NORMAL_SCORES, Rough, from_scores
+from harstream.simulate.noise import GROUP, LEVEL, NORMAL_SCORES, NoiseStream, from_scores
 from harstream.simulate.parameters import (
     ACTIVITIES,
     GAITS,
@@ -83,8 +83,8 @@ def test_a_person_drawn_has_gravity_everywhere_and_charts_come_back() -> None:
     drawn = person.draw(parameters, np.random.default_rng(3))
     assert set(drawn.gravity) == set(STANCES)
     assert all(np.linalg.norm(g) == pytest.approx(1) for g in drawn.gravity.values())
-    values = person.chart(drawn.gravity, parameters.pole_upright, parameters.pole_lying)
-    again = person.unchart(values, parameters.pole_upright, parameters.pole_lying)
+    values = person.chart_values(drawn.gravity, parameters.pole_upright, parameters.pole_lying)
+    again = person.stance_directions(values, parameters.pole_upright, parameters.pole_lying)
     assert all(np.allclose(again[stance], drawn.gravity[stance], atol=1e-6) for stance in STANCES)
 
 
@@ -101,13 +101,13 @@ def test_persons_spread_as_the_subjects_did() -> None:
         assert high == pytest.approx(kept[6], abs=0.1 * width)
 
 
-def test_the_rough_part_has_the_power_it_was_given() -> None:
+def test_residual_noise_has_the_power_it_was_given() -> None:
     fitted = default().noises["STANDING"]
     still = np.zeros((N_LEVELS, len(QUANTILES)))
     noise = Noise(fitted.factors, fitted.moment, 0.0, 0.0, still, 0.3, np.full(N_LEVELS, 9.0))
     own = RNG.normal(-6, 1, N_LEVELS)
-    rough = Rough(noise, own, np.random.default_rng(2))
-    made = np.concatenate([rough.block() for _ in range(1500)])
+    noise_stream = NoiseStream(noise, own, np.random.default_rng(2))
+    made = np.concatenate([noise_stream.block() for _ in range(1500)])
     frequencies, power = welch(made, 50.0, nperseg=SEGMENT, axis=0)
     expected = np.exp(own)[LEVEL[1:]] * (np.abs(fitted.factors[GROUP[1:]]) ** 2).sum(2) / 25.0
     inside = slice(2, -3)
@@ -133,7 +133,7 @@ def test_landings_turn_by_their_angle() -> None:
     assert fit_turns.sign_of([np.zeros(100)]) == 0.0
 
 
-def test_a_walk_is_taken_apart_and_put_together() -> None:
+def test_the_analysis_of_a_walk_finds_its_cycle() -> None:
     cycle = np.zeros((6, HARMONICS + 1), np.complex128)
     cycle[0, 2] = 0.3
     cycle[:, 1] = 0.05 * np.exp(1j * np.arange(6))

@@ -10,13 +10,13 @@ import pytest
 from harstream.datasets import base
 from harstream.simulate.parameters import ACTIVITIES, GAITS
 from research.simulator import compare, twosample
-from research.simulator.compare import Stretch
+from research.simulator.compare import Bout
 
 from ..servers import recorded
 
 
 @cache
-def pair() -> tuple[list[Stretch], list[Stretch]]:
+def pair() -> tuple[list[Bout], list[Bout]]:
     return compare.real(base.load(f"hapt:{recorded('hapt.zip')}")), compare.simulated(42, 1000.0)
 
 
