@@ -199,7 +199,8 @@ def fit_gaits(
             turn = {f"turn/{gait}/{key[4:]}": v for key, v in own.items() if key.startswith("turn")}
             personal[name] |= turn | {f"{k}/{gait}": v for k, v in own.items() if not k.startswith("turn")}
 
-    table = np.array([[unit_power(cycles[gait][name]) for gait in GAITS] for name in levelled])  # (n, 3, 6, HARMONICS + 1)
+    # (n_recordings, 3, 6, HARMONICS + 1)
+    table = np.array([[unit_power(cycles[gait][name]) for gait in GAITS] for name in levelled])
     mean_shape = table.mean(0)
     flat = (table - mean_shape).reshape(len(table), -1).view(np.float64)
     _, _, rows = np.linalg.svd(flat, full_matrices=False)
