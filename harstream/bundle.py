@@ -24,6 +24,8 @@ from harstream.errors import BundleError, ConfigError
 SCHEMA = 1
 KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite", "golden.npz"
 MODEL_FILES = (KERAS, LITERT, INT8)
+#: The file that each backend computes.
+BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
 DEFAULT_MODEL = "waist"
 
 
@@ -45,6 +47,11 @@ class Bundle:
     def id(self) -> str:
         """``waist@1.0.0``: the ``model`` of a published label."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def published_labels(self) -> tuple[str, ...]:
+        """The labels and UNKNOWN behind them, so that index -1 (``UNKNOWN_INDEX``) names UNKNOWN."""
+        return (*self.labels, UNKNOWN)
 
     @property
     def missing(self) -> Mapping[str, str]:

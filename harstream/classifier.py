@@ -1,100 +1,135 @@
-"""A bundle's network behind one interface, whichever backend computes it."""
+"""Classifier: windows to label probabilities, by the network of a bundle and the backend chosen to compute it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from harstream import bundle as bundles
 from harstream import golden
-from harstream.bundle import Bundle
+from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.errors import BundleError, ConfigError
 
-#: Any number of windows is a sum of these, so that LiteRT plans its memory a few times and never again, and computes
-#: no window that is not there. It is as fast with 32 as with 256, and takes 13 MB less.
+#: Every number of windows is a sum of these, so LiteRT plans its memory once for each and computes no padding.
+#: A largest size of 32 is as fast as 256 and takes 13 MB less.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)
-_MOST_AT_ONCE = 256  # of TensorFlow
-BACKENDS = ("litert", "int8", "tensorflow")
+#: The most windows TensorFlow computes at once: its intermediate results take a hundred times the input's memory.
+_MAX_TENSORFLOW_BATCH = 256
 
 
 class Network(Protocol):
-    """What a backend is: normalised float32 windows in, float32 logits out."""
+    """A network on one backend. It may be called from several threads at once."""
+
+    input_shape: tuple[int, ...]  # (window_samples, n_channels)
+    n_outputs: int
 
     def __call__(self, inputs: Float32) -> Float32:
-        """(n_windows, window_samples, n_channels) to (n_windows, n_labels), any number of them."""
+        """Return the logits (n_windows, n_outputs) of normalised windows (n_windows, window_samples, n_channels)."""
         ...
 
 
 class LiteRTNetwork:
-    """A .tflite model, float32 or int8 inside, float32 at its input and output.
+    """A .tflite model; its weights may be float32 or int8, its input and output are float32.
 
-    ``batch_sizes`` fall, and any number of windows is a sum of them. One interpreter for each: resizing one at every
-    call would plan its memory anew. One thread each: the daemon decodes beside it, and LiteRT gives the lock back
-    while it computes.
+    There is one interpreter for each of ``batch_sizes``, which fall and end with 1, because resizing an interpreter
+    makes it plan its memory again. Each computes on one thread: LiteRT releases the interpreter lock of Python
+    meanwhile, so the daemon decodes messages on the other cores.
+
+    Raises:
+        BundleError: The input or output of the model is not float32.
+        ValueError: The data is no LiteRT model.
+
     """
 
     def __init__(self, model: bytes, batch_sizes: tuple[int, ...] = BATCH_SIZES) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._calls: dict[int, tuple[Any, int, int]] = {}
-        for size in batch_sizes:
-            interpreter = Interpreter(model_content=model, num_threads=1)
-            source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-            for what, detail in (("input", source), ("output", sink)):
-                if detail["dtype"] is not np.float32:
-                    raise BundleError(f"{what} is {detail['dtype'].__name__}, expected float32")
-            self.input_shape = tuple(int(n) for n in source["shape_signature"][1:])
-            self.n_outputs = int(sink["shape_signature"][-1])
-            interpreter.resize_tensor_input(source["index"], [size, *self.input_shape])
-            with _silence():
-                interpreter.allocate_tensors()
-            self._calls[size] = (interpreter, source["index"], sink["index"])
+        self._interpreters = {size: _Interpreter(model, size) for size in batch_sizes}
+        first = self._interpreters[batch_sizes[0]]
+        self.input_shape, self.n_outputs = first.input_shape, first.n_outputs
 
     def __call__(self, inputs: Float32) -> Float32:
+        """Return the logits (n_windows, n_outputs) of normalised windows."""
         logits = np.empty((len(inputs), self.n_outputs), np.float32)
         start = 0
-        for size, (interpreter, source, sink) in self._calls.items():
+        for size, interpreter in self._interpreters.items():
             while len(inputs) - start >= size:
-                interpreter.set_tensor(source, inputs[start : start + size])
-                interpreter.invoke()
-                logits[start : start + size] = interpreter.get_tensor(sink)
+                logits[start : start + size] = interpreter.run(inputs[start : start + size])
                 start += size
         return logits
 
 
-_greeted = False
+class _Interpreter:
+    """A LiteRT interpreter for batches of one size. One thread runs it at a time, others wait for their turn.
+
+    Two threads in one interpreter would mix up their windows, or fail with "There is at least 1 reference to internal
+    data in the interpreter".
+    """
+
+    def __init__(self, model: bytes, batch_size: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=model, num_threads=1)
+        source, sink = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        for name, detail in (("input", source), ("output", sink)):
+            if detail["dtype"] is not np.float32:
+                raise BundleError(f"{name} is {detail['dtype'].__name__}, expected float32")
+        self.input_shape = tuple(int(n) for n in source["shape_signature"][1:])
+        self.n_outputs = int(sink["shape_signature"][-1])
+        self._source, self._sink = source["index"], sink["index"]
+        self._lock = threading.Lock()
+        self._interpreter.resize_tensor_input(self._source, [batch_size, *self.input_shape])
+        with _standard_error_closed_once():
+            self._interpreter.allocate_tensors()
+
+    def run(self, inputs: Float32) -> Float32:
+        """Return the logits (batch_size, n_outputs) of windows (batch_size, window_samples, n_channels)."""
+        with self._lock:
+            self._interpreter.set_tensor(self._source, inputs)
+            self._interpreter.invoke()
+            logits: Float32 = self._interpreter.get_tensor(self._sink)  # a copy
+            return logits
+
+
+_litert_has_greeted = False
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing on standard error meanwhile: LiteRT greets there, in the middle of logs that may be JSON.
+def _standard_error_closed_once() -> Iterator[None]:
+    """Discard what is written to standard error, the first time in a process that this is entered.
 
-    It has no setting for that, and what goes wrong is raised as well. It greets once in a process; later, when other
-    threads are at work, what they log must not be lost.
+    LiteRT writes a greeting there when it first allocates tensors, between log lines that may be JSON, and has no
+    setting for it. Its errors are raised as well, so none is lost. It greets only once; later, other threads may be
+    logging, and their lines must not be lost.
     """
-    global _greeted
-    if _greeted:
+    global _litert_has_greeted
+    if _litert_has_greeted:
         yield
         return
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    standard_error, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-    _greeted = True
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        os.close(null)
+    _litert_has_greeted = True
 
 
 class TensorFlowNetwork:
-    """A .keras model, loaded in safe mode: a file that asks to run code is refused."""
+    """A .keras model, loaded in safe mode, in which Keras refuses a file that asks to run code.
+
+    Raises:
+        ConfigError: TensorFlow is not installed.
+        ValueError: The file is no Keras model, or asks to run code.
+
+    """
 
     def __init__(self, path: Path) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -112,18 +147,19 @@ class TensorFlowNetwork:
         )
 
     def __call__(self, inputs: Float32) -> Float32:
+        """Return the logits (n_windows, n_outputs) of normalised windows."""
         logits = np.empty((len(inputs), self.n_outputs), np.float32)
-        for start in range(0, len(inputs), _MOST_AT_ONCE):  # what it keeps meanwhile is a hundred times its input
-            part = slice(start, start + _MOST_AT_ONCE)
+        for start in range(0, len(inputs), _MAX_TENSORFLOW_BATCH):
+            part = slice(start, start + _MAX_TENSORFLOW_BATCH)
             logits[part] = self._call(inputs[part]).numpy()
         return logits
 
 
 class Classifier:
-    """Windows in, calibrated probabilities out.
+    """Windows to calibrated probabilities. It may be used from several threads at once.
 
-    Normalisation, softmax and temperature are applied here, in float, for every backend alike: an int8
-    softmax would step by 1/256 and have exact zeros.
+    Normalisation, temperature and softmax are computed here in floating point, alike for every backend: a softmax in
+    int8 would have steps of 1/256 and exact zeros.
     """
 
     def __init__(self, bundle: Bundle, backend: str, network: Network) -> None:
@@ -132,13 +168,16 @@ class Classifier:
         self._network = network
 
     def predict(self, windows: Float32) -> Predictions:
-        """(n_windows, window_samples, n_channels) in g and rad/s, any number of them, to Predictions."""
+        """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
         logits = self._network(self.bundle.spec.norm.apply(windows))
         return to_predictions(logits, self.bundle.temperature)
 
 
 def to_predictions(logits: Float32, temperature: float) -> Predictions:
-    """(n_windows, n_labels) logits to calibrated probabilities (temperature scaling, Guo et al. 2017)."""
+    """Return calibrated probabilities of logits (n_windows, n_labels).
+
+    The method is temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
     scaled = logits.astype(np.float64) / temperature
     odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -147,54 +186,57 @@ def to_predictions(logits: Float32, temperature: float) -> Predictions:
 
 
 def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
-    """The bundle's network on a backend, its input and output checked against the bundle.
+    """Return a classifier that computes the bundle's network on a backend.
 
-    ``auto`` is LiteRT where the bundle has it, else TensorFlow. Raises BundleError where the bundle lacks
-    the backend's file, saying which there are, or the file does not fit; ConfigError where the backend is
-    not installed.
+    Args:
+        bundle: A loaded bundle.
+        backend: One of ``bundle.BACKEND_FILES``, or ``auto``: LiteRT if the bundle has its file, else TensorFlow.
+
+    Raises:
+        BundleError: The bundle has no file for the backend, or the network's input or output does not fit the bundle.
+        ConfigError: The backend is unknown or not installed.
+
     """
     if backend == "auto":
         backend = "litert" if bundles.LITERT in bundle.files else "tensorflow"
-    makers: dict[str, tuple[str, Callable[[], LiteRTNetwork | TensorFlowNetwork]]] = {
-        "litert": (bundles.LITERT, lambda: LiteRTNetwork(bundle.read(bundles.LITERT))),
-        "int8": (bundles.INT8, lambda: LiteRTNetwork(bundle.read(bundles.INT8))),
-        "tensorflow": (bundles.KERAS, lambda: TensorFlowNetwork(bundle.path / bundles.KERAS)),
-    }
-    if backend not in makers:
-        raise ConfigError(f"backend {backend!r} is not one of auto, {', '.join(BACKENDS)}")
-    file, make = makers[backend]
-    if file not in bundle.files:
-        reason = f" ({bundle.missing[file]})" if file in bundle.missing else ""
-        others = ", ".join(name for name, (other, _) in makers.items() if other in bundle.files)
-        raise BundleError(
-            f"{bundle.path}: has no {file}{reason}, so the {backend} backend cannot serve it; there is {others}"
-        )
-    try:
-        network = make()
-    except ConfigError as error:
-        alternative = ", or choose --backend litert" if bundles.LITERT in bundle.files else ""
-        raise ConfigError(f"{error}{alternative}") from error
-    except (ValueError, RuntimeError, OSError, TypeError) as error:
-        raise BundleError(f"{bundle.path / file}: does not load: {error}") from error
+    if backend not in BACKEND_FILES:
+        raise ConfigError(f"backend {backend!r} is not one of auto, {', '.join(BACKEND_FILES)}")
+    path = bundle.path / BACKEND_FILES[backend]
+    if path.name not in bundle.files:
+        reason = f" ({bundle.missing[path.name]})" if path.name in bundle.missing else ""
+        others = ", ".join(other for other, file in BACKEND_FILES.items() if file in bundle.files)
+        raise BundleError(f"{bundle.path}: {path.name} is missing{reason}; choose another --backend: {others}")
+    network = _load_network(bundle, backend)
     expected = (bundle.spec.window_samples, bundle.spec.n_channels)
     if network.input_shape != expected:
-        raise BundleError(f"{bundle.path / file}: input is {network.input_shape}, the signal section says {expected}")
+        raise BundleError(f"{path}: its input is {network.input_shape}, but bundle.json's signal makes {expected}")
     if network.n_outputs != len(bundle.labels):
         raise BundleError(
-            f"{bundle.path / file}: {network.n_outputs} outputs, bundle.json has {len(bundle.labels)} labels"
+            f"{path}: it has {network.n_outputs} outputs, but bundle.json has {len(bundle.labels)} labels"
         )
     return Classifier(bundle, backend, network)
 
 
+def _load_network(bundle: Bundle, backend: str) -> Network:
+    file = BACKEND_FILES[backend]
+    try:
+        return TensorFlowNetwork(bundle.path / file) if backend == "tensorflow" else LiteRTNetwork(bundle.read(file))
+    except ConfigError as error:
+        alternative = ", or choose --backend litert" if bundles.LITERT in bundle.files else ""
+        raise ConfigError(f"{error}{alternative}") from error
+    except (ValueError, RuntimeError, OSError, TypeError) as error:
+        raise BundleError(f"{bundle.path / file}: the {backend} backend cannot load it: {error}") from error
+
+
 def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
-    """Find, load, open and verify a bundle, so that its classifier may serve.
+    """Find, load, open and verify a bundle, and return its classifier, ready to serve.
 
     Args:
         model: The name of a shipped bundle, or a folder.
-        backend: One of BACKENDS, or ``auto``.
+        backend: As for ``open_classifier``.
 
     Raises:
-        BundleError: There is no such bundle, it is damaged, or its golden streams do not come out as sealed.
+        BundleError: There is no such bundle, it is damaged, or its golden streams give other results than when sealed.
         ConfigError: The backend is unknown or not installed.
 
     """
@@ -204,9 +246,9 @@ def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
 
 
 def seal_bundle(bundle: Bundle) -> Bundle:
-    """Add golden streams to a bundle that ``bundle.save`` has just written, which makes it loadable.
+    """Add golden streams to a bundle that ``bundle.save`` has just written, so that it can be loaded.
 
-    Return the bundle, without its int8 file if that disagrees with the float model (see ``golden.seal``).
+    Return the bundle, without its int8 file if that disagrees with the float32 model (see ``golden.seal``).
     """
     int8 = open_classifier(bundle, "int8") if bundles.INT8 in bundle.files else None
     return golden.seal(bundle, open_classifier(bundle), int8)

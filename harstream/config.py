@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import partitions
-from harstream.bundle import DEFAULT_MODEL
-from harstream.classifier import BACKENDS
+from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL
 from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
@@ -79,7 +78,7 @@ class RunConfig:
         if re.search(r"[/+#]", self.instance) or not self.instance.isprintable():
             raise ConfigError(f"instance: {self.instance!r} may hold no /, +, # or control character")
         for name, choices in (
-            ("backend", ("auto", *BACKENDS)),
+            ("backend", ("auto", *BACKEND_FILES)),
             ("smoothing", SMOOTHINGS),
             ("mqtt_version", MQTT_VERSIONS),
             ("qos", (0, 1)),

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from harstream.bundle import UNKNOWN
 from harstream.classifier import Classifier
 from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
@@ -41,7 +40,7 @@ def expected(subjects: Sequence[Recording], classifier: Classifier) -> list[Labe
         smoother = classifier.bundle.smoother()
         believed, _ = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)
         for i in range(len(due)):
-            name = (*classifier.bundle.labels, UNKNOWN)[believed.label[i]]
+            name = classifier.bundle.published_labels[believed.label[i]]
             said.append(
                 (subject.name, due.end_ns[i] / 1e9, name, float(believed.confidence[i]), made.probabilities[i].tolist())
             )

@@ -186,14 +186,14 @@ def test_a_file_changed_after_loading_is_not_served(own_bundle):
 def test_the_network_must_take_the_windows_of_the_signal_section(own_bundle):
     edit(own_bundle, lambda d: d["signal"].update(window_samples=64, stride_samples=32))
     for backend in ("litert", "int8", "tensorflow"):
-        with pytest.raises(BundleError, match=r"input is \(128, 9\), the signal section says \(64, 9\)"):
+        with pytest.raises(BundleError, match=r"input is \(128, 9\), but bundle.json's signal makes \(64, 9\)"):
             open_classifier(bundles.load(own_bundle), backend)
 
 
 def test_the_network_must_have_an_output_for_each_label(own_bundle):
     edit(own_bundle, lambda d: d["labels"].pop())
     for backend in ("litert", "int8", "tensorflow"):
-        with pytest.raises(BundleError, match=r"6 outputs, bundle\.json has 5 labels"):
+        with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels"):
             open_classifier(bundles.load(own_bundle), backend)
 
 
@@ -205,7 +205,7 @@ def test_the_network_must_have_an_output_for_each_label(own_bundle):
 )
 def test_a_file_that_is_no_model_is_refused(own_bundle, name, backend, content):
     replace_file(own_bundle, name, content)
-    with pytest.raises(BundleError, match=f"{name}: does not load"):
+    with pytest.raises(BundleError, match=f"{name}: the {backend} backend cannot load it"):
         open_classifier(bundles.load(own_bundle), backend)
 
 
@@ -219,7 +219,7 @@ def test_a_keras_file_that_would_run_code_is_refused(own_bundle, tmp_path):
     model.save(tmp_path / "evil.keras")
     witness.unlink(missing_ok=True)
     replace_file(own_bundle, KERAS, (tmp_path / "evil.keras").read_bytes())
-    with pytest.raises(BundleError, match=f"{KERAS}: does not load"):
+    with pytest.raises(BundleError, match=f"{KERAS}: the tensorflow backend cannot load it"):
         open_classifier(bundles.load(own_bundle), "tensorflow")
     assert not witness.exists()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from harstream import bundle as bundles
 from harstream import golden
-from harstream.bundle import INT8, KERAS, LITERT
-from harstream.classifier import BACKENDS, open_classifier, to_predictions
+from harstream.bundle import BACKEND_FILES, INT8, KERAS, LITERT
+from harstream.classifier import open_classifier, to_predictions
 from harstream.errors import BundleError, ConfigError
 
 from .conftest import LABELS, SPEC
@@ -25,7 +26,7 @@ def windows():
     return np.concatenate([streams * rng.uniform(0.5, 1.5) for _ in range(10)]).astype(np.float32)[:600]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=BACKEND_FILES)
 def opened(request, bundle):
     return open_classifier(bundle, request.param)
 
@@ -68,6 +69,16 @@ def test_predicting_leaves_the_windows_alone(opened, windows):
     np.testing.assert_array_equal(windows, before)
 
 
+def test_several_threads_may_use_one_classifier(opened, windows):
+    """Without the lock of each interpreter, LiteRT mixed up the windows of two threads, or raised RuntimeError."""
+    batches = [windows[start : start + size] for start in range(0, 60, 3) for size in (1, 7, 40)]
+    single = [opened.predict(batch).probabilities for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(30):
+            for made, expected in zip(pool.map(opened.predict, batches), single, strict=True):
+                np.testing.assert_array_equal(made.probabilities, expected)
+
+
 def test_windows_are_normalised_on_the_way_in(bundle, windows):
     inputs = ((windows[:8] - np.array(SPEC.norm.mean, np.float32)) / np.array(SPEC.norm.std, np.float32)).astype(
         np.float32
@@ -108,7 +119,7 @@ def test_auto_is_litert_where_the_bundle_has_it_and_else_tensorflow(own_bundle):
 )
 def test_a_backend_without_its_file_is_refused_with_those_there_are(own_bundle, backend, file, others):
     edit(own_bundle, lambda data: data["files"].pop(file))
-    told = f"has no {file}, so the {backend} backend cannot serve it; there is {others}$"
+    told = f"{file} is missing; choose another --backend: {others}$"
     with pytest.raises(BundleError, match=told):
         open_classifier(bundles.load(own_bundle), backend)
 

@@ -175,5 +175,7 @@ def test_a_network_that_int8_has_ruined_is_sealed_without_it_and_says_why(own_bu
     assert not (own_bundle / INT8).exists()
     monkeypatch.undo()
     assert load_classifier(own_bundle).backend == "litert"
-    with pytest.raises(BundleError, match=rf"has no {INT8} \(int8 holds on only .*; there is litert, tensorflow"):
+    with pytest.raises(
+        BundleError, match=rf"{INT8} is missing \(int8 holds on only .*; choose another --backend: litert, tensorflow"
+    ):
         load_classifier(own_bundle, "int8")

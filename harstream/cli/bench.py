@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harstream.classifier import BACKENDS
+from harstream.bundle import BACKEND_FILES
 
 if TYPE_CHECKING:
     from harstream.bench.suite import Options, Suite
@@ -28,7 +28,7 @@ _MODES = ("ingest", "tls", "baseline", "inference", "latency", "live", "start", 
 @click.option("--live-json", type=click.IntRange(1), help="Wearables of the live fleet with JSON.  [default: 12000]")
 @click.option("--live-packed", type=click.IntRange(1), help="And with packed payloads.  [default: 20000]")
 @click.option("--model", help="A shipped model's name, or a bundle's folder.", metavar="NAME|DIR")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), help="What computes the network.")
+@click.option("--backend", type=click.Choice(["auto", *BACKEND_FILES]), help="What computes the network.")
 @click.option("--smoke", is_flag=True, help="Everything in the smallest size: whether it works, not how fast it is.")
 def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke: bool, **sizes: Any) -> None:
     """Measure this machine: throughput, latency, memory, each figure beside its ceiling.

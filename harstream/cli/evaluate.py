@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harstream.bundle import DEFAULT_MODEL, UNKNOWN
-from harstream.classifier import BACKENDS
+from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL, UNKNOWN
 from harstream.cli.train import _DATA, _PATH, _SUBJECTS, make_room, recordings_of
 from harstream.errors import ConfigError
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 @_DATA
 @_SUBJECTS
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice(["auto", *BACKEND_FILES]), default="auto", show_default=True)
 @click.option("--stream", is_flag=True, help="Score whole sessions, labelled exactly as they would be published.")
 @click.option("--json", "json_path", type=_PATH, help="Write the figures here.")
 @click.option("--report", type=_PATH, help="Write report.html, a page to look at, into this folder.", metavar="DIR")

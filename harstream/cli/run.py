@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from harstream import config
-from harstream.classifier import BACKENDS
+from harstream.bundle import BACKEND_FILES
 from harstream.mqtt.urls import MQTT_VERSIONS
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 
@@ -44,7 +44,7 @@ _OPTIONS = (
         multiple=True,
     ),
     _option("model", "A shipped model's name, or a bundle's folder.", metavar="NAME|DIR"),
-    _option("backend", "What computes the network.", type=click.Choice(["auto", *BACKENDS])),
+    _option("backend", "What computes the network.", type=click.Choice(["auto", *BACKEND_FILES])),
     _option("topic", "Where samples come from; a level {partition} is a number.", metavar="TEMPLATE"),
     _option("labels_topic", "Where labels go.", metavar="TEMPLATE"),
     _option("events_topic", "Where enter and exit events go; off for none.", metavar="TEMPLATE"),

@@ -50,5 +50,5 @@ def messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterato
     bundle = classifier.bundle
     for recording in recordings:
         said = stream(recording, classifier)
-        payloads = labels.encode(said.windows, said.predictions, said.beliefs, bundle.labels, bundle.id)
+        payloads = labels.encode(said.windows, said.predictions, said.beliefs, bundle.published_labels, bundle.id)
         yield from zip(said.windows.devices, payloads, strict=True)

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harstream import __version__
-from harstream.bundle import UNKNOWN
 from harstream.classifier import Classifier, load_classifier
 from harstream.config import RunConfig
 from harstream.core.batches import WindowBatch
@@ -104,8 +103,7 @@ class Daemon:
         self._handover: queue.Queue[WindowBatch | list[str] | Classifier | None] = queue.Queue(MAX_HANDOVER)
         self._classifying = threading.Thread(target=self._classify_all, name="classify", daemon=True)
         self._activity: dict[str, str] = {}  # device to its last label; the classifying thread's
-        self._said = (*bundle.labels, UNKNOWN)
-        self._slots = self.metrics.confidence.know(self._said)  # by label; UNKNOWN is last
+        self._slots = self.metrics.confidence.know(bundle.published_labels)  # by label; UNKNOWN is last
         self._beat_s = math.inf  # until the loop begins: waiting for the broker is healthy
         self._evict_at_s = time.monotonic() + EVICT_EVERY_S
         self._log_rejections_at_s = 0.0
@@ -286,9 +284,8 @@ class Daemon:
             self._tell(self.smoother.evict(list(self._activity)))
             self.smoother = bundle.smoother(smoothing)
         self.classifier = classifier
-        self._said = (*bundle.labels, UNKNOWN)
         metrics.serve(bundle, classifier.backend)
-        self._slots = metrics.confidence.know(self._said)
+        self._slots = metrics.confidence.know(bundle.published_labels)
 
     def _join(self, first: WindowBatch) -> WindowBatch:
         """With what else is waiting: it costs hardly more to classify."""
@@ -309,12 +306,13 @@ class Daemon:
         beliefs, events = self.smoother.feed(
             windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
         )
-        payloads = labels.encode(windows, predictions, beliefs, bundle.labels, bundle.id)
+        published_labels = bundle.published_labels
+        payloads = labels.encode(windows, predictions, beliefs, published_labels, bundle.id)
         taken = self._publish(list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)))
         metrics.windows_dropped.add(len(windows) - taken, "outgoing")
         metrics.latency.observe(np.maximum(self.clock() - windows.arrival_s, 0))
         metrics.confidence.observe(beliefs.confidence, self._slots[beliefs.label])
-        names = [self._said[index] for index in beliefs.label.tolist()]
+        names = [published_labels[index] for index in beliefs.label.tolist()]
         for name, n_windows in Counter(names).items():
             metrics.windows_classified.add(n_windows, name)
         self._count_changes(windows.devices, names)
@@ -336,7 +334,7 @@ class Daemon:
         if self._events_topic is not None and events:
             bundle = self.classifier.bundle
             messages = [
-                (self._events_topic(event.device), labels.encode_event(event, bundle.labels, bundle.id))
+                (self._events_topic(event.device), labels.encode_event(event, bundle.published_labels, bundle.id))
                 for event in events
             ]
             self.metrics.events_dropped.add(len(messages) - self._publish(messages, retain=False), "outgoing")

@@ -14,7 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from harstream import __version__
-from harstream.bundle import UNKNOWN, Bundle
+from harstream.bundle import Bundle
 from harstream.wire.reject import REASONS
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -134,7 +134,7 @@ class Metrics:
 
     def __init__(self, bundle: Bundle, backend: str, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry(auto_describe=False)
-        labels = (*bundle.labels, UNKNOWN)
+        labels = bundle.published_labels
 
         def counter(name: str, text: str, label: str = "", values: Sequence[str] = ("",)) -> Tally:
             return Tally(CounterMetricFamily, f"harstream_{name}", text, self.registry, label, values)
@@ -205,7 +205,7 @@ class Metrics:
 
     def serve(self, bundle: Bundle, backend: str) -> None:
         """Another model from now on; what was counted of the labels of the one before stays."""
-        labels = (*bundle.labels, UNKNOWN)
+        labels = bundle.published_labels
         for tally in (self.windows_classified, self.activity_changes, self.devices_by_activity):
             tally.know(labels)
         self.confidence.know(labels)

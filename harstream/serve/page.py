@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from harstream import __version__
-from harstream.bundle import UNKNOWN
 
 if TYPE_CHECKING:
     from harstream.serve.daemon import Daemon
@@ -50,7 +49,7 @@ def _answer(good: bool, otherwise: str) -> tuple[int, str, bytes]:
 
 def _render(daemon: Daemon) -> str:
     bundle, read = daemon.classifier.bundle, daemon.metrics.registry.get_sample_value
-    labels = (*bundle.labels, UNKNOWN)
+    labels = bundle.published_labels
     counts = [int(read("harstream_devices_by_activity", {"label": label}) or 0) for label in labels]
     most = max(*counts, 1)
     activities = "".join(

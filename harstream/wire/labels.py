@@ -1,4 +1,4 @@
-"""Labels out: one JSON message per classified window, and one per change of activity."""
+"""Encoders of what harstream publishes: one JSON message for each classified window and for each activity event."""
 
 from __future__ import annotations
 
@@ -9,23 +9,34 @@ import numpy as np
 
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.events import EXIT, ActivityEvent
-from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import SmoothedLabels
 
 
 def encode(
-    windows: WindowBatch, predictions: Predictions, posteriors: SmoothedLabels, labels: Sequence[str], model: str
+    windows: WindowBatch,
+    predictions: Predictions,
+    smoothed: SmoothedLabels,
+    published_labels: Sequence[str],
+    model: str,
 ) -> list[bytes]:
-    """The payload of each window, in order. ``model`` is the bundle's id.
+    """Return one JSON payload for each window, in order.
 
-    ``label`` and ``confidence`` are what is believed, ``probabilities`` what the network says of this window.
+    ``label`` and ``confidence`` in it are the smoothed ones, ``probabilities`` are the network's for this window alone.
+
+    Args:
+        windows: The classified windows.
+        predictions: What the network predicts of them.
+        smoothed: Their smoothed labels, indices into ``published_labels``.
+        published_labels: ``Bundle.published_labels``: the network's outputs, then UNKNOWN, which index -1 names.
+        model: ``Bundle.id``.
+
     """
     rows = np.round(predictions.probabilities.astype(np.float64), 4).tolist()
     starts = (np.round(windows.start_ns / 1e3) / 1e6).tolist()
     ends = (np.round(windows.end_ns / 1e3) / 1e6).tolist()
-    said = (*labels, UNKNOWN)  # UNKNOWN's index is -1
-    names = [said[index] for index in posteriors.label.tolist()]
-    confidences = np.round(posteriors.confidence.astype(np.float64), 4).tolist()
+    labels = published_labels[:-1]  # UNKNOWN has no probability
+    names = [published_labels[index] for index in smoothed.label.tolist()]
+    confidences = np.round(smoothed.confidence.astype(np.float64), 4).tolist()
     encode_one = msgspec.json.encode
     return [
         encode_one(
@@ -42,12 +53,16 @@ def encode(
     ]
 
 
-def encode_event(event: ActivityEvent, labels: Sequence[str], model: str) -> bytes:
-    """The payload of a change: ``t`` is when the device entered or exited the activity, not when that was known."""
+def encode_event(event: ActivityEvent, published_labels: Sequence[str], model: str) -> bytes:
+    """Return the JSON payload of an event.
+
+    ``t`` in it is the event time at which the device entered or exited the activity, not the time when that became
+    certain.
+    """
     payload = {
         "t": round(event.t_ns / 1e3) / 1e6,
         "event": event.kind,
-        "label": labels[event.label],
+        "label": published_labels[event.label],
         "confidence": round(event.confidence, 4),
         "model": model,
     }

@@ -203,8 +203,8 @@ def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_pat
     seal_bundle(saved)
     assert load_classifier(tmp_path / "mine").backend == "tensorflow"
     told = re.escape(
-        f"has no {LITERT} (LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow), "
-        "so the litert backend cannot serve it; there is tensorflow"
+        f"{LITERT} is missing (LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow); "
+        "choose another --backend: tensorflow"
     )
     with pytest.raises(BundleError, match=told):
         open_classifier(bundles.load(tmp_path / "mine"), "litert")

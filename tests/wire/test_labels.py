@@ -13,6 +13,7 @@ from harstream.core.smoothing import SmoothedLabels
 from harstream.wire import labels
 
 NAMES = ("WALKING", "SITTING", "LAYING")
+PUBLISHED = (*NAMES, "UNKNOWN")
 
 
 def encoded(logits, start_ns, end_ns, believed=None):
@@ -26,7 +27,7 @@ def encoded(logits, start_ns, end_ns, believed=None):
     )
     predictions = to_predictions(np.array(logits, np.float32), 1.0)
     posteriors = believed or SmoothedLabels(predictions.label, predictions.confidence)
-    return labels.encode(windows, predictions, posteriors, NAMES, "waist@1.0.0")
+    return labels.encode(windows, predictions, posteriors, PUBLISHED, "waist@1.0.0")
 
 
 def test_a_label_has_the_promised_keys_types_and_values():
@@ -73,7 +74,7 @@ def test_label_and_confidence_are_what_is_believed_and_probabilities_the_network
 
 def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
     enter = ActivityEvent("w0", ENTER, 1, 1_763_668_800_020_000_499, 0.87654321)
-    assert json.loads(labels.encode_event(enter, NAMES, "waist@1.0.0")) == {
+    assert json.loads(labels.encode_event(enter, PUBLISHED, "waist@1.0.0")) == {
         "t": 1763668800.02,
         "event": "enter",
         "label": "SITTING",
@@ -81,7 +82,7 @@ def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
         "model": "waist@1.0.0",
     }
     leave = ActivityEvent("w0", EXIT, 0, 1_763_668_802_580_000_000, 0.5, 62_720_000_000)
-    assert json.loads(labels.encode_event(leave, NAMES, "waist@1.0.0")) == {
+    assert json.loads(labels.encode_event(leave, PUBLISHED, "waist@1.0.0")) == {
         "t": 1763668802.58,
         "event": "exit",
         "label": "WALKING",
