@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harstream.classifier import BACKENDS, Classifier, load_classifier
+from harstream.bundle import BACKEND_FILES
+from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Int64, SampleBatch
 from harstream.core.engine import Engine
 from harstream.simulate.motion import Wearable
@@ -55,7 +56,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Compare a model's labels with those of simulated wearables.")
     parser.add_argument("--model", default="waist", help="name or folder of a bundle [default: waist]")
-    parser.add_argument("--backend", default="auto", choices=["auto", *BACKENDS], help="[default: auto]")
+    parser.add_argument("--backend", default="auto", choices=["auto", *BACKEND_FILES], help="[default: auto]")
     parser.add_argument(
         "--subjects", "--wearers", type=int, default=60, metavar="N", help="simulated subjects [default: 60]"
     )
