@@ -1,19 +1,20 @@
-"""What `harstream run` is told, checked before anything is started.
+"""Configuration of `harstream run`: its options, their validation, and the settings file and environment.
 
-A TOML file is overruled by HARSTREAM_RUN_* variables, and they by flags. A key or variable that does not
-exist is an error: a typo must not leave a default in force.
+Flags override HARSTREAM_RUN_* variables, and these override the TOML file. An unknown key or variable is an error, so
+that a typo does not leave a default in force.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL
 from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
+from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate
 
@@ -29,193 +31,257 @@ DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
 DEFAULT_EVENTS_TOPIC = "wearables/{device}/activity/event"
 DEFAULT_HTTP = "127.0.0.1:9464"
-ENV_PREFIX = "HARSTREAM_RUN_"
 PASSWORD = f"{ENV_PREFIX}PASSWORD"
-SMOOTHINGS = ("bundle", "none")
-LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Every setting of `harstream run`, by the name of its flag. Raises ConfigError where one makes no sense."""
+    """Settings of `harstream run`, each declared with its option.
 
-    broker: str | None = field(default=None, repr=False)  # one address or several; they may hold a password
-    model: str = DEFAULT_MODEL
-    backend: str = "auto"
-    topic: str = DEFAULT_TOPIC
-    labels_topic: str = DEFAULT_LABELS_TOPIC
-    events_topic: str = DEFAULT_EVENTS_TOPIC
-    smoothing: str = "bundle"
-    unknown_below: float | None = None
-    partitions: str | None = None
-    worker: str | None = None
-    partition_count: int | None = None
-    qos: int = 1
-    http: str = DEFAULT_HTTP
-    instance: str = ""
-    mqtt_version: str = "auto"
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)  # in the environment only
-    password_file: Path | None = None
-    acc_unit: str = "g"
-    gyro_unit: str = "rad/s"
-    max_payload_bytes: int = 256 * 1024
-    max_devices: int = 100_000
-    idle_s: float = 300.0
-    log_level: str = "info"
-    log_format: str = "text"
+    Making one reads no file; `read_broker_settings` does.
+
+    Raises:
+        ConfigError: A value is not allowed, or two values contradict each other.
+
+    """
+
+    broker: str | None = option(
+        "Address of the broker: mqtt://[user:password@]host[:port], mqtts://… or host[:port]. Several addresses are "
+        "the nodes of one cluster; if one is lost, the next is tried.",
+        default_text="an embedded broker",
+        multiple=True,
+        secret=True,
+    )
+    model: str = option(
+        "Name of a shipped model, or folder of a bundle.", DEFAULT_MODEL, metavar="NAME|DIR", reloadable=True
+    )
+    backend: str = option(
+        "Runtime of the network: LiteRT in float32 (litert) or int8, or TensorFlow; auto takes litert if the bundle "
+        "has it, else tensorflow.",
+        "auto",
+        choices=("auto", *BACKEND_FILES),
+        reloadable=True,
+    )
+    topic: str = option(
+        "Topic template of the samples; the level {device} is the name of the device, and a level {partition} a "
+        "number.",
+        DEFAULT_TOPIC,
+        metavar="TEMPLATE",
+    )
+    labels_topic: str = option(
+        "Topic template to which labels are published.", DEFAULT_LABELS_TOPIC, metavar="TEMPLATE"
+    )
+    events_topic: str = option(
+        "Topic template to which enter and exit events are published; off publishes none.",
+        DEFAULT_EVENTS_TOPIC,
+        metavar="TEMPLATE",
+    )
+    smoothing: str = option(
+        "Smoothing of labels over time: bundle uses the settings of the bundle; none publishes the label of each "
+        "window by itself.",
+        "bundle",
+        choices=("bundle", "none"),
+        reloadable=True,
+    )
+    unknown_below: float | None = option(
+        "Publish UNKNOWN if the highest probability is below this value; 0 never publishes it for that reason.",
+        default_text="the bundle's",
+        minimum=0.0,
+        maximum=MAX_UNKNOWN_BELOW,
+        reloadable=True,
+    )
+    partitions: str | None = option("Partitions to serve, such as 0-7,12.", default_text="all", metavar="LIST")
+    worker: str | None = option(
+        "In place of --partitions: the number of this worker, counted from 0, and the number of workers, such as 3/8; "
+        "auto/8 takes the number at the end of the host name.",
+        metavar="N/WORKERS",
+    )
+    partition_count: int | None = option("Number of partitions that the workers share; --worker needs it.", minimum=1)
+    qos: int = option("MQTT quality of service of samples and labels.", 1, minimum=0, maximum=1)
+    http: str = option(
+        "Address of the HTTP server with metrics, health checks and the live page; off starts none.",
+        DEFAULT_HTTP,
+        metavar="HOST:PORT",
+    )
+    instance: str = option(
+        "Name of this daemon in its status topic, harstream/INSTANCE/status.", "", default_text="the host name"
+    )
+    mqtt_version: str = option("MQTT version; auto tries 5, then 3.1.1.", "auto", choices=MQTT_VERSIONS)
+    ca: Path | None = option(
+        "PEM file with the certificate authorities that may have signed the broker's certificate.",
+        default_text="the system's",
+        reloadable=True,
+    )
+    cert: Path | None = option("PEM file with the client certificate, if the broker asks for one.", reloadable=True)
+    key: Path | None = option("PEM file with the private key of the client certificate.", reloadable=True)
+    user: str | None = option("User name at the broker.", reloadable=True)
+    password: str | None = option("Password at the broker.", reloadable=True, secret=True, environment_only=True)
+    password_file: Path | None = option("File with the password at the broker.", default_text=PASSWORD, reloadable=True)
+    acc_unit: str = option("Unit of accelerations in messages that do not name it.", "g", choices=tuple(ACC_UNITS))
+    gyro_unit: str = option(
+        "Unit of angular velocities in messages that do not name it.", "rad/s", choices=tuple(GYRO_UNITS)
+    )
+    max_payload_bytes: int = option(
+        "Largest accepted message in bytes; larger ones are rejected.", 256 * 1024, minimum=64, reloadable=True
+    )
+    max_devices: int = option(
+        "Largest number of devices with state at the same time; samples of further devices are dropped.",
+        100_000,
+        minimum=1,
+    )
+    idle_s: float = option(
+        "Seconds without samples after which a device is forgotten and its label cleared.",
+        300.0,
+        minimum=1.0,
+        reloadable=True,
+    )
+    log_level: str = option(
+        "Lowest severity of log lines.", "info", choices=("debug", "info", "warning", "error"), reloadable=True
+    )
+    log_format: str = option(
+        "Format of log lines: text for people, json for programs.", "text", choices=("text", "json"), reloadable=True
+    )
 
     def __post_init__(self) -> None:
-        for name in _PATHS:
-            if isinstance(path := getattr(self, name), str):
-                object.__setattr__(self, name, Path(path))
+        for declared in OPTIONS.values():
+            object.__setattr__(self, declared.name, declared.check(getattr(self, declared.name)))
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
         if re.search(r"[/+#]", self.instance) or not self.instance.isprintable():
-            raise ConfigError(f"instance: {self.instance!r} may hold no /, +, # or control character")
-        for name, choices in (
-            ("backend", ("auto", *BACKEND_FILES)),
-            ("smoothing", SMOOTHINGS),
-            ("mqtt_version", MQTT_VERSIONS),
-            ("qos", (0, 1)),
-            ("acc_unit", tuple(ACC_UNITS)),
-            ("gyro_unit", tuple(GYRO_UNITS)),
-            ("log_level", LOG_LEVELS),
-            ("log_format", LOG_FORMATS),
-        ):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{flag(name)}: {getattr(self, name)!r} is not one of {', '.join(map(str, choices))}")
-        for name, least in (("max_payload_bytes", 64), ("max_devices", 1), ("idle_s", 1)):
-            if not getattr(self, name) >= least:
-                raise ConfigError(f"{flag(name)}: {getattr(self, name)!r} is less than {least}")
-        if self.samples_template.overlaps(self.labels_template):
             raise ConfigError(
-                f"labels-topic: {self.labels_topic!r} would be received again as samples ({self.topic!r})"
+                f"instance: {self.instance!r} is not one level of a topic; leave out /, +, # and control characters"
             )
+        self._check_topics()
+        _ = self.http_address, self._broker_urls()  # raise ConfigError
+
+    def _check_topics(self) -> None:
+        """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""
         templates = {"topic": self.samples_template, "labels-topic": self.labels_template}
         if self.events_template is not None:
-            for name, template in templates.items():
-                if template.overlaps(self.events_template):
-                    raise ConfigError(f"events-topic: {self.events_topic!r} is in the way of {name} {template.text!r}")
             templates["events-topic"] = self.events_template
+        for (first, one), (second, other) in itertools.combinations(templates.items(), 2):
+            if one.overlaps(other):
+                raise ConfigError(
+                    f"{second}: {other.text!r} and {first} {one.text!r} match the same topics; make them differ"
+                )
         for name, template in templates.items():
             if template.device(self.status_topic) is not None:
-                raise ConfigError(f"{name}: {template.text!r} holds the daemon's own {self.status_topic!r}")
-        if self.unknown_below is not None and not 0 <= self.unknown_below <= MAX_UNKNOWN_BELOW:
-            raise ConfigError(f"unknown-below: {self.unknown_below!r} is not between 0 and {MAX_UNKNOWN_BELOW}")
-        if self.serves and not self.samples_template.has_partition:
-            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}")
-        self.http_address  # noqa: B018 (raises where it is none)
-        self.broker_settings  # noqa: B018
+                raise ConfigError(
+                    f"{name}: {template.text!r} matches the daemon's status topic {self.status_topic!r}; "
+                    "choose another topic or instance"
+                )
+        if self.served_partitions and not self.samples_template.has_partition:
+            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
 
     @property
     def samples_template(self) -> TopicTemplate:
+        """Template of the topics that samples are received from."""
         return TopicTemplate(self.topic, "topic", may_partition=True)
 
     @property
-    def serves(self) -> tuple[int, ...]:
-        """The partitions served; none: all there are."""
-        if self.partitions is not None:
-            if self.worker is not None or self.partition_count is not None:
-                raise ConfigError("partitions: say which, or how many there are and which worker this is; not both")
-            return partitions.parse(self.partitions)
-        if self.worker is None and self.partition_count is None:
-            return ()
-        if self.worker is None or self.partition_count is None:
-            raise ConfigError("worker and partition-count: the one needs the other")
-        return partitions.of_worker(self.worker, self.partition_count, socket.gethostname())
-
-    @property
     def labels_template(self) -> TopicTemplate:
+        """Template of the topics that labels are published to."""
         return TopicTemplate(self.labels_topic, "labels-topic")
 
     @property
     def events_template(self) -> TopicTemplate | None:
-        """None for ``off``."""
+        """Template of the topics that events are published to; None for ``off``."""
         return None if self.events_topic == "off" else TopicTemplate(self.events_topic, "events-topic")
 
+    @property
+    def status_topic(self) -> str:
+        """Topic of the daemon's own status."""
+        return f"harstream/{self.instance}/status"
+
+    @property
+    def served_partitions(self) -> tuple[int, ...]:
+        """Numbers of the served partitions; empty if all are served."""
+        if self.partitions is not None:
+            if self.worker is not None or self.partition_count is not None:
+                raise ConfigError("partitions: give either partitions, or worker and partition-count, not both")
+            return partitions.parse(self.partitions)
+        if self.worker is None and self.partition_count is None:
+            return ()
+        if self.worker is None or self.partition_count is None:
+            raise ConfigError("worker: worker and partition-count need each other; give both or neither")
+        return partitions.of_worker(self.worker, self.partition_count, socket.gethostname())
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Host and port of the HTTP server; None for ``off``."""
+        if self.http == "off":
+            return None
+        host, colon, port = self.http.rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f"http: {self.http!r} is not HOST:PORT, such as {DEFAULT_HTTP}, or off")
+        return host.strip("[]"), int(port)
+
     def smoothing_of(self, bundle: Smoothing) -> Smoothing:
-        """The bundle's smoothing, or what overrules it; ``none`` never abstains, unless told below what."""
+        """Return the smoothing of the bundle with the overrides of this configuration.
+
+        ``none`` abstains only if ``unknown_below`` is given.
+        """
         smoothing = bundle if self.smoothing == "bundle" else Smoothing()
         if self.unknown_below is not None:
             smoothing = dataclasses.replace(smoothing, unknown_below=self.unknown_below)
         return smoothing
 
-    @property
-    def status_topic(self) -> str:
-        return f"harstream/{self.instance}/status"
+    def read_broker_settings(self) -> BrokerSettings | None:
+        """Read the password file and return how to reach the broker; None for the embedded broker.
 
-    @property
-    def http_address(self) -> tuple[str, int] | None:
-        """Host and port to serve HTTP on; None for ``off``."""
-        if self.http == "off":
-            return None
-        host, colon, port = self.http.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(f"http: {self.http!r} is not HOST:PORT, or off")
-        return host.strip("[]"), int(port)
+        This is called before the first connection and again on a reload, when the file may have another content.
 
-    @property
-    def broker_settings(self) -> BrokerSettings | None:
-        """None: start the embedded broker."""
-        if self.broker is None:
-            return None
-        urls = [BrokerUrl.parse(address) for address in self.broker.split()]
+        Raises:
+            ConfigError: A file is missing or unusable, or the settings of the connection contradict each other.
+
+        """
+        urls = self._broker_urls()
         if not urls:
-            raise ConfigError("broker: an empty address")
-        said = {(url.user, url.password) for url in urls if (url.user, url.password) != (None, None)}
-        if len(said) > 1:
-            raise ConfigError("broker: several addresses are of one broker, but users or passwords differ")
-        user, password = said.pop() if said else (None, None)
-        user = user if self.user is None else self.user
-        password = password if self._password is None else self._password
-        if password is not None and user is None:
-            raise ConfigError("a password is given, but no user")
-        urls = [dataclasses.replace(url, user=user, password=password) for url in urls]
+            return None
+        password = self.password if self.password_file is None else _read_password(self.password_file)
+        if password is not None:
+            urls = [dataclasses.replace(url, password=password) for url in urls]
         return BrokerSettings(urls[0], self.mqtt_version, self.ca, self.cert, self.key, tuple(urls[1:]))
 
-    @property
-    def _password(self) -> str | None:
-        """What overrules that of an address."""
-        if self.password_file is None:
-            return self.password
-        if self.password is not None:
-            raise ConfigError("password-file: the environment has a password too")
-        try:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise ConfigError(f"password-file: {self.password_file}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"password-file: {self.password_file}: no text") from error
+    def _broker_urls(self) -> list[BrokerUrl]:
+        """Return the broker's addresses, each with the user and password that hold for all; empty without a broker."""
+        if self.broker is None:
+            return []
+        urls = [BrokerUrl.parse(address) for address in self.broker.split()]
+        if not urls:
+            raise ConfigError("broker: the address is empty; leave the option out for the embedded broker")
+        credentials = {(url.user, url.password) for url in urls} - {(None, None)}
+        if len(credentials) > 1:
+            raise ConfigError("broker: the addresses have different users or passwords, but must be one broker's")
+        user, password = credentials.pop() if credentials else (None, None)
+        user = user if self.user is None else self.user
+        if self.password is not None and self.password_file is not None:
+            raise ConfigError(f"password-file: {PASSWORD} holds a password too; give only one of the two")
+        if user is None and (password, self.password, self.password_file) != (None, None, None):
+            raise ConfigError("user: a password is given, but no user; give the user too")
+        return [dataclasses.replace(url, user=user, password=password) for url in urls]
 
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(RunConfig)}
-#: What a TOML value must be, by the type of the default; all others are texts.
-_KINDS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
-#: And where the default is none.
-_KINDS_BY_NAME = {"unknown_below": _KINDS[float], "partition_count": (int,)}
-_PATHS = ("ca", "cert", "key", "password_file")
-#: What only the environment may hold: others may read a file of settings, and everybody the list of processes.
-_SECRET = "password"
-KEYS = tuple(setting.name for setting in dataclasses.fields(RunConfig) if setting.name != _SECRET)
-
-
-def flag(key: str) -> str:
-    """The flag of a key, without dashes in front."""
-    return key.replace("_", "-")
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return ConfigError(f"{what}: {name!r} does not exist" + (f"; did you mean {close[0]!r}?" if close else ""))
+#: The option of each setting, by name.
+OPTIONS = options_of(RunConfig)
+#: Path of the settings file. It is an option like the others, but no setting in the file itself.
+CONFIG_FILE = Option(
+    "config",
+    Path,
+    None,
+    "TOML file with these options; HARSTREAM_RUN_* variables override it, and flags override both.",
+)
+#: Names of the settings that the settings file may hold.
+KEYS = tuple(declared.name for declared in OPTIONS.values() if not declared.environment_only)
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A TOML file of settings, keys spelt like the flags with - or _. Raises ConfigError for an unknown one."""
+    """Return the settings in a TOML file. A key is the name of an option, with - or _.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or repeated, or a value is not allowed.
+
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -225,34 +291,34 @@ def read_file(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in data.items():
         name = key.replace("-", "_")
-        if name == _SECRET:
-            raise ConfigError(f"config: {path}: {key}: others may read this file; use password-file, or {PASSWORD}")
-        if name == "broker" and isinstance(value, list) and all(isinstance(each, str) for each in value):
-            value = " ".join(value)
-        if name not in KEYS:
+        where = f"config: {path}: {key}"
+        if name not in OPTIONS:
             raise _unknown(f"config: {path}", key, KEYS)
+        declared = OPTIONS[name]
+        if declared.environment_only:
+            raise ConfigError(f"{where}: others may read this file; use password-file or the variable {PASSWORD}")
         if name in settings:
-            raise ConfigError(f"config: {path}: {key!r} is there twice, once with - and once with _")
-        kinds = _KINDS_BY_NAME.get(name) or _KINDS.get(type(_DEFAULTS[name]), (str,))
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            got = type(value).__name__ if name == "broker" else repr(value)  # it may hold a password
-            raise ConfigError(f"config: {path}: {key}: expected {' or '.join(k.__name__ for k in kinds)}, got {got}")
-        settings[name] = value
+            raise ConfigError(f"{where}: the setting is given twice, once with - and once with _; remove one")
+        if declared.multiple and isinstance(value, list) and all(isinstance(each, str) for each in value):
+            value = " ".join(value)
+        settings[name] = declared.check(value, where)
     return settings
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raises ConfigError for a HARSTREAM_RUN_* variable that is no setting, or empty: a forgotten value, surely."""
-    known = [ENV_PREFIX + key.upper() for key in (*KEYS, _SECRET, "config")]
-    for name in environment:
-        if name.startswith(ENV_PREFIX) and name not in known:
+    """Raise ConfigError for a HARSTREAM_RUN_* variable that is empty or belongs to no option."""
+    known = [declared.variable for declared in (*OPTIONS.values(), CONFIG_FILE)]
+    for name, value in environment.items():
+        if not name.startswith(ENV_PREFIX):
+            continue
+        if name not in known:
             raise _unknown("environment", name, known)
-        if name.startswith(ENV_PREFIX) and not environment[name]:
-            raise ConfigError(f"environment: {name} is empty; unset it for the default")
+        if not value:
+            raise ConfigError(f"environment: {name} is empty; set a value, or unset it for the default")
 
 
-def without_passwords(addresses: str) -> str:
-    """One or several brokers' addresses, to be shown: passwords hidden."""
+def hide_passwords(addresses: str) -> str:
+    """Return broker addresses, separated by spaces, with ``***`` in place of passwords."""
     shown = []
     for address in addresses.split():
         user_info, at, host = address.rpartition("@")
@@ -260,3 +326,18 @@ def without_passwords(addresses: str) -> str:
         start = f"{scheme}://" if scheme else ""
         shown.append(f"{start}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{host}" if at else address)
     return " ".join(shown)
+
+
+def _read_password(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"password-file: {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"password-file: {path}: the file is not UTF-8 text") from error
+
+
+def _unknown(where: str, name: str, known: Iterable[str]) -> ConfigError:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; see `harstream config show` for all"
+    return ConfigError(f"{where}: {name!r} does not exist{hint}")

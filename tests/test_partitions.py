@@ -47,9 +47,9 @@ def test_a_worker_that_cannot_be_is_refused(worker, count, host):
 
 def test_settings_say_which_partitions_in_one_way_only(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "harstream-2")
-    assert RunConfig().serves == ()
-    assert RunConfig(topic=TOPIC, partitions="1,3").serves == (1, 3)
-    assert RunConfig(topic=TOPIC, worker="auto/32", partition_count=64).serves == (2, 34)
+    assert RunConfig().served_partitions == ()
+    assert RunConfig(topic=TOPIC, partitions="1,3").served_partitions == (1, 3)
+    assert RunConfig(topic=TOPIC, worker="auto/32", partition_count=64).served_partitions == (2, 34)
     for wrong in (
         {"partitions": "1", "worker": "0/2"},
         {"partitions": "1", "partition_count": 4},

@@ -1,4 +1,4 @@
-"""The command line: one thin command per verb, errors mapped to exit codes."""
+"""The command line: one module for each command, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from typing import Any
 import click
 
 from harstream import __version__
-from harstream.cli import bench, config, data, demo, evaluate, model, publish, record, run, train, watch
+from harstream.cli import (
+    bench,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    models,
+    record,
+    replay,
+    run,
+    simulate,
+    train,
+    watch,
+)
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
-#: What `harstream` exits with, beside 0 and 1 (a bug, with its traceback).
+#: Exit codes besides 0 for success and 1 for a bug, which also prints a traceback.
 EXIT_CODES: dict[type[HarstreamError], int] = {ConfigError: 2, DatasetError: 2, BundleError: 3, BrokerError: 4}
 
 
 class _Group(click.Group):
+    """Command group that prints an error of harstream as one line."""
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -27,25 +43,25 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "HARSTREAM", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="harstream")
 def main() -> None:
-    """Live activity labels from the raw IMU streams of many wearables, over MQTT.
+    """Recognise activities live from the raw IMU streams of many wearables, over MQTT.
 
-    Every option of a COMMAND also reads the variable HARSTREAM_<COMMAND>_<OPTION>.
+    Every option of a COMMAND can also be set by the variable HARSTREAM_<COMMAND>_<OPTION>.
     """
 
 
 for _command in (
     run.run,
     demo.demo,
-    publish.simulate,
-    publish.replay,
+    simulate.simulate,
+    replay.replay,
     record.record,
     watch.watch,
     train.train,
     evaluate.evaluate,
     data.data,
     config.config,
-    train.export,
-    model.models,
+    export.export,
+    models.models,
     bench.bench,
 ):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""`harstream config`: the settings of `harstream run`, shown and checked without running it."""
+"""`harstream config`: show and check the settings of `harstream run` without running it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from harstream import config as configs
-from harstream.cli.run import Given, run, settings
+from harstream.cli.run_options import GivenSettings, run_options
+from harstream.config import OPTIONS, hide_passwords
 
 
 @click.group()
@@ -18,48 +18,55 @@ def config() -> None:
 
 
 @config.command()
-@settings
+@run_options
 @click.pass_context
 def show(ctx: click.Context, /, **_: Any) -> None:
-    """Print every setting with what it does, its value, and where that came from, as a TOML file."""
-    given = Given.of(ctx)
-    in_file, effective = given.of_file(), given.read()
-    texts = {option.name: option.help or "" for option in run.params if isinstance(option, click.Option)}
-    for key in configs.KEYS:
-        origin = given.origins.get(key) or (str(given.file) if key in in_file else "default")
-        value = getattr(effective, key)
-        for line in textwrap.wrap(texts[key], 96):
+    """Print every setting with its meaning, its value and the origin of the value, as a TOML file."""
+    given = GivenSettings.from_context(ctx)
+    in_file, effective = given.read_file(), given.read()
+    for option in OPTIONS.values():
+        value = getattr(effective, option.name)
+        origin = given.origins.get(option.name)
+        if option.environment_only:
+            if value is not None:
+                click.echo(f"# The {option.name} comes from {origin}.\n")
+            continue
+        if origin is None:
+            origin = str(given.file) if option.name in in_file else "default"
+        if value is None and option.default_text:
+            origin = f"{origin}: {option.default_text}"
+        if option.secret and value is not None:
+            value = hide_passwords(value)
+        for line in textwrap.wrap(option.help, 96):
             click.echo(f"# {line}")
-        if key == "broker" and value is not None:
-            value = configs.without_passwords(value)
-        click.echo(f"# {key} = " if value is None else f"{key} = {_toml(value)}", nl=False)
+        click.echo(f"# {option.name} = " if value is None else f"{option.name} = {_toml(value)}", nl=False)
         click.echo(f"  # {origin}\n")
-    if effective.password is not None:
-        click.echo(f"# The password comes from {configs.PASSWORD}.")
 
 
 @config.command()
-@settings
+@run_options
 @click.pass_context
 def check(ctx: click.Context, /, **_: Any) -> None:
-    """Whether `harstream run` would start with these settings: the model loaded and verified, files read.
+    """Check that `harstream run` would start with these settings: load and verify the model, read the files.
 
-    The broker is not asked. Exits with 2 or 3, as `harstream run` would.
+    No connection to the broker is made. The exit code is that of `harstream run`, such as 2 or 3.
     """
     from harstream.classifier import load_classifier
     from harstream.embedded import EmbeddedBroker
 
-    effective = Given.of(ctx).read()
-    broker = effective.broker_settings
+    effective = GivenSettings.from_context(ctx).read()
+    broker = effective.read_broker_settings()
     if broker is not None:
         broker.tls_context()
     else:
-        EmbeddedBroker()  # where it is not installed, it says so
+        EmbeddedBroker()  # raises ConfigError if amqtt is not installed
     classifier = load_classifier(effective.model, effective.backend)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
     click.echo(f"good: model {classifier.bundle.id} ({classifier.backend}), broker {where}")
 
 
 def _toml(value: object) -> str:
-    """A text's JSON is its TOML too, and so is a number's."""
-    return json.dumps(value if isinstance(value, int | float) else str(value), ensure_ascii=False)
+    """Return the TOML of a number, a text or a path."""
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)  # TOML's basic strings have the escapes of JSON

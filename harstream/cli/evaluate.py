@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL, UNKNOWN
-from harstream.cli.train import _DATA, _PATH, _SUBJECTS, make_room, recordings_of
+from harstream.bundle import UNKNOWN
+from harstream.cli import options
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@_DATA
-@_SUBJECTS
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or folder.", metavar="NAME|DIR")
-@click.option("--backend", type=click.Choice(["auto", *BACKEND_FILES]), default="auto", show_default=True)
-@click.option("--stream", is_flag=True, help="Score whole sessions, labelled exactly as they would be published.")
-@click.option("--json", "json_path", type=_PATH, help="Write the figures here.")
-@click.option("--report", type=_PATH, help="Write report.html, a page to look at, into this folder.", metavar="DIR")
+@options.data
+@options.subjects("evaluate")
+@options.model
+@options.backend
+@click.option("--stream", is_flag=True, help="Score whole sessions with the labels that would be published.")
+@options.json_file
+@click.option("--report", type=options.PATH, help="Write the page report.html into this folder.", metavar="DIR")
 @click.option(
-    "--labels", "labels_path", type=_PATH, help="With --stream: write every label here, as published, one a line."
+    "--labels",
+    "labels_path",
+    type=options.PATH,
+    help="With --stream: write every label, as it would be published, to this file, one a line.",
+    metavar="FILE",
 )
 def evaluate(
     data: str,
@@ -38,29 +42,29 @@ def evaluate(
     report: Path | None,
     labels_path: Path | None,
 ) -> None:
-    """Score a model on recordings: windows that lie wholly inside one label it knows.
+    """Score a model on recordings: on the windows that lie wholly inside one label that it knows.
 
-    Recordings are streamed through the engine. Of published windows (uci-har) only the network is applied.
+    Recordings are streamed through the engine. A data set of windows (uci-har) goes to the network directly.
     """
     from harstream import datasets
     from harstream.classifier import load_classifier
     from harstream.evaluate import published, scoring
 
     if labels_path is not None and not stream:
-        raise ConfigError("--labels goes with --stream")
-    of_windows = data.partition(":")[0] in datasets.WINDOW_KINDS
-    if of_windows and stream:
-        raise ConfigError(f"--stream needs whole sessions, and {data} holds windows cut by its publisher")
-    if of_windows and subjects is not None:
-        raise ConfigError(f"--wearers needs recordings, and {data} holds windows cut by its publisher")
-    make_room("--json", json_path)
-    make_room("--labels", labels_path)
-    make_room("--report", report, folder=True)
+        raise ConfigError("--labels: it needs --stream; add it")
+    has_windows = data.partition(":")[0] in datasets.WINDOW_KINDS
+    if has_windows and stream:
+        raise ConfigError(f"--stream: it needs whole sessions, but {data} holds windows that its publisher cut")
+    if has_windows and subjects is not None:
+        raise ConfigError(f"--subjects: it needs recordings, but {data} holds windows that its publisher cut")
+    options.check_writable("--json", json_path)
+    options.check_writable("--labels", labels_path)
+    options.check_writable("--report", report, folder=True)
     classifier = load_classifier(model, backend)
-    if of_windows:
+    if has_windows:
         evaluation = scoring.of_windows(datasets.load_windows(data), classifier, data)
     else:
-        recordings = recordings_of(data, subjects)
+        recordings = options.load_recordings(data, subjects)
         evaluation = (scoring.of_sessions if stream else scoring.of_recordings)(recordings, classifier, data)
         if labels_path is not None:
             with labels_path.open("w", encoding="utf-8") as file:

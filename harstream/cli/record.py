@@ -14,55 +14,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harstream.cli import broker as broker_options
-from harstream.config import DEFAULT_TOPIC
-from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
+from harstream.cli import options
 
 if TYPE_CHECKING:
     from harstream.record import Recorder
     from harstream.wire.topics import TopicTemplate
 
-#: Seconds between two live counts, on a terminal and off it.
-_REFRESH_S, _LINE_S = 0.25, 5.0
-_TICK_S = 0.05
+_REFRESH_S = 0.25  # between two live counts on a terminal
+_LINE_S = 5.0  # between two of them elsewhere, such as in a file
+_TICK_S = 0.05  # between two looks at the recorder and the keyboard
 
 
 @click.command()
-@broker_options.options
-@click.option("--device", "devices", multiple=True, required=True, help="Device to record; may be given repeatedly.")
-@click.option("--subject", required=True, help="Who wears it: letters, digits, - and . only.", metavar="NAME")
-@click.option("--label", help="What the subject does. Without, it is asked for, again and again.", metavar="NAME")
+@options.broker
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    required=True,
+    help="Name of the device to record; may be given several times.",
+)
+@click.option(
+    "--subject",
+    required=True,
+    help="Name of the subject, in letters, digits, - and . only.",
+    metavar="NAME",
+)
+@click.option(
+    "--label", show_default="asked for before each recording", help="Activity of the subject.", metavar="NAME"
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the csv files.")
 @click.option(
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
-    help="Seconds to record. Without, Enter ends a recording.",
+    show_default="until Enter",
+    help="Seconds of a recording.",
 )
 @click.option(
-    "--countdown", type=click.IntRange(min=0), default=3, show_default=True, help="Seconds before a recording."
+    "--countdown", type=click.IntRange(min=0), default=3, show_default=True, help="Seconds before a recording begins."
 )
-@click.option("--topic", default=DEFAULT_TOPIC, show_default=True, help="Where samples come from.", metavar="TEMPLATE")
+@options.topic
 @click.option(
     "--rate",
     type=click.FloatRange(1, 2000),
     default=50.0,
     show_default=True,
-    help="Samples per second of devices that do not tell, until it is measured.",
+    help="Sample rate in Hz of devices that do not announce it, until it is measured.",
 )
-@click.option(
-    "--acc-unit",
-    type=click.Choice(list(ACC_UNITS)),
-    default="g",
-    show_default=True,
-    help="Unit of accelerations that do not name one.",
-)
-@click.option(
-    "--gyro-unit",
-    type=click.Choice(list(GYRO_UNITS)),
-    default="rad/s",
-    show_default=True,
-    help="Unit of angular velocities that do not name one.",
-)
+@options.units
 def record(
     broker: str,
     ca: Path | None,
@@ -79,9 +78,9 @@ def record(
     acc_unit: str,
     gyro_unit: str,
 ) -> None:
-    """Record live devices with a label into csv files, to train and evaluate with.
+    """Record live devices with a label into csv files, for training and evaluation.
 
-    One file per device and label, named SUBJECT_DEVICE_TIME.csv; `--data csv:DIR` reads the folder.
+    Each recording of a device becomes a file SUBJECT_DEVICE_TIME.csv; `--data csv:DIR` reads the folder.
     """
     from harstream.record import Recorder, check_label
     from harstream.signals import on_stop
@@ -91,7 +90,7 @@ def record(
     if label is not None:
         check_label(label)
     template = TopicTemplate(topic)
-    settings = broker_options.settings(broker, ca, user, password_file)
+    settings = options.broker_settings(broker, ca, user, password_file)
     recorder = Recorder(
         settings,
         f"harstream-record-{secrets.token_hex(4)}",
@@ -112,7 +111,17 @@ def record(
 
 
 class _Session:
-    """One sitting at the prompt: label, countdown, recording, and again."""
+    """Recordings one after another: ask for a label, count down, record, and begin again.
+
+    Args:
+        recorder: The open recorder.
+        template: Topics of the samples, for messages.
+        broker: Address of the broker, for messages.
+        duration_s: Length of a recording in seconds; None: until Enter.
+        countdown_s: Seconds between the choice of a label and its recording.
+        stop: Set by a signal; ends everything in order.
+
+    """
 
     def __init__(
         self,
@@ -130,9 +139,10 @@ class _Session:
         self._countdown_s = countdown_s
         self._stop = stop
         self._keyboard = _Keyboard(stop)
-        self._told: set[str] = set()  # the devices whose silence was told
+        self._reported: set[str] = set()  # silent devices that a message has named
 
     def run(self, label: str | None) -> None:
+        """Record once with ``label``, or, if it is None, with each label that the user enters."""
         self._await_devices()
         for chosen in self._labels() if label is None else [label]:
             self._count_down(chosen)
@@ -140,25 +150,25 @@ class _Session:
                 self._record(chosen)
 
     def _await_devices(self) -> None:
-        """Until something was heard of every device, so that a mistaken name shows before anybody moves."""
+        """Wait for a message of every device, so that a wrong name is noticed before anybody moves."""
         names = ", ".join(self._recorder.devices)
         click.echo(f"waiting for {names} at {self._broker}", err=True)
         while not self._stop.is_set() and not all(state.heard for state in self._recorder.devices.values()):
-            self._tell_silent()
+            self._report_silent()
             self._stop.wait(_TICK_S)
         if not self._stop.is_set():
             for name, state in self._recorder.devices.items():
-                click.echo(f"{name} is there: {state.rate_hz:.1f} samples/s", err=True)
+                click.echo(f"{name} is sending: {state.rate_hz:.1f} samples/s", err=True)
 
     def _labels(self) -> Iterator[str]:
-        """What is asked for at the prompt, until that is nothing."""
+        """Ask for labels until the answer is empty; yield those that are valid."""
         from harstream.errors import ConfigError
         from harstream.record import check_label
 
         while not self._stop.is_set():
-            self._keyboard.forget()
+            self._keyboard.discard()
             click.echo("label (none: end): ", nl=False, err=True)
-            label = self._keyboard.ask()
+            label = self._keyboard.read_line()
             if not label:
                 return
             try:
@@ -175,18 +185,18 @@ class _Session:
 
     def _record(self, label: str) -> None:
         self._recorder.begin(label)
-        self._keyboard.forget()
-        # What is piped in names labels, where a recording ends by itself.
+        self._keyboard.discard()
+        # If a recording ends by itself, a line from a pipe is the next label and does not end the recording.
         by_key = self._duration_s is None or self._keyboard.terminal
         click.echo(f"recording {label}" + ("; Enter ends it" if by_key else ""), err=True)
         began = shown = time.monotonic()
-        while not self._stop.is_set() and not (by_key and self._keyboard.line() is not None):
+        while not self._stop.is_set() and not (by_key and self._keyboard.poll() is not None):
             now = time.monotonic()
             left = _TICK_S if self._duration_s is None else began + self._duration_s - now
             if left <= 0:
                 break
             self._recorder.check()
-            self._tell_silent()
+            self._report_silent()
             if now - shown >= (_REFRESH_S if sys.stderr.isatty() else _LINE_S):
                 shown = now
                 self._show()
@@ -196,33 +206,34 @@ class _Session:
         for file in recorded:
             click.echo(f"wrote {file.path}: {file.label}, {file.samples} samples, {file.seconds:.1f} s")
         if not recorded:
-            click.echo(f"nothing was recorded of {label}", err=True)
+            click.echo(f"no sample of {label} arrived; nothing was recorded", err=True)
 
     def _show(self, *, last: bool = False) -> None:
-        """The live count: one line that is written over, or, off a terminal, now and then a new one."""
+        """Write the live count: on a terminal over the line before, elsewhere as a new line."""
         lines = self._recorder.status()
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{'  |  '.join(lines)}", nl=last, err=True)
         else:
             click.echo("\n".join(lines), err=True)
 
-    def _tell_silent(self) -> None:
-        """Once for every silence: what we are waiting for, and where."""
+    def _report_silent(self) -> None:
+        """Write once for each silence of a device what is awaited, and on which topic."""
         silent = self._recorder.silent()
         for name, seconds in silent.items():
-            if name not in self._told:
+            if name not in self._reported:
                 state = self._recorder.devices[name]
-                why = f"; the last message was rejected: {state.detail}" if state.detail else ""
-                why = why or (f"; {state.late} samples came late" if state.late else "")
-                line = f"nothing from {name} for {seconds:.0f} s: {self._template.topic(name)} at {self._broker}{why}"
+                reason = f"; the last message was rejected: {state.detail}" if state.detail else ""
+                reason = reason or (f"; {state.late} samples came late" if state.late else "")
+                topic = self._template.topic(name)
+                line = f"no samples from {name} for {seconds:.0f} s on {topic} at {self._broker}{reason}"
                 click.echo(("\r\x1b[K" if sys.stderr.isatty() else "") + line, err=True)
-        self._told = set(silent)
+        self._reported = set(silent)
 
 
 class _Keyboard:
-    """Lines from standard input, without waiting for one longer than is wanted.
+    """Lines from standard input, read without blocking.
 
-    `input` could not be interrupted by the end of a recording, and what it has buffered `select` cannot see.
+    `input` is no help: the end of a recording could not interrupt it, and `select` does not see its buffer.
     """
 
     def __init__(self, stop: threading.Event) -> None:
@@ -231,8 +242,8 @@ class _Keyboard:
         self._closed = sys.stdin is None or sys.stdin.closed
         self.terminal = not self._closed and sys.stdin.isatty()
 
-    def line(self, timeout_s: float = 0.0) -> str | None:
-        """The next line, or None where there is none yet."""
+    def poll(self, timeout_s: float = 0.0) -> str | None:
+        """Return the next line, or None if none comes within ``timeout_s`` seconds."""
         if b"\n" not in self._buffer and not self._closed and select.select([sys.stdin], [], [], timeout_s)[0]:
             data = os.read(sys.stdin.fileno(), 4096)
             self._closed = not data
@@ -243,10 +254,10 @@ class _Keyboard:
         self._buffer = rest
         return line.decode(errors="replace").strip()
 
-    def ask(self) -> str:
-        """Wait for the next line; nothing where there will be none, or we are told to stop."""
+    def read_line(self) -> str:
+        """Wait for the next line and return it; empty at the end of the input or when a signal stops the command."""
         while not self._stop.is_set():
-            line = self.line(_TICK_S)
+            line = self.poll(_TICK_S)
             if line is not None:
                 return line
             if self._closed:
@@ -254,7 +265,7 @@ class _Keyboard:
         click.echo(err=True)
         return ""
 
-    def forget(self) -> None:
-        """What was typed before it was asked for."""
-        while self.terminal and self.line() is not None:
+    def discard(self) -> None:
+        """Throw away lines that were typed before a question was asked. Lines from a pipe stay."""
+        while self.terminal and self.poll() is not None:
             pass

@@ -132,7 +132,7 @@ class Daemon:
         self.connection = Connection(
             settings,
             f"harstream-{self.config.instance}-{secrets.token_hex(4)}",
-            subscriptions=self.config.samples_template.subscriptions(self.config.serves),
+            subscriptions=self.config.samples_template.subscriptions(self.config.served_partitions),
             qos=self.config.qos,
             will=Will(self.config.status_topic, b"offline"),
             on_messages=self.receive,
@@ -248,8 +248,8 @@ class Daemon:
             # Normalisation is part of the network: the windows are the same.
             if name != "normalisation" and here[name] != there[name]:
                 raise BundleError(f"{classifier.bundle.path}: signal: {name} is {there[name]}, served is {here[name]}")
-        if self.connection is not None and config.broker_settings is not None:
-            self.connection.renew(config.broker_settings)
+        if self.connection is not None and (settings := config.read_broker_settings()) is not None:
+            self.connection.renew(settings)
         self.config = config
         self.decoder.max_payload_bytes = config.max_payload_bytes
         handed_over = False
@@ -405,11 +405,11 @@ def serve(
     on_reload(reloader.ask)
     address = config.http_address
     http = None if address is None else HttpServer(address, page.routes(daemon))
-    broker = EmbeddedBroker() if config.broker_settings is None else None
+    settings = config.read_broker_settings()
+    broker = EmbeddedBroker() if settings is None else None
     try:
         if http is not None:
             http.start()
-        settings = config.broker_settings
         if broker is not None:
             broker.start()
             settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
@@ -425,7 +425,7 @@ def serve(
                 "embedded, wearables publish to " if broker is not None else "",
                 daemon.connection.url,
                 daemon.connection.version,
-                _shortened(config.samples_template.subscriptions(config.serves)),
+                _shortened(config.samples_template.subscriptions(config.served_partitions)),
                 config.labels_topic,
                 http.url if http is not None else "off",
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harstream import bundle as bundles
 from harstream import logs
 from harstream.classifier import load_classifier
-from harstream.config import RunConfig, flag
+from harstream.config import OPTIONS, RunConfig
 from harstream.errors import BundleError, HarstreamError
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ log = logging.getLogger("harstream")
 
 #: How often the model's folder is looked at; it must then have stayed as it is until the next time.
 WATCH_EVERY_S = 2.0
-#: Settings that take effect under way. Of the broker's, those that the next connection needs.
-RELOADED = frozenset(
-    {
-        *("model", "backend", "smoothing", "unknown_below", "max_payload_bytes", "idle_s", "log_level", "log_format"),
-        *("user", "password", "password_file", "ca", "cert", "key"),
-    }
-)
 Stamps = tuple[tuple[str, int, int, int], ...]
 
 
@@ -118,7 +111,7 @@ class Reloader:
         """What is read, where it can take effect under way."""
         names = [field.name for field in dataclasses.fields(RunConfig)]
         changed = [name for name in names if getattr(now, name) != getattr(read, name)]
-        late = [name for name in changed if name not in RELOADED]
+        late = [name for name in changed if not OPTIONS[name].reloadable]
         if late:
-            log.warning("changed, but only a restart makes it so: %s", ", ".join(map(flag, late)))
-        return dataclasses.replace(now, **{name: getattr(read, name) for name in changed if name in RELOADED})
+            log.warning("changed, but only a restart makes it so: %s", ", ".join(OPTIONS[name].flag for name in late))
+        return dataclasses.replace(now, **{name: getattr(read, name) for name in changed if OPTIONS[name].reloadable})

@@ -64,7 +64,7 @@ def test_a_set_is_fetched_checked_and_its_hash_printed(tmp_path: Path, server: F
     result = download(server, tmp_path / "data", "--sha256", sha256(server.content).upper())
     assert result.exit_code == 0, result.output
     assert (tmp_path / "data/hapt.zip").read_bytes() == server.content
-    assert f"whole, SHA-256 {sha256(server.content)}" in result.output
+    assert f"complete, SHA-256 {sha256(server.content)}" in result.output
     assert "harstream evaluate --data hapt:" in result.output
 
 

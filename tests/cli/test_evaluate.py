@@ -84,8 +84,8 @@ def test_of_published_windows_it_says_that_only_the_network_is_applied(random_bu
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--data", "uci-har:x", "--stream"], "--stream needs whole sessions"),
-        (["--data", "hapt:x", "--labels", "labels"], "--labels goes with --stream"),
+        (["--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions"),
+        (["--data", "hapt:x", "--labels", "labels"], "--labels: it needs --stream"),
     ],
 )
 def test_what_does_not_go_together_is_exit_2_in_one_line(random_bundle, recordings, windows, arguments, told):
@@ -108,9 +108,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work_and_a_missing
 ):
     (tmp_path / "file").touch()
     for option, place, told in (
-        ("--json", tmp_path, "is a folder"),
+        ("--json", tmp_path, "is a folder, not a file"),
         ("--json", tmp_path / "file/figures.json", "File exists"),
-        ("--report", tmp_path / "file", "is no folder"),
+        ("--report", tmp_path / "file", "is not a folder"),
     ):
         result = evaluate(random_bundle, "--data", "hapt:x", option, str(place))
         assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {told}\n")

@@ -87,7 +87,7 @@ def test_replay_of_chosen_recordings_only(mosquitto, tmp_path, recordings):
         assert heard(client, "exp01_user01") == []
     with Process("replay", "--broker", mosquitto.address, *chosen, "exp09", folder=tmp_path) as process:
         assert process.exit_code() == 2
-    assert "holds no recording 'exp09'; the first is 'exp01_user01'" in process.err
+    assert "no recording is called 'exp09'; the first one is 'exp01_user01'" in process.err
 
 
 def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):

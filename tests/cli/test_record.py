@@ -157,7 +157,7 @@ def test_of_a_device_that_says_nothing_it_tells_where_it_listens(mosquitto, tmp_
     with Process(
         "record", *arguments(mosquitto, tmp_path / "out", "--label", "X", device="nobody"), folder=tmp_path
     ) as process:
-        process.wait_for(f"nothing from nobody for 5 s: wearables/nobody/imu at mqtt://{mosquitto.address}")
+        process.wait_for(f"no samples from nobody for 5 s on wearables/nobody/imu at mqtt://{mosquitto.address}")
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
     assert list((tmp_path / "out").iterdir()) == []

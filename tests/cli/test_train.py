@@ -74,7 +74,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
     monkeypatch.setattr(jobs, "hold_out", interrupted)
     stopped = train(*command)
     assert stopped.exit_code == 130
-    assert "the same command goes on" in stopped.output
+    assert "the same command continues it" in stopped.output
     assert not (tmp_path / "mine").exists()
 
     def second(*arguments: Any) -> Any:
@@ -106,7 +106,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
         (["--sweep", "filterz=1,2"], "row 'filterz=1': no setting 'filterz'"),
         (["--sweep", "epochs"], "--sweep: 'epochs' is not NAME=A,B,C"),
         (["--variant", "arch"], "--variant: 'arch' is not NAME=VALUE"),
-        (["--sweep", "epochs=1", "--json", "x.json"], "--json: is for a bundle"),
+        (["--sweep", "epochs=1", "--json", "x.json"], "--json: it applies to a bundle"),
         (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
         (["--set", "window_samples=0"], "window_samples: 0"),
         (["--set", "seed=1"], "seed: it is not a setting"),
@@ -125,15 +125,15 @@ def test_told_to_stop_it_ends_with_the_exit_code_of_that(
     monkeypatch.setattr(jobs, "hold_out", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     stopped = train("--data", data, "--out", tmp_path / "mine", *SMALL)
     assert stopped.exit_code == 128 + signal.SIGTERM
-    assert "the same command goes on" in stopped.output
+    assert "the same command continues it" in stopped.output
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(data: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for option, place, told in (
-        ("--out", tmp_path / "file", "is no folder"),
-        ("--logs", tmp_path / "file", "is no folder"),
-        ("--json", tmp_path, "is a folder"),
+        ("--out", tmp_path / "file", "is not a folder"),
+        ("--logs", tmp_path / "file", "is not a folder"),
+        ("--json", tmp_path, "is a folder, not a file"),
         ("--out", tmp_path / "file/mine", "File exists"),
     ):
         result = train("--data", data, *SMALL, "--out", tmp_path / "mine", option, place)
@@ -189,9 +189,9 @@ def test_only_the_subjects_named_are_trained_on(data: str, tmp_path: Path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "hold_out", seen_and_stopped)
-    train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "units=2", "--wearers", "01,03,04")
+    train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "units=2", "--subjects", "01,03,04")
     assert seen == {"01", "03", "04"}
     found = json.loads((tmp_path / "x/results.json").read_text())
     assert found["wearers"] == ["01", "03", "04"]
-    assert "--wearers 01,03,04" in found["commands"][0]
+    assert "--subjects 01,03,04" in found["commands"][0]
     assert train("--data", data, "--out", tmp_path / "y", *SMALL, "--wearers", "09").exit_code != 0

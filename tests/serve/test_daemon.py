@@ -47,7 +47,7 @@ def running(daemon: Daemon) -> Iterator[Daemon]:
         with contextlib.suppress(ZeroDivisionError):  # what the tests of bugs raise
             daemon.run()
 
-    settings = daemon.config.broker_settings
+    settings = daemon.config.read_broker_settings()
     assert settings is not None
     daemon.connect(settings)
     thread = threading.Thread(target=run)

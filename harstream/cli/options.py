@@ -1,0 +1,155 @@
+"""Options that several commands share, and the functions that turn their values into objects.
+
+The options of `harstream run` come from their declarations in `harstream.config`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harstream.bundle import DEFAULT_MODEL
+from harstream.config import OPTIONS, RunConfig
+from harstream.errors import ConfigError
+from harstream.options import Option
+
+if TYPE_CHECKING:
+    from harstream.datasets.base import Recording
+    from harstream.mqtt.urls import BrokerSettings
+
+#: A decorator that gives a command options.
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+PATH = click.Path(path_type=Path)
+
+
+def together(*options: Decorator) -> Decorator:
+    """Return a decorator that gives a command several options, listed by --help in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def declared(option: Option, **changes: Any) -> Decorator:
+    """Return the click option of a declared one. ``changes`` are further arguments of `click.option`."""
+    default = None if option.default_text else option.default
+    arguments: dict[str, Any] = {
+        "help": option.help,
+        "default": default,
+        "show_default": option.default_text or default is not None,
+        "type": _type_of(option),
+        "multiple": option.multiple,
+        "metavar": option.metavar,
+    }
+    return click.option(f"--{option.flag}", option.name, **{**arguments, **changes})
+
+
+def _type_of(option: Option) -> Any:
+    """Return the click type that parses the option's text and shows its limits in --help."""
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.kind is Path:
+        return PATH
+    if option.kind is str:
+        return str
+    low, high = (None if math.isinf(limit) else option.kind(limit) for limit in (option.minimum, option.maximum))
+    return click.IntRange(low, high) if option.kind is int else click.FloatRange(low, high)
+
+
+# --- models and data ----------------------------------------------------------------------------------
+
+model = click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, help=OPTIONS["model"].help, metavar=OPTIONS["model"].metavar
+)
+backend = declared(OPTIONS["backend"])
+data = click.option(
+    "--data", required=True, help="Kind and path of the recordings, such as hapt:hapt.zip.", metavar="KIND:PATH"
+)
+json_file = click.option("--json", "json_path", type=PATH, help="Write the figures to this JSON file.", metavar="FILE")
+
+
+def subjects(command: str) -> Decorator:
+    """Return the option ``--subjects`` of a command. Earlier versions called it ``--wearers``."""
+    return click.option(
+        "--subjects",
+        "--wearers",
+        "subjects",
+        envvar=f"HARSTREAM_{command.upper()}_WEARERS",  # click adds that of --subjects
+        show_default="all",
+        help="Subjects whose recordings are used, separated by commas; --wearers is the same option.",
+        metavar="A,B,C",
+    )
+
+
+def load_recordings(data: str, subjects: str | None) -> list[Recording]:
+    """Return the recordings that ``--data`` and ``--subjects`` choose."""
+    from harstream import datasets
+
+    recordings = datasets.load(data)
+    return recordings if subjects is None else datasets.of_subjects(recordings, subjects.split(","))
+
+
+def check_writable(option: str, path: Path | None, *, folder: bool = False) -> None:
+    """Make the parents of an output path, before the work whose result it receives.
+
+    Args:
+        option: Name of the option in an error.
+        path: The output; None if the option is not given.
+        folder: The output is a folder, not a file.
+
+    Raises:
+        ConfigError: The path cannot be written.
+
+    """
+    if path is None:
+        return
+    if path.exists() and path.is_dir() != folder:
+        raise ConfigError(f"{option}: {path}: is {'not a folder' if folder else 'a folder, not a file'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option}: {path}: {error.strerror}") from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option}: {path}: no permission to write; choose another place")
+
+
+def need_extra(extra: str, module: str) -> None:
+    """Raise ConfigError if a module of an optional extra is not installed."""
+    if find_spec(module) is None:  # not imported here, because TensorFlow must be configured before its import
+        raise ConfigError(f"this command needs the package {module}: pip install 'harstream[{extra}]'")
+
+
+# --- brokers ------------------------------------------------------------------------------------------
+
+topic = declared(OPTIONS["topic"], help="Topic template of the samples.")
+labels_topic = declared(OPTIONS["labels_topic"], help="Topic template of the labels.")
+units = together(declared(OPTIONS["acc_unit"]), declared(OPTIONS["gyro_unit"]))
+qos = declared(OPTIONS["qos"], help="MQTT quality of service.")
+broker = together(
+    click.option(
+        "--broker",
+        required=True,
+        help="Address of the broker: mqtt://[user:password@]host[:port], mqtts://… or host[:port].",
+    ),
+    declared(OPTIONS["ca"]),
+    declared(OPTIONS["user"]),
+    declared(replace(OPTIONS["password_file"], default_text="")),
+)
+
+
+def broker_settings(broker: str, ca: Path | None, user: str | None, password_file: Path | None) -> BrokerSettings:
+    """Read the files that the broker options name and return how to connect. Raise ConfigError if they are unusable."""
+    settings = RunConfig(broker=broker, ca=ca, user=user, password_file=password_file).read_broker_settings()
+    assert settings is not None
+    return settings
