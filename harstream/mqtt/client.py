@@ -1,10 +1,12 @@
-"""paho's client for tens of thousands of messages a second.
+"""paho's MQTT client, made fast enough for tens of thousands of messages per second.
 
-paho reads a packet in at least three calls to the system and waits for the socket between any two, writes each packet
-by itself, wakes its thread for each, and at every acknowledgement goes through all messages on their way. Here the
-socket is read and written in large pieces, and what one piece brought is handed on together. Connecting, keeping alive,
-sending again after a reconnect, TLS: everything else stays paho's. That takes overriding private methods;
-tests/test_client.py tells when a release of paho has changed what they rely on.
+paho makes at least three system calls for each packet it reads, waits for the socket between two packets, writes each
+packet by itself, wakes its thread for each, and walks through all unacknowledged messages at every acknowledgement.
+``FastClient`` reads and writes the socket in large pieces and hands over the messages of one read together. Connecting,
+keep-alive, sending again after a reconnect and TLS remain paho's. Decisions (which address, when to give a connection
+up, what an error means) belong to ``connection``; ``FastClient`` offers the hooks for them.
+
+This module alone uses private names of paho; ``paho_private`` lists them.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import select
+import socket
 import ssl
 import threading
 import time
@@ -23,23 +26,24 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MessageState, MQTTErrorCode
 
+from harstream.mqtt.packets import CONNACK, DISCONNECT, PUBACK, PUBLISH, decode_length, encode_publish, packet_extent
+
 log = logging.getLogger("harstream.mqtt")
 
-#: Read at once: some hundred messages. More only delays the first of them.
+#: Size of one read: several hundred messages. More would delay the first of them.
 READ_BYTES = 256 * 1024
-#: Between two small reads: every one of them wakes three threads, which costs more than what it brings. The more
-#: comes, the more is there to gain by working on it together: at 4 MB/s the least, at 10 MB/s the most.
-GATHER_S, MOST_GATHER_S = 0.004, 0.010
-_GATHER_S_PER_BYTE_S = 1e-9
-#: Written at once.
+#: Pause between two small reads, seconds. Every read wakes three threads, which costs more than its messages do.
+#: The pause grows with the traffic from the minimum (at 4 MB/s) to the maximum (at 10 MB/s).
+MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.010
+_PAUSE_S_PER_BYTE_S = 1e-9
+#: Size of one write.
 WRITE_BYTES = 64 * 1024
-_CONNACK, _PUBLISH, _PUBACK, _DISCONNECT = 0x20, 0x30, 0x40, 0xE0
-#: (topic, payload, retained) of a message.
-Received = tuple[str, bytes, bool]
+#: Message from the broker: topic, payload, and whether the broker sent it because it was retained.
+InboundMessage = tuple[str, bytes, bool]
 
 
-class _NobodyWaits:
-    """In place of paho's MQTTMessageInfo, whose condition and lock cost more than all the rest of a message."""
+class _UnwatchedInfo:
+    """Replacement of paho's MQTTMessageInfo, whose condition and lock cost more than the rest of a message."""
 
     mid = 0
     rc = MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -48,11 +52,11 @@ class _NobodyWaits:
         pass
 
 
-_NOBODY_WAITS: Any = _NobodyWaits()
+_UNWATCHED: Any = _UnwatchedInfo()
 
 
-class _Outgoing(paho.MQTTMessage):
-    """A message at QoS 1 on its way, or waiting to leave."""
+class _OutboundMessage(paho.MQTTMessage):
+    """Message at QoS 1 that waits to be sent or to be acknowledged."""
 
     __slots__ = ()
     _topic: bytes
@@ -66,69 +70,100 @@ class _Outgoing(paho.MQTTMessage):
         self.payload = payload
         self.qos = 1
         self.retain = retain
-        self.info = _NOBODY_WAITS
+        self.info = _UNWATCHED
         self.properties = None
 
 
-class Client(paho.Client):
-    """Publishing is ``publish_all``'s, at QoS 0 or 1: messages on their way are always the oldest that wait.
+class FastClient(paho.Client):
+    """MQTT client that receives and publishes messages in batches.
 
-    ``addresses``, where there are any, are connected to in turn.
+    Publish with ``publish_all`` only: ``_update_inflight`` needs the messages in flight to be the oldest ones.
+    A received message at QoS 1 is acknowledged after ``on_messages`` has returned. ``on_message`` is called for
+    messages at QoS 2 only.
 
-    ``on_messages`` is called in the network thread with what one read brought, and may not raise.
+    Attributes:
+        on_messages: Called in the network thread with the messages of one read. It must not raise.
+        on_socket_error: Called in the network thread with the error that ended a connection. It must not raise.
 
-    A message at QoS 1 is acknowledged when it returns. ``on_message`` is never called, but for QoS 2.
     """
 
-    on_messages: Callable[[list[Received]], None]
+    on_messages: Callable[[list[InboundMessage]], None]
+    on_socket_error: Callable[[Exception], None]
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.on_messages = lambda messages: None
-        self._ahead = bytearray()  # read, and not yet a whole packet
-        self._wanted = 2  # bytes without which it is no use to look at it again
-        self._read_at_s = 0.0  # not before
+        self.on_socket_error = lambda error: None
+        self._is_mqtt_5 = self.protocol == paho.MQTTv5
+        self._no_properties = b"\0" if self._is_mqtt_5 else b""
+        self._unparsed = bytearray()  # beginning of a packet whose end has not been read yet
+        self._needed_bytes = 2  # size of ``_unparsed`` below which parsing cannot succeed
+        self._next_read_s = 0.0  # time.monotonic() before which nothing is read
         self._last_read_s = 0.0
-        self.addresses: list[tuple[str, int]] = []
-        self.address = 0  # in use, of these
-        self._tries = 0
-        self._hangs_up_at_s = math.inf
-        self.tls_alert = ""  # what the broker said of our certificate
+        self._drop_s = math.inf  # time.monotonic() at which the connection is dropped
 
-    def reconnect(self) -> MQTTErrorCode:
-        """As paho's, to the next address, forgetting the rest of a packet that the old connection broke off in."""
-        self._ahead, self._wanted = bytearray(), 2
-        if self.addresses:
-            self.address = self._tries % len(self.addresses)
-            self._tries += 1
-            self._host, self._port = self.addresses[self.address]
-        self._hangs_up_at_s = math.inf
-        try:
-            return super().reconnect()
-        except OSError:  # that of a certificate is a ValueError too
-            raise
-        except ValueError as error:  # a name that cannot be one: paho expects only an OSError, and would end its thread
-            raise OSError(str(error)) from error
+    # --- hooks for the connection's decisions ---------------------------------------------------------
 
-    def hang_up(self, after_s: float) -> None:
-        """In the network thread: give this connection up then, and connect again as after a loss."""
-        self._hangs_up_at_s = time.monotonic() + after_s
+    def set_address(self, host: str, port: int) -> None:
+        """Set the address of the next connection. Call it in ``on_pre_connect``."""
+        self._host, self._port = host, port
 
-    def use(self, context: ssl.SSLContext) -> None:
-        """For the next connection; paho's own way takes one only once."""
+    def set_tls_context(self, context: ssl.SSLContext) -> None:
+        """Use ``context`` for the next connection, where paho's ``tls_set_context`` has been called once already."""
         self._ssl_context = context
 
+    def limit_inflight(self, count: int) -> None:
+        """Limit the messages sent and not yet acknowledged; unlike paho's setter, while connected too."""
+        self._max_inflight_messages = count
+
+    def drop_after(self, delay_s: float) -> None:
+        """Drop this connection after a delay and reconnect as after a loss. Call it in the network thread."""
+        self._drop_s = time.monotonic() + delay_s
+
+    # --- connecting -----------------------------------------------------------------------------------
+
+    def reconnect(self) -> MQTTErrorCode:
+        """Connect again, without the beginning of a packet that the lost connection left behind.
+
+        Raises:
+            OSError: The broker cannot be reached.
+
+        """
+        self._unparsed, self._needed_bytes = bytearray(), 2
+        self._drop_s = math.inf
+        try:
+            return super().reconnect()
+        except OSError:  # first, because the error of an untrusted certificate is a ValueError too
+            raise
+        except ValueError as error:  # a malformed host name; paho's thread would end with anything but an OSError
+            raise OSError(str(error)) from error
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        """Do the TLS handshake, and close the socket if it fails. The context verifies the host name."""
+        assert self._ssl_context is not None
+        sock = tcp_sock  # wrap_socket() detaches it: from then on the TLS socket has to be closed
+        try:
+            sock = self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+            sock.settimeout(self._connect_timeout)
+            sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    # --- reading --------------------------------------------------------------------------------------
+
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
-        """As paho's; but shortly after a read only what we publish moves, and what comes meanwhile is read together."""
-        if time.monotonic() >= self._hangs_up_at_s:
-            self._hangs_up_at_s = math.inf
+        """Wait for the socket and read and write; shortly after a read only write, so that input gathers."""
+        if time.monotonic() >= self._drop_s:
+            self._drop_s = math.inf
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
-        while (left := self._read_at_s - time.monotonic()) > 0 and self._sock is not None:
+        while (pause_s := self._next_read_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []
             waking: list[Any] = [self._sockpairR]
             try:
-                woken, writable, _ = select.select(waking, waiting, [], left)
-            except (TypeError, ValueError, OSError):  # closed by another thread: paho's own way of finding out
+                woken, writable, _ = select.select(waking, waiting, [], pause_s)
+            except (TypeError, ValueError, OSError):  # another thread closed the socket: paho's _loop finds out
                 break
             if woken and self._sockpairR is not None:
                 with suppress(BlockingIOError):
@@ -140,13 +175,14 @@ class Client(paho.Client):
         return super()._loop(timeout)
 
     def _packet_read(self) -> MQTTErrorCode:
+        """Read once and handle every whole packet."""
         try:
             data = self._sock_recv(READ_BYTES)
         except BlockingIOError:
             return MQTTErrorCode.MQTT_ERR_AGAIN
-        except (OSError, ValueError) as error:  # closed meanwhile by another thread is a ValueError of TLS
-            self._note_alert(error)
-            log.debug("cannot read: %s", error)
+        except (OSError, ValueError) as error:  # ValueError: another thread closed a TLS socket
+            self.on_socket_error(error)
+            log.debug("cannot read from the broker: %s", error)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if not data:
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
@@ -154,87 +190,83 @@ class Client(paho.Client):
         with self._msgtime_mutex:
             self._last_bytes_received = now_s
         if len(data) < READ_BYTES // 2:
-            bytes_s = len(data) / max(now_s - self._last_read_s, GATHER_S)
-            self._read_at_s = now_s + min(max(_GATHER_S_PER_BYTE_S * bytes_s, GATHER_S), MOST_GATHER_S)
+            bytes_s = len(data) / max(now_s - self._last_read_s, MIN_PAUSE_S)
+            self._next_read_s = now_s + min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
         self._last_read_s = now_s
-        if self._ahead:
-            self._ahead += data
-            if len(self._ahead) < self._wanted:
+        if self._unparsed:
+            self._unparsed += data
+            if len(self._unparsed) < self._needed_bytes:
                 return MQTTErrorCode.MQTT_ERR_AGAIN
-            data = bytes(self._ahead)
-            self._ahead = bytearray()
-        return self._packets(data)
+            data = bytes(self._unparsed)
+            self._unparsed = bytearray()
+        return self._handle_packets(data)
 
-    def _sock_send(self, data: Any) -> int:
-        """As paho's; where the broker has closed already, what it said before is still to be heard."""
-        try:
-            return super()._sock_send(data)
-        except BlockingIOError:
-            raise
-        except OSError:
-            if isinstance(self._sock, ssl.SSLSocket):
-                try:
-                    self._sock.recv(1)
-                except (OSError, ValueError) as error:
-                    self._note_alert(error)
-            raise
-
-    def _note_alert(self, error: Exception) -> None:
-        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-            self.tls_alert = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
-
-    def _packets(self, data: bytes) -> MQTTErrorCode:
-        """Every whole packet in ``data``; the rest is kept."""
-        messages: list[Received] = []
-        acknowledged = bytearray()  # by us
-        published: list[int] = []  # by us, as the broker acknowledges
-        version_5 = self._protocol == paho.MQTTv5
+    def _handle_packets(self, data: bytes) -> MQTTErrorCode:
+        """Handle every whole packet in ``data`` and keep the rest."""
+        messages: list[InboundMessage] = []
+        acknowledgements = bytearray()  # PUBACK packets to be sent
+        acknowledged: list[int] = []  # identifiers of our messages that the broker has acknowledged
+        version_5 = self._is_mqtt_5
         at, rc = 0, MQTTErrorCode.MQTT_ERR_SUCCESS
         try:
             while rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                body, end = _extent(data, at)
+                body, end = packet_extent(data, at)
                 if end > len(data):
-                    self._ahead += data[at:]
-                    self._wanted = end - at
+                    self._unparsed += data[at:]
+                    self._needed_bytes = end - at
                     break
                 command = data[at]
                 qos = command >> 1 & 3
-                if command & 0xF0 == _PUBLISH and qos < 2:
+                if command & 0xF0 == PUBLISH and qos < 2:
                     start = body + 2 + (data[body] << 8 | data[body + 1])
                     if start > end:
-                        raise ValueError("a topic longer than its packet")
+                        raise ValueError("the topic is longer than its packet")
                     topic = data[body + 2 : start].decode()
                     if qos:
-                        acknowledged += b"\x40\x02"
-                        acknowledged += data[start : start + 2]
+                        acknowledgements += b"\x40\x02"
+                        acknowledgements += data[start : start + 2]
                         start += 2
                     if version_5:
-                        start, length = _length(data, start)
+                        start, length = decode_length(data, start)
                         start += length
                     messages.append((topic, data[start:end], bool(command & 1)))
-                elif command == _PUBACK and (end == body + 2 or data[body + 2] < 0x80):
-                    published.append(data[body] << 8 | data[body + 1])
-                else:  # in its turn: behind the answer to our unsubscribing, nothing more comes
-                    self._hand_on(messages, acknowledged, published)
-                    messages, acknowledged, published = [], bytearray(), []
-                    rc = self._paho_packet(command, data[body:end])
+                elif command == PUBACK and (end == body + 2 or data[body + 2] < 0x80):
+                    acknowledged.append(data[body] << 8 | data[body + 1])
+                else:  # in the order of arrival: no message may follow the answer to an UNSUBSCRIBE
+                    self._deliver(messages, acknowledgements, acknowledged)
+                    messages, acknowledgements, acknowledged = [], bytearray(), []
+                    rc = self._handle_with_paho(command, data[body:end])
                 at = end
         except (IndexError, UnicodeDecodeError, ValueError) as error:
-            log.error("malformed packet: %s", error)
+            log.error("the broker sent a malformed MQTT packet: %s; dropping the connection", error)
             rc = MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._hand_on(messages, acknowledged, published)
+        self._deliver(messages, acknowledgements, acknowledged)
         return rc
 
-    def _hand_on(self, messages: list[Received], acknowledged: bytearray, published: list[int]) -> None:
+    def _deliver(self, messages: list[InboundMessage], acknowledgements: bytearray, acknowledged: list[int]) -> None:
         if messages:
             self.on_messages(messages)
+        if acknowledgements:
+            self._packet_queue(PUBACK, acknowledgements, 0, 0)
         if acknowledged:
-            self._packet_queue(_PUBACK, acknowledged, 0, 0)
-        if published:
-            self._acknowledge(published)
+            self._remove_acknowledged(acknowledged)
 
-    def _acknowledge(self, mids: list[int]) -> MQTTErrorCode:
-        """The broker has these messages; as many others may leave. All in one pass, in the order of publishing."""
+    def _handle_with_paho(self, command: int, body: bytes) -> MQTTErrorCode:
+        """Let paho handle one packet of any other type."""
+        empty = self._in_packet
+        packet: Any = {**empty, "command": command, "remaining_length": len(body), "packet": bytearray(body)}
+        self._in_packet = packet
+        try:
+            rc = self._packet_handle()
+        finally:
+            self._in_packet = empty
+        if command == CONNACK and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            with self._out_message_mutex:
+                return self._update_inflight()
+        return rc
+
+    def _remove_acknowledged(self, mids: list[int]) -> MQTTErrorCode:
+        """Forget messages that the broker has acknowledged, and send as many others in the order of publishing."""
         with self._out_message_mutex:
             for mid in mids:
                 message = self._out_messages.get(mid)
@@ -244,86 +276,70 @@ class Client(paho.Client):
             return self._update_inflight()
 
     def _update_inflight(self) -> MQTTErrorCode:
-        """Send as many as the broker takes of those that wait, which is right behind those on their way."""
+        """Send waiting messages until the limit in flight is reached. They follow right behind those in flight."""
         if self._sock is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
         properties, n_inflight = self._no_properties, self._inflight_messages
         for message in list(islice(self._out_messages.values(), n_inflight, self._max_inflight_messages)):
             self._inflight_messages += 1
             message.state = MessageState.MQTT_MS_WAIT_FOR_PUBACK
-            header = bytes([_PUBLISH | message.dup << 3 | 2 | message.retain])
-            body = message.mid.to_bytes(2, "big") + properties + message.payload
-            self._queue(_PUBLISH | 2, _publish_packet(header, message._topic, body), message.mid, 1)
+            header = bytes([PUBLISH | message.dup << 3 | 2 | message.retain])
+            rest = message.mid.to_bytes(2, "big") + properties + message.payload
+            self._append_packet(PUBLISH | 2, encode_publish(header, message._topic, rest), message.mid, 1)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _messages_reconnect_reset_out(self) -> None:
-        """All wait again: what the new connection takes at once is known when the broker has answered."""
+        """Let every message wait again: the CONNACK tells how many the new connection accepts in flight."""
         with self._out_message_mutex:
             self._inflight_messages = 0
             for message in self._out_messages.values():
                 message.dup = message.dup or message.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK
                 message.state = MessageState.MQTT_MS_QUEUED
 
-    def _paho_packet(self, command: int, body: bytes) -> MQTTErrorCode:
-        empty = self._in_packet
-        whole: Any = {**empty, "command": command, "remaining_length": len(body), "packet": bytearray(body)}
-        self._in_packet = whole
-        try:
-            rc = self._packet_handle()
-        finally:
-            self._in_packet = empty
-        if command == _CONNACK and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            with self._out_message_mutex:
-                return self._update_inflight()
-        return rc
+    # --- writing --------------------------------------------------------------------------------------
 
-    # --- writing ----------------------------------------------------------------------------------
+    def publish_all(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool, max_outgoing: int) -> int:
+        """Queue (topic, payload) of several messages at QoS 0 or 1, and return how many were accepted: the first ones.
 
-    def publish_all(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool, most: int) -> int:
-        """Hand over (topic, payload) of several messages at QoS 0 or 1; how many were taken: the first ones.
-
-        No more than ``most`` wait for the broker afterwards. At QoS 0 none is taken without a connection; at
-        QoS 1 they leave when it is there again. They are sent together: the network thread is woken once.
+        At most ``max_outgoing`` messages are queued afterwards. Without a connection no message is accepted at QoS 0,
+        while messages at QoS 1 wait for the next connection. The network thread is woken once, to send all together.
         """
-        taken = messages[: max(most - self.outgoing, 0)]
-        header, properties = bytes([_PUBLISH | qos << 1 | retain]), self._no_properties
+        accepted = messages[: max(max_outgoing - self.outgoing, 0)]
+        header, properties = bytes([PUBLISH | qos << 1 | retain]), self._no_properties
         if qos == 0:
             if self._sock is None:
                 return 0
-            for topic, payload in taken:
-                packet = _publish_packet(header, topic.encode(), properties + payload)
-                self._queue(_PUBLISH, packet, 0, 0, _NOBODY_WAITS)
+            for topic, payload in accepted:
+                packet = encode_publish(header, topic.encode(), properties + payload)
+                self._append_packet(PUBLISH, packet, 0, 0, _UNWATCHED)
         else:
             with self._out_message_mutex:
                 waiting = self._out_messages
-                for topic, payload in taken:
+                for topic, payload in accepted:
                     mid = self._mid_generate()
                     while mid in waiting:
                         mid = self._mid_generate()
-                    waiting[mid] = _Outgoing(mid, topic.encode(), payload, retain)
+                    waiting[mid] = _OutboundMessage(mid, topic.encode(), payload, retain)
                 self._update_inflight()
-        self._wake()
-        return len(taken)
-
-    @property
-    def _no_properties(self) -> bytes:
-        return b"\0" if self._protocol == paho.MQTTv5 else b""
+        self._wake_thread()
+        return len(accepted)
 
     @property
     def outgoing(self) -> int:
-        """Messages handed over and not yet acknowledged (QoS 1) or sent (QoS 0)."""
+        """Number of messages queued and not yet acknowledged (QoS 1) or sent (QoS 0)."""
         return len(self._out_messages) + len(self._out_packet)
 
     def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
+        """Queue a packet of paho's; wake the network thread unless the caller is the network thread."""
         if self._thread is None:
             return super()._packet_queue(command, packet, mid, qos, info)
-        self._queue(command, packet, mid, qos, info)
+        self._append_packet(command, packet, mid, qos, info)
         if threading.current_thread() is not self._thread:
-            self._wake()
+            self._wake_thread()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> None:
-        made: Any = {
+    def _append_packet(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> None:
+        entry: Any = {
             "command": command,
             "mid": mid,
             "qos": qos,
@@ -332,26 +348,27 @@ class Client(paho.Client):
             "packet": packet,
             "info": info,
         }
-        self._out_packet.append(made)
+        self._out_packet.append(entry)
 
-    def _wake(self) -> None:
+    def _wake_thread(self) -> None:
         if self._sockpairW is not None:
-            with suppress(BlockingIOError):  # it is being woken already
+            with suppress(BlockingIOError):  # the pipe is full, so the thread is about to wake
                 self._sockpairW.send(b"0")
 
     def _packet_write(self) -> MQTTErrorCode:
-        waiting = self._out_packet
-        while len(waiting) > 1:
+        """Write the queued packets in large pieces; paho writes a last single one and a DISCONNECT."""
+        queue = self._out_packet
+        while len(queue) > 1:
             packets, size = [], 0
-            while waiting and size < WRITE_BYTES and waiting[0]["command"] & 0xF0 != _DISCONNECT:
-                packets.append(waiting.popleft())
+            while queue and size < WRITE_BYTES and queue[0]["command"] & 0xF0 != DISCONNECT:
+                packets.append(queue.popleft())
                 size += packets[-1]["to_process"]
             if not packets:
                 break
             try:
                 sent = self._sock_send(b"".join(packet["packet"][packet["pos"] :] for packet in packets))
-            except (OSError, ValueError, AttributeError) as error:  # closed by another thread: one of the latter
-                waiting.extendleft(reversed(packets))
+            except (OSError, ValueError, AttributeError) as error:  # the last two: another thread closed the socket
+                queue.extendleft(reversed(packets))
                 again = isinstance(error, BlockingIOError)
                 return MQTTErrorCode.MQTT_ERR_AGAIN if again else MQTTErrorCode.MQTT_ERR_CONN_LOST
             with self._msgtime_mutex:
@@ -360,45 +377,23 @@ class Client(paho.Client):
                 if sent < packet["to_process"]:
                     packet["pos"] += sent
                     packet["to_process"] -= sent
-                    waiting.extendleft(reversed(packets[number:]))
+                    queue.extendleft(reversed(packets[number:]))
                     return MQTTErrorCode.MQTT_ERR_AGAIN
                 sent -= packet["to_process"]
                 if packet["qos"] == 0 and packet["info"] is not None:
                     packet["info"]._set_as_published()
         return super()._packet_write()
 
-
-def _publish_packet(header: bytes, topic: bytes, body: bytes) -> bytes:
-    """``body`` is what follows the topic."""
-    size = 2 + len(topic) + len(body)
-    length = bytearray()
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    length.append(size)
-    return b"".join((header, length, len(topic).to_bytes(2, "big"), topic, body))
-
-
-def _extent(data: bytes, at: int) -> tuple[int, int]:
-    """Where the body of the packet at ``at`` begins, and where it ends; beyond ``data`` where that is not known yet."""
-    try:
-        body, length = _length(data, at + 1)
-    except IndexError:
-        return at, len(data) + 1
-    return body, body + length
-
-
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """A variable byte integer (MQTT 5, 1.5.5): where it ends, and what it is. Raises IndexError, ValueError."""
-    value = data[at]
-    if value < 128:
-        return at + 1, value
-    value, shift = value & 127, 7
-    while shift < 28:
-        at += 1
-        byte = data[at]
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return at + 1, value
-        shift += 7
-    raise ValueError("a length of more than four bytes")
+    def _sock_send(self, data: Any) -> int:
+        """Write to the socket. If the broker has closed it, read the TLS alert that the broker may have sent first."""
+        try:
+            return super()._sock_send(data)
+        except BlockingIOError:
+            raise
+        except OSError:
+            if isinstance(self._sock, ssl.SSLSocket):
+                try:
+                    self._sock.recv(1)
+                except (OSError, ValueError) as error:
+                    self.on_socket_error(error)
+            raise

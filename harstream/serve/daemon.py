@@ -52,7 +52,7 @@ from harstream.wire.samples import Decoder, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harstream.mqtt.client import Received
+    from harstream.mqtt.client import InboundMessage
 
 log = logging.getLogger("harstream")
 
@@ -152,7 +152,7 @@ class Daemon:
     def alive(self) -> bool:
         return time.monotonic() - self._beat_s < HEARTBEAT_S
 
-    def receive(self, messages: Sequence[Received]) -> None:
+    def receive(self, messages: Sequence[InboundMessage]) -> None:
         """In the network thread: stamp and enqueue, nothing else.
 
         Of what is too large only so much as shows it: it will be rejected, and may not push others out of the inbox.
@@ -249,7 +249,7 @@ class Daemon:
             if name != "normalisation" and here[name] != there[name]:
                 raise BundleError(f"{classifier.bundle.path}: signal: {name} is {there[name]}, served is {here[name]}")
         if self.connection is not None and (settings := config.read_broker_settings()) is not None:
-            self.connection.renew(settings)
+            self.connection.replace_credentials(settings)
         self.config = config
         self.decoder.max_payload_bytes = config.max_payload_bytes
         handed_over = False

@@ -114,7 +114,7 @@ def test_it_waits_for_a_broker_and_survives_its_restart(start, tmp_path, classif
         broker.stop()
         process.wait_for("connection lost")
         broker.start()
-        process.wait_for("connected again")
+        process.wait_for("reconnected")
         with Client(broker.port) as client:
             for topic, content in messages(subjects):
                 client.publish(topic, content)
@@ -193,7 +193,7 @@ def test_a_wrong_password_is_exit_4_and_not_repeated(start, tmp_path):
         right = start("--broker", broker.address, "--user", "ann", "--password-file", str(tmp_path / "password-right"))
         for process in (by_url, by_file):
             assert process.exit_code() == 4
-            assert f"harstream: broker mqtt://{broker.address}: refused us: " in process.err
+            assert f"harstream: broker mqtt://{broker.address}: refused the connection: " in process.err
             assert "wrong-horse" not in process.err + process.out
             assert "Traceback" not in process.err
         right.send(signal.SIGTERM)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from harstream.mqtt.client import Client, Received
+from harstream.mqtt.client import FastClient, InboundMessage
+
+from ..servers import DEADLINE_S
 
 
 def length(value: int) -> bytes:
@@ -40,8 +45,10 @@ class Wire:
     """A client over one end of a socket pair, the test at the other."""
 
     def __init__(self, version: int = 4) -> None:
-        self.client: Any = Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5 if version == 5 else paho.MQTTv311)
-        self.seen: list[Received] = []
+        self.client: Any = FastClient(
+            CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5 if version == 5 else paho.MQTTv311
+        )
+        self.seen: list[InboundMessage] = []
         self.client.on_messages = self.seen.extend
         self.client._sock, self.broker = socket.socketpair()
         self.client._sock.setblocking(False)
@@ -81,7 +88,7 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     st.sampled_from([0, 1]),
 )
 def test_messages_are_whole_however_their_bytes_are_cut(
-    sent: list[Received], cuts: list[int], version: int, qos: int
+    sent: list[InboundMessage], cuts: list[int], version: int, qos: int
 ) -> None:
     data = b"".join(
         publish(topic, payload, qos=qos, mid=number + 1, retain=retain, version=version)
@@ -271,3 +278,24 @@ def test_a_socket_that_is_closed_meanwhile_costs_the_connection_not_the_thread(w
     wire.client._sock_send = fail
     assert wire.client._packet_write() == MQTTErrorCode.MQTT_ERR_CONN_LOST
     assert [packet["mid"] for packet in wire.client._out_packet] == [1, 2]
+
+
+def test_a_failed_tls_handshake_closes_the_socket():
+    listener = socket.create_server(("127.0.0.1", 0))
+    closed = threading.Event()
+
+    def answer_without_tls() -> None:
+        peer, _ = listener.accept()
+        with listener, peer, suppress(ConnectionResetError):
+            peer.sendall(b"this is not TLS")
+            while peer.recv(1000):
+                pass
+        closed.set()
+
+    threading.Thread(target=answer_without_tls, daemon=True).start()
+    client = FastClient(CallbackAPIVersion.VERSION2)
+    client.tls_set_context(ssl.create_default_context())
+    with pytest.raises(ssl.SSLError) as caught:
+        client.connect(*listener.getsockname())
+    assert closed.wait(DEADLINE_S)
+    assert caught.tb is not None  # it keeps the socket referenced, so that the garbage collector did not close it

@@ -25,7 +25,7 @@ from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
 from harstream.evaluate.published import stream
-from harstream.mqtt.client import Received
+from harstream.mqtt.client import InboundMessage
 from harstream.serve import daemon as serving
 from harstream.serve import page
 from harstream.serve.daemon import Daemon
@@ -531,7 +531,7 @@ def test_everything_received_is_labelled_before_it_stops(mosquitto, classifier, 
 
 def test_what_was_still_on_its_way_to_us_is_labelled_too(mosquitto, classifier, subjects):
     class Slow(Daemon):
-        def receive(self, messages: Sequence[Received]) -> None:
+        def receive(self, messages: Sequence[InboundMessage]) -> None:
             time.sleep(0.002 * len(messages))
             super().receive(messages)
 
