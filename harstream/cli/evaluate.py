@@ -13,8 +13,8 @@ from harstream.cli import options
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from harstream.evaluate.metrics import Evaluation
-    from harstream.evaluate.sessions import Streaming
+    from harstream.evaluate.evaluation import Evaluation
+    from harstream.evaluate.sessions import SessionScores
 
 
 @click.command()
@@ -62,13 +62,13 @@ def evaluate(
     options.check_writable("--report", report, folder=True)
     classifier = load_classifier(model, backend)
     if has_windows:
-        evaluation = scoring.of_windows(datasets.load_windows(data), classifier, data)
+        evaluation = scoring.score_windows(datasets.load_windows(data), classifier, data)
     else:
         recordings = options.load_recordings(data, subjects)
-        evaluation = (scoring.of_sessions if stream else scoring.of_recordings)(recordings, classifier, data)
+        evaluation = (scoring.score_sessions if stream else scoring.score_recordings)(recordings, classifier, data)
         if labels_path is not None:
             with labels_path.open("w", encoding="utf-8") as file:
-                for device, payload in published.messages(recordings, classifier):
+                for device, payload in published.label_messages(recordings, classifier):
                     file.write(json.dumps({"device": device, **json.loads(payload)}) + "\n")
     _echo(evaluation)
     if evaluation.stream is not None:
@@ -82,31 +82,31 @@ def evaluate(
 
 
 def _echo(evaluation: Evaluation) -> None:
-    metrics = evaluation.metrics
+    scores = evaluation.scores
     click.echo(f"{evaluation.model} ({evaluation.backend}) on {evaluation.source}")
     for note in evaluation.notes:
         click.echo(f"note: {note}")
     click.echo(
-        f"windows {metrics.windows}, accuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}, "
+        f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}, "
         f"calibration error {evaluation.reliability.error:.4f}"
     )
-    table = metrics.confusion.tolist()
-    if metrics.unknown is not None:
-        table = [[*row, unknown] for row, unknown in zip(table, metrics.unknown.tolist(), strict=True)]
-    width = max(map(len, metrics.labels))
-    last = "" if metrics.unknown is None else f" (in this order, then {UNKNOWN})"
+    table = scores.confusion.tolist()
+    if scores.unknown is not None:
+        table = [[*row, unknown] for row, unknown in zip(table, scores.unknown.tolist(), strict=True)]
+    width = max(map(len, scores.labels))
+    last = "" if scores.unknown is None else f" (in this order, then {UNKNOWN})"
     click.echo(f"{'truth':<{width}}  precision  recall   predicted as{last}")
-    for label, precision, recall, row in zip(metrics.labels, metrics.precision, metrics.recall, table, strict=True):
+    for label, precision, recall, row in zip(scores.labels, scores.precision, scores.recall, table, strict=True):
         click.echo(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}   {' '.join(f'{count:6d}' for count in row)}")
 
 
-def _echo_stream(stream: Streaming) -> None:
-    from harstream.evaluate.report import comparison, doubt
+def _echo_stream(stream: SessionScores) -> None:
+    from harstream.evaluate.report import abstained_rows, comparison_rows
 
     click.echo(f"{len(stream.sessions)} whole sessions, {stream.minutes:.0f} minutes")
     click.echo(f"{'':<42}  {'truth':>8}  {'published':>9}  single windows")
-    for name, truth, published, single in comparison(stream):
+    for name, truth, published, single in comparison_rows(stream):
         click.echo(f"{name:<42}  {truth:>8}  {published:>9}  {single:>14}")
     click.echo(f"{UNKNOWN} is published on")
-    for place, windows, unknown, share in doubt(stream):
+    for place, windows, unknown, share in abstained_rows(stream):
         click.echo(f"  {share:>7}  ({unknown} of {windows}) of the windows that lie {place}")

@@ -97,7 +97,7 @@ def load_recordings(data: str, subjects: str | None) -> list[Recording]:
     from harstream import datasets
 
     recordings = datasets.load(data)
-    return recordings if subjects is None else datasets.of_subjects(recordings, subjects.split(","))
+    return recordings if subjects is None else datasets.select_subjects(recordings, subjects.split(","))
 
 
 def check_writable(option: str, path: Path | None, *, folder: bool = False) -> None:

@@ -8,7 +8,16 @@ from harstream.datasets.base import (
     Segment,
     load,
     load_windows,
-    of_subjects,
+    select_subjects,
 )
 
-__all__ = ["KINDS", "WINDOW_KINDS", "PublishedWindows", "Recording", "Segment", "load", "load_windows", "of_subjects"]
+__all__ = [
+    "KINDS",
+    "WINDOW_KINDS",
+    "PublishedWindows",
+    "Recording",
+    "Segment",
+    "load",
+    "load_windows",
+    "select_subjects",
+]

@@ -98,15 +98,15 @@ def _split(data: str) -> tuple[str, Path]:
     return kind, Path(path)
 
 
-def of_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> list[Recording]:
+def select_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> list[Recording]:
     """Only the recordings of these subjects. Raises DatasetError for one of whom there is none."""
-    known = subjects_of(recordings)
+    known = subject_names(recordings)
     for subject in subjects:
         if subject not in known:
             raise DatasetError(f"subject {subject!r}: the recordings are of {', '.join(known)}")
     return [recording for recording in recordings if recording.subject in subjects]
 
 
-def subjects_of(recordings: Sequence[Recording]) -> list[str]:
+def subject_names(recordings: Sequence[Recording]) -> list[str]:
     """The subjects, sorted, each once."""
     return sorted({recording.subject for recording in recordings})

@@ -1,7 +1,7 @@
-"""Recordings to labelled windows, through the same Engine that serves live devices.
+"""Recordings cut into labelled windows by the same Engine that serves live devices.
 
-``cut`` is the one function that training and evaluation make windows with. It feeds streams to the
-Engine and keeps the due windows that lie wholly inside one segment whose label is known.
+``cut_windows`` is the one function by which training and evaluation make windows. It feeds streams to the Engine and
+keeps the due windows that lie wholly inside one segment with a known label.
 """
 
 from __future__ import annotations
@@ -20,39 +20,44 @@ from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 
-#: Samples in one message to the Engine; how a stream is cut changes no window, only memory.
+#: Samples in one message to the Engine. The windows do not depend on it, only the memory in use.
 _MESSAGE_SAMPLES = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """A stretch of a recording, fed as a device that starts with its first sample."""
+class RecordingStream:
+    """Part of a recording, fed to the Engine as a device whose first sample is the first of this part."""
 
     recording: Recording
-    start: int  # first sample
-    stop: int  # one after the last
+    start: int  # index of the first sample
+    stop: int  # index after the last sample
+
+    @classmethod
+    def whole(cls, recording: Recording) -> RecordingStream:
+        """Return the stream of all samples of ``recording``."""
+        return cls(recording, 0, len(recording.samples))
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledWindows:
-    """Windows and what is known of each; all arrays are aligned."""
+    """Windows with label, subject and origin; all arrays are aligned."""
 
     windows: Float32  # (n_windows, window_samples, n_channels) in g and rad/s, not normalised
     label: Int64  # (n_windows,) index into ``labels``
-    subject: npt.NDArray[np.str_]  # (n_windows,)
-    recording: npt.NDArray[np.str_]  # (n_windows,)
-    start: Int64  # (n_windows,) the window's first sample in its recording
+    subject: npt.NDArray[np.str_]  # (n_windows,) name of the subject
+    recording: npt.NDArray[np.str_]  # (n_windows,) name of the recording
+    start: Int64  # (n_windows,) index of the window's first sample in its recording
     labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def of(self, subjects: Iterable[str]) -> LabelledWindows:
-        """Only the windows of these subjects."""
-        return self.take(np.flatnonzero(np.isin(self.subject, list(subjects))))
+    def of_subjects(self, subjects: Iterable[str]) -> LabelledWindows:
+        """Return the windows of these subjects."""
+        return self.select(np.flatnonzero(np.isin(self.subject, list(subjects))))
 
-    def take(self, index: Int64) -> LabelledWindows:
-        """The windows at ``index``, in its order."""
+    def select(self, index: Int64) -> LabelledWindows:
+        """Return the windows at ``index``, (n_selected,), in its order."""
         return LabelledWindows(
             self.windows[index],
             self.label[index],
@@ -63,26 +68,34 @@ class LabelledWindows:
         )
 
 
-def whole(recordings: Sequence[Recording]) -> list[Stream]:
-    """Each recording as one stream: the windows a device wearing it live would be classified by."""
-    return [Stream(recording, 0, len(recording.samples)) for recording in recordings]
+def whole_streams(recordings: Iterable[Recording]) -> list[RecordingStream]:
+    """Return each recording as one stream: its windows are those of a device that sends the recording live."""
+    return [RecordingStream.whole(recording) for recording in recordings]
 
 
-def restarted(
+def restarted_streams(
     recordings: Sequence[Recording],
     spec: SignalSpec,
     seed: int,
     copies: int = 4,
     piece_s: tuple[float, float] = (30, 120),
-) -> list[Stream]:
-    """Streams for training: each recording whole, and ``copies - 1`` times more in pieces.
+) -> list[RecordingStream]:
+    """Return streams for training: each recording whole, and ``copies - 1`` times more in pieces.
 
-    Copy ``k`` begins ``k/copies`` of a stride later, so its windows lie between those of the others,
-    and it restarts after a random ``piece_s`` seconds, so that the windows that follow a start, when
-    the gravity filter has not settled, are no strangers to the network.
+    The pieces of copy ``k`` start ``k/copies`` of a stride later, so its windows lie between those of the other copies.
+    Each piece is fed as a device that has just started. So the network also learns from windows that follow a start,
+    in which the gravity filter has not settled.
+
+    Args:
+        recordings: Recordings to stream.
+        spec: Signal of the windows.
+        seed: Seed of the durations of pieces.
+        copies: Number of times that each recording is streamed.
+        piece_s: Shortest and longest duration of a piece in seconds.
+
     """
     rng = np.random.default_rng(seed)
-    streams = whole(recordings)
+    streams = whole_streams(recordings)
     for recording in recordings:
         n_samples = len(recording.samples)
         low, high = (max(spec.window_samples / spec.sample_rate_hz, seconds) for seconds in piece_s)
@@ -90,20 +103,23 @@ def restarted(
             start = round(copy * spec.stride_samples / copies * recording.rate_hz / spec.sample_rate_hz)
             while start < n_samples:
                 stop = min(n_samples, start + round(rng.uniform(low, high) * recording.rate_hz))
-                streams.append(Stream(recording, start, stop))
+                streams.append(RecordingStream(recording, start, stop))
                 start = stop
     return streams
 
 
-def cut(streams: Sequence[Stream], spec: SignalSpec, labels: Sequence[str]) -> LabelledWindows:
-    """The windows of ``streams`` that lie wholly inside one segment labelled with one of ``labels``.
+def cut_windows(streams: Sequence[RecordingStream], spec: SignalSpec, labels: Sequence[str]) -> LabelledWindows:
+    """Return the windows of ``streams`` that lie wholly inside one segment with one of ``labels``.
 
-    A window lies inside a segment by time, to half a sample, so that a recording at another rate than
-    the spec's, which the Engine resamples, is cut by the same rule. No window at all is no error. Raises
-    DatasetError as ``check_gyro`` does.
+    A window lies inside a segment by time, to half a sample. So the rule also holds for a recording whose rate differs
+    from the spec's, which the Engine resamples. The result may have no window.
+
+    Raises:
+        DatasetError: A recording lacks the gyroscope that the spec needs.
+
     """
-    check_gyro((stream.recording for stream in streams), spec)
-    parts = [_cut(stream, spec, tuple(labels)) for stream in streams if stream.stop > stream.start]
+    require_gyro((stream.recording for stream in streams), spec)
+    parts = [_cut_stream(stream, spec, tuple(labels)) for stream in streams if stream.stop > stream.start]
     parts = [part for part in parts if len(part)]
     if not parts:
         empty = np.zeros(0, np.int64)
@@ -120,23 +136,26 @@ def cut(streams: Sequence[Stream], spec: SignalSpec, labels: Sequence[str]) -> L
     )
 
 
-def check_gyro(recordings: Iterable[Recording], spec: SignalSpec) -> None:
-    """Raises DatasetError where a recording without gyroscope meets a spec that uses one."""
+def require_gyro(recordings: Iterable[Recording], spec: SignalSpec) -> None:
+    """Raise DatasetError if the spec uses the gyroscope and a recording was made without one."""
     for recording in recordings:
         if spec.uses_gyro and not recording.has_gyro:
             channels = ", ".join(name for name in spec.channels if name in GYRO)
             needed = f"the channels {channels}" if channels else f"the {spec.gravity_filter.type} gravity filter"
-            raise DatasetError(f"{recording.name}: recorded without a gyroscope, which {needed} must have")
+            raise DatasetError(
+                f"{recording.name}: recorded without a gyroscope, but {needed} need one: "
+                "choose a model or channels without gyroscope"
+            )
 
 
-def _cut(stream: Stream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
+def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
     recording = stream.recording
-    windows = due(stream, spec)
-    # In samples of the recording, which need not be on the spec's grid.
+    windows = due_windows(stream, spec)
+    # In samples of the recording, whose rate may differ from the spec's: then they are not whole numbers.
     period_ns = 1e9 / recording.rate_hz
     start, end = windows.start_ns / period_ns, windows.end_ns / period_ns
-    known = [(one.start, one.stop, labels.index(one.label)) for one in recording.segments if one.label in labels]
-    label = inside(known, start, end, 0.5)
+    segments = [(one.start, one.stop, labels.index(one.label)) for one in recording.segments if one.label in labels]
+    label = labels_of_windows(segments, start, end, 0.5)
     index = np.flatnonzero(label >= 0)
     return LabelledWindows(
         windows.windows[index],
@@ -148,8 +167,15 @@ def _cut(stream: Stream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledW
     )
 
 
-def due(stream: Stream, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
-    """Every window of ``stream`` that falls due, where the recording's first sample is at event time ``start_ns``."""
+def due_windows(stream: RecordingStream, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
+    """Return all windows of ``stream`` that fall due, labelled or not.
+
+    Args:
+        stream: Samples to feed to a new Engine.
+        spec: Signal of the windows.
+        start_ns: Event time of the first sample of the recording, which need not be the first of the stream.
+
+    """
     recording, period_ns = stream.recording, 1e9 / stream.recording.rate_hz
     engine = Engine(spec)
     batches = [WindowBatch.empty(spec.window_samples, spec.n_channels)]
@@ -162,35 +188,50 @@ def due(stream: Stream, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
     return WindowBatch.concatenate(batches)
 
 
-def inside(
-    stretches: Iterable[tuple[float, float, int]], start: npt.NDArray[Any], end: npt.NDArray[Any], slack: float
+def labels_of_windows(
+    segments: Iterable[tuple[float, float, int]], start: npt.NDArray[Any], end: npt.NDArray[Any], tolerance: float
 ) -> Int64:
-    """(n_windows,) the label of the stretch (start, stop, label) that each window lies wholly inside of; -1: of none.
+    """Return the label of the segment that each window lies wholly inside, (n_windows,); -1 if there is none.
 
-    ``start`` and ``end`` are (n_windows,), in the unit of the stretches, to ``slack``: half a sample.
+    Args:
+        segments: (start, stop, label index) of each segment.
+        start: Start of each window, (n_windows,), in the unit of the segments.
+        end: End of each window, (n_windows,), in the unit of the segments.
+        tolerance: How far a window may reach out of the segment; half a sample allows for rounding.
+
     """
     label = np.full(len(start), -1, np.int64)
-    for first, stop, one in stretches:
-        label[(start >= first - slack) & (end <= stop + slack)] = one
+    for first, stop, one in segments:
+        label[(start >= first - tolerance) & (end <= stop + tolerance)] = one
     return label
 
 
-def labels_of(recordings: Sequence[Recording]) -> tuple[str, ...]:
-    """The labels that occur, in alphabetical order, but for the one that says that nothing is known.
+def known_labels(recordings: Iterable[Recording]) -> tuple[str, ...]:
+    """Return the labels that occur, in alphabetical order, without UNKNOWN.
 
-    Raises DatasetError where there are fewer than two: there is nothing to tell apart.
+    Raises:
+        DatasetError: There are fewer than two, so that a model has nothing to distinguish.
+
     """
     found = {segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN}
     if len(found) < 2:
-        raise DatasetError(f"the recordings have {len(found)} known labels ({', '.join(found)}): two are needed")
+        names = f" ({', '.join(found)})" if found else ""
+        raise DatasetError(f"the recordings have {len(found)} known labels{names}, but at least 2 are needed")
     return tuple(sorted(found))
 
 
-def rate_of(recordings: Sequence[Recording]) -> float:
-    """The one sample rate of all recordings. Raises DatasetError where they differ, naming one of each."""
+def common_rate(recordings: Iterable[Recording]) -> float:
+    """Return the sample rate of all recordings in Hz.
+
+    Raises:
+        DatasetError: The rates differ; the message names a recording for each rate.
+
+    """
     by_rate = {recording.rate_hz: recording.name for recording in recordings}
     if len(by_rate) != 1:
         found = ", ".join(f"{name} has {rate:g} Hz" for rate, name in sorted(by_rate.items()))
-        one = f"--set sample_rate_hz={min(by_rate):g}"
-        raise DatasetError(f"the recordings differ in sample rate ({found}): say which to train for, such as {one}")
+        raise DatasetError(
+            f"the recordings differ in sample rate ({found}): "
+            f"choose the rate to train for, such as --set sample_rate_hz={min(by_rate):g}"
+        )
     return next(iter(by_rate))

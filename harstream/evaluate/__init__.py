@@ -1,1 +1,1 @@
-"""Evaluation: figures of how good a model is, without TensorFlow."""
+"""Scores of a model on a data set: metrics, events, reliability, and the report. Works without TensorFlow."""

@@ -13,8 +13,8 @@ from html import escape
 import numpy as np
 
 from harstream.bundle import UNKNOWN
-from harstream.evaluate.events import NONE, Events, Track
-from harstream.evaluate.metrics import Metrics, Reliability
+from harstream.evaluate.events import NO_LABEL, EventCounts, Track
+from harstream.evaluate.metrics import Reliability, Scores
 from harstream.evaluate.sessions import Session
 
 WIDTH = 1000
@@ -42,7 +42,7 @@ EVENT_KINDS = {
 }
 
 
-def colour(index: int) -> str:
+def label_colour(index: int) -> str:
     """The colour of a label: twenty chosen ones, then ever new hues."""
     if index < len(_PALETTE):
         return _PALETTE[index]
@@ -50,13 +50,13 @@ def colour(index: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
-def ink(background: str) -> str:
+def text_colour(background: str) -> str:
     """Black or white, whichever reads better on a colour."""
     red, green, blue = (int(background[i : i + 2], 16) for i in (1, 3, 5))
     return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#fff"
 
 
-def reliability(bins: Reliability) -> str:
+def reliability_diagram(bins: Reliability) -> str:
     """Accuracy over confidence, with the diagonal it should follow, above how many windows each bin has."""
     left, top, size, below, tall = 52, 12, 300, 26, 66
     n, total = len(bins.windows), max(int(bins.windows.sum()), 1)
@@ -96,7 +96,7 @@ def reliability(bins: Reliability) -> str:
     return _svg(left + size + 14, base + 42, parts, "Reliability diagram", fixed=True)
 
 
-def subjects(by_subject: Mapping[str, Metrics]) -> str:
+def subject_chart(by_subject: Mapping[str, Scores]) -> str:
     """Accuracy of each subject, the lowest first. The scale begins just below the lowest, and says so by its ticks."""
     rows = sorted(by_subject.items(), key=lambda item: (item[1].accuracy, item[0]))
     longest = max(len(name) for name, _ in rows)
@@ -128,13 +128,13 @@ def subjects(by_subject: Mapping[str, Metrics]) -> str:
     return _svg(WIDTH, height + 42, parts, "Accuracy per subject")
 
 
-def delays(seconds: Sequence[float], window_s: float) -> str:
+def delay_histogram(delays_s: Sequence[float], window_s: float) -> str:
     """How many changes were followed after how long, in bins of one second; a line where one window has passed."""
     left, top, wide, tall = 52, 24, 560, 150
-    last = max(int(np.floor(max(seconds))) + 1, int(np.ceil(window_s)) + 1)
+    last = max(int(np.floor(max(delays_s))) + 1, int(np.ceil(window_s)) + 1)
     step = -(-last // 40)  # seconds a bin
     n_bins = -(-last // step)
-    counts = np.histogram(seconds, bins=n_bins, range=(0, n_bins * step))[0]
+    counts = np.histogram(delays_s, bins=n_bins, range=(0, n_bins * step))[0]
     most, bar = max(int(counts.max()), 1), wide / n_bins
     parts = []
     for tick in sorted({0, most // 2, most}):
@@ -162,16 +162,16 @@ def delays(seconds: Sequence[float], window_s: float) -> str:
     return _svg(left + wide + 16, top + tall + 42, parts, "Delay of labels", fixed=True)
 
 
-def events(labels: Sequence[str], counted: Sequence[Events]) -> str:
+def event_diagram(labels: Sequence[str], counts: Sequence[EventCounts]) -> str:
     """The event analysis diagram, one bar a label: true events end with the correct ones, published begin there."""
     left, row, tall, wide = min(300, 20 + 8 * max(map(len, labels))), 28, 20, WIDTH - 1
     parts = []
-    for i, (label, one) in enumerate(zip(labels, counted, strict=True)):
-        counts = {kind: getattr(one, kind) for kind in EVENT_KINDS}
-        scale, x, y = (wide - left) / max(sum(counts.values()), 1), float(left), i * row + 2
+    for i, (label, one) in enumerate(zip(labels, counts, strict=True)):
+        by_kind = {kind: getattr(one, kind) for kind in EVENT_KINDS}
+        scale, x, y = (wide - left) / max(sum(by_kind.values()), 1), float(left), i * row + 2
         shown = label if len(label) <= 34 else label[:33] + "…"
         parts.append(f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(shown)}</text>')
-        for kind, count in counts.items():
+        for kind, count in by_kind.items():
             if count:
                 width = count * scale
                 parts.append(
@@ -190,8 +190,8 @@ def timeline(session: Session, labels: Sequence[str], row_s: float) -> str:
     total_s = session.duration_ns / 1e9
     n_rows = max(1, int(np.ceil(total_s / row_s - 1e-9)))
     height = 2 * _BAND + _STRIP + _AXIS + _SPACE
-    truth = list(_stretches(session.truth, labels, session.names))
-    said = list(_stretches(session.published.runs(), labels))
+    truth = list(_stretches(session.truth, labels, session.segment_names))
+    said = list(_stretches(session.published.join_touching(), labels))
     wrong = list(_wrong(session))
     tick_s = next((tick for tick in _TICKS_S if row_s / tick <= 10), _TICKS_S[-1])
     scale = (WIDTH - _GUTTER - 1) / row_s
@@ -227,16 +227,16 @@ def timeline(session: Session, labels: Sequence[str], row_s: float) -> str:
     return _svg(WIDTH, n_rows * height - _SPACE + 2, parts, f"Timeline of {session.name}")
 
 
-def legend(labels: Sequence[str], *, unknown: bool, other: bool) -> str:
+def timeline_legend(labels: Sequence[str], *, unknown: bool, other: bool) -> str:
     """The labels' names beside their colours, as HTML."""
     keys = [(f"l{i}", escape(label)) for i, label in enumerate(labels)]
     keys += [("unknown", UNKNOWN)] * unknown + [("other", "a label the model does not know")] * other
-    return key(
+    return legend(
         [*keys, ("nothing", "nothing known, nothing said"), ("wrong", "published label wrong, or not yet right")]
     )
 
 
-def key(entries: Iterable[tuple[str, str]]) -> str:
+def legend(entries: Iterable[tuple[str, str]]) -> str:
     """(style, name as HTML) of each, as a line of HTML."""
     return (
         '<p class="legend">'
@@ -254,7 +254,7 @@ def _stretches(
 ) -> Iterator[tuple[float, float, str, str]]:
     """(start, stop in seconds, style, name) of each; without ``names`` NONE is UNKNOWN."""
     for i, (start, stop, label) in enumerate(zip(track.start_ns, track.stop_ns, track.label, strict=True)):
-        if label != NONE:
+        if label != NO_LABEL:
             style, name = f"l{label}", labels[label]
         else:
             style, name = ("unknown", UNKNOWN) if names is None else ("other", names[i])
@@ -286,8 +286,10 @@ def _wrong(session: Session) -> Iterator[tuple[float, float]]:
     """(start, stop) in seconds of what lies inside known activities and was labelled otherwise."""
     truth, said = session.truth, session.published
     times = np.unique(np.concatenate([truth.start_ns, truth.stop_ns, said.start_ns, said.stop_ns]))
-    true = truth.at(times[:-1])
-    bad = (true != NONE) & (true != said.at(times[:-1])) & (times[:-1] >= said.start_ns[:1].min(initial=2**62))
+    true = truth.labels_at(times[:-1])
+    bad = (
+        (true != NO_LABEL) & (true != said.labels_at(times[:-1])) & (times[:-1] >= said.start_ns[:1].min(initial=2**62))
+    )
     edges = np.diff(np.r_[0, bad.astype(np.int8), 0])
     for first, last in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
         yield times[first] / 1e9, times[last] / 1e9

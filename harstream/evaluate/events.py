@@ -1,8 +1,8 @@
-"""Activities as events: which were found, and how the others went wrong.
+"""Event analysis: how many activities were found as such, and in which way the others went wrong.
 
-The event analysis of Ward, Lukowicz and Gellersen (2011), "Performance metrics for activity recognition",
-ACM Transactions on Intelligent Systems and Technology 2(1): each label against all the rest, on segments
-in which neither truth nor prediction changes. An event is a longest stretch of one label.
+Method: Ward, Lukowicz and Gellersen (2011), "Performance metrics for activity recognition", ACM Transactions on
+Intelligent Systems and Technology 2(1). An event is a stretch of time with one label, as long as possible. Each label
+is compared with all others together, on pieces of time in which neither the true nor the published label changes.
 """
 
 from __future__ import annotations
@@ -13,37 +13,42 @@ import numpy as np
 
 from harstream.core.batches import Bool, Int64
 
-#: In a track: something that is not one of the labels, or that nothing is said.
-NONE = -1
+#: Label index in a track of the truth where no label is known: the time is unlabelled, or labelled with an activity
+#: that the model does not know. In a track of published labels -1 is UNKNOWN_INDEX: the model abstains.
+#: Both are -1 because neither is an index into the labels.
+NO_LABEL = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What holds when: stretches in order of time that do not overlap; between them nothing is said."""
+    """Labels over time: stretches in order of time that do not overlap. There is no label between them."""
 
     start_ns: Int64  # (n_stretches,)
     stop_ns: Int64  # (n_stretches,) exclusive
-    label: Int64  # (n_stretches,) index into the labels, or NONE
+    label: Int64  # (n_stretches,) index into the labels; NO_LABEL (truth) or UNKNOWN_INDEX (published)
 
     def __post_init__(self) -> None:
         if not len(self.start_ns) == len(self.stop_ns) == len(self.label):
-            raise ValueError(f"{len(self.start_ns)} starts, {len(self.stop_ns)} stops, {len(self.label)} labels")
+            raise ValueError(
+                f"expected arrays of one length, got {len(self.start_ns)} starts, {len(self.stop_ns)} stops, "
+                f"{len(self.label)} labels"
+            )
         if (self.stop_ns < self.start_ns).any() or (self.start_ns[1:] < self.stop_ns[:-1]).any():
-            raise ValueError("the stretches of a track must be in order of time and not overlap")
+            raise ValueError("the stretches of a track must be in order of time and must not overlap")
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def at(self, t_ns: Int64) -> Int64:
-        """(n,) the label that holds at each of the times."""
+    def labels_at(self, t_ns: Int64) -> Int64:
+        """Return the label at each of the times, (n_times,); NO_LABEL between stretches."""
         if not len(self):
-            return np.full(len(t_ns), NONE, np.int64)
+            return np.full(len(t_ns), NO_LABEL, np.int64)
         index = np.searchsorted(self.start_ns, t_ns, side="right") - 1
         holds = (index >= 0) & (t_ns < self.stop_ns[index])
-        return np.where(holds, self.label[index], NONE)
+        return np.where(holds, self.label[index], NO_LABEL)
 
-    def runs(self) -> Track:
-        """The same with stretches of one label that touch as one."""
+    def join_touching(self) -> Track:
+        """Return the track with stretches that touch and have the same label joined to one."""
         if not len(self):
             return self
         begins = np.r_[True, (self.label[1:] != self.label[:-1]) | (self.start_ns[1:] != self.stop_ns[:-1])]
@@ -52,60 +57,74 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """The events of one label: first those of the truth, ``correct`` those of both, then the published ones."""
+class EventCounts:
+    """Number of events of one label by kind.
 
-    deleted: int = 0  # nowhere published
-    fragmented: int = 0  # published as several events
-    fragmented_and_merged: int = 0
-    merged: int = 0  # published as one event together with others of the truth
-    correct: int = 0  # one event of the truth, one published
-    merging: int = 0  # published: covers several of the truth
-    fragmenting_and_merging: int = 0
-    fragmenting: int = 0  # published: one of several that one of the truth was broken into
+    The first five kinds are of true events, the last five of published events; ``correct`` belongs to both.
+    """
+
+    deleted: int = 0  # true: nowhere published
+    fragmented: int = 0  # true: published as several events
+    fragmented_and_merged: int = 0  # true: fragmented and merged at once
+    merged: int = 0  # true: published as one event together with other true ones
+    correct: int = 0  # one true event that is one published event
+    merging: int = 0  # published: covers several true events
+    fragmenting_and_merging: int = 0  # published: fragmenting and merging at once
+    fragmenting: int = 0  # published: one of several parts of one true event
     inserted: int = 0  # published: nowhere true
-    undecided: int = 0  # published, nowhere true, of windows that reach where the truth is not known; not in the paper
+    undecided: int = 0  # published: nowhere true, but its windows reach into time of unknown truth; not in the paper
 
     @property
     def true(self) -> int:
-        """The events of the truth."""
+        """Number of true events."""
         return self.deleted + self.fragmented + self.fragmented_and_merged + self.merged + self.correct
 
     @property
     def published(self) -> int:
+        """Number of published events, without the undecided ones."""
         return self.correct + self.merging + self.fragmenting_and_merging + self.fragmenting + self.inserted
 
-    def __add__(self, other: Events) -> Events:
-        return Events(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Events)))
+    def __add__(self, other: EventCounts) -> EventCounts:
+        return EventCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(EventCounts)))
 
     def to_dict(self) -> dict[str, int]:
+        """Return the counts as a section of ``harstream evaluate --json``."""
         return {"true": self.true, "published": self.published, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
 
-def events(truth: Track, published: Track, n_labels: int, window_ns: int = 0) -> tuple[Events, ...]:
-    """The events of each label.
+def score_events(truth: Track, published: Track, n_labels: int, window_ns: int = 0) -> tuple[EventCounts, ...]:
+    """Return the event counts of each label, (n_labels,).
 
-    ``published`` has a stretch for every label published, and each label tells of the ``window_ns`` before it.
+    The paper assumes that the truth is known at all times. Here, time without a known true label is cut out of both
+    tracks, so labels published in it count neither as right nor as wrong. Cut-out time between two stretches of one
+    activity separates events in both tracks, because nobody knows whether the activity paused. A published event
+    that is nowhere true is ``undecided`` instead of inserted if none of its windows lies wholly in time of known truth.
 
-    The paper knows the truth of all time. Here time in which it is none of the labels, or not known, is cut out of
-    both tracks. What is published there counts neither way, and where none of an event's windows lies wholly in
-    known time it is not inserted but ``undecided``. Between two stretches of one activity such time parts both
-    tracks: whether the activity paused cannot be known.
+    Args:
+        truth: True labels.
+        published: Published labels, one stretch per published label, starting at the end of its window.
+        n_labels: Number of labels.
+        window_ns: Duration of a window.
+
     """
     times = np.unique(np.concatenate([truth.start_ns, truth.stop_ns, published.start_ns, published.stop_ns]))
-    true, said = truth.at(times[:-1]), published.at(times[:-1])
-    kept = np.flatnonzero(true != NONE)
-    true, said = true[kept], said[kept]
-    parted = np.zeros(len(kept), bool)
-    parted[1:] = (np.diff(kept) > 1) & (true[1:] == true[:-1])
-    clear = Track(published.start_ns, published.stop_ns, _clear(truth, published.start_ns, window_ns).astype(np.int64))
-    decided = clear.at(times[:-1])[kept] == 1
-    return tuple(_events(true == label, said == label, parted, decided) for label in range(n_labels))
+    true_label, published_label = truth.labels_at(times[:-1]), published.labels_at(times[:-1])
+    kept = np.flatnonzero(true_label != NO_LABEL)
+    true_label, published_label = true_label[kept], published_label[kept]
+    separated = np.zeros(len(kept), bool)
+    separated[1:] = (np.diff(kept) > 1) & (true_label[1:] == true_label[:-1])
+    clear = Track(
+        published.start_ns, published.stop_ns, _truth_is_known(truth, published.start_ns, window_ns).astype(np.int64)
+    )
+    decided = clear.labels_at(times[:-1])[kept] == 1
+    return tuple(
+        _count_events(true_label == label, published_label == label, separated, decided) for label in range(n_labels)
+    )
 
 
-def _clear(truth: Track, end_ns: Int64, window_ns: int) -> Bool:
-    """(n_windows,) whether the truth is known, but for a hundredth, of the whole window that ends then."""
-    known = truth.label != NONE
+def _truth_is_known(truth: Track, end_ns: Int64, window_ns: int) -> Bool:
+    """Return True for each window, (n_windows,), of which at least 99 % has a known true label."""
+    known = truth.label != NO_LABEL
     start, stop = truth.start_ns[known], truth.stop_ns[known]
     before = np.r_[0, np.cumsum(stop - start)]
 
@@ -117,36 +136,44 @@ def _clear(truth: Track, end_ns: Int64, window_ns: int) -> Bool:
     return np.asarray(known_until(end_ns) - known_until(end_ns - window_ns) >= 0.99 * window_ns)
 
 
-def _events(true: Bool, said: Bool, parted: Bool, decided: Bool) -> Events:
-    """Of one label, given for every segment whether it is true, whether published, and whether a new event begins
-    there in any case; ``decided`` are those whose published label tells of known time.
+def _count_events(true: Bool, published: Bool, separated: Bool, decided: Bool) -> EventCounts:
+    """Count the events of one label; all arrays are (n_pieces,).
+
+    Args:
+        true: The label is the true one.
+        published: The label is the published one.
+        separated: A new event begins with this piece, whatever the label before it.
+        decided: The window of the published label lies in time of known truth.
+
     """
-    # Two events belong together where they share a segment; what they are follows from how many they share with.
-    true_event, said_event = _number(true, parted), _number(said, parted)
-    both = true & said
-    pairs = np.unique(np.stack([true_event[both], said_event[both]], axis=1), axis=0)
-    of_true = np.bincount(pairs[:, 0], minlength=int(true_event.max(initial=-1)) + 1)  # published events in each
-    of_said = np.bincount(pairs[:, 1], minlength=int(said_event.max(initial=-1)) + 1)
-    merged, fragmenting, meant = (np.zeros(n, bool) for n in (len(of_true), len(of_said), len(of_said)))
-    merged[pairs[of_said[pairs[:, 1]] > 1, 0]] = True
-    fragmenting[pairs[of_true[pairs[:, 0]] > 1, 1]] = True
-    meant[said_event[said & decided]] = True
-    fragmented, merging, nowhere = of_true > 1, of_said > 1, of_said == 0
-    return Events(
-        deleted=int((of_true == 0).sum()),
+    # Two events belong together if they share a piece. The kind of an event follows from how many it shares with.
+    true_event, published_event = _number_runs(true, separated), _number_runs(published, separated)
+    both = true & published
+    pairs = np.unique(np.stack([true_event[both], published_event[both]], axis=1), axis=0)
+    per_true = np.bincount(pairs[:, 0], minlength=int(true_event.max(initial=-1)) + 1)
+    per_published = np.bincount(pairs[:, 1], minlength=int(published_event.max(initial=-1)) + 1)
+    merged = np.zeros(len(per_true), bool)
+    merged[pairs[per_published[pairs[:, 1]] > 1, 0]] = True
+    fragmenting = np.zeros(len(per_published), bool)
+    fragmenting[pairs[per_true[pairs[:, 0]] > 1, 1]] = True
+    event_decided = np.zeros(len(per_published), bool)
+    event_decided[published_event[published & decided]] = True
+    fragmented, merging, nowhere_true = per_true > 1, per_published > 1, per_published == 0
+    return EventCounts(
+        deleted=int((per_true == 0).sum()),
         fragmented=int((fragmented & ~merged).sum()),
         fragmented_and_merged=int((fragmented & merged).sum()),
         merged=int((~fragmented & merged).sum()),
-        correct=int(((of_true == 1) & ~merged).sum()),
+        correct=int(((per_true == 1) & ~merged).sum()),
         merging=int((merging & ~fragmenting).sum()),
         fragmenting_and_merging=int((merging & fragmenting).sum()),
         fragmenting=int((~merging & fragmenting).sum()),
-        inserted=int((nowhere & meant).sum()),
-        undecided=int((nowhere & ~meant).sum()),
+        inserted=int((nowhere_true & event_decided).sum()),
+        undecided=int((nowhere_true & ~event_decided).sum()),
     )
 
 
-def _number(mask: Bool, parted: Bool) -> Int64:
-    """(n,) for every segment of a run of True the number of the run, counted from 0; -1 elsewhere."""
-    begins = mask & (~np.r_[False, mask[:-1]] | parted)
+def _number_runs(mask: Bool, separated: Bool) -> Int64:
+    """Number the runs of True in ``mask`` from 0, (n_pieces,); -1 outside them."""
+    begins = mask & (~np.r_[False, mask[:-1]] | separated)
     return np.where(mask, np.cumsum(begins) - 1, -1)

@@ -1,68 +1,66 @@
-"""How good predictions are: pure functions of true and predicted label indices, and what is reported of them."""
+"""Metrics of predicted labels: pure functions of true and predicted label indices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float64, Int64
 
-if TYPE_CHECKING:
-    from harstream.evaluate.sessions import Streaming
-
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """Figures of a set of predictions, all derived from the confusion matrix and the abstentions.
+class Scores:
+    """Metrics of a set of predictions, all derived from the confusion matrix and the abstentions.
 
-    A window on which the model abstained is a window whose label was not predicted: it counts as wrong.
+    A window on which the model abstained (predicted label UNKNOWN) counts as wrong.
     """
 
     labels: tuple[str, ...]
-    confusion: Int64  # (n_labels, n_labels) counts; rows are the truth, columns the prediction
-    unknown: Int64 | None = None  # (n_labels,) windows labelled UNKNOWN, by truth; None: nothing abstains
+    confusion: Int64  # (n_labels, n_labels) number of windows; row: true label, column: predicted label
+    unknown: Int64 | None = None  # (n_labels,) windows predicted as UNKNOWN, by true label; None: cannot abstain
 
     @property
-    def of_label(self) -> Int64:
-        """(n_labels,) windows of each true label."""
+    def windows_by_label(self) -> Int64:
+        """Number of windows of each true label, (n_labels,)."""
         return np.asarray(self.confusion.sum(axis=1) + (0 if self.unknown is None else self.unknown), np.int64)
 
     @property
     def windows(self) -> int:
-        return int(self.of_label.sum())
+        """Number of all windows."""
+        return int(self.windows_by_label.sum())
 
     @property
     def accuracy(self) -> float:
-        """The share of windows whose label was predicted; 0 where there is no window."""
+        """Share of the windows that were predicted correctly; 0 if there is no window."""
         return float(np.trace(self.confusion) / max(self.windows, 1))
 
     @property
     def precision(self) -> Float64:
-        """(n_labels,) the share of each label's predictions that were right; 0 where there was none."""
+        """Share of each label's predictions that were correct, (n_labels,); 0 for a label never predicted."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> Float64:
-        """(n_labels,) the share of each label's windows that were found; 0 where there was none."""
-        return _ratio(np.diag(self.confusion), self.of_label)
+        """Share of each label's windows that were predicted correctly, (n_labels,); 0 for a label without windows."""
+        return _ratio(np.diag(self.confusion), self.windows_by_label)
 
     @property
     def f1(self) -> Float64:
-        """(n_labels,) the harmonic mean of precision and recall; 0 for a label never right."""
-        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.of_label)
+        """Harmonic mean of precision and recall, (n_labels,); 0 for a label never predicted correctly."""
+        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.windows_by_label)
 
     @property
     def macro_f1(self) -> float:
-        """The mean F1 of the labels that occur, in truth or in prediction; 0 where none does."""
-        occurs = (self.confusion.sum(axis=0) + self.of_label) > 0
+        """Mean F1 of the labels that occur as true or predicted label; 0 if none does."""
+        occurs = (self.confusion.sum(axis=0) + self.windows_by_label) > 0
         return float(self.f1[occurs].mean()) if occurs.any() else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The public fields of ``harstream evaluate --json``; ``unknown`` only where the model may abstain."""
+        """Return the public fields of ``harstream evaluate --json``; ``unknown`` only if the model can abstain."""
         public = {
             "windows": self.windows,
             "accuracy": self.accuracy,
@@ -72,123 +70,115 @@ class Metrics:
         }
         return public if self.unknown is None else {**public, "unknown": self.unknown.tolist()}
 
-    def __add__(self, other: Metrics) -> Metrics:
-        """Both sets of predictions as one; the labels must be the same."""
+    def __add__(self, other: Scores) -> Scores:
+        """Return the scores of both sets of predictions together.
+
+        Raises:
+            ValueError: The two sets have different labels.
+
+        """
         if self.labels != other.labels:
-            raise ValueError(f"cannot add metrics of {self.labels} and {other.labels}")
+            raise ValueError(f"cannot add scores of {self.labels} and {other.labels}: the labels must be the same")
         if self.unknown is None or other.unknown is None:
             unknown = self.unknown if other.unknown is None else other.unknown
         else:
             unknown = self.unknown + other.unknown
-        return Metrics(self.labels, self.confusion + other.confusion, unknown)
+        return Scores(self.labels, self.confusion + other.confusion, unknown)
 
 
-def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str], *, abstains: bool = False) -> Metrics:
-    """Compare label indices, both (n_windows,), each from 0 to ``len(labels) - 1``.
+def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str], *, abstains: bool = False) -> Scores:
+    """Compare true with predicted labels.
 
-    With ``abstains`` a prediction may also be -1: UNKNOWN.
+    Args:
+        truth: Index of each window's true label, (n_windows,).
+        predicted: Index of each window's predicted label, (n_windows,).
+        labels: Names of the labels.
+        abstains: Allow predictions of -1, the index of UNKNOWN.
+
+    Raises:
+        ValueError: The arrays differ in length, or a prediction is negative without ``abstains``.
+
     """
     true, guess = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
     if true.shape != guess.shape:
-        raise ValueError(f"{len(true)} true labels, {len(guess)} predicted")
+        raise ValueError(f"expected one predicted label per true label, got {len(true)} true, {len(guess)} predicted")
     if (guess < 0).any() and not abstains:
-        raise ValueError("a prediction is negative, and nothing abstains here")
-    said = guess >= 0
+        raise ValueError(f"predicted label {guess.min()}: a negative index needs abstains=True")
+    labelled = guess >= 0
     confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (true[said], guess[said]), 1)
-    return Metrics(tuple(labels), confusion, np.bincount(true[~said], minlength=len(labels)) if abstains else None)
+    np.add.at(confusion, (true[labelled], guess[labelled]), 1)
+    return Scores(tuple(labels), confusion, np.bincount(true[~labelled], minlength=len(labels)) if abstains else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """Confidence against accuracy in equally wide bins of confidence, lowest first: (n_bins,) each."""
-
-    windows: Int64  # how many fall into each bin
-    confidence: Float64  # their mean confidence; 0 in an empty bin
-    accuracy: Float64  # the share of them that was right; 0 in an empty bin
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: the bins' distance of the two, each weighted by its windows."""
-        return float((np.abs(self.accuracy - self.confidence) * self.windows).sum() / max(int(self.windows.sum()), 1))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name).tolist() for name in ("windows", "confidence", "accuracy")}
-
-
-def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, n_bins: int = 15) -> Reliability:
-    """The bins of a reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks").
-
-    ``confidence`` is (n_windows,) from 0 to 1, ``right`` (n_windows,) whether the label was. A bin holds its
-    upper limit, not its lower, as in the paper.
-    """
-    sure, hit = np.asarray(confidence, np.float64), np.asarray(right, bool)
-    if len(sure) != len(hit):
-        raise ValueError(f"{len(sure)} confidences for {len(hit)} windows")
-    index = np.clip(np.ceil(sure * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
-    windows = np.bincount(index, minlength=n_bins)
-
-    def mean(values: npt.NDArray[Any]) -> Float64:
-        return np.asarray(np.bincount(index, values, n_bins) / np.maximum(windows, 1), np.float64)
-
-    return Reliability(windows.astype(np.int64), mean(sure), mean(hit))
-
-
-def calibration_error(probabilities: npt.ArrayLike, label: npt.ArrayLike, n_bins: int = 15) -> float:
-    """Expected calibration error (Guo et al. 2017) of (n_windows, n_labels) calibrated probabilities.
-
-    ``label`` is (n_windows,) the truth. 0 where there is no window.
-    """
-    p = np.asarray(probabilities, np.float64)
-    if not len(p):
-        return 0.0
-    return reliability(p.max(axis=1), p.argmax(axis=1) == np.asarray(label, np.int64), n_bins).error
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What ``harstream evaluate`` says of a model on a data set."""
-
-    model: str  # the bundle's id
-    backend: str
-    data: str  # KIND:PATH
-    source: str  # what was read: "41 recordings"
-    notes: tuple[str, ...]  # what a reader of the figures must know
-    metrics: Metrics
-    reliability: Reliability
-    by_subject: Mapping[str, Metrics] = field(default_factory=dict)  # empty: the subjects are not known
-    stream: Streaming | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What ``harstream evaluate --json`` writes."""
-        metrics = self.metrics
-        return {
-            **metrics.to_dict(),
-            "precision": metrics.precision.tolist(),
-            "recall": metrics.recall.tolist(),
-            "f1": metrics.f1.tolist(),
-            "calibration_error": self.reliability.error,
-            "reliability": self.reliability.to_dict(),
-            "by_wearer": {
-                name: {"windows": one.windows, "accuracy": one.accuracy} for name, one in self.by_subject.items()
-            },
-            "model": self.model,
-            "backend": self.backend,
-            "data": self.data,
-            "notes": list(self.notes),
-            **({} if self.stream is None else {"stream": self.stream.to_dict()}),
-        }
-
-
-def by_subject(
+def score_by_subject(
     truth: Int64, predicted: Int64, subject: npt.NDArray[np.str_], labels: Sequence[str], *, abstains: bool = False
-) -> dict[str, Metrics]:
-    """The metrics of each subject, by name; all arrays are (n_windows,)."""
+) -> dict[str, Scores]:
+    """Return the scores of each subject by name; all arrays are (n_windows,)."""
     return {
         str(name): score(truth[subject == name], predicted[subject == name], labels, abstains=abstains)
         for name in np.unique(subject)
     }
 
 
-def _ratio(part: npt.NDArray[np.int64], of: npt.NDArray[np.int64]) -> Float64:
-    return np.asarray(part / np.maximum(of, 1), np.float64)
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Reliability diagram: confidence and accuracy in bins of confidence, all of one width, (n_bins,) each."""
+
+    windows: Int64  # number of windows in each bin
+    confidence: Float64  # their mean confidence; 0 in an empty bin
+    accuracy: Float64  # share of them that was predicted correctly; 0 in an empty bin
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean of |accuracy - confidence| over the bins, weighted by their windows."""
+        return float((np.abs(self.accuracy - self.confidence) * self.windows).sum() / max(int(self.windows.sum()), 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ``reliability`` section of ``harstream evaluate --json``."""
+        return {name: getattr(self, name).tolist() for name in ("windows", "confidence", "accuracy")}
+
+
+def measure_reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike, n_bins: int = 15) -> Reliability:
+    """Sort predictions into bins of confidence (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    A bin contains its upper limit and not its lower one, as in the paper.
+
+    Args:
+        confidence: Confidence of each prediction from 0 to 1, (n_windows,).
+        correct: True for each prediction that was correct, (n_windows,).
+        n_bins: Number of bins between 0 and 1.
+
+    Raises:
+        ValueError: The arrays differ in length.
+
+    """
+    values, hits = np.asarray(confidence, np.float64), np.asarray(correct, bool)
+    if len(values) != len(hits):
+        raise ValueError(f"expected one confidence per window, got {len(values)} for {len(hits)} windows")
+    index = np.clip(np.ceil(values * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
+    windows = np.bincount(index, minlength=n_bins)
+
+    def mean(of_window: npt.NDArray[Any]) -> Float64:
+        return np.asarray(np.bincount(index, of_window, n_bins) / np.maximum(windows, 1), np.float64)
+
+    return Reliability(windows.astype(np.int64), mean(values), mean(hits))
+
+
+def calibration_error(probabilities: npt.ArrayLike, label: npt.ArrayLike, n_bins: int = 15) -> float:
+    """Return the expected calibration error (Guo et al. 2017) of predicted probabilities; 0 without windows.
+
+    Args:
+        probabilities: Probabilities, (n_windows, n_labels).
+        label: Index of each window's true label, (n_windows,).
+        n_bins: Number of bins between 0 and 1.
+
+    """
+    p = np.asarray(probabilities, np.float64)
+    if not len(p):
+        return 0.0
+    return measure_reliability(p.max(axis=1), p.argmax(axis=1) == np.asarray(label, np.int64), n_bins).error
+
+
+def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Float64:
+    """Return ``part / whole`` element by element; 0 where ``whole`` is 0."""
+    return np.asarray(part / np.maximum(whole, 1), np.float64)

@@ -1,4 +1,10 @@
-"""What the daemon would publish of recordings: the same engine, network, smoother and encoding, without the broker."""
+"""Labels and events that the daemon would publish for a recording, computed without a broker.
+
+``harstream run`` receives samples by MQTT, and publishes labels and events. The functions here take the samples from a
+recording instead, as if a device sent them live, and pass them through the parts that the daemon uses: Engine, network,
+Smoother and encoder. So what ``harstream evaluate --stream`` scores, and what ``--labels`` writes, is what a subscriber
+would have received.
+"""
 
 from __future__ import annotations
 
@@ -9,46 +15,48 @@ from harstream.classifier import Classifier
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.events import ActivityEvent
 from harstream.core.smoothing import SmoothedLabels, Smoothing
-from harstream.core.spec import SignalSpec
-from harstream.datasets import windows
 from harstream.datasets.base import Recording
+from harstream.datasets.windows import RecordingStream, due_windows
 from harstream.wire import labels
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Everything that is said of one recording; all but ``events`` are aligned, window by window."""
+    """Labels and events of one recording; all but ``events`` describe the same n_windows due windows."""
 
     windows: WindowBatch
-    predictions: Predictions  # the network's own, calibrated
-    beliefs: SmoothedLabels  # what is published as label and confidence; label -1 is UNKNOWN
+    predictions: Predictions  # of the network, calibrated; the message holds their probabilities
+    smoothed: SmoothedLabels  # label and confidence of the message; label UNKNOWN_INDEX: UNKNOWN
     events: tuple[ActivityEvent, ...]  # in order of publication
 
 
-def stream(
+def label_recording(
     recording: Recording, classifier: Classifier, start_ns: int = 0, smoothing: Smoothing | None = None
 ) -> Published:
-    """Every window that falls due when ``recording`` is worn live from ``start_ns`` on, and what is said of it.
+    """Return what the daemon would publish while a device sends ``recording`` live.
 
-    ``smoothing`` overrules the bundle's. It ends as where the daemon evicts the device, so the last event is an exit.
+    The device is evicted after its last sample, as after a long silence, so the last event is an exit.
+
+    Args:
+        recording: Recording to send.
+        classifier: Bundle and network.
+        start_ns: Event time of the first sample.
+        smoothing: Smoothing to use instead of the bundle's.
+
     """
-    heard = due(recording, classifier.bundle.spec, start_ns)
-    predictions = classifier.predict(heard.windows)
+    windows = due_windows(RecordingStream.whole(recording), classifier.bundle.spec, start_ns)
+    predictions = classifier.predict(windows.windows)
     smoother = classifier.bundle.smoother(smoothing)
-    beliefs, events = smoother.feed(heard.devices, predictions.probabilities, heard.start_ns, heard.end_ns)
-    return Published(heard, predictions, beliefs, (*events, *smoother.evict([recording.name])))
+    smoothed, events = smoother.feed(windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns)
+    return Published(windows, predictions, smoothed, (*events, *smoother.evict([recording.name])))
 
 
-def due(recording: Recording, spec: SignalSpec, start_ns: int = 0) -> WindowBatch:
-    """Every window that falls due when ``recording`` is worn live from ``start_ns`` on."""
-    [whole] = windows.whole([recording])
-    return windows.due(whole, spec, start_ns)
-
-
-def messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterator[tuple[str, bytes]]:
-    """(device, payload) of every label, recording by recording, each beginning at event time 0."""
+def label_messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterator[tuple[str, bytes]]:
+    """Yield (device, payload) of every published label, recording by recording; each starts at event time 0."""
     bundle = classifier.bundle
     for recording in recordings:
-        said = stream(recording, classifier)
-        payloads = labels.encode(said.windows, said.predictions, said.beliefs, bundle.published_labels, bundle.id)
-        yield from zip(said.windows.devices, payloads, strict=True)
+        result = label_recording(recording, classifier)
+        payloads = labels.encode(
+            result.windows, result.predictions, result.smoothed, bundle.published_labels, bundle.id
+        )
+        yield from zip(result.windows.devices, payloads, strict=True)

@@ -1,206 +1,248 @@
-"""What would be published of whole sessions, against what their subjects did: steadiness, delay, doubt, events."""
+"""Scores of whole sessions: published labels over time, compared with the activities of the subject.
+
+Single windows show how often a label is wrong. Whole sessions also show how steady the labels are, how late a change of
+activity is published, how often the model abstains, and which activities were found (module ``events``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harstream.classifier import Classifier
 from harstream.core.batches import Bool, Float64, Int64, Predictions
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.smoothing import SmoothedLabels
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.datasets.windows import inside
+from harstream.datasets.windows import labels_of_windows
 from harstream.evaluate import published
-from harstream.evaluate.events import NONE, Events, Track, events
-from harstream.evaluate.metrics import Metrics, Reliability, reliability, score
+from harstream.evaluate.events import NO_LABEL, EventCounts, Track, score_events
+from harstream.evaluate.metrics import Reliability, Scores, measure_reliability, score
+
+#: Where a due window lies in its recording. The last three hold signals that the model was not trained on.
+PLACES = ("inside", "partly_other", "mostly_other", "elsewhere")
+
+
+class Abstained(NamedTuple):
+    """Windows in one place, and how many of them were published as UNKNOWN."""
+
+    windows: int
+    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A subject goes from one activity the model knows to another, through whatever lies between."""
+class ActivityChange:
+    """Change of the subject from one activity that the model knows to another."""
 
-    label: int  # the new activity
-    delay_s: float | None  # from its start until its label is published; 0: it was already; None: not before its end
+    label: int  # index of the new activity
+    delay_s: float | None  # from its start to its label; 0: published before it began; None: not before it ended
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One recording as its subject lived it and as it would have been published."""
+    """One recording: its true labels and the labels that would have been published.
+
+    Arrays of n_windows describe the due windows that lie wholly inside one activity that the model knows.
+    """
 
     name: str
     subject: str
     duration_ns: int
-    truth: Track  # the labelled stretches; NONE for labels the model does not know
-    names: tuple[str, ...]  # (n_stretches,) of the truth, as the recording calls them
-    published: Track  # each label from the end of its window until that of the next; NONE for UNKNOWN
-    single: Track  # the same of the network's own label of each window
-    label: Int64  # (n_windows,) of the due windows that lie inside an activity the model knows: the truth
-    believed: Int64  # (n_windows,) the published label of each of them, NONE for UNKNOWN
-    confidence: Float64  # (n_windows,) the confidence published with it
-    guessed: Int64  # (n_windows,) the network's own label
-    sureness: Float64  # (n_windows,) the network's own confidence, calibrated
-    doubt: Mapping[str, tuple[int, int]]  # where the window lies, to (windows, UNKNOWN of them)
+    truth: Track  # labelled segments of the recording; NO_LABEL for activities that the model does not know
+    segment_names: tuple[str, ...]  # names of the segments of ``truth``, as in the recording
+    published: Track  # published labels, each from the end of its window to the end of the next; may be UNKNOWN
+    single: Track  # the same for the labels that the network gives each window by itself
+    true_label: Int64  # (n_windows,) label index
+    published_label: Int64  # (n_windows,) label index; UNKNOWN_INDEX: abstained
+    published_confidence: Float64  # (n_windows,)
+    predicted_label: Int64  # (n_windows,) label index that the network gives the window by itself
+    predicted_confidence: Float64  # (n_windows,) calibrated
+    abstained: Mapping[str, Abstained]  # by place, for all due windows
 
     @property
     def accuracy(self) -> float:
-        """The share of the windows inside activities whose published label was right; 1 where there is none."""
-        return float((self.believed == self.label).mean()) if len(self.label) else 1.0
+        """Share of the n_windows whose published label is right; 1 if there is no window."""
+        return float((self.published_label == self.true_label).mean()) if len(self.true_label) else 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Figures of one way of labelling all sessions."""
+class TrackScores:
+    """Scores of all sessions, either for published labels or for labels of single windows."""
 
-    metrics: Metrics
-    reliability: Reliability  # of its confidence, where it gives a label
-    events: tuple[Events, ...]  # (n_labels,)
-    changes: int  # of the label, over whole sessions; to and from UNKNOWN too
-    flips: int  # changes inside one activity, beyond the one by which its label arrives
-    delays: tuple[Change, ...]
+    scores: Scores
+    reliability: Reliability  # of the windows that got a label
+    events: tuple[EventCounts, ...]  # (n_labels,)
+    changes: int  # changes of the label over whole sessions, to and from UNKNOWN included
+    flips: int  # changes of the label inside one activity, without the one by which the right label arrives
+    delays: tuple[ActivityChange, ...]  # one for each change of activity
 
     @property
-    def all_events(self) -> Events:
-        return sum(self.events, Events())
+    def all_events(self) -> EventCounts:
+        """Event counts of all labels together."""
+        return sum(self.events, EventCounts())
 
     def delay_s(self, percentile: float, label: int | None = None) -> float | None:
-        """A percentile of the delays, of one new activity or of all; None where no change was followed."""
-        known = [c.delay_s for c in self.delays if c.delay_s is not None and label in (None, c.label)]
-        return float(np.percentile(known, percentile)) if known else None
+        """Return a percentile of the delays in seconds, of changes to ``label`` or of all; None if none was published.
+
+        Args:
+            percentile: Percentile from 0 to 100.
+            label: Index of the new activity; None: all activities.
+
+        """
+        delays_s = [c.delay_s for c in self.delays if c.delay_s is not None and label in (None, c.label)]
+        return float(np.percentile(delays_s, percentile)) if delays_s else None
 
     @property
     def missed(self) -> int:
-        """ActivityTracker whose label was not published before the activity ended."""
+        """Number of changes whose label was not published before the new activity ended."""
         return sum(change.delay_s is None for change in self.delays)
 
 
-#: Where a due window lies; the last three are what the model was not, or not only, taught.
-PLACES = ("inside", "partly_other", "mostly_other", "elsewhere")
-
-
 @dataclass(frozen=True, slots=True)
-class Streaming:
-    """All sessions together, labelled as published and, to compare, by single windows."""
+class SessionScores:
+    """Scores of all sessions, for published labels and, to compare, for labels of single windows."""
 
     labels: tuple[str, ...]
     window_s: float
     sessions: tuple[Session, ...]
-    published: Outcome
-    single: Outcome
+    published: TrackScores
+    single: TrackScores
 
     @property
     def minutes(self) -> float:
+        """Duration of all sessions in minutes."""
         return sum(session.duration_ns for session in self.sessions) / 60e9
 
     @property
     def minutes_inside(self) -> float:
-        """Time inside activities the model knows."""
-        known = [(s.truth.stop_ns - s.truth.start_ns)[s.truth.label != NONE].sum() for s in self.sessions]
-        return float(sum(known)) / 60e9
+        """Time inside activities that the model knows, in minutes."""
+        known_ns = [(s.truth.stop_ns - s.truth.start_ns)[s.truth.label != NO_LABEL].sum() for s in self.sessions]
+        return float(sum(known_ns)) / 60e9
 
     @property
     def true_changes(self) -> int:
+        """Number of changes from one activity that the model knows to another."""
         return len(self.published.delays)
 
     @property
-    def doubt(self) -> dict[str, tuple[int, int]]:
-        """For each of PLACES (windows, how many of them are published as UNKNOWN)."""
+    def abstained(self) -> dict[str, Abstained]:
+        """Number of due windows and of those published as UNKNOWN, for each of PLACES."""
         return {
-            place: (sum(s.doubt[place][0] for s in self.sessions), sum(s.doubt[place][1] for s in self.sessions))
+            place: Abstained(*map(sum, zip(*(session.abstained[place] for session in self.sessions), strict=True)))
             for place in PLACES
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``stream`` section of ``harstream evaluate --json``; rates are per minute."""
+        """Return the ``stream`` section of ``harstream evaluate --json``; rates are per minute."""
         return {
             "sessions": len(self.sessions),
             "minutes": self.minutes,
             "minutes_inside": self.minutes_inside,
             "window_s": self.window_s,
             "true_changes": self.true_changes,
-            "true_changes_per_minute": _per(self.true_changes, self.minutes),
+            "true_changes_per_minute": _ratio(self.true_changes, self.minutes),
             "unknown": {
-                place: {"windows": windows, "unknown": unknown, "share": _per(unknown, windows)}
-                for place, (windows, unknown) in self.doubt.items()
+                place: {"windows": windows, "unknown": unknown, "share": _ratio(unknown, windows)}
+                for place, (windows, unknown) in self.abstained.items()
             },
-            "published": self._outcome(self.published),
-            "single_windows": self._outcome(self.single),
+            "published": self._track_to_dict(self.published),
+            "single_windows": self._track_to_dict(self.single),
         }
 
-    def _outcome(self, outcome: Outcome) -> dict[str, Any]:
-        delay = {"median": outcome.delay_s(50), "p95": outcome.delay_s(95)}
+    def _track_to_dict(self, track: TrackScores) -> dict[str, Any]:
+        delay_s = {"median": track.delay_s(50), "p95": track.delay_s(95)}
         return {
-            "accuracy": outcome.metrics.accuracy,
-            "macro_f1": outcome.metrics.macro_f1,
-            "calibration_error": outcome.reliability.error,
-            "changes_per_minute": _per(outcome.changes, self.minutes),
-            "flips_per_minute": _per(outcome.flips, self.minutes_inside),
-            "delay_s": delay,
-            "delay_beyond_window_s": {k: None if v is None else v - self.window_s for k, v in delay.items()},
-            "missed_changes": outcome.missed,
+            "accuracy": track.scores.accuracy,
+            "macro_f1": track.scores.macro_f1,
+            "calibration_error": track.reliability.error,
+            "changes_per_minute": _ratio(track.changes, self.minutes),
+            "flips_per_minute": _ratio(track.flips, self.minutes_inside),
+            "delay_s": delay_s,
+            "delay_beyond_window_s": {k: None if v is None else v - self.window_s for k, v in delay_s.items()},
+            "missed_changes": track.missed,
             "events": {
-                "all": outcome.all_events.to_dict(),
-                **{label: one.to_dict() for label, one in zip(self.labels, outcome.events, strict=True)},
+                "all": track.all_events.to_dict(),
+                **{label: one.to_dict() for label, one in zip(self.labels, track.events, strict=True)},
             },
         }
 
 
-def evaluate(recordings: Sequence[Recording], classifier: Classifier) -> Streaming:
-    """Stream whole recordings through engine, network and smoother, and compare with their labels."""
+def label_sessions(recordings: Sequence[Recording], classifier: Classifier) -> SessionScores:
+    """Stream whole recordings through engine, network and smoother, and compare the labels with the truth."""
     bundle = classifier.bundle
     sessions = []
     for recording in recordings:
-        said = published.stream(recording, classifier)
-        at = said.windows.start_ns, said.windows.end_ns
-        sessions.append(session_of(recording, bundle.labels, bundle.spec, *at, said.predictions, said.beliefs))
-    return together(sessions, bundle.labels, bundle.spec)
+        result = published.label_recording(recording, classifier)
+        times = result.windows.start_ns, result.windows.end_ns
+        sessions.append(
+            build_session(recording, bundle.labels, bundle.spec, *times, result.predictions, result.smoothed)
+        )
+    return summarise(sessions, bundle.labels, bundle.spec)
 
 
-def together(sessions: Sequence[Session], labels: tuple[str, ...], spec: SignalSpec) -> Streaming:
-    """The figures of all ``sessions``, at least one."""
-    label, believed, confidence, guessed, sureness = (
+def summarise(sessions: Sequence[Session], labels: tuple[str, ...], spec: SignalSpec) -> SessionScores:
+    """Return the scores of all ``sessions``, which must be at least one."""
+    truth, label, confidence, predicted, predicted_confidence = (
         np.concatenate([getattr(session, name) for session in sessions])
-        for name in ("label", "believed", "confidence", "guessed", "sureness")
+        for name in (
+            "true_label",
+            "published_label",
+            "published_confidence",
+            "predicted_label",
+            "predicted_confidence",
+        )
     )
-    said = believed != NONE
+    labelled = label != UNKNOWN_INDEX
     window_ns = round(spec.window_samples * spec.period_ns)
-    return Streaming(
+    return SessionScores(
         labels,
         window_ns / 1e9,
         tuple(sessions),
-        _outcome(
+        _score_tracks(
             [(session.truth, session.published) for session in sessions],
             window_ns,
-            score(label, believed, labels, abstains=True),
-            reliability(confidence[said], believed[said] == label[said]),
+            score(truth, label, labels, abstains=True),
+            measure_reliability(confidence[labelled], label[labelled] == truth[labelled]),
         ),
-        _outcome(
+        _score_tracks(
             [(session.truth, session.single) for session in sessions],
             window_ns,
-            score(label, guessed, labels),
-            reliability(sureness, guessed == label),
+            score(truth, predicted, labels),
+            measure_reliability(predicted_confidence, predicted == truth),
         ),
     )
 
 
-def session_of(
+def build_session(
     recording: Recording,
     labels: Sequence[str],
     spec: SignalSpec,
     start_ns: Int64,
     end_ns: Int64,
     predictions: Predictions,
-    beliefs: SmoothedLabels,
+    smoothed: SmoothedLabels,
 ) -> Session:
-    """A recording that begins at event time 0, and what was said of its due windows, aligned with their times."""
-    truth = truth_of(recording, labels)
-    label, other = places(truth, start_ns, end_ns, recording.rate_hz)
-    inside, unknown = label != NONE, beliefs.label == NONE
-    where = {
+    """Return the session of a recording whose first sample is at event time 0.
+
+    Args:
+        recording: Recording with its true labels.
+        labels: Labels of the bundle.
+        spec: Signal of the bundle.
+        start_ns: Event time at which each due window starts, (n_due,).
+        end_ns: Event time at which each due window ends, (n_due,).
+        predictions: Predictions of the network for these windows.
+        smoothed: Labels that the smoother makes of them.
+
+    """
+    truth = truth_track(recording, labels)
+    true_label, other = locate_windows(truth, start_ns, end_ns, recording.rate_hz)
+    inside, unknown = true_label != NO_LABEL, smoothed.label == UNKNOWN_INDEX
+    masks = {
         "inside": inside,
         "partly_other": ~inside & (other > 0) & (other < 0.5),
         "mostly_other": ~inside & (other >= 0.5),
@@ -213,98 +255,113 @@ def session_of(
         duration_ns,
         truth,
         tuple(segment.label for segment in recording.segments),
-        in_force(end_ns, beliefs.label, duration_ns, spec),
-        in_force(end_ns, predictions.label, duration_ns, spec),
-        label[inside],
-        beliefs.label[inside],
-        beliefs.confidence[inside].astype(np.float64),
+        label_track(end_ns, smoothed.label, duration_ns, spec),
+        label_track(end_ns, predictions.label, duration_ns, spec),
+        true_label[inside],
+        smoothed.label[inside],
+        smoothed.confidence[inside].astype(np.float64),
         predictions.label[inside],
         predictions.confidence[inside].astype(np.float64),
-        {place: (int(mask.sum()), int((mask & unknown).sum())) for place, mask in where.items()},
+        {place: Abstained(int(mask.sum()), int((mask & unknown).sum())) for place, mask in masks.items()},
     )
 
 
-def truth_of(recording: Recording, labels: Sequence[str]) -> Track:
-    """The labelled stretches of a recording that begins at event time 0."""
+def truth_track(recording: Recording, labels: Sequence[str]) -> Track:
+    """Return the labelled segments of a recording whose first sample is at event time 0."""
     period_ns = 1e9 / recording.rate_hz
     return Track(
         np.array([round(segment.start * period_ns) for segment in recording.segments], np.int64),
         np.array([round(segment.stop * period_ns) for segment in recording.segments], np.int64),
-        np.array([labels.index(s.label) if s.label in labels else NONE for s in recording.segments], np.int64),
+        np.array([labels.index(s.label) if s.label in labels else NO_LABEL for s in recording.segments], np.int64),
     )
 
 
-def places(truth: Track, start_ns: Int64, end_ns: Int64, rate_hz: float) -> tuple[Int64, Float64]:
-    """Where windows lie: (n_windows,) the label of the one known stretch each is wholly inside of, else NONE,
-    and (n_windows,) the share of each that overlaps stretches of labels the model does not know.
-
-    Inside by the rule training cuts by: to half a sample of the recording.
-    """
-    stretches = list(zip(truth.start_ns.tolist(), truth.stop_ns.tolist(), truth.label.tolist(), strict=True))
-    label = inside((one for one in stretches if one[2] != NONE), start_ns, end_ns, 0.5e9 / rate_hz)
-    other = np.zeros(len(start_ns))
-    for start, stop, index in stretches:
-        if index == NONE:
-            other += np.clip(np.minimum(end_ns, stop) - np.maximum(start_ns, start), 0, None)
-    return label, other / np.maximum(end_ns - start_ns, 1)
-
-
-def in_force(end_ns: Int64, label: Int64, duration_ns: int, spec: SignalSpec) -> Track:
-    """What a subscriber sees: a label stands from the end of its window until the next comes."""
+def label_track(end_ns: Int64, label: Int64, duration_ns: int, spec: SignalSpec) -> Track:
+    """Return labels as a subscriber sees them: each holds from the end of its window until the next label comes."""
     last = end_ns[-1:] + round(spec.stride_samples * spec.period_ns)
     return Track(end_ns, np.r_[end_ns[1:], np.maximum(last, duration_ns)].astype(np.int64), label.astype(np.int64))
 
 
-def _outcome(sessions: Sequence[tuple[Track, Track]], window_ns: int, metrics: Metrics, bins: Reliability) -> Outcome:
-    n_labels = len(metrics.labels)
-    total = [Events()] * n_labels
-    for truth, said in sessions:
-        total = [one + more for one, more in zip(total, events(truth, said, n_labels, window_ns), strict=True)]
-    return Outcome(
-        metrics,
+def locate_windows(truth: Track, start_ns: Int64, end_ns: Int64, rate_hz: float) -> tuple[Int64, Float64]:
+    """Return in which activity each window lies, and how much of it lies in activities that the model does not know.
+
+    A window lies inside an activity by the rule by which training windows are cut: to half a sample.
+
+    Args:
+        truth: True labels of the recording.
+        start_ns: Start of each window, (n_windows,).
+        end_ns: End of each window, (n_windows,).
+        rate_hz: Sample rate of the recording.
+
+    Returns:
+        The label of the activity that each window lies wholly inside, else NO_LABEL, (n_windows,); and the share of
+        each window that overlaps stretches labelled with an activity that the model does not know, (n_windows,).
+
+    """
+    stretches = list(zip(truth.start_ns.tolist(), truth.stop_ns.tolist(), truth.label.tolist(), strict=True))
+    known = (one for one in stretches if one[2] != NO_LABEL)
+    label = labels_of_windows(known, start_ns, end_ns, 0.5e9 / rate_hz)
+    other_ns = np.zeros(len(start_ns))
+    for start, stop, index in stretches:
+        if index == NO_LABEL:
+            other_ns += np.clip(np.minimum(end_ns, stop) - np.maximum(start_ns, start), 0, None)
+    return label, other_ns / np.maximum(end_ns - start_ns, 1)
+
+
+def _score_tracks(
+    sessions: Sequence[tuple[Track, Track]], window_ns: int, scores: Scores, bins: Reliability
+) -> TrackScores:
+    """Return the scores of (truth, published) tracks, one pair per session."""
+    n_labels = len(scores.labels)
+    total = [EventCounts()] * n_labels
+    for truth, track in sessions:
+        total = [one + more for one, more in zip(total, score_events(truth, track, n_labels, window_ns), strict=True)]
+    return TrackScores(
+        scores,
         bins,
         tuple(total),
-        sum(int((said.label[1:] != said.label[:-1]).sum()) for _, said in sessions),
-        sum(flips(truth, said) for truth, said in sessions),
-        tuple(change for truth, said in sessions for change in delays(truth, said)),
+        sum(int((track.label[1:] != track.label[:-1]).sum()) for _, track in sessions),
+        sum(count_flips(truth, track) for truth, track in sessions),
+        tuple(change for truth, track in sessions for change in measure_delays(truth, track)),
     )
 
 
-def flips(truth: Track, said: Track) -> int:
-    """How often the label changed inside one activity, beyond the one change by which the right label arrives."""
+def count_flips(truth: Track, track: Track) -> int:
+    """Count changes of the label inside one activity, without the one by which the right label arrives."""
     count = 0
     for start, stop, label in zip(truth.start_ns, truth.stop_ns, truth.label, strict=True):
-        if label == NONE:
+        if label == NO_LABEL:
             continue
-        seen = said.label[_during(said, start, stop)]
+        seen = track.label[_overlapping(track, start, stop)]
         changes = int((seen[1:] != seen[:-1]).sum())
         arrived = len(seen) > 0 and seen[0] != label and bool((seen == label).any())
         count += changes - int(arrived)
     return count
 
 
-def delays(truth: Track, said: Track) -> list[Change]:
-    """Every change from one known activity to another, in order of time.
+def measure_delays(truth: Track, track: Track) -> list[ActivityChange]:
+    """Return every change from one known activity to another, in order of time, with the delay of its label.
 
-    The change is where the new activity's labelled stretch begins, however long what lies before it.
+    The change is where the segment of the new activity starts, whatever time lies between the two segments.
     """
-    known = np.flatnonzero(truth.label != NONE)
+    known = np.flatnonzero(truth.label != NO_LABEL)
     changes = []
     for before, after in pairwise(known):
         label = int(truth.label[after])
         if label == truth.label[before]:
             continue
         start, stop = int(truth.start_ns[after]), int(truth.stop_ns[after])
-        right = np.flatnonzero(_during(said, start, stop) & (said.label == label))
-        delay_s = max(int(said.start_ns[right[0]]) - start, 0) / 1e9 if len(right) else None
-        changes.append(Change(label, delay_s))
+        right = np.flatnonzero(_overlapping(track, start, stop) & (track.label == label))
+        delay_s = max(int(track.start_ns[right[0]]) - start, 0) / 1e9 if len(right) else None
+        changes.append(ActivityChange(label, delay_s))
     return changes
 
 
-def _during(track: Track, start_ns: int, stop_ns: int) -> Bool:
-    """(n_stretches,) those that hold at some time from ``start_ns`` on and before ``stop_ns``."""
+def _overlapping(track: Track, start_ns: int, stop_ns: int) -> Bool:
+    """Return True for each stretch, (n_stretches,), that overlaps the time from ``start_ns`` to ``stop_ns``."""
     return (track.stop_ns > start_ns) & (track.start_ns < stop_ns)
 
 
-def _per(count: float, of: float) -> float:
-    return count / of if of else 0.0
+def _ratio(part: float, whole: float) -> float:
+    """Return ``part / whole``; 0 if ``whole`` is 0."""
+    return part / whole if whole else 0.0

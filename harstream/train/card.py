@@ -9,7 +9,7 @@ from typing import Any
 from harstream.bundle import INT8
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
-from harstream.evaluate.metrics import Metrics
+from harstream.evaluate.metrics import Scores
 from harstream.train.validation.cross_validation import CrossValidation
 
 _TEMPLATE = """\
@@ -193,12 +193,12 @@ def _figure(spread: dict[str, float | None]) -> str:
     return f"{100 * mean:.2f} %" + (f" (sd over seeds {100 * sd:.2f})" if sd is not None else "")
 
 
-def _per_class(metrics: Metrics) -> str:
+def _per_class(metrics: Scores) -> str:
     columns = zip(metrics.labels, metrics.precision, metrics.recall, metrics.f1, strict=True)
     return "\n".join(f"| {label} | {p:.3f} | {r:.3f} | {f:.3f} |" for label, p, r, f in columns)
 
 
-def _confusion(metrics: Metrics) -> str:
+def _confusion(metrics: Scores) -> str:
     def line(cells: Sequence[object]) -> str:
         return "| " + " | ".join(str(cell) for cell in cells) + " |"
 

@@ -42,4 +42,4 @@ def split_by_subject(data: LabelledWindows, share: float, seed: int) -> tuple[La
         raise DatasetError(f"holding out subjects needs at least two to train on, found {len(subjects)}")
     n_held_out = min(max(1, round(share * len(subjects))), len(subjects) - 1)
     chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(subjects)[:n_held_out])
-    return data.take(np.flatnonzero(~chosen)), data.take(np.flatnonzero(chosen))
+    return data.select(np.flatnonzero(~chosen)), data.select(np.flatnonzero(chosen))

@@ -40,13 +40,13 @@ class Tally:
 
     @classmethod
     def of(cls, session: Session) -> Tally:
-        inside, unknown = session.doubt["inside"]
-        changes = streaming.delays(session.truth, session.published)
+        inside, unknown = session.abstained["inside"]
+        changes = streaming.measure_delays(session.truth, session.published)
         return cls(
             inside,
-            int((session.believed == session.label).sum()),
+            int((session.published_label == session.true_label).sum()),
             unknown,
-            *session.doubt["mostly_other"],
+            *session.abstained["mostly_other"],
             tuple(change.delay_s for change in changes if change.delay_s is not None),
         )
 
@@ -94,17 +94,17 @@ class SubjectStreams:
         for stream, said in zip(self.streams, beliefs, strict=True):
             label = told(stream, events[stream.recording.name])
             sessions.append(self._session(stream, SmoothedLabels(label, said.confidence)))
-            track = streaming.in_force(stream.end_ns + held_ns, label, sessions[-1].duration_ns, self.spec)
+            track = streaming.label_track(stream.end_ns + held_ns, label, sessions[-1].duration_ns, self.spec)
             late.append(replace(sessions[-1], published=track))
         return sessions, late
 
     def section(self, sessions: Sequence[Session]) -> dict[str, Any]:
         """The ``stream`` section that ``harstream evaluate --stream --json`` would write of them."""
-        return streaming.together(sessions, self.labels, self.spec).to_dict()
+        return streaming.summarise(sessions, self.labels, self.spec).to_dict()
 
     def _session(self, stream: Stream, said: SmoothedLabels) -> Session:
         at = stream.start_ns, stream.end_ns
-        return streaming.session_of(stream.recording, self.labels, self.spec, *at, stream.predictions, said)
+        return streaming.build_session(stream.recording, self.labels, self.spec, *at, stream.predictions, said)
 
 
 def told(stream: Stream, events: Sequence[ActivityEvent]) -> Int64:

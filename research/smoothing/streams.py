@@ -19,10 +19,9 @@ from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Int64, Predictions
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.datasets.windows import LabelledWindows
-from harstream.evaluate import published
+from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams
 from harstream.evaluate import sessions as streaming
-from harstream.evaluate.events import NONE
+from harstream.evaluate.events import NO_LABEL
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.checkpoint import write_whole
 from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
@@ -94,7 +93,7 @@ def held_out(
             kept = _load(path)
             if kept is None:
                 folder = path.with_suffix("")  # of the fit's checkpoint
-                rest = training.take(np.flatnonzero(~np.isin(training.subject, group)))
+                rest = training.select(np.flatnonzero(~np.isin(training.subject, group)))
                 kept = list(_hear(worn, rest, spec, replace(config, seed=seed), folder, name, progress))
                 _save(path, kept)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -126,7 +125,8 @@ def _hear(
     times: list[tuple[Int64, Int64]] = []
     for kind in STRANGERS:
         progress(f"{name}: streaming {kind}", 0, 1)
-        due = [published.due(strange(recording, kind, config.seed), spec) for recording in recordings]
+        streams = whole_streams(strange(recording, kind, config.seed) for recording in recordings)
+        due = [due_windows(stream, spec) for stream in streams]
         times = [(batch.start_ns, batch.end_ns) for batch in due]  # which the values do not change
         whole = fitted.logits(np.concatenate([batch.windows for batch in due]))
         logits[kind] = np.split(whole, np.cumsum([len(batch) for batch in due])[:-1])
@@ -140,9 +140,9 @@ def _calibrated(seed: int, folds: Sequence[Sequence[tuple[Recording, Held]]], la
     for fold in folds:
         parts = []
         for recording, held in fold:
-            truth = streaming.truth_of(recording, labels)
-            label, _ = streaming.places(truth, held.start_ns, held.end_ns, recording.rate_hz)
-            parts.append((held.logits["as it is"][label != NONE], label[label != NONE]))
+            truth = streaming.truth_track(recording, labels)
+            label, _ = streaming.locate_windows(truth, held.start_ns, held.end_ns, recording.rate_hz)
+            parts.append((held.logits["as it is"][label != NO_LABEL], label[label != NO_LABEL]))
         known.append((np.concatenate([logits for logits, _ in parts]), np.concatenate([label for _, label in parts])))
     temperatures, streams = [], []
     for number, fold in enumerate(folds):

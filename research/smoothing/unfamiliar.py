@@ -77,7 +77,7 @@ def unknown_share(
 ) -> float:
     """The part of windows published as UNKNOWN where the recordings are made strange in a way of STRANGERS."""
     said = [
-        published.stream(strange(recording, kind, seed), classifier, smoothing=smoothing).beliefs.label
+        published.label_recording(strange(recording, kind, seed), classifier, smoothing=smoothing).smoothed.label
         for recording in recordings
     ]
     return float((np.concatenate(said) == UNKNOWN_INDEX).mean())

@@ -101,10 +101,10 @@ def test_a_file_without_samples_and_no_file_are_refused(tmp_path: Path) -> None:
 
 def test_channels_that_need_a_gyroscope_are_refused_by_name(tmp_path: Path) -> None:
     text = "\n".join(samples(33, "Jogging", 300))
-    streams = windows.whole(actitracker.load(write(tmp_path / "set", text)))
+    streams = windows.whole_streams(actitracker.load(write(tmp_path / "set", text)))
     with pytest.raises(
-        DatasetError, match=r"33_JOGGING: recorded without a gyroscope, which the channels gyro_x, gyro_y"
+        DatasetError, match=r"33_JOGGING: recorded without a gyroscope, but the channels gyro_x, gyro_y"
     ):
-        windows.cut(streams, SignalSpec(sample_rate_hz=20.0), ["JOGGING"])
+        windows.cut_windows(streams, SignalSpec(sample_rate_hz=20.0), ["JOGGING"])
     without = SignalSpec(sample_rate_hz=20.0, channels=("total_acc_x", "body_acc_x"))
-    assert len(windows.cut(streams, without, ["JOGGING"])) == 3
+    assert len(windows.cut_windows(streams, without, ["JOGGING"])) == 3

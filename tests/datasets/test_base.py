@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harstream.datasets import base, public
-from harstream.datasets.base import Recording, of_subjects
+from harstream.datasets.base import Recording, select_subjects
 from harstream.errors import DatasetError
 
 from .archives import zip_of
@@ -49,6 +49,6 @@ def test_every_kind_but_one_s_own_says_whose_it_is_and_can_be_fetched(kind: str)
 
 def test_recordings_of_some_subjects_only_and_none_is_an_error() -> None:
     recordings = [Recording(name, name[:2], 50.0, np.zeros((5, 6), np.float32), ()) for name in ("01a", "01b", "02a")]
-    assert [recording.name for recording in of_subjects(recordings, ["01"])] == ["01a", "01b"]
+    assert [recording.name for recording in select_subjects(recordings, ["01"])] == ["01a", "01b"]
     with pytest.raises(DatasetError, match="subject '03': the recordings are of 01, 02"):
-        of_subjects(recordings, ["01", "03"])
+        select_subjects(recordings, ["01", "03"])

@@ -33,7 +33,7 @@ def live(recording: Recording, start: int, stop: int, seed: int) -> WindowBatch:
 @pytest.mark.parametrize("seed", range(5))
 def test_windows_are_those_of_a_live_device_to_the_bit(recordings: list[Recording], seed: int) -> None:
     recording = recordings[0]
-    cut = windows.cut(windows.whole([recording]), SPEC, LABELS)
+    cut = windows.cut_windows(windows.whole_streams([recording]), SPEC, LABELS)
     batch = live(recording, 0, len(recording.samples), seed)
     start = np.rint(batch.start_ns * recording.rate_hz / 1e9).astype(int)
     assert len(cut) > 10
@@ -42,8 +42,8 @@ def test_windows_are_those_of_a_live_device_to_the_bit(recordings: list[Recordin
 
 
 def test_training_windows_are_those_of_a_device_that_started_there(recordings: list[Recording]) -> None:
-    stream = windows.Stream(recordings[1], 333, 1111)
-    cut = windows.cut([stream], SPEC, LABELS)
+    stream = windows.RecordingStream(recordings[1], 333, 1111)
+    cut = windows.cut_windows([stream], SPEC, LABELS)
     batch = live(recordings[1], 333, 1111, seed=7)
     start = np.rint(batch.start_ns * 50 / 1e9).astype(int)
     assert len(cut) > 3
@@ -57,7 +57,7 @@ def test_a_window_counts_only_if_it_lies_wholly_inside_one_known_segment() -> No
     # Windows start at 0, 64, 128 ... and are 128 long.
     segments = (Segment(0, 192, "A"), Segment(192, 321, "B"), Segment(321, 448, "A"), Segment(448, 640, "C"))
     recording = Recording("r", "s", 50.0, samples, segments)
-    cut = windows.cut(windows.whole([recording]), SPEC, ("A", "B"))
+    cut = windows.cut_windows(windows.whole_streams([recording]), SPEC, ("A", "B"))
     assert list(zip(cut.start.tolist(), cut.label.tolist(), strict=True)) == [(0, 0), (64, 0), (192, 1)]
     assert cut.subject.tolist() == ["s"] * 3
     assert cut.recording.tolist() == ["r"] * 3
@@ -65,7 +65,7 @@ def test_a_window_counts_only_if_it_lies_wholly_inside_one_known_segment() -> No
 
 def test_a_recording_at_another_rate_is_resampled_and_cut_by_time(recordings: list[Recording]) -> None:
     spec = replace(SPEC, sample_rate_hz=25.0)
-    cut = windows.cut(windows.whole(recordings[:1]), spec, LABELS)
+    cut = windows.cut_windows(windows.whole_streams(recordings[:1]), spec, LABELS)
     assert cut.windows.shape[1:] == (128, 9)
     segments = {segment.label: segment for segment in recordings[0].segments}
     for start, label in zip(cut.start, cut.label, strict=True):
@@ -77,36 +77,36 @@ def test_a_recording_at_another_rate_is_resampled_and_cut_by_time(recordings: li
 def test_no_window_at_all_is_an_empty_result(recordings: list[Recording]) -> None:
     short = replace(recordings[0], samples=recordings[0].samples[:100], segments=(Segment(0, 100, "STILL"),))
     nothing = replace(short, samples=short.samples[:0], segments=())
-    cut = windows.cut(windows.whole([short, nothing]), SPEC, LABELS)
+    cut = windows.cut_windows(windows.whole_streams([short, nothing]), SPEC, LABELS)
     assert len(cut) == 0
     assert cut.windows.shape == (0, 128, 9)
 
 
 def test_restarted_streams_stay_inside_their_recording_and_cut_more_densely(recordings: list[Recording]) -> None:
-    streams = windows.restarted(recordings, SPEC, seed=3, piece_s=(6, 12))
+    streams = windows.restarted_streams(recordings, SPEC, seed=3, piece_s=(6, 12))
     assert all(0 <= stream.start < stream.stop <= len(stream.recording.samples) for stream in streams)
-    dense = windows.cut(streams, SPEC, LABELS)
-    sparse = windows.cut(windows.whole(recordings), SPEC, LABELS)
+    dense = windows.cut_windows(streams, SPEC, LABELS)
+    sparse = windows.cut_windows(windows.whole_streams(recordings), SPEC, LABELS)
     assert len(dense) > 2 * len(sparse)
-    again = windows.cut(windows.restarted(recordings, SPEC, seed=3, piece_s=(6, 12)), SPEC, LABELS)
+    again = windows.cut_windows(windows.restarted_streams(recordings, SPEC, seed=3, piece_s=(6, 12)), SPEC, LABELS)
     np.testing.assert_array_equal(dense.windows, again.windows)
 
 
 def test_windows_of_some_subjects(recordings: list[Recording]) -> None:
-    cut = windows.cut(windows.whole(recordings), SPEC, LABELS)
-    some = cut.of(["02", "04"])
+    cut = windows.cut_windows(windows.whole_streams(recordings), SPEC, LABELS)
+    some = cut.of_subjects(["02", "04"])
     assert set(some.subject) == {"02", "04"}
-    assert len(some) + len(cut.of(["01", "03"])) == len(cut)
+    assert len(some) + len(cut.of_subjects(["01", "03"])) == len(cut)
 
 
 def test_recordings_of_different_rates_need_to_be_told_one(recordings: list[Recording]) -> None:
     mixed = [recordings[0], replace(recordings[1], rate_hz=20.0)]
     with pytest.raises(DatasetError, match=r"02_1 has 20 Hz, 01_1 has 50 Hz.*--set sample_rate_hz=20"):
-        windows.rate_of(mixed)
+        windows.common_rate(mixed)
 
 
 def test_labels_are_those_that_occur_but_for_unknown(recordings: list[Recording]) -> None:
-    assert windows.labels_of(recordings) == LABELS
+    assert windows.known_labels(recordings) == LABELS
     odd = replace(recordings[0], segments=(Segment(0, 100, "UNKNOWN"), Segment(100, 200, "STILL")))
     with pytest.raises(DatasetError, match="1 known labels"):
-        windows.labels_of([odd])
+        windows.known_labels([odd])

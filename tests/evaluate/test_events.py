@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harstream.evaluate.events import NONE, Events, Track, events
+from harstream.evaluate.events import NO_LABEL, EventCounts, Track, score_events
 
 LABELS = "ABC"
 
@@ -20,7 +20,7 @@ def track(drawn: str) -> Track:
 
 def of(truth: str, published: str, label: str = "A", window_s: int = 0) -> dict[str, int]:
     """What is not zero."""
-    counted = events(track(truth), track(published), len(LABELS), window_s * 10**9)[LABELS.index(label)].to_dict()
+    counted = score_events(track(truth), track(published), len(LABELS), window_s * 10**9)[LABELS.index(label)].to_dict()
     return {name: count for name, count in counted.items() if count and name not in ("true", "published")}
 
 
@@ -47,7 +47,7 @@ def test_an_event_is_what_the_paper_calls_it(truth: str, published: str, wanted:
 
 
 def test_every_label_is_counted_against_all_the_rest() -> None:
-    a, b, c = events(track("AAABBBCCC"), track("AABABBCCA"), 3)
+    a, b, c = score_events(track("AAABBBCCC"), track("AABABBCCA"), 3)
     assert (a.correct, a.inserted, a.published) == (1, 2, 3)
     assert (b.correct, b.inserted) == (1, 1)
     assert (c.correct, c.published) == (1, 1)
@@ -57,7 +57,7 @@ def test_every_event_of_truth_and_prediction_is_counted_once() -> None:
     rng = np.random.default_rng(3)
     for _ in range(50):
         truth, published = ("".join(rng.choice(list("ABC"), 40)) for _ in range(2))
-        for label, one in zip(LABELS, events(track(truth), track(published), 3), strict=True):
+        for label, one in zip(LABELS, score_events(track(truth), track(published), 3), strict=True):
             assert one.true == len("".join(c if c == label else " " for c in truth).split())
             assert one.published == len("".join(c if c == label else " " for c in published).split())
 
@@ -66,7 +66,7 @@ def test_turning_truth_and_prediction_round_swaps_fragments_and_merges() -> None
     rng = np.random.default_rng(4)
     for _ in range(50):
         one, other = (track("".join(rng.choice(list("AB"), 40))) for _ in range(2))
-        there, back = events(one, other, 1)[0], events(other, one, 1)[0]
+        there, back = score_events(one, other, 1)[0], score_events(other, one, 1)[0]
         assert (there.correct, there.deleted, there.inserted) == (back.correct, back.inserted, back.deleted)
         assert (there.fragmented, there.merged, there.fragmented_and_merged) == (
             back.merging,
@@ -92,13 +92,13 @@ def test_a_label_whose_windows_reach_into_unknown_time_is_undecided_not_inserted
 
 
 def test_an_empty_track_has_no_event() -> None:
-    assert events(track(""), track(""), 3) == (Events(),) * 3
+    assert score_events(track(""), track(""), 3) == (EventCounts(),) * 3
     assert of("AAA", "") == {"deleted": 1}
     assert of("", "AAA") == {}
 
 
 def test_events_add_up() -> None:
-    assert Events(correct=1, inserted=2) + Events(correct=3) == Events(correct=4, inserted=2)
+    assert EventCounts(correct=1, inserted=2) + EventCounts(correct=3) == EventCounts(correct=4, inserted=2)
 
 
 def test_a_track_must_be_in_order() -> None:
@@ -111,5 +111,5 @@ def test_a_track_must_be_in_order() -> None:
 def test_a_track_tells_what_holds_when() -> None:
     ab = track("A.B")
     half = np.arange(7) * 5 * 10**8
-    assert ab.at(half).tolist() == [0, 0, NONE, NONE, 1, 1, NONE]
-    assert track("AAB?").runs().label.tolist() == [0, 1, NONE]
+    assert ab.labels_at(half).tolist() == [0, 0, NO_LABEL, NO_LABEL, 1, 1, NO_LABEL]
+    assert track("AAB?").join_touching().label.tolist() == [0, 1, NO_LABEL]

@@ -11,9 +11,10 @@ import pytest
 
 from harstream.errors import ConfigError
 from harstream.evaluate import charts, report
-from harstream.evaluate.events import NONE, Track, events
-from harstream.evaluate.metrics import Evaluation, by_subject, reliability, score
-from harstream.evaluate.sessions import PLACES, Outcome, Session, Streaming, delays
+from harstream.evaluate.evaluation import Evaluation
+from harstream.evaluate.events import NO_LABEL, Track, score_events
+from harstream.evaluate.metrics import measure_reliability, score, score_by_subject
+from harstream.evaluate.sessions import PLACES, Abstained, Session, SessionScores, TrackScores, measure_delays
 
 LABELS = ("WALKING", "<b>SITTING</b>", "LYING & RESTING")
 VOID = {"meta"}
@@ -56,14 +57,14 @@ def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Sessi
     truth = Track(
         *(
             np.array(part)
-            for part in ([0, 60 * second, 70 * second], [60 * second, 70 * second, end * second], [0, NONE, 1])
+            for part in ([0, 60 * second, 70 * second], [60 * second, 70 * second, end * second], [0, NO_LABEL, 1])
         )
     )
     times = np.arange(3, end, 1) * second
-    label = np.where(times < 65 * second, 0, np.where(times < 73 * second, NONE, 0 if wrong else 1))
+    label = np.where(times < 65 * second, 0, np.where(times < 73 * second, NO_LABEL, 0 if wrong else 1))
     published = Track(times, times + second, label)
     inside = np.array([0] * 20 + [1] * 30)
-    believed = np.array([0] * 20 + [NONE] + [0 if wrong else 1] * 29)
+    believed = np.array([0] * 20 + [NO_LABEL] + [0 if wrong else 1] * 29)
     return Session(
         name,
         "<script>alert(1)</script>",
@@ -77,22 +78,22 @@ def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Sessi
         np.full(50, 0.9),
         np.maximum(believed, 0),
         np.full(50, 0.9),
-        dict.fromkeys(PLACES, (10, 2)),
+        dict.fromkeys(PLACES, Abstained(10, 2)),
     )
 
 
 def evaluation(sessions: list[Session] | None = None) -> Evaluation:
     sessions = [session()] if sessions is None else sessions
-    truth = np.concatenate([one.label for one in sessions])
-    guess = np.concatenate([one.believed for one in sessions])
+    truth = np.concatenate([one.true_label for one in sessions])
+    guess = np.concatenate([one.published_label for one in sessions])
     metrics = score(truth, guess, LABELS, abstains=True)
-    bins = reliability(np.full(len(truth), 0.9), guess == truth)
+    bins = measure_reliability(np.full(len(truth), 0.9), guess == truth)
     total = [
         sum(each, start=type(each[0])())
-        for each in zip(*(events(s.truth, s.published, 3) for s in sessions), strict=True)
+        for each in zip(*(score_events(s.truth, s.published, 3) for s in sessions), strict=True)
     ]
-    outcome = Outcome(
-        metrics, bins, tuple(total), 5, 1, tuple(c for s in sessions for c in delays(s.truth, s.published))
+    outcome = TrackScores(
+        metrics, bins, tuple(total), 5, 1, tuple(c for s in sessions for c in measure_delays(s.truth, s.published))
     )
     return Evaluation(
         "waist@1.0.0",
@@ -102,8 +103,8 @@ def evaluation(sessions: list[Session] | None = None) -> Evaluation:
         ("mind <this>",),
         metrics,
         bins,
-        by_subject(truth, guess, np.full(len(truth), "<i>subject</i>"), LABELS, abstains=True),
-        Streaming(LABELS, 2.56, tuple(sessions), outcome, outcome),
+        score_by_subject(truth, guess, np.full(len(truth), "<i>subject</i>"), LABELS, abstains=True),
+        SessionScores(LABELS, 2.56, tuple(sessions), outcome, outcome),
     )
 
 
@@ -161,11 +162,11 @@ def test_no_drawing_leaves_its_frame() -> None:
     wild = {"w" * 80: score([0], [1], LABELS), "x": score([0, 1], [0, 1], LABELS)}
     drawings = [
         charts.timeline(session(minutes=90), LABELS, 1350),
-        charts.subjects(wild),
-        charts.delays([0.0, 0.4, 3.2, 250.0], 2.56),
-        charts.delays([0.0], 60.0),
-        charts.reliability(reliability([0.0, 0.5, 1.0], [True, False, True])),
-        charts.events(LABELS, events(session().truth, session().published, 3)),
+        charts.subject_chart(wild),
+        charts.delay_histogram([0.0, 0.4, 3.2, 250.0], 2.56),
+        charts.delay_histogram([0.0], 60.0),
+        charts.reliability_diagram(measure_reliability([0.0, 0.5, 1.0], [True, False, True])),
+        charts.event_diagram(LABELS, score_events(session().truth, session().published, 3)),
     ]
     for drawing in drawings:
         Checked(drawing)
@@ -176,10 +177,10 @@ def test_no_drawing_leaves_its_frame() -> None:
 
 
 def test_every_label_has_a_colour_of_its_own_and_ink_that_shows_on_it() -> None:
-    colours = [charts.colour(i) for i in range(40)]
+    colours = [charts.label_colour(i) for i in range(40)]
     assert len(set(colours)) == 40
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
-    assert (charts.ink("#000000"), charts.ink("#ffffff")) == ("#fff", "#000")
+    assert (charts.text_colour("#000000"), charts.text_colour("#ffffff")) == ("#fff", "#000")
 
 
 def test_the_page_is_written_into_a_new_folder(tmp_path) -> None:

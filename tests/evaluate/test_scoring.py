@@ -42,11 +42,11 @@ def windows(n: int = 12, subject: tuple[str, ...] | None = None, **fields) -> Pu
 
 def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
-    told = scoring.of_windows(windows(), one, "uci-har:x")
+    told = scoring.score_windows(windows(), one, "uci-har:x")
     # Every third window is WALKING and said to be; LAYING is said to be SITTING; DANCING no bundle knows.
-    assert told.metrics.windows == 8
-    assert told.metrics.accuracy == 0.5
-    assert told.metrics.confusion[one.bundle.labels.index("LAYING"), one.bundle.labels.index("SITTING")] == 4
+    assert told.scores.windows == 8
+    assert told.scores.accuracy == 0.5
+    assert told.scores.confusion[one.bundle.labels.index("LAYING"), one.bundle.labels.index("SITTING")] == 4
     assert told.by_subject == {}
     assert told.stream is None
     assert "only the network" in told.notes[0]
@@ -56,7 +56,7 @@ def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: B
 
 def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
-    told = scoring.of_windows(windows(subject=("7", "8")), one, "uci-har:x")
+    told = scoring.score_windows(windows(subject=("7", "8")), one, "uci-har:x")
     assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"7": 4, "8": 4}
     assert not any("wearers" in note for note in told.notes)
 
@@ -64,22 +64,22 @@ def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundl
 @pytest.mark.parametrize(
     ("signal", "fields", "told"),
     [
-        ({"window_samples": 100, "stride_samples": 50}, {}, "windows of 128 samples, but random@0.0.1 takes 100"),
-        ({"sample_rate_hz": 20.0}, {}, "50 Hz, but random@0.0.1 takes 20 Hz"),
-        ({}, {"rate_hz": 100.0}, "100 Hz, but random@0.0.1 takes 50 Hz"),
+        ({"window_samples": 100, "stride_samples": 50}, {}, "windows of 128 samples, but random@0.0.1 needs 100"),
+        ({"sample_rate_hz": 20.0}, {}, "50 Hz, but random@0.0.1 needs 20 Hz"),
+        ({}, {"rate_hz": 100.0}, "100 Hz, but random@0.0.1 needs 50 Hz"),
     ],
 )
 def test_windows_the_bundle_cannot_take_are_refused_naming_both(bundle: Bundle, signal, fields, told) -> None:
     with pytest.raises(DatasetError, match=told):
-        scoring.of_windows(windows(**fields), classifier_of(bundle, **signal), "uci-har:x")
+        scoring.score_windows(windows(**fields), classifier_of(bundle, **signal), "uci-har:x")
 
 
 def test_data_without_a_known_activity_is_refused(bundle: Bundle, classifier: Classifier) -> None:
     foreign = replace(windows(), labels=("A", "B", "C"))
-    with pytest.raises(DatasetError, match="no window lies inside an activity of random"):
-        scoring.of_windows(foreign, classifier, "uci-har:x")
+    with pytest.raises(DatasetError, match="no window lies inside an activity that random"):
+        scoring.score_windows(foreign, classifier, "uci-har:x")
     recording = Recording("a", "a", 50.0, np.zeros((900, 6), np.float32), (Segment(0, 900, "DANCING"),))
-    for way in (scoring.of_recordings, scoring.of_sessions):
+    for way in (scoring.score_recordings, scoring.score_sessions):
         with pytest.raises(DatasetError, match="no window lies inside"):
             way([recording], classifier, "csv:x")
 
@@ -91,41 +91,43 @@ def seated(subject: str) -> Recording:
 
 
 def test_recordings_are_scored_by_window_and_by_subject(classifier: Classifier) -> None:
-    told = scoring.of_recordings([seated("1"), seated("2")], classifier, "csv:x")
-    assert told.metrics.windows == 2 * 14
+    told = scoring.score_recordings([seated("1"), seated("2")], classifier, "csv:x")
+    assert told.scores.windows == 2 * 14
     assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"1": 14, "2": 14}
-    assert told.metrics.unknown is None
+    assert told.scores.unknown is None
     assert told.to_dict()["by_wearer"]["1"]["windows"] == 14
     assert "stream" not in told.to_dict()
 
 
 def test_sessions_are_scored_as_published(classifier: Classifier) -> None:
-    told = scoring.of_sessions([seated("1"), seated("2")], classifier, "csv:x")
+    told = scoring.score_sessions([seated("1"), seated("2")], classifier, "csv:x")
     assert told.stream is not None
-    assert told.metrics == told.stream.published.metrics
-    assert told.metrics.windows == 2 * 14
+    assert told.scores == told.stream.published.scores
+    assert told.scores.windows == 2 * 14
     assert told.to_dict()["stream"]["sessions"] == 2
-    assert len(told.to_dict()["confusion"]) == len(told.metrics.labels)
+    assert len(told.to_dict()["confusion"]) == len(told.scores.labels)
 
 
 def test_subjects_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
     trained = replace(classifier.bundle, training={"data": "csv:mine", "subjects": ["2", "3"]})
     known = Classifier(trained, "litert", Fixed())
-    told = scoring.of_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
+    told = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
     assert any("1 of these 2 subjects" in note for note in told.notes)
-    assert scoring.of_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
-    assert scoring.of_recordings([seated("2")], known, "hapt:x").notes == ()
+    assert scoring.score_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
+    assert scoring.score_recordings([seated("2")], known, "hapt:x").notes == ()
 
 
 def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(bundle: Bundle) -> None:
     """UCI HAR and HAPT are of the same people, under the same numbers."""
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     trained = replace(one.bundle, training={"data": "hapt:hapt.zip", "subjects": ["07"]})
-    notes = scoring.of_windows(windows(subject=("07", "08")), Classifier(trained, "litert", Fixed()), "uci-har:x").notes
+    notes = scoring.score_windows(
+        windows(subject=("07", "08")), Classifier(trained, "litert", Fixed()), "uci-har:x"
+    ).notes
     assert any("1 of these 2 subjects" in note for note in notes)
 
 
 def test_without_a_gyroscope_that_the_bundle_needs_nothing_is_scored(classifier: Classifier) -> None:
-    for way in (scoring.of_recordings, scoring.of_sessions):
+    for way in (scoring.score_recordings, scoring.score_sessions):
         with pytest.raises(DatasetError, match="1_1: recorded without a gyroscope"):
             way([replace(seated("1"), has_gyro=False)], classifier, "actitracker:x")

@@ -10,11 +10,11 @@ from harstream.classifier import Classifier
 from harstream.core.batches import Predictions
 from harstream.core.smoothing import SmoothedLabels
 from harstream.datasets.base import Recording, Segment
-from harstream.datasets.windows import cut, whole
+from harstream.datasets.windows import cut_windows, whole_streams
 from harstream.evaluate import published
 from harstream.evaluate import sessions as streaming
-from harstream.evaluate.events import NONE
-from harstream.evaluate.sessions import Change, delays, flips, places, truth_of
+from harstream.evaluate.events import NO_LABEL
+from harstream.evaluate.sessions import ActivityChange, count_flips, locate_windows, measure_delays, truth_track
 
 from .test_events import track
 
@@ -22,19 +22,19 @@ from .test_events import track
 @pytest.mark.parametrize(
     ("truth", "said", "wanted"),
     [
-        ("AAAABBBB", "AAAAAABB", [Change(1, 2.0)]),
-        ("AAAABBBB", "AAAABBBB", [Change(1, 0.0)]),
-        ("AAAABBBB", "AABBBBBB", [Change(1, 0.0)]),  # it stood already
-        ("AA..BBBB", "AAAAABBB", [Change(1, 1.0)]),  # the change is where the new stretch begins
-        ("AA??BBBB", "AAAAABBB", [Change(1, 1.0)]),
-        ("AAAABBAA", "AAAAAABA", [Change(1, None), Change(0, 1.0)]),  # too late is missed
-        ("AAAABBBB", "AAAA????", [Change(1, None)]),
+        ("AAAABBBB", "AAAAAABB", [ActivityChange(1, 2.0)]),
+        ("AAAABBBB", "AAAABBBB", [ActivityChange(1, 0.0)]),
+        ("AAAABBBB", "AABBBBBB", [ActivityChange(1, 0.0)]),  # it stood already
+        ("AA..BBBB", "AAAAABBB", [ActivityChange(1, 1.0)]),  # the change is where the new stretch begins
+        ("AA??BBBB", "AAAAABBB", [ActivityChange(1, 1.0)]),
+        ("AAAABBAA", "AAAAAABA", [ActivityChange(1, None), ActivityChange(0, 1.0)]),  # too late is missed
+        ("AAAABBBB", "AAAA????", [ActivityChange(1, None)]),
         ("AAA..AAA", "AAABBAAA", []),
-        ("AAAABBBB", "", [Change(1, None)]),
+        ("AAAABBBB", "", [ActivityChange(1, None)]),
     ],
 )
-def test_a_delay_is_from_the_change_to_its_label(truth: str, said: str, wanted: list[Change]) -> None:
-    assert delays(track(truth).runs(), track(said)) == wanted
+def test_a_delay_is_from_the_change_to_its_label(truth: str, said: str, wanted: list[ActivityChange]) -> None:
+    assert measure_delays(track(truth).join_touching(), track(said)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_a_delay_is_from_the_change_to_its_label(truth: str, said: str, wanted: 
     ],
 )
 def test_a_flip_is_a_change_that_no_activity_asked_for(truth: str, said: str, wanted: int) -> None:
-    assert flips(track(truth).runs(), track(said)) == wanted
+    assert count_flips(track(truth).join_touching(), track(said)) == wanted
 
 
 def test_windows_lie_inside_one_activity_or_partly_in_what_the_model_does_not_know() -> None:
     truth = track("AAAA??BB..")
     start = np.array([0, 1, 3, 4, 6, 7]) * 10**9
-    label, other = places(truth.runs(), start, start + 2 * 10**9, 50.0)
-    assert label.tolist() == [0, 0, NONE, NONE, 1, NONE]
+    label, other = locate_windows(truth.join_touching(), start, start + 2 * 10**9, 50.0)
+    assert label.tolist() == [0, 0, NO_LABEL, NO_LABEL, 1, NO_LABEL]
     assert other.tolist() == [0, 0, 0.5, 1, 0, 0]
 
 
@@ -83,20 +83,20 @@ def walks() -> list[Recording]:
 
 def test_the_windows_scored_are_those_training_cuts(walks: list[Recording], classifier: Classifier) -> None:
     bundle = classifier.bundle
-    cuts = cut(whole(walks), bundle.spec, bundle.labels)
+    cuts = cut_windows(whole_streams(walks), bundle.spec, bundle.labels)
     assert len(cuts) > 20
-    stream = streaming.evaluate(walks, classifier)
-    assert np.concatenate([session.label for session in stream.sessions]).tolist() == cuts.label.tolist()
+    stream = streaming.label_sessions(walks, classifier)
+    assert np.concatenate([session.true_label for session in stream.sessions]).tolist() == cuts.label.tolist()
     guess = classifier.predict(cuts.windows).label
-    assert np.concatenate([session.guessed for session in stream.sessions]).tolist() == guess.tolist()
-    assert stream.single.metrics.windows == stream.published.metrics.windows == len(cuts)
+    assert np.concatenate([session.predicted_label for session in stream.sessions]).tolist() == guess.tolist()
+    assert stream.single.scores.windows == stream.published.scores.windows == len(cuts)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, float]]) -> None:
     """Publish, from each of the times in seconds on, a label with a confidence."""
-    real = published.stream
+    real = published.label_recording
 
-    def stream(recording: Recording, classifier: Classifier, start_ns: int = 0) -> published.Published:
+    def label_recording(recording: Recording, classifier: Classifier, start_ns: int = 0) -> published.Published:
         said = real(recording, classifier, start_ns)
         labels = classifier.bundle.labels
         times = np.array(sorted(script))
@@ -108,21 +108,21 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, flo
         predictions = Predictions(said.predictions.probabilities, guess, confidence)
         return published.Published(said.windows, predictions, SmoothedLabels(label, confidence), ())
 
-    monkeypatch.setattr(published, "stream", stream)
+    monkeypatch.setattr(published, "label_recording", label_recording)
 
 
 def test_published_doubt_counts_as_wrong_and_is_told_by_place(
     walks: list[Recording], classifier: Classifier, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("SITTING", 0.9), 14: ("UNKNOWN", 0.4), 19.4: ("STANDING", 0.8), 35: ("SITTING", 0.6)})
-    stream = streaming.evaluate(walks[:1], classifier)
-    metrics, single = stream.published.metrics, stream.single.metrics
+    stream = streaming.label_sessions(walks[:1], classifier)
+    metrics, single = stream.published.scores, stream.single.scores
     assert metrics.unknown is not None
     # Windows end every 1.28 s: no window inside SITTING ends after 14 s, none inside STANDING before 19.56 s.
     assert metrics.windows == single.windows == metrics.confusion.sum() + metrics.unknown.sum()
     assert metrics.accuracy == 1.0
-    assert stream.doubt["inside"][1] == 0
-    windows, unknown = stream.doubt["mostly_other"]
+    assert stream.abstained["inside"][1] == 0
+    windows, unknown = stream.abstained["mostly_other"]
     assert windows == unknown > 0
     [change] = stream.published.delays
     assert (bundle.labels[change.label], 2 <= (change.delay_s or 0) <= 2.56 + 1.28) == ("STANDING", True)
@@ -138,7 +138,7 @@ def test_what_is_told_of_a_stream_fits_into_json(
     walks: list[Recording], classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("UNKNOWN", 0.2)})
-    told = streaming.evaluate(walks, classifier).to_dict()
+    told = streaming.label_sessions(walks, classifier).to_dict()
     assert told["sessions"] == 2
     assert told["minutes"] == pytest.approx(80 / 60)
     assert told["minutes_inside"] == pytest.approx(52 / 60)
@@ -152,7 +152,7 @@ def test_what_is_told_of_a_stream_fits_into_json(
 
 
 def test_a_track_of_the_truth_has_the_times_of_the_recording(walks: list[Recording]) -> None:
-    truth = truth_of(walks[1], ["STANDING", "SITTING"])
-    assert truth.label.tolist() == [1, NONE, 0]
+    truth = truth_track(walks[1], ["STANDING", "SITTING"])
+    assert truth.label.tolist() == [1, NO_LABEL, 0]
     assert (truth.start_ns / 1e9).tolist() == [1, 14, 17]
     assert (truth.stop_ns / 1e9).tolist() == [14, 17, 30]

@@ -136,7 +136,7 @@ def test_channels_are_counted_without_a_sample_twice_and_drawn_from_the_counts(
     recordings: list[Recording], tmp_path: Path
 ) -> None:
     spec = SignalSpec(channels=("total_acc_x", "gyro_x"))
-    cut = windows.cut(windows.whole(recordings), spec, ("MOVING", "STILL"))
+    cut = windows.cut_windows(windows.whole_streams(recordings), spec, ("MOVING", "STILL"))
     counted = channels.histograms(cut, spec, "csv:sessions")
     path = tmp_path / "channels.json"
     path.write_text(channels.to_text(counted))

@@ -75,7 +75,7 @@ def test_all_streams_are_smoothed_at_once_as_each_would_be_alone() -> None:
     for one, session in zip(made, together, strict=True):
         (alone,) = SubjectStreams([one], LABELS, SPEC).sessions(Smoothing("hmm", 0.5))
         np.testing.assert_array_equal(alone.published.label, session.published.label)
-        np.testing.assert_array_equal(alone.confidence, session.confidence)
+        np.testing.assert_array_equal(alone.published_confidence, session.published_confidence)
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing("none", 0.6), Smoothing("hmm", 0.6)])
@@ -154,7 +154,7 @@ def test_a_subject_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypa
         assert {"smoothing": smoothing.to_dict(), "times": smoothers.SPLITS} in row["chosen"]
     for sessions in counted:
         assert sorted(session.name for session in sessions) == sorted(one.recording.name for one in made)
-        unknown = {session.subject for session in sessions if (session.believed == UNKNOWN_INDEX).all()}
+        unknown = {session.subject for session in sessions if (session.published_label == UNKNOWN_INDEX).all()}
         assert len(unknown) == 2
         assert "0" not in unknown
 

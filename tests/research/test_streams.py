@@ -15,10 +15,9 @@ pytest.importorskip("tensorflow")
 from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.datasets.windows import LabelledWindows
-from harstream.evaluate import published
-from harstream.evaluate.events import NONE
-from harstream.evaluate.sessions import places, truth_of
+from harstream.datasets.windows import LabelledWindows, RecordingStream, due_windows
+from harstream.evaluate.events import NO_LABEL
+from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.train.fitting.fit import FitConfig, fit_temperature
 from research.smoothing import streams
 from research.smoothing import unfamiliar as strangers
@@ -86,7 +85,7 @@ def test_every_recording_is_heard_once_by_a_network_that_never_saw_its_subject(
 
 def test_it_is_heard_of_every_window_that_would_fall_due(run: Run) -> None:
     for stream in run.streams:
-        due = published.due(stream.recording, SPEC)
+        due = due_windows(RecordingStream.whole(stream.recording), SPEC)
         np.testing.assert_array_equal(stream.start_ns, due.start_ns)
         np.testing.assert_array_equal(stream.end_ns, due.end_ns)
         assert set(stream.strange) == set(strangers.STRANGERS) - {"as it is"}
@@ -111,11 +110,11 @@ def test_the_temperature_is_that_of_the_other_folds_windows_inside_activities(ru
     for fold, others in ((0, run.streams[2:]), (1, run.streams[:2])):
         logits, label = [], []
         for stream in others:
-            truth = truth_of(stream.recording, ("MOVING", "STILL"))
-            inside, _ = places(truth, stream.start_ns, stream.end_ns, 50.0)
+            truth = truth_track(stream.recording, ("MOVING", "STILL"))
+            inside, _ = locate_windows(truth, stream.start_ns, stream.end_ns, 50.0)
             # The other fold's own temperature scales what is left of its logits.
-            logits.append(np.log(stream.predictions.probabilities[inside != NONE]) * run.temperatures[1 - fold])
-            label.append(inside[inside != NONE])
+            logits.append(np.log(stream.predictions.probabilities[inside != NO_LABEL]) * run.temperatures[1 - fold])
+            label.append(inside[inside != NO_LABEL])
         found = fit_temperature(np.concatenate(logits), np.concatenate(label))
         assert run.temperatures[fold] == pytest.approx(found, rel=0.02)
 

@@ -31,7 +31,9 @@ def test_a_shuffled_second_holds_the_same_samples(subjects):
 
 def test_the_share_is_that_of_windows_published_as_unknown(classifier, subjects):
     smoothing = Smoothing("none", 0.7)
-    said = np.concatenate([published.stream(w, classifier, smoothing=smoothing).beliefs.label for w in subjects])
+    said = np.concatenate(
+        [published.label_recording(w, classifier, smoothing=smoothing).smoothed.label for w in subjects]
+    )
     share = strangers.unknown_share(subjects, classifier, "as it is", smoothing)
     assert share == (said == UNKNOWN_INDEX).mean() > 0
     assert strangers.unknown_share(subjects, classifier, "as it is", Smoothing()) == 0

@@ -24,7 +24,7 @@ from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
-from harstream.evaluate.published import stream
+from harstream.evaluate.published import label_recording
 from harstream.mqtt.client import InboundMessage
 from harstream.serve import daemon as serving
 from harstream.serve import page
@@ -180,7 +180,7 @@ def test_labels_and_events_are_what_the_smoother_says_of_the_same_recordings(
     now = [time.time()]
     wanted = expected(subjects, smoothed)
     assert "UNKNOWN" in {label for _, _, label, _, _ in wanted}
-    published = {w.name: stream(w, smoothed, T0_NS).events for w in subjects}
+    published = {w.name: label_recording(w, smoothed, T0_NS).events for w in subjects}
     n_events = sum(map(len, published.values()))
     with Client(mosquitto.port) as client:
         with running(Daemon(config(mosquitto.port), smoothed, clock=lambda: now[0])) as daemon:
@@ -224,7 +224,7 @@ def test_smoothing_and_events_may_be_turned_off(mosquitto, smoothed, classifier,
 
 def test_events_go_where_they_are_told_and_a_stop_is_no_exit_but_loses_none(mosquitto, smoothed, subjects):
     made = config(mosquitto.port, events_topic="changes/of/{device}")
-    *before, exit_at_last = stream(subjects[0], smoothed, T0_NS).events  # of which some are held back
+    *before, exit_at_last = label_recording(subjects[0], smoothed, T0_NS).events  # of which some are held back
     assert exit_at_last.kind == "exit"
     with Client(mosquitto.port) as client:
         with running(Daemon(made, smoothed)):

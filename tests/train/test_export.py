@@ -175,7 +175,7 @@ def test_every_architecture_trains_exports_and_serves(
     bundle = trained.bundle
     assert set(bundle.files) >= {KERAS, LITERT}
     assert bundle.training["config"]["arch"] == name
-    cut = windows.cut(windows.whole(recordings), bundle.spec, bundle.labels)
+    cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
     for backend in ("auto", "int8", "tensorflow"):
         if backend == "int8" and INT8 in bundle.missing:
             continue

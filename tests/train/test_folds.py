@@ -31,7 +31,7 @@ def test_one_subject_cannot_be_held_out() -> None:
 
 @pytest.mark.parametrize(("share", "n_held_out"), [(0.01, 1), (0.5, 2), (0.9, 3)])
 def test_subjects_held_out_are_in_one_part_only(recordings: list[Recording], share: float, n_held_out: int) -> None:
-    cut = windows.cut(windows.whole(recordings), SPEC, LABELS)
+    cut = windows.cut_windows(windows.whole_streams(recordings), SPEC, LABELS)
     rest, held_out = split_by_subject(cut, share, seed=1)
     assert len(set(held_out.subject)) == n_held_out
     assert set(rest.subject) | set(held_out.subject) == set(cut.subject)
@@ -45,4 +45,4 @@ def test_subjects_held_out_are_in_one_part_only(recordings: list[Recording], sha
 
 def test_one_subject_cannot_be_split(recordings: list[Recording]) -> None:
     with pytest.raises(DatasetError, match="found 1"):
-        split_by_subject(windows.cut(windows.whole(recordings[:1]), SPEC, LABELS), 0.5, seed=0)
+        split_by_subject(windows.cut_windows(windows.whole_streams(recordings[:1]), SPEC, LABELS), 0.5, seed=0)

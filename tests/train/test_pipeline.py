@@ -43,7 +43,7 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     assert (bundle.id, bundle.labels) == ("mine@1.0.0", ("MOVING", "STILL"))
     assert bundle.spec.sample_rate_hz == 50.0
     assert bundle.temperature == trained.bundle.temperature
-    cut = windows.cut(windows.whole(recordings), bundle.spec, bundle.labels)
+    cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
     for backend in ("litert", "int8", "tensorflow"):
         predictions = load_classifier(bundle.path, backend).predict(cut.windows)
         assert (predictions.label == cut.label).mean() > 0.9
@@ -67,7 +67,7 @@ def test_the_card_says_what_is_true_of_the_bundle(trained: pipeline.Trained) -> 
 
 def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Recording], mine: Path) -> None:
     before = bundles.load(mine)
-    cut = windows.cut(windows.whole(recordings), before.spec, before.labels)
+    cut = windows.cut_windows(windows.whole_streams(recordings), before.spec, before.labels)
     expected = load_classifier(mine).predict(cut.windows).probabilities
     for name in (bundles.LITERT, bundles.INT8):
         assert name in before.files

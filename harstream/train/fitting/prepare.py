@@ -61,9 +61,9 @@ def prepare(
 
     """
     spec = spec or spec_of(recordings)
-    wanted = tuple(labels or windows.labels_of(recordings))
+    wanted = tuple(labels or windows.known_labels(recordings))
     progress("cutting windows", 0, 1)
-    counted = windows.cut(windows.whole(recordings), spec, wanted)
+    counted = windows.cut_windows(windows.whole_streams(recordings), spec, wanted)
     present = tuple(label for index, label in enumerate(wanted) if (counted.label == index).any())
     if len(present) < 2:
         raise DatasetError(
@@ -72,8 +72,8 @@ def prepare(
         )
     folds_of(counted.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
     if present != wanted:
-        counted = windows.cut(windows.whole(recordings), spec, present)
-    training = windows.cut(windows.restarted(recordings, spec, seed), spec, present)
+        counted = windows.cut_windows(windows.whole_streams(recordings), spec, present)
+    training = windows.cut_windows(windows.restarted_streams(recordings, spec, seed), spec, present)
     progress("cutting windows", 1, 1)
     return Prepared(spec, training, counted)
 
@@ -91,7 +91,7 @@ def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = 
     """
     known = dict(fields or {})
     if "sample_rate_hz" not in known:
-        known["sample_rate_hz"] = windows.rate_of(recordings)
+        known["sample_rate_hz"] = windows.common_rate(recordings)
     if "channels" not in known and not all(recording.has_gyro for recording in recordings):
         known["channels"] = [channel for channel in DEFAULT_CHANNELS if channel not in GYRO]
     return SignalSpec.from_dict(known)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harstream.errors import DatasetError
-from harstream.evaluate.metrics import Metrics
+from harstream.evaluate.metrics import Scores
 
 FORMAT = "harstream experiments 1"
 #: The file's name in an experiment's own folder.
@@ -63,13 +63,13 @@ class Row:
     def find(self, seed: int, held_out: tuple[str, ...]) -> Unit | None:
         return next((unit for unit in self.units if (unit.seed, unit.held_out) == (seed, held_out)), None)
 
-    def by_seed(self, subjects: tuple[str, ...]) -> dict[int, Metrics]:
+    def by_seed(self, subjects: tuple[str, ...]) -> dict[int, Scores]:
         """The figures of each seed under which every subject was held out once, all folds together."""
         found: dict[int, list[Unit]] = {}
         for unit in self.units:
             found.setdefault(unit.seed, []).append(unit)
         return {
-            seed: Metrics(self.labels, np.sum([np.array(unit.confusion, np.int64) for unit in units], axis=0))
+            seed: Scores(self.labels, np.sum([np.array(unit.confusion, np.int64) for unit in units], axis=0))
             for seed, units in sorted(found.items())
             if sorted(subject for unit in units for subject in unit.held_out) == sorted(subjects)
         }

@@ -108,7 +108,7 @@ def run(
     runs. Rows in the file that are not among ``ways`` stay. Raises DatasetError where the file is of other
     recordings, and as ``pipeline.prepare`` and ``fit`` do; ConfigError where another process works in ``out``.
     """
-    wanted = tuple(labels or labels_of_kind(data) or windows.labels_of(recordings))
+    wanted = tuple(labels or labels_of_kind(data) or windows.known_labels(recordings))
     subjects = _subjects(recordings, wanted)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -231,7 +231,7 @@ def _enter(found: Results, way: Way, data: str, labels: Sequence[str]) -> Row:
 def _check_same(row: Row, counted: windows.LabelledWindows, path: Path) -> None:
     """Raises DatasetError where what was counted before are not the windows that the recordings have now."""
     for unit in row.units:
-        before, now = sum(map(sum, unit.confusion)), len(counted.of(unit.held_out))
+        before, now = sum(map(sum, unit.confusion)), len(counted.of_subjects(unit.held_out))
         if before != now:
             raise DatasetError(
                 f"{path}: row {row.name!r} counts {before} windows of {', '.join(unit.held_out)}, who have {now}: "

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
-from harstream.evaluate.metrics import Metrics, calibration_error
+from harstream.evaluate.metrics import Scores, calibration_error
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import FitConfig, Progress, fit_temperature, silent
 from harstream.train.folds import folds_of
@@ -30,18 +30,18 @@ class Run:
 
     seed: int
     folds: tuple[tuple[str, ...], ...]  # the subjects held out together
-    by_fold: tuple[Metrics, ...]
-    int8_by_fold: tuple[Metrics, ...]  # empty where int8 was not asked for, or LiteRT could not take a network
+    by_fold: tuple[Scores, ...]
+    int8_by_fold: tuple[Scores, ...]  # empty where int8 was not asked for, or LiteRT could not take a network
     logits: Float32  # (n_windows, n_labels) of all held-out windows, fold after fold
     label: Int64  # (n_windows,)
     subject: npt.NDArray[np.str_]  # (n_windows,)
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> Scores:
         return _sum(self.by_fold)
 
     @property
-    def int8(self) -> Metrics | None:
+    def int8(self) -> Scores | None:
         return _sum(self.int8_by_fold) if self.int8_by_fold else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,12 +65,12 @@ class CrossValidation:
     runs: tuple[Run, ...]
 
     @property
-    def metrics(self) -> Metrics:
+    def metrics(self) -> Scores:
         """All runs' windows together."""
         return _sum([run.metrics for run in self.runs])
 
     @property
-    def int8(self) -> Metrics | None:
+    def int8(self) -> Scores | None:
         metrics = [run.int8 for run in self.runs if run.int8]
         return _sum(metrics) if metrics else None
 
@@ -180,14 +180,14 @@ def _runs(folds: Sequence[Fold]) -> list[Run]:
     ]
 
 
-def _sum(parts: Sequence[Metrics]) -> Metrics:
+def _sum(parts: Sequence[Scores]) -> Scores:
     total = parts[0]
     for part in parts[1:]:
         total = total + part
     return total
 
 
-def _spread(metrics: Sequence[Metrics]) -> dict[str, Any]:
+def _spread(metrics: Sequence[Scores]) -> dict[str, Any]:
     """Mean and sample standard deviation over the runs; the deviation of one run is null."""
 
     def of(values: list[float]) -> dict[str, float | None]:

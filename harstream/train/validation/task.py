@@ -21,7 +21,7 @@ from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
-from harstream.evaluate.metrics import Metrics, score
+from harstream.evaluate.metrics import Scores, score
 from harstream.train import export
 from harstream.train.fitting.checkpoint import write_whole
 from harstream.train.fitting.fit import FitConfig, Progress, fit, silent
@@ -43,8 +43,8 @@ class Fold:
 
     seed: int
     held_out: tuple[str, ...]
-    metrics: Metrics
-    int8: Metrics | None  # None where it was not asked for, or where there is no int8 network
+    metrics: Scores
+    int8: Scores | None  # None where it was not asked for, or where there is no int8 network
     logits: Float32  # (n_windows, n_labels)
     label: Int64  # (n_windows,)
     subject: npt.NDArray[np.str_]  # (n_windows,)
@@ -83,8 +83,8 @@ class Fold:
         return cls(
             facts["seed"],
             tuple(facts["held_out"]),
-            Metrics(labels, arrays["confusion"]),
-            Metrics(labels, arrays["int8"]) if "int8" in arrays else None,
+            Scores(labels, arrays["confusion"]),
+            Scores(labels, arrays["int8"]) if "int8" in arrays else None,
             arrays["logits"],
             arrays["label"],
             arrays["subject"],
@@ -102,8 +102,8 @@ def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, pr
     """
     keras.backend.clear_session()  # or the graphs of all fits stay in memory
     gc.collect()
-    rest = training.take(np.flatnonzero(~np.isin(training.subject, task.held_out)))
-    test = counted.of(task.held_out)
+    rest = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
+    test = counted.of_subjects(task.held_out)
     if not len(test):
         raise DatasetError(f"subjects {', '.join(task.held_out)} have no window to count: take fewer folds")
     started = time.monotonic()

@@ -34,7 +34,7 @@ BARE = FitConfig(arch="cnn", arch_settings={"filters": 4, "dense": 8}, learning_
 
 @pytest.fixture(scope="module")
 def data(recordings: list[Recording]) -> windows.LabelledWindows:
-    return windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
+    return windows.cut_windows(windows.restarted_streams(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_normalisation_is_that_of_the_training_windows(data: windows.LabelledWin
 
 def test_nothing_to_train_on_is_said_so(data: windows.LabelledWindows) -> None:
     with pytest.raises(DatasetError, match="no window"):
-        fit(data.of([]), SPEC, TINY)
+        fit(data.of_subjects([]), SPEC, TINY)
 
 
 def test_without_standardisation_the_network_is_given_physical_units(data: windows.LabelledWindows) -> None:
@@ -104,7 +104,7 @@ def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: window
 
 def test_early_stopping_needs_a_second_subject(data: windows.LabelledWindows) -> None:
     with pytest.raises(DatasetError, match="at least two to train on, found 1"):
-        fit(data.of(["01"]), SPEC, replace(TINY, patience=1))
+        fit(data.of_subjects(["01"]), SPEC, replace(TINY, patience=1))
 
 
 def test_an_interrupted_fit_goes_on_and_ends_as_if_it_had_not_been(

@@ -28,8 +28,8 @@ TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, se
 def test_cross_validation_never_trains_on_who_it_counts(
     recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = windows.cut(windows.whole(recordings), SPEC, ("MOVING", "STILL"))
-    training = windows.cut(windows.restarted(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
+    counted = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
+    training = windows.cut_windows(windows.restarted_streams(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
     trained_on: list[set[str]] = []
 
     def watched(data: windows.LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Progress) -> Fitted:
@@ -66,7 +66,7 @@ def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_c
     recordings: list[Recording], tmp_path: Path, done: list[holdout.Task]
 ) -> None:
     def validated(some: list[Recording], **changed: Any) -> int:
-        counted = windows.cut(windows.whole(some), SPEC, ("MOVING", "STILL"))
+        counted = windows.cut_windows(windows.whole_streams(some), SPEC, ("MOVING", "STILL"))
         config = replace(TINY, folds=99, **changed)
         done.clear()
         validate.cross_validate(counted, counted, SPEC, config, work=tmp_path)
