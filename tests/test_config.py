@@ -23,7 +23,7 @@ SECRET = "s3cr3t-horse"
 
 @pytest.fixture
 def run(monkeypatch):
-    """`harstream run` up to the point where it would serve: exit code, output, and the settings it had."""
+    """`harstream run` up to the call of serve: returns exit code, output and the settings."""
     monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
 
     def invoke(*flags: str, **environment: str):
@@ -116,7 +116,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('labels-topik = "x"', "'labels-topik' does not exist; did you mean 'labels_topic'?"),
         ("[mqtt]\nversion = 5", "'mqtt' does not exist"),
@@ -124,12 +124,12 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         ("\udcff", "config"),
     ],
 )
-def test_a_file_with_an_unknown_key_or_no_toml_is_an_error(toml, tmp_path, text, told):
+def test_a_file_with_an_unknown_key_or_no_toml_is_an_error(toml, tmp_path, text, message):
     path = tmp_path / "harstream.toml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError) as caught:
         read_file(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
@@ -151,7 +151,7 @@ def test_variables_of_others_are_none_of_our_business():
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--backend", "onnx"], "onnx"),
         (["--qos", "2"], "2"),
@@ -195,10 +195,10 @@ def test_variables_of_others_are_none_of_our_business():
         (["--no-such-flag"], "no-such-flag"),
     ],
 )
-def test_a_bad_value_is_named_and_exits_2(run, flags, told):
+def test_a_bad_value_is_named_and_exits_2(run, flags, message):
     code, output, served = run(*flags)
     assert (code, served) == (2, None), output
-    assert told in output
+    assert message in output
 
 
 def test_smoothing_is_the_bundles_unless_overruled():
@@ -267,21 +267,28 @@ def test_no_way_of_printing_settings_shows_a_password(tmp_path, caplog):
     (tmp_path / "password").write_text(f"{SECRET}\n")
     by_url = RunConfig(broker=f"mqtt://ann:{SECRET}@host")
     by_file = RunConfig(broker="mqtt://host", user="ann", password_file=tmp_path / "password")
-    for made in (by_url, by_file):
-        settings = made.read_broker_settings()
+    for run_config in (by_url, by_file):
+        settings = run_config.read_broker_settings()
         assert isinstance(settings, BrokerSettings)
         assert (settings.url.user, settings.url.password) == ("ann", SECRET)
         with caplog.at_level(logging.DEBUG):
-            logging.getLogger("test").info("%s %r %s %r %s", made, made, settings, settings, settings.url)
-        for text in (str(made), repr(made), str(settings), repr(settings), str(settings.url), repr(settings.url)):
+            logging.getLogger("test").info("%s %r %s %r %s", run_config, run_config, settings, settings, settings.url)
+        for text in (
+            str(run_config),
+            repr(run_config),
+            str(settings),
+            repr(settings),
+            str(settings.url),
+            repr(settings.url),
+        ):
             assert SECRET not in text
     assert SECRET not in caplog.text
 
 
 def test_user_and_password_file_overrule_those_of_the_address(tmp_path):
     (tmp_path / "password").write_text("from file\r\n")
-    made = RunConfig(broker="mqtt://u:p@host", user="other", password_file=Path(tmp_path / "password"))
-    settings = made.read_broker_settings()
+    run_config = RunConfig(broker="mqtt://u:p@host", user="other", password_file=Path(tmp_path / "password"))
+    settings = run_config.read_broker_settings()
     assert settings is not None
     assert (settings.url.user, settings.url.password) == ("other", "from file")
 
@@ -292,7 +299,7 @@ def test_an_empty_variable_is_an_error_and_not_the_default():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("qos = true", "qos: expected a whole number, got True"),
         ("max-devices = 1.5", "max-devices: expected a whole number, got 1.5"),
@@ -301,10 +308,10 @@ def test_an_empty_variable_is_an_error_and_not_the_default():
         ("idle-s = 60\nidle_s = 60", "is given twice"),
     ],
 )
-def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, told):
+def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, message):
     path = tmp_path / "run.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         config.read_file(path)
 
 
@@ -359,6 +366,52 @@ def test_a_password_on_the_command_line_moves_into_the_environment():
     assert conceal([], {}) is None
 
 
+# --- declaration and files ----------------------------------------------------------------------------
+
+
+def test_every_option_has_a_help_text_and_its_default_is_allowed():
+    for option in config.OPTIONS.values():
+        assert option.help.endswith("."), option.name
+        assert option.check(option.default) == option.default, option.name
+
+
+def test_only_the_environment_may_hold_the_password():
+    assert [name for name in config.OPTIONS if name not in config.KEYS] == ["password"]
+    assert "--password" not in {opt for parameter in main.commands["run"].params for opt in parameter.opts}
+
+
+def test_flags_and_the_file_have_the_same_limits(run, toml):
+    for option in config.OPTIONS.values():
+        if option.kind in (int, float):
+            below = option.minimum - 1
+            assert run(f"--{option.flag}={below:g}")[0] == 2, option.name
+            code, output, _ = run("--config", toml(f"{option.name} = {below:g}"))
+            assert code == 2, option.name
+            assert f"{option.name}: " in output
+
+
+def test_a_device_may_be_kept_for_ever(run, toml):
+    assert run("--idle-s", "inf")[2].idle_s == run("--config", toml("idle-s = inf"))[2].idle_s == float("inf")
+    assert "idle_s = inf  # --idle-s" in CliRunner().invoke(main, ["config", "show", "--idle-s", "inf"]).output
+
+
+def test_the_password_file_is_read_by_one_call_only_and_each_time(tmp_path):
+    path = tmp_path / "password"
+    run_config = RunConfig(broker="mqtt://ann@host", password_file=path)  # does not look at the file
+    with pytest.raises(ConfigError, match=f"password-file: {path}: No such file"):
+        run_config.read_broker_settings()
+    for password in ("first", "second"):
+        path.write_text(f"{password}\n")
+        settings = run_config.read_broker_settings()
+        assert settings is not None
+        assert settings.url.password == password
+
+
+def test_only_one_of_the_two_places_may_hold_a_password(tmp_path):
+    with pytest.raises(ConfigError, match="HARSTREAM_RUN_PASSWORD holds a password too"):
+        RunConfig(broker="mqtt://ann@host", password="x", password_file=tmp_path / "password")
+
+
 # --- harstream config ---------------------------------------------------------------------------------
 
 
@@ -377,9 +430,9 @@ def test_show_tells_every_setting_what_it_does_its_value_and_where_that_came_fro
     shown = tomllib.loads(done.output)
     assert set(shown) <= set(config.KEYS)
     for key in config.KEYS:
-        told = [line for line in done.output.splitlines() if re.match(rf"(# )?{key} = ", line)]
-        assert len(told) == 1, key
-        assert done.output.splitlines()[done.output.splitlines().index(told[0]) - 1].startswith("# ")
+        lines = done.output.splitlines()
+        [index] = [index for index, line in enumerate(lines) if re.match(rf"(# )?{key} = ", line)]
+        assert lines[index - 1].startswith("# "), key
 
 
 def test_what_show_prints_says_the_same_again(run, toml):
@@ -397,8 +450,8 @@ def test_check_loads_the_model_and_says_what_is_wrong(random_bundle, own_bundle,
         0,
         "good: model random@0.0.1 (litert), broker mqtt://h:1883\n",
     )
-    code, told = check("--config", toml("labels-topik = 1"))
-    assert (code, "did you mean 'labels_topic'?" in told) == (2, True)
+    code, output = check("--config", toml("labels-topik = 1"))
+    assert (code, "did you mean 'labels_topic'?" in output) == (2, True)
     (own_bundle / "model.tflite").write_bytes(b"other")
-    code, told = check("--model", str(own_bundle))
-    assert (code, "sha256" in told) == (3, True)
+    code, output = check("--model", str(own_bundle))
+    assert (code, "sha256" in output) == (3, True)

@@ -1,4 +1,4 @@
-"""What every command has in common: help without weight, one line for a refusal, the right exit code."""
+"""Properties of every command: help without heavy imports, one line for an error, the right exit code."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def test_an_unreachable_broker_is_exit_4_naming_it(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"), [("hapt:/none", "/none"), ("hapt", "KIND:PATH"), ("dance:/tmp", "hapt"), (":/tmp", "KIND")]
+    ("data", "message"), [("hapt:/none", "/none"), ("hapt", "KIND:PATH"), ("dance:/tmp", "hapt"), (":/tmp", "KIND")]
 )
 @pytest.mark.parametrize("command", [["replay", "--broker", "x"], ["evaluate"]])
-def test_data_that_is_not_there_is_exit_2_naming_it(command, data, told, random_bundle):
+def test_data_that_is_not_there_is_exit_2_naming_it(command, data, message, random_bundle):
     model = ["--model", str(random_bundle)] if command == ["evaluate"] else []
     result = invoke(*command, *model, "--data", data)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert told in result.output
+    assert message in result.output
 
 
 def test_models_lists_what_is_shipped(random_bundle, monkeypatch):

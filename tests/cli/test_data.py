@@ -1,4 +1,4 @@
-"""`harstream data`: what there is, and fetching it."""
+"""`harstream data`: the list of data sets, and downloads."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ..datasets.http_files import FileServer
 
 
 def archive(sessions: int = 61, damaged: bool = False) -> bytes:
-    """Named like HAPT, with nothing in it but the names; in a zip of its own, as the repository ships it."""
+    """Return a zip with the file names of HAPT, inside another zip as the repository ships it."""
     inner, outer = BytesIO(), BytesIO()
-    with zipfile.ZipFile(inner, "w") as made:
+    with zipfile.ZipFile(inner, "w") as file:
         for number in range(1, sessions + 1):
-            made.writestr(f"RawData/acc_exp{number:02d}_user01.txt", "1 0 0\n" * 9)
-            made.writestr(f"RawData/gyro_exp{number:02d}_user01.txt", "1 0 0\n" * 9)
-        made.writestr("RawData/labels.txt", "1 1 1 1 9\n")
-    with zipfile.ZipFile(outer, "w") as made:
-        made.writestr("HAPT Data Set.zip", inner.getvalue())
+            file.writestr(f"RawData/acc_exp{number:02d}_user01.txt", "1 0 0\n" * 9)
+            file.writestr(f"RawData/gyro_exp{number:02d}_user01.txt", "1 0 0\n" * 9)
+        file.writestr("RawData/labels.txt", "1 1 1 1 9\n")
+    with zipfile.ZipFile(outer, "w") as file:
+        file.writestr("HAPT Data Set.zip", inner.getvalue())
     content = outer.getvalue()
     return content.replace(b"1 0 0\n1", b"1 0 0\n2", 1) if damaged else content
 
@@ -42,8 +42,8 @@ def invoke(*arguments: str | Path) -> Result:
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    with FileServer(archive()) as made:
-        yield made
+    with FileServer(archive()) as server:
+        yield server
 
 
 def download(server: FileServer, out: Path, *more: str) -> Result:

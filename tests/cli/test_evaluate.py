@@ -1,4 +1,4 @@
-"""`harstream evaluate`, over made-up recordings and windows."""
+"""`harstream evaluate` on synthetic recordings and windows."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ PUBLIC = {"windows", "accuracy", "macro_f1", "labels", "confusion"}
 
 @pytest.fixture
 def recordings(monkeypatch):
-    """What any --data gives."""
-    made = []
+    """Recordings that every --data returns."""
+    recordings = []
     for number in range(2):
         rng = np.random.default_rng(number)
         samples = rng.normal(scale=0.3, size=(1500, 6)).astype(np.float32)
         samples[:, 0] += 1
         segments = (Segment(0, 700, "SITTING"), Segment(700, 800, "SIT_TO_STAND"), Segment(800, 1500, "STANDING"))
-        made.append(Recording(f"rec-{number}", f"subject-{number}", 50.0, samples, segments))
-    monkeypatch.setattr("harstream.datasets.load", lambda data: made)
-    return made
+        recordings.append(Recording(f"rec-{number}", f"subject-{number}", 50.0, samples, segments))
+    monkeypatch.setattr("harstream.datasets.load", lambda data: recordings)
+    return recordings
 
 
 @pytest.fixture
 def windows(monkeypatch):
     rng = np.random.default_rng(3)
-    made = PublishedWindows(
+    windows = PublishedWindows(
         rng.normal(size=(20, 128, 9)).astype(np.float32), np.arange(20) % 2, ("WALKING", "LAYING"), None
     )
-    monkeypatch.setattr("harstream.datasets.load_windows", lambda data: made)
-    return made
+    monkeypatch.setattr("harstream.datasets.load_windows", lambda data: windows)
+    return windows
 
 
 def evaluate(random_bundle, *arguments: str):
@@ -82,16 +82,16 @@ def test_of_published_windows_it_says_that_only_the_network_is_applied(random_bu
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions"),
         (["--data", "hapt:x", "--labels", "labels"], "--labels: it needs --stream"),
     ],
 )
-def test_what_does_not_go_together_is_exit_2_in_one_line(random_bundle, recordings, windows, arguments, told):
+def test_what_does_not_go_together_is_exit_2_in_one_line(random_bundle, recordings, windows, arguments, message):
     result = evaluate(random_bundle, *arguments)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert told in result.output
+    assert message in result.output
 
 
 def test_every_published_label_can_be_written_out(random_bundle, recordings, tmp_path):
@@ -107,13 +107,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work_and_a_missing
     random_bundle, recordings, tmp_path
 ):
     (tmp_path / "file").touch()
-    for option, place, told in (
+    for option, place, message in (
         ("--json", tmp_path, "is a folder, not a file"),
         ("--json", tmp_path / "file/figures.json", "File exists"),
         ("--report", tmp_path / "file", "is not a folder"),
     ):
         result = evaluate(random_bundle, "--data", "hapt:x", option, str(place))
-        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {told}\n")
+        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {message}\n")
     result = evaluate(random_bundle, "--data", "hapt:x", "--json", str(tmp_path / "new/figures.json"))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "new/figures.json").exists()

@@ -14,7 +14,7 @@ from harstream.wire.payloads import Units, decode
 from ..servers import Client, Process, wait_until
 
 
-def heard(client: Client, device: str):
+def received(client: Client, device: str):
     return [decode(payload, Units()) for payload in client.payloads(f"wearables/{device}/imu")]
 
 
@@ -26,10 +26,10 @@ def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, p
         Process("simulate", "--broker", mosquitto.address, *arguments, folder=tmp_path) as process,
     ):
         assert process.exit_code() == 0, process.err
-        wait_until(lambda: sum(len(heard(client, f"sim-{i:04d}")) for i in (1, 2, 3)) >= 22)
+        wait_until(lambda: sum(len(received(client, f"sim-{i:04d}")) for i in (1, 2, 3)) >= 22)
         for source in sources(3, 7):
-            messages = heard(client, source.device)
-            assert len(messages) in (7, 8)  # the later ones of the first half second end before their eighth
+            messages = received(client, source.device)
+            assert len(messages) in (7, 8)  # wearables that begin later end before their eighth message
             times = [message.t_ns for message in messages]
             assert np.abs(np.diff(np.array(times, np.int64)) - 500_000_000).max() <= 1000
             samples = np.concatenate([np.hstack([m.acc, m.gyro]) for m in messages if m.gyro is not None])
@@ -51,7 +51,7 @@ def test_simulate_stops_when_told(mosquitto, tmp_path):
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
-    """Two made-up sessions in the publisher's format."""
+    """Folder of two synthetic sessions in the format of the data set's publisher."""
     folder = tmp_path / "RawData"
     folder.mkdir()
     (tmp_path / "activity_labels.txt").write_text("1 WALKING\n")
@@ -72,8 +72,8 @@ def test_replay_publishes_recordings_under_their_names(mosquitto, tmp_path, reco
         assert process.exit_code() == 0, process.err
         for number in (1, 2):
             device = f"exp{number:02d}_user01"
-            wait_until(lambda device=device: len(heard(client, device)) == 6)  # type: ignore[misc]
-            messages = heard(client, f"exp{number:02d}_user01")
+            wait_until(lambda device=device: len(received(client, device)) == 6)  # type: ignore[misc]
+            messages = received(client, f"exp{number:02d}_user01")
             acc = np.loadtxt(recordings / "RawData" / f"acc_exp{number:02d}_user01.txt")
             np.testing.assert_allclose(np.concatenate([message.acc for message in messages]), acc, atol=1e-6)
 
@@ -83,8 +83,8 @@ def test_replay_of_chosen_recordings_only(mosquitto, tmp_path, recordings):
     with Client(mosquitto.port) as client:
         with Process("replay", "--broker", mosquitto.address, *chosen, "exp02_user01", folder=tmp_path) as process:
             assert process.exit_code() == 0
-        wait_until(lambda: len(heard(client, "exp02_user01")) == 3)
-        assert heard(client, "exp01_user01") == []
+        wait_until(lambda: len(received(client, "exp02_user01")) == 3)
+        assert received(client, "exp01_user01") == []
     with Process("replay", "--broker", mosquitto.address, *chosen, "exp09", folder=tmp_path) as process:
         assert process.exit_code() == 2
     assert "no recording is called 'exp09'; the first one is 'exp01_user01'" in process.err
@@ -112,9 +112,9 @@ def test_simulated_subjects_do_only_what_they_are_told(mosquitto, tmp_path):
         Process("simulate", "--broker", mosquitto.address, *arguments, "--activity", "LAYING", folder=tmp_path) as it,
     ):
         assert it.exit_code() == 0, it.err
-        wait_until(lambda: len(heard(client, "sim-0002")) >= 14)
+        wait_until(lambda: len(received(client, "sim-0002")) >= 14)
         for device in ("sim-0001", "sim-0002"):
-            upwards = np.concatenate([message.acc for message in heard(client, device)])[:, 0]
+            upwards = np.concatenate([message.acc for message in received(client, device)])[:, 0]
             assert upwards.max() < 0.6
 
 

@@ -41,11 +41,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """All that was shown."""
+        """Everything that the terminal has shown."""
         try:
             while data := os.read(self._ours, 65536):
                 self._text += data.decode()
-        except OSError:  # nothing more, for now or for good
+        except OSError:  # no more output yet, or the process has ended
             pass
         return self._text
 
@@ -65,15 +65,15 @@ class Terminal:
 
 @contextmanager
 def terminal(*arguments: str) -> Iterator[Terminal]:
-    made = Terminal(*arguments)
+    started = Terminal(*arguments)
     try:
-        yield made
+        yield started
     finally:
-        made.close()
+        started.close()
 
 
-def taken(device: int, n: int) -> np.ndarray:
-    """What the simulated device sends first, as JSON carries it."""
+def sent_samples(device: int, n: int) -> np.ndarray:
+    """Return the first samples that a simulated device sends, rounded as in its JSON."""
     return np.round(sources(2, 0, activity="WALKING")[device - 1].take(n).astype(np.float64), 6).astype(np.float32)
 
 
@@ -92,8 +92,8 @@ def test_a_label_by_flag_and_a_duration_make_a_file_per_device_and_end(devices, 
         assert (recording.subject, recording.rate_hz) == ("anna", 50.0)
         assert 60 <= len(recording.samples) <= 140
         assert {segment.label for segment in recording.segments} == {"WALKING"}
-        # One stretch of what was sent, none of it lost, doubled or changed.
-        sent = taken(device, 3000)
+        # The recording is one part of the sent samples: none is lost, repeated or changed.
+        sent = sent_samples(device, 3000)
         [at] = np.flatnonzero((sent == recording.samples[0]).all(axis=1))
         np.testing.assert_array_equal(recording.samples, sent[at : at + len(recording.samples)])
         assert f"wrote {out}/anna_sim-000{device}_" in process.out
@@ -164,7 +164,7 @@ def test_of_a_device_that_says_nothing_it_tells_where_it_listens(mosquitto, tmp_
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--subject", "a_b"], "subject: 'a_b'"),
         (["--label", "a,b"], "label: 'a,b'"),
@@ -172,11 +172,11 @@ def test_of_a_device_that_says_nothing_it_tells_where_it_listens(mosquitto, tmp_
         (["--topic", "x"], "topic: 'x'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, more, said):
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, more, message):
     given = ["--broker", "127.0.0.1:1", "--device", "d", "--subject", "s", "--label", "L", "--out", str(tmp_path / "o")]
     with Process("record", *given, *more, folder=tmp_path) as process:
         assert process.exit_code() == 2
-    assert process.err.startswith(f"harstream: {said}")
+    assert process.err.startswith(f"harstream: {message}")
     assert process.err.count("\n") == 1
 
 

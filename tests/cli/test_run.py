@@ -20,7 +20,7 @@ READY = " ready: "
 
 @pytest.fixture
 def start(tmp_path: Path, random_bundle: Path) -> Iterator[Callable[..., Process]]:
-    """Start `harstream run` with the small bundle; killed in the end if it still runs."""
+    """Start `harstream run` with the small bundle; the fixture kills what still runs after the test."""
     started: list[Process] = []
 
     def begin(*arguments: str, model: Path = random_bundle, ready: bool = True, **options) -> Process:
@@ -92,7 +92,7 @@ def test_a_second_signal_leaves_at_once(start, tmp_path, subjects):
 def test_killed_it_leaves_its_will(start, mosquitto):
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address)
-        wait_until(lambda: client.payloads("harstream/test/status"), "its status")  # it may be ready a moment before
+        wait_until(lambda: client.payloads("harstream/test/status"), "its status")  # the status may follow the log line
         process.send(signal.SIGKILL)
         assert process.exit_code() == -signal.SIGKILL
         wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"offline"], "the will")

@@ -1,4 +1,4 @@
-"""`harstream train`: bundles and experiments, and what they refuse."""
+"""`harstream train`: bundles, experiments and refused options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train(*arguments: object) -> Result:
 
 @pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What any --data gives."""
+    """Make every --data return synthetic recordings."""
     monkeypatch.setattr("harstream.datasets.load", lambda data: [subject(f"{n:02d}", n) for n in range(1, 5)])
     return "csv:/some/where/sessions"
 
@@ -101,7 +101,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--sweep", "filterz=1,2"], "row 'filterz=1': no setting 'filterz'"),
         (["--sweep", "epochs"], "--sweep: 'epochs' is not NAME=A,B,C"),
@@ -112,10 +112,12 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
         (["--set", "seed=1"], "seed: it is not a setting"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_exit_2(data: str, tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_what_makes_no_sense_is_one_line_and_exit_2(
+    data: str, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     result = train("--data", data, "--out", tmp_path / "out", *arguments)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert told in result.output
+    assert message in result.output
     assert not (tmp_path / "out").exists()
 
 
@@ -130,14 +132,14 @@ def test_told_to_stop_it_ends_with_the_exit_code_of_that(
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(data: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for option, place, told in (
+    for option, place, message in (
         ("--out", tmp_path / "file", "is not a folder"),
         ("--logs", tmp_path / "file", "is not a folder"),
         ("--json", tmp_path, "is a folder, not a file"),
         ("--out", tmp_path / "file/mine", "File exists"),
     ):
         result = train("--data", data, *SMALL, "--out", tmp_path / "mine", option, place)
-        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {told}\n")
+        assert (result.exit_code, result.output) == (2, f"harstream: {option}: {place}: {message}\n")
     result = train("--data", data, "--out", tmp_path / "file", *SMALL, "--sweep", "units=2,3")
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
