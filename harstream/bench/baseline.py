@@ -1,6 +1,7 @@
-"""What people run today, as tutorials and repositories have it: a callback, a deque per device, `predict` per window.
+"""Baseline: the script that tutorials and public repositories use for live recognition.
 
-The same model, the same filter, the same windows: only the way they are computed is the usual one.
+A paho callback keeps a deque per device and calls Keras' ``predict`` for each window. Model, filter and windows are
+those of harstream, so only the way of computing differs.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from harstream.core.batches import Float32
 from harstream.core.spec import CHANNELS
 
 
-class Script:
-    """Subscribes to samples in JSON, publishes labels; raises ConfigError where TensorFlow is not installed."""
+class CallbackScript:
+    """MQTT client that subscribes to samples in JSON and publishes a label for each window."""
 
     def __init__(self, host: str, port: int, model: str) -> None:
+        """Load the Keras network of a bundle.
+
+        Raises:
+            ImportError: Keras is not installed.
+
+        """
         import keras
 
         self.messages = self.windows = 0
@@ -36,35 +43,37 @@ class Script:
         self._channels = [CHANNELS.index(name) for name in spec.channels]
         self._filter = butter(3, 0.3, fs=spec.sample_rate_hz)
         self._samples: defaultdict[str, deque[list[float]]] = defaultdict(lambda: deque(maxlen=self._window))
-        self._since: defaultdict[str, int] = defaultdict(int)
+        self._samples_since_window: defaultdict[str, int] = defaultdict(int)
 
     def run(self, subscribed: Callable[[], None]) -> None:
+        """Connect and process messages without end; call ``subscribed`` once the broker confirms the subscription."""
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        client.on_message = self._message
+        client.on_message = self._on_message
         client.on_connect = lambda client, *_: client.subscribe("wearables/+/imu", qos=1)
         client.on_subscribe = lambda *_: subscribed()
         client.connect(self._host, self._port)
         client.loop_forever()
 
-    def _message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
         self.messages += 1
         device = message.topic.split("/")[1]
         payload = json.loads(message.payload)
         samples = self._samples[device]
         for acc, gyro in zip(payload["acc"], payload["gyro"], strict=True):
             samples.append([*acc, *gyro])
-            self._since[device] += 1
-            if len(samples) == self._window and self._since[device] >= self._stride:
-                self._since[device] = 0
+            self._samples_since_window[device] += 1
+            if len(samples) == self._window and self._samples_since_window[device] >= self._stride:
+                self._samples_since_window[device] = 0
                 label = self._classify(np.array(samples, np.float32))
                 client.publish(f"wearables/{device}/activity", json.dumps(label), retain=True)
 
     def _classify(self, samples: Float32) -> dict[str, Any]:
-        """(window_samples, 6) to a label."""
+        """Return the label message of one window; ``samples`` are (window_samples, 6)."""
         total, gyro = samples[:, :3], samples[:, 3:]
         body = total - lfilter(*self._filter, total, axis=0)
         window = np.concatenate([total, body, gyro], axis=1).astype(np.float32)[:, self._channels]
         logits = self._model.predict(self._bundle.spec.norm.apply(window[None]), verbose=0)
-        said = to_predictions(logits, self._bundle.temperature)
+        predictions = to_predictions(logits, self._bundle.temperature)
         self.windows += 1
-        return {"label": self._bundle.labels[int(said.label[0])], "confidence": float(said.confidence[0])}
+        label = self._bundle.labels[int(predictions.label[0])]
+        return {"label": label, "confidence": float(predictions.confidence[0])}

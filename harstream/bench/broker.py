@@ -1,4 +1,4 @@
-"""The broker of a benchmark: a real mosquitto on a free port, or the embedded one where that is missing."""
+"""Broker of a benchmark: a mosquitto of its own on a free port, or the embedded broker if mosquitto is missing."""
 
 from __future__ import annotations
 
@@ -14,19 +14,33 @@ from pathlib import Path
 from harstream.embedded import free_port
 from harstream.errors import ConfigError
 
-_START_S = 30.0
+_START_TIMEOUT_S = 30.0
 
 
 def find(program: str) -> str | None:
-    """A program of the system, in sbin too."""
+    """Return the path of a program, also from the sbin folders; None if it is not installed."""
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 
 class Broker:
-    """Listens at ``port``, and with TLS at ``tls_port`` where there is openssl to make a certificate (else 0)."""
+    """Broker process that listens on 127.0.0.1.
+
+    Attributes:
+        port: Port without TLS.
+        tls_port: Port with TLS; 0 if openssl is missing (it makes the certificate) or the broker is the embedded one.
+        ca: File of the certificate; None without TLS.
+        is_mosquitto: False for the embedded broker.
+        name: Name and version for the table.
+
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises ConfigError where there is neither mosquitto nor amqtt, or it does not start."""
+        """Start the broker with its files in ``folder``.
+
+        Raises:
+            ConfigError: Neither mosquitto nor amqtt is installed, or the broker did not start.
+
+        """
         self.port, self.tls_port = _free(), 0
         self.ca: Path | None = None
         program = find("mosquitto")
@@ -44,16 +58,18 @@ class Broker:
             command = [sys.executable, "-c", code, str(self.port)]
         self._log = folder / "broker.log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a program found on PATH
         self._wait()
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     def _configure(self, folder: Path) -> Path:
-        # Nothing is dropped on the way: what does not keep up shows in what it has done, not in what the broker threw
-        # away. Nagle off: it would hold back acknowledgements and labels alike.
+        """Write the configuration of mosquitto and return its path."""
+        # Without limits on queues the broker drops nothing, so a receiver that is too slow shows in its own count.
+        # Nagle's algorithm would hold back acknowledgements and labels.
         lines = ["allow_anonymous true", "max_queued_messages 0", "max_inflight_messages 0", "set_tcp_nodelay true"]
         lines += [f"listener {self.port} 127.0.0.1"]
         if self.ca is not None:
@@ -66,7 +82,7 @@ class Broker:
         return path
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 break
@@ -74,10 +90,14 @@ class Broker:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.02)
+        code = self._process.poll()
+        state = f"did not listen within {_START_TIMEOUT_S:.0f} s" if code is None else f"ended with exit code {code}"
         self.close()
-        raise ConfigError(f"bench: {self.name} does not start: {self._log.read_text(errors='replace').strip()}")
+        log = self._log.read_text(errors="replace").strip() or "nothing"
+        raise ConfigError(f"bench: {self.name} at port {self.port} {state}; it wrote: {log}")
 
     def close(self) -> None:
+        """Kill the broker."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
@@ -90,12 +110,13 @@ def _free() -> int:
 
 
 def _version(program: str) -> str:
-    said = subprocess.run([program, "-h"], capture_output=True, text=True, check=False).stdout.split()
-    return said[2] if len(said) > 2 else "(of unknown version)"
+    done = subprocess.run([program, "-h"], capture_output=True, text=True, check=False)  # noqa: S603 - on PATH
+    words = done.stdout.split()
+    return words[2] if len(words) > 2 else "(of unknown version)"
 
 
 def _certificate(folder: Path) -> Path | None:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key beside it; None without openssl."""
+    """Make a self-signed certificate for 127.0.0.1 and its key (key.pem); return None if openssl is missing."""
     openssl = find("openssl")
     if openssl is None:
         return None
@@ -104,5 +125,5 @@ def _certificate(folder: Path) -> Path | None:
     command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
     command += ["-keyout", str(folder / "key.pem"), "-out", str(certificate)]
-    made = subprocess.run(command, capture_output=True, check=False)
-    return certificate if made.returncode == 0 else None
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - a program found on PATH
+    return certificate if done.returncode == 0 else None

@@ -1,4 +1,8 @@
-"""What a sample costs when there are few devices, and when there are many: flat is the goal."""
+"""Growth: processor time per sample, from message to label, with few and with many devices.
+
+The goal is a cost that does not depend on the number of devices. No broker is involved: full batches of packed messages
+go straight into the daemon.
+"""
 
 from __future__ import annotations
 
@@ -16,39 +20,41 @@ from harstream.simulate.source import sources
 from harstream.wire.samples import Message
 
 _START_NS = 1_763_668_800_000_000_000
-#: Messages of each device before it counts, and at least so many takes that do.
-_WARM_UP, _TAKES = 12, 24
+#: Messages of each device before the measurement starts, and the smallest number of batches that are measured.
+_WARM_UP, _BATCHES = 12, 24
 
 
 def us_per_sample(classifier: Classifier, n_devices: int) -> float:
-    """Processor time from message to label, without a broker, in µs: full takes of packed messages."""
+    """Return the processor time per sample in µs."""
     daemon = Daemon(RunConfig(broker="nowhere", max_devices=n_devices), classifier, clock=lambda: _START_NS / 1e9)
-    spent_ns = samples = takes = 0
-    for take, warm in _takes(n_devices):
+    spent_ns = samples = batches = 0
+    for messages, warm in _batches(n_devices):
         began_ns = time.process_time_ns()
-        windows = daemon.take(take)
+        windows = daemon.take(messages)
         if len(windows):
             daemon.classify(windows)
         if warm:
             spent_ns += time.process_time_ns() - began_ns
-            samples += SAMPLES_PER_MESSAGE * len(take)
-            takes += 1
-        if takes >= _TAKES and takes * MAX_TAKE >= 2 * n_devices:
+            samples += SAMPLES_PER_MESSAGE * len(messages)
+            batches += 1
+        if batches >= _BATCHES and batches * MAX_TAKE >= 2 * n_devices:
             break
     return spent_ns / 1e3 / samples
 
 
-def _takes(n_devices: int) -> Iterator[tuple[list[Message], bool]]:
-    """Half a second of every device after the other, and whether all are warm."""
+def _batches(n_devices: int) -> Iterator[tuple[list[Message], bool]]:
+    """Yield full batches of messages, and whether the warm-up is over; devices send one after another."""
     rows = [source.take(SAMPLES_PER_MESSAGE) for source in sources(16, seed=4)]
     topics = [f"wearables/{packets.device_name(i)}/imu" for i in range(n_devices)]
-    take: list[Message] = []
+    batch: list[Message] = []
     number = 0
     while True:
         encoded = [ENCODERS["packed"](_START_NS + number * packets.PERIOD_NS, packets.RATE_HZ, block) for block in rows]
-        for i in np.flatnonzero(np.arange(n_devices) % packets.STARTS <= number).tolist():  # not all began together
-            take.append(Message(topics[i], encoded[i % len(encoded)], _START_NS / 1e9))
-            if len(take) == MAX_TAKE:
-                yield take, number > _WARM_UP
-                take = []
+        for i in np.flatnonzero(
+            np.arange(n_devices) % packets.STARTS <= number
+        ).tolist():  # devices start at different rounds
+            batch.append(Message(topics[i], encoded[i % len(encoded)], _START_NS / 1e9))
+            if len(batch) == MAX_TAKE:
+                yield batch, number > _WARM_UP
+                batch = []
         number += 1

@@ -1,4 +1,7 @@
-"""Windows a second through the classifier, against the bare LiteRT interpreter with the same model and windows."""
+"""Inference: windows per second of the classifier on one thread.
+
+The ceiling is the bare LiteRT interpreter with the same network and the same windows.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,29 @@ from harstream.bundle import Bundle
 from harstream.classifier import BATCH_SIZES, open_classifier
 from harstream.core.batches import Float32
 
+#: Backend -> file of its network in the bundle.
 FILES = {"litert": bundles.LITERT, "int8": bundles.INT8}
 _BATCH = BATCH_SIZES[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    windows_s: float
-    bare_windows_s: float
+    """Result of one measurement."""
+
+    windows_s: float  # of the classifier
+    bare_windows_s: float  # of the bare interpreter
 
 
 def windows_of(bundle: Bundle, n_windows: int) -> Float32:
-    """Windows of synthetic streams, again and again, (n_windows, window_samples, n_channels)."""
-    some = np.concatenate([golden.cut_windows(bundle.spec, *golden.synthetic_stream(bundle.spec, k)) for k in range(4)])
-    return some[np.arange(n_windows) % len(some)]
+    """Return windows (n_windows, window_samples, n_channels) of synthetic streams, repeated as often as needed."""
+    windows = np.concatenate(
+        [golden.cut_windows(bundle.spec, *golden.synthetic_stream(bundle.spec, k)) for k in range(4)]
+    )
+    return windows[np.arange(n_windows) % len(windows)]
 
 
 def measure(bundle: Bundle, backend: str, n_windows: int) -> Inference:
-    """One thread each, by turns, so that both meet the same machine."""
+    """Measure classifier and bare interpreter by turns, so that both run under the same conditions."""
     classifier = open_classifier(bundle, backend)
     interpreter = Interpreter(model_content=bundle.read(FILES[backend]), num_threads=1)
     source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
@@ -46,13 +54,13 @@ def measure(bundle: Bundle, backend: str, n_windows: int) -> Inference:
             interpreter.invoke()
             interpreter.get_tensor(sink)
 
-    def ours() -> None:
+    def through_classifier() -> None:
         classifier.predict(windows)
 
-    seconds = {bare: 0.0, ours: 0.0}
-    for number in range(5):  # the first turn warms up
-        for run in (bare, ours):
+    seconds = {bare: 0.0, through_classifier: 0.0}
+    for number in range(5):  # the first turn is the warm-up
+        for run in (bare, through_classifier):
             began = time.perf_counter()
             run()
             seconds[run] += (time.perf_counter() - began) * (number > 0)
-    return Inference(4 * len(windows) / seconds[ours], 4 * len(windows) / seconds[bare])
+    return Inference(4 * len(windows) / seconds[through_classifier], 4 * len(windows) / seconds[bare])

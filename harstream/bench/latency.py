@@ -1,4 +1,8 @@
-"""From the moment a message was sent to the moment its label was heard, both ends outside the daemon."""
+"""Latency: time from the write of a message to the receipt of its label, both measured outside the daemon.
+
+The path includes both ways through the broker. The ceiling is the broker's round trip: the time that the same messages
+take to a subscriber while no daemon runs.
+"""
 
 from __future__ import annotations
 
@@ -9,63 +13,81 @@ from dataclasses import dataclass
 import numpy as np
 
 from harstream.bench import packets
-from harstream.bench.board import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT
-from harstream.bench.ingest import SUBSCRIPTION, Bench, Traffic
-from harstream.bench.listener import heard
+from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT
+from harstream.bench.listener import received
+from harstream.bench.testbed import SAMPLES, Testbed, Traffic
 from harstream.core.batches import Float64, Int64
 
+#: Subscription to the labels of all devices.
 LABELS = "wearables/+/activity"
 PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of labels, or of the samples themselves where nobody works on them."""
+    """Result of one measurement at life speed: latencies of labels (``daemon``) or of samples (``idle``)."""
 
-    ms: Float64  # (n_messages,)
-    sent: int
-    done: int
-    dropped: int
-    cpu: float  # of what is measured, in cores
-    load_late_ms: float  # the worst delay of the load itself
+    ms: Float64  # (n_messages,) of the messages sent while it was measured
+    sent: int  # messages, since the start
+    done: int  # messages, since the start
+    dropped: int  # messages, since the start
+    cpu: float  # processor time of the receiver, in cores
+    load_late_ms: float  # largest delay of the load behind its own schedule
 
     def percentile(self, q: float) -> float | None:
-        """None where nothing was heard of what was sent while it was measured: it came too late."""
+        """Return a percentile of the latencies in ms; None if nothing sent while it was measured was received."""
         return float(np.percentile(self.ms, q)) if len(self.ms) else None
 
 
-def live(bench: Bench, subject: str, traffic: Traffic, seconds: float, warm_up_s: float) -> Latency:
-    """``traffic.n_devices`` publishing at life speed for ``seconds`` after a warm-up.
+def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm_up_s: float) -> Latency:
+    """Publish from ``traffic.n_devices`` devices at life speed, for ``seconds`` after a warm-up.
 
-    ``daemon``: how late its labels are. ``nobody``: how late the samples themselves are at a subscriber: the broker's
-    round trip, with the machine otherwise at rest.
+    Args:
+        testbed: Broker, folder and model.
+        receiver: ``daemon`` gives the latency of labels. ``idle`` gives that of the samples at a subscriber, which is
+            the broker's round trip on an otherwise idle machine.
+        traffic: Messages that are published.
+        seconds: Duration of the measurement.
+        warm_up_s: Duration of the warm-up.
+
     """
-    folder = bench.folder / f"live-{time.monotonic_ns()}"
+    folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
-    subscription = LABELS if subject == "daemon" else SUBSCRIPTION
-    with bench.under_load(subject, traffic, lead=0, log=log, listen=(subscription, folder)) as (board, _, _):
+    subscription = LABELS if receiver == "daemon" else SAMPLES
+    with testbed.under_load(receiver, traffic, lead=0, log=log, listen=(subscription, folder)) as running:
+        counters = running.counters
         time.sleep(warm_up_s)
-        board[LOAD_LATE_NS] = 0
-        since_ns, cpu_ns = time.time_ns(), board[CPU_NS]
+        counters[LOAD_LATE_NS] = 0
+        since_ns, cpu_ns = time.time_ns(), counters[CPU_NS]
         time.sleep(seconds)
-        until_ns, cpu_ns = time.time_ns(), board[CPU_NS] - cpu_ns
-        load_late_ms = board[LOAD_LATE_NS] / 1e6
-    messages, arrived_ns = heard(folder)
+        until_ns, cpu_ns = time.time_ns(), counters[CPU_NS] - cpu_ns
+        load_late_ms = counters[LOAD_LATE_NS] / 1e6
+    messages, arrived_ns = received(folder)
     sent_ns = _sent_ns(np.load(log), messages, traffic)
-    counts = (sent_ns >= since_ns) & (sent_ns < until_ns)
+    measured = (sent_ns >= since_ns) & (sent_ns < until_ns)
     return Latency(
-        (arrived_ns - sent_ns)[counts] / 1e6,
-        board[SENT],
-        board[DONE],
-        board[DROPPED],
+        (arrived_ns - sent_ns)[measured] / 1e6,
+        counters[SENT],
+        counters[DONE],
+        counters[DROPPED],
         cpu_ns / (until_ns - since_ns),
         load_late_ms,
     )
 
 
 def _sent_ns(log: Int64, messages: list[tuple[str, bytes]], traffic: Traffic) -> Int64:
-    """When the message was sent that each of ``messages`` was due to; -1 where it is none of a fleet's."""
+    """Return the time at which the load sent the message that each received message resulted from.
+
+    Args:
+        log: Writes of the load, as ``load.main`` logs them.
+        messages: Topic and payload of received labels or samples.
+        traffic: Messages that were published.
+
+    Returns:
+        (n_messages,) wall-clock time in ns; -1 for an empty payload, or if the load did not log the write.
+
+    """
     start_ns, written = int(log[0, 1]), log[1:]
     n, period = traffic.n_devices, packets.PERIOD_NS
     number = []
@@ -83,6 +105,6 @@ def _sent_ns(log: Int64, messages: list[tuple[str, bytes]], traffic: Traffic) ->
             rounds = round((packets.event_time_ns(payload) + period - due_ns) / period)
         number.append(rounds * n + device)
     numbers = np.array(number, np.int64)
-    at = np.searchsorted(written[:, 0], numbers, side="right")  # the write that took it along
-    known = (numbers >= 0) & (at < len(written))
-    return np.where(known, written[np.minimum(at, len(written) - 1), 1], -1)
+    at = np.searchsorted(written[:, 0], numbers, side="right")  # the write that contained the message
+    logged = (numbers >= 0) & (at < len(written))
+    return np.where(logged, written[np.minimum(at, len(written) - 1), 1], -1)

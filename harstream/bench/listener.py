@@ -1,6 +1,7 @@
-"""Somebody who reads what is published: a process of its own that only notes when each piece of it arrived.
+"""Listener: a process that subscribes to labels or samples and records the bytes with their times of arrival.
 
-What the pieces say is made out when all is over.
+It decodes nothing while the measurement runs, so that it takes little processor time from the daemon. ``received``
+decodes the recording afterwards.
 """
 
 from __future__ import annotations
@@ -10,53 +11,61 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harstream.bench import packets
-from harstream.bench.board import STOP, Board
+from harstream.bench.counters import STOP, SharedCounters
 from harstream.core.batches import Int64
 
 _POLL_S = 0.05
 
 
-def main(settings: dict[str, object]) -> None:
-    board = Board(Path(str(settings["board"])))
-    sock = packets.connect(str(settings["host"]), int(str(settings["port"])), f"bench-listener-{time.monotonic_ns()}")
-    packets.subscribe(sock, str(settings["subscription"]))
+def main(settings: dict[str, Any]) -> None:
+    """Record what the broker sends until STOP is set.
+
+    Args:
+        settings: ``counters`` (file), ``host``, ``port``, ``subscription`` and ``folder`` (of the recording).
+
+    """
+    counters = SharedCounters(Path(settings["counters"]))
+    sock = packets.connect(settings["host"], settings["port"], f"bench-listener-{time.monotonic_ns()}")
+    packets.subscribe(sock, settings["subscription"])
     sock.settimeout(_POLL_S)
     print("ready", flush=True)
-    pieces: list[bytes] = []
-    arrivals: list[tuple[int, int]] = []
+    chunks: list[bytes] = []
+    arrivals: list[tuple[int, int]] = []  # bytes received so far, time in ns
     size = 0
     while True:
         try:
-            piece = sock.recv(1 << 18)
+            chunk = sock.recv(1 << 18)
         except TimeoutError:
-            if board[STOP]:
+            if counters[STOP]:
                 break
             continue
-        if not piece:
+        if not chunk:
             break
-        size += len(piece)
+        size += len(chunk)
         arrivals.append((size, time.time_ns()))
-        pieces.append(piece)
-    folder = Path(str(settings["folder"]))
-    (folder / "heard").write_bytes(b"".join(pieces))
+        chunks.append(chunk)
+    folder = Path(settings["folder"])
+    (folder / "received").write_bytes(b"".join(chunks))
     np.save(folder / "arrivals.npy", np.array(arrivals, np.int64).reshape(-1, 2))
 
 
-def heard(folder: Path) -> tuple[list[tuple[str, bytes]], Int64]:
-    """(topic, payload) of every message, and when (ns) its last byte had arrived."""
-    data, arrivals = (folder / "heard").read_bytes(), np.load(folder / "arrivals.npy")
+def received(folder: Path) -> tuple[list[tuple[str, bytes]], Int64]:
+    """Return (topic, payload) of each message in a recording, and the time (n,) in ns at which it was complete."""
+    data, arrivals = (folder / "received").read_bytes(), np.load(folder / "arrivals.npy")
     messages, ends = [], []
-    for topic, payload, end in _messages(data):
+    for topic, payload, end in split_publishes(data):
         messages.append((topic, payload))
         ends.append(end)
     return messages, arrivals[np.searchsorted(arrivals[:, 0], ends), 1] if ends else np.zeros(0, np.int64)
 
 
-def _messages(data: bytes) -> Iterator[tuple[str, bytes, int]]:
+def split_publishes(data: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """Yield topic, payload and end position of each complete PUBLISH packet (MQTT 3.1.1) in ``data``."""
     at = 0
     while at < len(data):
         kind, length, shift = data[at], 0, 0

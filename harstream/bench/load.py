@@ -1,4 +1,7 @@
-"""The load: a process of its own that writes prebuilt packets, as fast as they are taken or at life speed."""
+"""Load: a process that publishes the samples of many simulated wearables from packets built beforehand.
+
+It publishes either at life speed, half a second of samples per message, or as fast as the receiver processes them.
+"""
 
 from __future__ import annotations
 
@@ -9,83 +12,83 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harstream.bench import packets
-from harstream.bench.board import DONE, LOAD_LATE_NS, READY, SENT, STOP, Board
-from harstream.core.batches import Int64
+from harstream.bench.counters import DONE, LOAD_LATE_NS, READY, SENT, STOP, SharedCounters
 
-#: Packets in one write, while as fast as they are taken.
-_SLICE = 64
-#: How often to look what is due, or done.
+#: Packets per write when it publishes as fast as the receiver processes them.
+_PACKETS_PER_WRITE = 64
+#: Pause while no packet is due, or the receiver is too far behind.
 _TICK_S = 0.001
-#: How often the broker's acknowledgements are thrown away: at once would cost as much as all the rest.
+#: Pause between reads of the broker's acknowledgements: reading each at once would cost as much as the rest.
 _DISCARD_EVERY_S = 0.005
 
 
-def main(settings: dict[str, object]) -> None:
-    """``lead``: messages ahead of what is done, or 0 for life speed; ``rounds``: messages of a device, or 0 for no end;
-    ``log``: where to note when each was written."""
-    board = Board(Path(str(settings["board"])))
-    n_devices, lead, last = (int(str(settings[name])) for name in ("n_devices", "lead", "rounds"))
-    rounds = packets.Rounds(n_devices, str(settings["payload"]), int(str(settings["qos"])))
-    sock = packets.connect(str(settings["host"]), int(str(settings["port"])), f"bench-load-{time.monotonic_ns()}")
-    sock.settimeout(None)
-    threading.Thread(target=_discard, args=(sock,), daemon=True).start()  # the broker's acknowledgements
-    gc.disable()
-    log = Path(str(settings["log"])) if settings.get("log") else None
-    written: list[tuple[int, int]] = []
+def main(settings: dict[str, Any]) -> None:
+    """Publish until STOP is set or all rounds are sent; then wait for STOP.
 
-    # Spread over the half second that a message holds.
+    Args:
+        settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload`` and ``qos`` of the messages;
+            ``lead``, the messages that may be sent ahead of those done, or 0 for life speed; ``rounds``, the messages
+            per device, or 0 for no end; ``log``, a file for the times of writes at life speed, or None. The log is an
+            array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time of a write after which all messages
+            with numbers below n had left), times in ns. The k-th message of device i has the number
+            ``k * n_devices + i``.
+
+    """
+    counters = SharedCounters(Path(settings["counters"]))
+    n_devices, lead, last_round = settings["n_devices"], settings["lead"], settings["rounds"]
+    rounds = packets.Rounds(n_devices, settings["payload"], settings["qos"])
+    sock = packets.connect(settings["host"], settings["port"], f"bench-load-{time.monotonic_ns()}")
+    sock.settimeout(None)
+    threading.Thread(target=_discard_acknowledgements, args=(sock,), daemon=True).start()
+    gc.disable()  # a collection would delay messages
+    log: list[tuple[int, int]] = []
+
+    # The devices send one after another, spread over the half second that a message holds.
     phase_ns = np.arange(n_devices, dtype=np.int64) * packets.PERIOD_NS // n_devices
     print("ready", flush=True)
-    while not board[READY] and not board[STOP]:
-        time.sleep(0.001)
+    while not counters[READY] and not counters[STOP]:
+        time.sleep(_TICK_S)
     start_ns = time.time_ns()
     number = sent = 0
-    while not board[STOP] and not (last and number == last):
-        # The first sample was taken half a second before the message leaves.
+    while not counters[STOP] and not (last_round and number == last_round):
+        # The first sample was measured half a second before the message is sent.
         due_ns = start_ns + number * packets.PERIOD_NS + phase_ns
-        data, ends, devices = rounds.take(number, due_ns - packets.PERIOD_NS)
+        data, ends, devices = rounds.packets(number, due_ns - packets.PERIOD_NS)
         due_ns = due_ns[devices]
         begin = at = 0
-        while at < len(devices) and not board[STOP]:
+        while at < len(devices) and not counters[STOP]:
             if lead:
-                if sent - board[DONE] >= lead:
+                if sent - counters[DONE] >= lead:
                     time.sleep(_TICK_S)
                     continue
-                upto = min(at + _SLICE, len(devices))
+                upto = min(at + _PACKETS_PER_WRITE, len(devices))
             else:
                 now_ns = time.time_ns()
                 upto = int(np.searchsorted(due_ns, now_ns, side="right"))
                 if upto == at:
                     time.sleep(max(_TICK_S, (int(due_ns[at]) - now_ns) / 1e9))
                     continue
-                board[LOAD_LATE_NS] = max(board[LOAD_LATE_NS], now_ns - int(due_ns[at]))
-                if log is not None:
-                    written.append((number * n_devices + int(devices[upto - 1]) + 1, now_ns))
+                counters[LOAD_LATE_NS] = max(counters[LOAD_LATE_NS], now_ns - int(due_ns[at]))
+                if settings["log"]:
+                    log.append((number * n_devices + int(devices[upto - 1]) + 1, now_ns))
             end = int(ends[upto - 1])
             sock.sendall(data[begin:end])
             sent += upto - at
             begin, at = end, upto
-            board[SENT] = sent
+            counters[SENT] = sent
         number += 1
-    while not board[STOP]:
+    while not counters[STOP]:
         time.sleep(_TICK_S)
-    if log is not None:
-        np.save(log, _times(written, start_ns))
+    if settings["log"]:
+        np.save(Path(settings["log"]), np.array([(0, start_ns), *log], np.int64))
 
 
-def _times(written: list[tuple[int, int]], start_ns: int) -> Int64:
-    """Row 0: the start. Then of every write: the number before which all messages have left, and when.
-
-    The ``k``-th message of device ``i`` has the number ``k * n_devices + i``.
-    """
-    return np.array([(0, start_ns), *written], np.int64)
-
-
-def _discard(sock: socket.socket) -> None:
+def _discard_acknowledgements(sock: socket.socket) -> None:
     while sock.recv(1 << 20):
         time.sleep(_DISCARD_EVERY_S)
 

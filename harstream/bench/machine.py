@@ -1,4 +1,4 @@
-"""What was measured on."""
+"""Description of the machine and the versions that a benchmark ran with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIBRARIES = ("numpy", "scipy", "ai-edge-litert", "paho-mqtt", "pysimdjson")
 
 
 def describe(broker: str) -> dict[str, str]:
-    """Processor, cores, memory, versions."""
+    """Return processor, cores, memory, system and versions; ``broker`` is the name of the broker."""
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),

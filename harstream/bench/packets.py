@@ -1,6 +1,6 @@
-"""MQTT 3.1.1 packets, built beforehand and sent again and again: the load costs hardly more than the system calls.
+"""MQTT 3.1.1 packets of the load, built once and sent many times, so that the load takes little processor time.
 
-In between only the event times and packet identifiers are written anew, for all devices at once.
+Before each round only event times and packet identifiers are overwritten, for all devices at once.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from harstream.publish import ENCODERS, SAMPLES_PER_MESSAGE
 from harstream.simulate.source import sources
 
 RATE_HZ = 50.0
+#: Time between two messages of a device: what the samples of one message span.
 PERIOD_NS = int(SAMPLES_PER_MESSAGE / RATE_HZ * 1e9)
-#: Subjects simulated; more devices than these share them.
+#: Number of simulated subjects; devices share them.
 _SUBJECTS = 32
-#: Different messages of a device, taking turns.
-_MOST_CONTENTS, _MOST_PREBUILT = 8, 40_000
-#: Rounds within which all have begun.
+#: Upper bound of the different messages per device, which repeat in turn, and of all packets built.
+_MAX_CONTENTS, _MAX_PREBUILT = 8, 40_000
+#: Devices start in rounds 0 to STARTS - 1, so that their windows do not all fall due in the same half second.
 STARTS = 8
-#: A time of as many digits as every other from 2001 to 2286.
+#: Event time with as many digits as every time from 2001 to 2286, so that it can be overwritten in place.
 _PLACEHOLDER_NS = 1_111_111_111_111_111_000
 _PLACEHOLDER = b"1111111111.111111"
 
 
 def device_name(index: int) -> str:
+    """Return the device id of the ``index``-th device."""
     return f"bench-{index:06d}"
 
 
 def packet(kind: int, body: bytes) -> bytes:
-    """A whole packet: ``kind`` is the first byte."""
+    """Return an MQTT packet with the first byte ``kind`` and the length of ``body`` before it."""
     length, size = bytearray(), len(body)
     while True:
         size, digit = size >> 7, size & 127
@@ -47,39 +49,51 @@ def _text(text: str) -> bytes:
 
 
 def connect(host: str, port: int, client_id: str) -> socket.socket:
-    """A socket on which CONNECT was answered with yes. Raises ConnectionError."""
+    """Return a socket on which the broker has accepted CONNECT.
+
+    Raises:
+        ConnectionError: The broker refused it, or there is no broker.
+
+    """
     sock = socket.create_connection((host, port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(packet(0x10, _text("MQTT") + b"\x04\x02\x00\x00" + _text(client_id)))
     answer = sock.recv(4)
     if answer[:1] != b"\x20" or answer[3:] != b"\x00":
-        raise ConnectionError(f"the broker answered {answer.hex()}")
+        raise ConnectionError(f"CONNECT: expected an accepting CONNACK from {host}:{port}, got {answer.hex()!r}")
     return sock
 
 
 def subscribe(sock: socket.socket, topic: str, qos: int = 0) -> None:
+    """Subscribe and wait for the acknowledgement.
+
+    Raises:
+        ConnectionError: The broker did not acknowledge it.
+
+    """
     sock.sendall(packet(0x82, b"\x00\x01" + _text(topic) + bytes([qos])))
-    if sock.recv(5)[:1] != b"\x90":
-        raise ConnectionError(f"no subscription to {topic}")
+    answer = sock.recv(5)
+    if answer[:1] != b"\x90":
+        raise ConnectionError(f"SUBSCRIBE {topic}: expected SUBACK, got {answer.hex()!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """One message of every device, one after another."""
+    """Packets of one message of each device, one after another."""
 
-    data: npt.NDArray[np.uint8]
+    data: npt.NDArray[np.uint8]  # the bytes of all packets
     sizes: Int64  # (n_devices,) bytes of each packet
-    ends: Int64  # (n_devices,) where each packet ends
-    times: Int64  # (n_devices,) where each event time begins
-    ids: Int64  # (n_devices,) where each packet identifier is
+    ends: Int64  # (n_devices,) end of each packet in data
+    times: Int64  # (n_devices,) position of each event time in data
+    ids: Int64  # (n_devices,) position of each packet identifier in data
 
 
 class Rounds:
-    """What ``n_devices`` wearables at 50 Hz publish, half a second in a message."""
+    """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, half a second, of each device."""
 
     def __init__(self, n_devices: int, payload: str, qos: int) -> None:
         self.n_devices, self.payload, self.qos = n_devices, payload, qos
-        n_contents = max(2, min(_MOST_CONTENTS, _MOST_PREBUILT // n_devices))
+        n_contents = max(2, min(_MAX_CONTENTS, _MAX_PREBUILT // n_devices))
         contents = _contents(payload, n_contents)
         self._rounds = [self._build(contents, k, n_contents) for k in range(n_contents)]
         self._next_id = 0
@@ -101,44 +115,47 @@ class Rounds:
         data = np.frombuffer(bytearray(b"".join(packets)), np.uint8)
         return _Round(data, sizes, np.cumsum(sizes), np.array(times), np.array(ids))
 
-    def take(self, number: int, t_ns: Int64) -> tuple[memoryview, Int64, Int64]:
-        """The ``number``-th round, with event times (n_devices,): all packets, where each ends, and whose it is.
+    def packets(self, number: int, t_ns: Int64) -> tuple[memoryview, Int64, Int64]:
+        """Return the packets of round ``number`` with the event times ``t_ns`` (n_devices,).
 
-        Not all wearables began at the same moment, or all their windows would fall due in the same half second.
+        Returns:
+            The bytes of all packets (valid until the next call), the end of each packet, and its device's index.
+            Before round STARTS some devices have not started and have no packet.
+
         """
-        made = self._rounds[number % len(self._rounds)]
-        data = made.data
+        prebuilt = self._rounds[number % len(self._rounds)]
+        data = prebuilt.data
         if self.payload == "json":
-            left = t_ns // 1000
-            for position in (*range(16, 10, -1), *range(9, -1, -1)):  # the point stays where it is
-                left, digit = np.divmod(left, 10)
-                data[made.times + position] = digit + ord("0")
+            remaining = t_ns // 1000
+            for position in (*range(16, 10, -1), *range(9, -1, -1)):  # position 10 is the decimal point
+                remaining, digit = np.divmod(remaining, 10)
+                data[prebuilt.times + position] = digit + ord("0")
         else:
-            data[made.times[:, None] + np.arange(8)] = t_ns.astype("<i8").view(np.uint8).reshape(-1, 8)
+            data[prebuilt.times[:, None] + np.arange(8)] = t_ns.astype("<i8").view(np.uint8).reshape(-1, 8)
         if self.qos:
             ids = (self._next_id + np.arange(self.n_devices)) % 65_535 + 1
             self._next_id += self.n_devices
-            data[made.ids], data[made.ids + 1] = ids >> 8, ids & 255
+            data[prebuilt.ids], data[prebuilt.ids + 1] = ids >> 8, ids & 255
         if number >= STARTS:
-            return data.data, made.ends, np.arange(self.n_devices)
+            return data.data, prebuilt.ends, np.arange(self.n_devices)
         devices = np.flatnonzero(np.arange(self.n_devices) % STARTS <= number)
-        begins = made.ends - made.sizes
-        whole = b"".join(data[begins[i] : made.ends[i]].tobytes() for i in devices.tolist())
-        return memoryview(whole), np.cumsum(made.sizes[devices]), devices
+        begins = prebuilt.ends - prebuilt.sizes
+        selected = b"".join(data[begins[i] : prebuilt.ends[i]].tobytes() for i in devices.tolist())
+        return memoryview(selected), np.cumsum(prebuilt.sizes[devices]), devices
 
 
 def event_time_ns(payload: bytes) -> int:
-    """Of a message made here."""
+    """Return the event time of a payload made here."""
     if payload.startswith(b"HS"):
         return int.from_bytes(payload[4:12], "little")
     return round(float(payload[payload.index(b":") + 1 : payload.index(b",")]) * 1e6) * 1000
 
 
 def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
-    """Consecutive messages of each simulated subject, walking and sitting by turns of the subjects."""
+    """Return ``n_contents`` consecutive messages of each simulated subject."""
     encode = ENCODERS[payload]
-    made = []
-    for index, source in enumerate(sources(_SUBJECTS, seed=4, activity=None)):
+    messages = []
+    for index, source in enumerate(sources(_SUBJECTS, seed=4)):
         source.take(25 * index)
-        made.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.take(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
-    return made
+        messages.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.take(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
+    return messages

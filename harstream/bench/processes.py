@@ -1,4 +1,4 @@
-"""Starting and ending the processes of one measurement, and what the system says of them."""
+"""Processes of a measurement: start, end, output, processor time and memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from typing import Any
 
 from harstream.errors import HarstreamError
 
-_END_S = 30.0
+#: Time that a process has to end by itself, in s.
+_END_TIMEOUT_S = 30.0
 
 
 class Process:
-    """``python ARGUMENTS``, what it says kept for the error if it fails."""
+    """Process ``python ARGUMENTS`` whose output is kept, for the error message if it fails."""
 
     def __init__(self, *arguments: str) -> None:
         self._name = " ".join(arguments[:3])
-        # Read by its name: a file that both have open has one position, which reading would move under the writer.
+        # Output is read by the name of the file: with a shared handle, reading would move the position of the writer.
         handle, name = tempfile.mkstemp(prefix="harstream-bench-")
-        self._said = Path(name)
-        # What is set for a daemon of the user's is not meant for this one.
+        self._output = Path(name)
+        # Settings of the user's own daemon must not reach this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, *arguments],
             stdout=handle,
             stderr=handle,
@@ -39,60 +40,78 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self._process.pid
 
     @property
-    def said(self) -> str:
-        return self._said.read_text(errors="replace").strip() if self._said.exists() else ""
+    def output(self) -> str:
+        """Standard output and standard error so far."""
+        return self._output.read_text(errors="replace").strip() if self._output.exists() else ""
 
     def check(self) -> None:
-        """Raises HarstreamError where it has ended."""
+        """Check that the process still runs.
+
+        Raises:
+            HarstreamError: It has ended.
+
+        """
         if self._process.poll() is not None:
-            raise HarstreamError(f"bench: {self._name} ended with {self._process.returncode}: {self.said}")
+            raise HarstreamError(f"bench: {self._name} ended with exit code {self._process.returncode}: {self.output}")
 
     def wait(self) -> None:
-        """Until it has ended by itself; then by force. Raises HarstreamError where it failed."""
+        """Wait until the process ends by itself; kill it after 30 s.
+
+        Raises:
+            HarstreamError: Its exit code is not 0.
+
+        """
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_S)
-        failed, said = self._process.poll() not in (0, None), self.said
+            self._process.wait(_END_TIMEOUT_S)
+        code, output = self._process.poll(), self.output
         self.kill()
-        if failed:
-            raise HarstreamError(f"bench: {self._name} failed: {said}")
+        if code not in (0, None):
+            raise HarstreamError(f"bench: {self._name} failed with exit code {code}: {output}")
 
     def kill(self) -> None:
+        """Kill the process if it still runs, and delete its output."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._said.unlink(missing_ok=True)
+        self._output.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def process(*arguments: Any) -> Iterator[Process]:
-    """It, killed at the end if it still runs then. What is no text is passed as JSON."""
-    made = Process(*(part if isinstance(part, str) else json.dumps(part) for part in arguments))
+    """Start ``python ARGUMENTS`` and kill it at the end of the block. Arguments other than str are passed as JSON."""
+    started = Process(*(part if isinstance(part, str) else json.dumps(part) for part in arguments))
     try:
-        yield made
+        yield started
     finally:
-        made.kill()
+        started.kill()
 
 
 def wait_until(condition: Callable[[], object], what: str, *running: Process, timeout_s: float = 120.0) -> None:
-    """Raises HarstreamError where a process ended meanwhile, or time is up."""
+    """Wait until ``condition`` is true; ``what`` describes it in the error.
+
+    Raises:
+        HarstreamError: One of the ``running`` processes ended meanwhile, or ``timeout_s`` has passed.
+
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         for each in running:
             each.check()
         if time.monotonic() > deadline:
-            raise HarstreamError(f"bench: waited {timeout_s:.0f} s for {what}")
+            raise HarstreamError(f"bench: waited {timeout_s:.0f} s in vain for {what}")
         time.sleep(0.005)
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, of all its threads (Linux)."""
+    """Return the processor time of all threads of a process, in s (Linux only)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process (Linux)."""
+    """Return the resident memory of a process (Linux only)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Figures, each with its ceiling; as a table and as JSON."""
+"""Figures with their ceilings, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -7,40 +7,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harstream import tables
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured quantity, run by run, beside the ceiling of the same run.
+    """One measured quantity, round by round, with the ceiling measured in the same rounds.
 
-    ``ceiling`` is what no harstream could pass by much, or what it is compared with; () where there is none.
+    A ceiling is what harstream cannot exceed by much, or what it is compared with.
     """
 
-    mode: str
+    mode: str  # of harstream bench
     name: str
     unit: str
-    values: Sequence[float]
+    values: Sequence[float]  # one per round
     ceiling_name: str = ""
-    ceiling: Sequence[float] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    ceiling: Sequence[float] = ()  # one per round; empty without ceiling
+    details: dict[str, Any] = field(default_factory=dict)  # further values for the JSON file
 
     @property
     def median(self) -> float:
+        """Median of the rounds."""
         return statistics.median(self.values)
 
     @property
     def ceiling_median(self) -> float | None:
+        """Median of the ceiling's rounds; None without ceiling."""
         return statistics.median(self.ceiling) if self.ceiling else None
 
     @property
     def ratio(self) -> float | None:
-        """The median of the runs' own ratios; None without ceiling."""
+        """Median of the rounds' own ratios of value to ceiling; None without ceiling."""
         if not self.ceiling:
             return None
         return statistics.median(v / c for v, c in zip(self.values, self.ceiling, strict=True))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Figure:
-        """What ``to_dict`` gave."""
+        """Return the figure that ``to_dict`` wrote."""
         ceiling = data["ceiling"] or {"name": "", "runs": ()}
         return cls(
             data["mode"],
@@ -53,6 +57,7 @@ class Figure:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the figure as JSON values."""
         return {
             "mode": self.mode,
             "name": self.name,
@@ -68,16 +73,21 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Three digits that mean something."""
+    """Return a positive number with three significant digits, or all digits of its integer part."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-HEADER = ("figure", "ratio", "harstream", "ceiling", "what the ceiling is")
+HEAD = ("figure", "ratio", "harstream", "ceiling", "what the ceiling is")
+
+
+#: Columns aligned to the right.
+_RIGHT = (1, 2, 3)
 
 
 def row(figure: Figure) -> tuple[str, str, str, str, str]:
+    """Return the cells of a figure in the table."""
     ceiling = figure.ceiling_median
     return (
         f"{figure.name}, {figure.unit}",
@@ -89,21 +99,10 @@ def row(figure: Figure) -> tuple[str, str, str, str, str]:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """For a terminal."""
-    rows = [HEADER, *map(row, figures)]
-    widths = [max(len(cells[i]) for cells in rows) for i in range(len(HEADER))]
-    lines = []
-    for cells in rows:
-        aligned = [
-            cell.rjust(width) if i in (1, 2, 3) else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append("  ".join(aligned).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    """Return the figures as a table for a terminal."""
+    return tables.plain(HEAD, [row(figure) for figure in figures], _RIGHT)
 
 
 def markdown(figures: Sequence[Figure]) -> str:
-    """For a README."""
-    rows = [HEADER, ("---", "---:", "---:", "---:", "---"), *map(row, figures)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    """Return the figures as a Markdown table."""
+    return tables.markdown(HEAD, [row(figure) for figure in figures], _RIGHT)

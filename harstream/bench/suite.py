@@ -1,4 +1,4 @@
-"""The modes of `harstream bench`: each measures its figures, and their ceilings, in every round."""
+"""Modes of ``harstream bench``. In each round a mode measures its figures and their ceilings one after another."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harstream import bundle as bundles
-from harstream.bench import growth as growing
-from harstream.bench import inference as inferring
-from harstream.bench import latency as waiting
-from harstream.bench import startup
+from harstream.bench import growth, inference, latency, startup
 from harstream.bench.broker import Broker
-from harstream.bench.ingest import Bench, Throughput, Traffic
 from harstream.bench.results import Figure
+from harstream.bench.testbed import Testbed, Traffic
+from harstream.bench.throughput import Throughput, saturate
 from harstream.classifier import load_classifier
 from harstream.errors import HarstreamError
 
+#: Names of ceilings in the table.
 PAHO = "paho, empty callback"
 ROUND_TRIP = "the broker's round trip"
-#: What a device sends a second at life speed.
+#: Messages per second of a device at life speed.
 MESSAGES_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much is measured; ``repeats`` rounds, and the reported figure is their median."""
+    """Amount of measurement. A reported figure is the median of ``repeats`` rounds."""
 
     model: str = bundles.DEFAULT_MODEL
     backend: str = "auto"
     repeats: int = 5
-    seconds: float = 4.0  # that a throughput is measured for
-    live_s: float = 60.0  # that a fleet must be held
-    latency_s: float = 10.0
-    warm_up_s: float = 8.0  # of both: the last wearables begin after 4 s, and their first windows take 2.56 s to fill
-    n_devices: int = 2000  # of throughput
-    n_windows: int = 4096  # of inference
-    n_live: int = 1000  # of latency
-    live_json: int = 12_000
-    live_packed: int = 20_000
-    sizes: tuple[int, ...] = (1_000, 10_000, 100_000)  # of memory
-    grown: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
+    seconds: float = 4.0  # duration of a measurement of throughput
+    live_s: float = 60.0  # duration of a live fleet
+    latency_s: float = 10.0  # duration of a measurement of latency
+    warm_up_s: float = 8.0  # of both: the last wearables start after 4 s, and their first window takes 2.56 s
+    n_devices: int = 2000  # devices in measurements of throughput
+    n_windows: int = 4096  # windows in measurements of inference
+    n_live: int = 1000  # devices in measurements of latency
+    live_json: int = 12_000  # devices of the live fleet with JSON
+    live_packed: int = 20_000  # devices of the live fleet with packed payloads
+    sizes: tuple[int, ...] = (1_000, 10_000, 100_000)  # numbers of devices in measurements of memory
+    grown: tuple[int, ...] = (100, 1_000, 10_000, 100_000)  # numbers of devices in measurements of growth
 
 
-#: Smallest figures that show whether a benchmark works, not what it measures.
+#: Smallest amount of measurement: it shows that the benchmark works, not how fast anything is.
 SMOKE = Options(
     repeats=1,
     seconds=0.3,
@@ -64,53 +63,66 @@ SMOKE = Options(
 
 
 class Suite:
-    """One run: a broker, and the modes by name, each adding its figures to ``figures``."""
+    """One run of the benchmark.
 
-    def __init__(self, options: Options, tick: Callable[[str], None] = lambda what: None) -> None:
+    Attributes:
+        figures: Figures measured so far.
+        broker: Name and version of the broker.
+        missing: Modes that could not be measured, with the reason.
+
+    """
+
+    def __init__(self, options: Options, tick: Callable[[str], None] = lambda step: None) -> None:
+        """Prepare a run; ``tick`` is called with the name of each round when it begins."""
         self.options = options
         self.figures: list[Figure] = []
         self.broker = ""
-        self.missing: list[str] = []  # what could not be measured, and why
+        self.missing: list[str] = []
         self._tick = tick
-        self._saturated: dict[Traffic, list[Throughput]] = defaultdict(list)  # the daemon's, as measured so far
+        self._saturated: dict[Traffic, list[Throughput]] = defaultdict(list)  # of the daemon, as measured so far
 
     def run(self, modes: Sequence[str]) -> None:
-        """Measure, in the order given. Raises HarstreamError where something breaks."""
+        """Measure the modes in the order given.
+
+        Raises:
+            HarstreamError: A process failed, or nothing was received.
+
+        """
         with tempfile.TemporaryDirectory(prefix="harstream-bench-") as name:
             broker = Broker(Path(name))
             self.broker = broker.name
             try:
-                options = self.options
-                bench = Bench(broker, Path(name), model=options.model, backend=options.backend, seconds=options.seconds)
+                testbed = Testbed(broker, Path(name), model=self.options.model, backend=self.options.backend)
                 for mode in modes:
-                    MODES[mode](self, bench)
+                    MODES[mode](self, testbed)
             finally:
                 broker.close()
 
     def rounds(self, modes: Sequence[str]) -> int:
-        """How many ticks ``run`` will give."""
+        """Return the number of rounds that ``run`` will measure: the number of calls of ``tick``."""
         return sum(self.options.repeats if mode not in ONCE else 1 for mode in modes)
 
     # --- throughput ---------------------------------------------------------------------------
 
-    def ingest(self, bench: Bench) -> None:
-        """JSON and packed, at QoS 1 and at QoS 0."""
-        self._throughput(bench, "ingest", [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")])
+    def ingest(self, testbed: Testbed) -> None:
+        """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0."""
+        self._throughput(testbed, "ingest", [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")])
 
-    def tls(self, bench: Bench) -> None:
-        if not bench.broker.tls_port:
+    def tls(self, testbed: Testbed) -> None:
+        """Measure throughput over TLS."""
+        if not testbed.broker.tls_port:
             self.missing.append("tls: needs mosquitto and openssl")
             return
-        self._throughput(bench, "tls", [("json", 1, True), ("packed", 1, True)])
+        self._throughput(testbed, "tls", [("json", 1, True), ("packed", 1, True)])
 
-    def _throughput(self, bench: Bench, mode: str, kinds: Sequence[tuple[str, int, bool]]) -> None:
+    def _throughput(self, testbed: Testbed, mode: str, kinds: Sequence[tuple[str, int, bool]]) -> None:
         traffics = [Traffic(self.options.n_devices, payload, qos, tls) for payload, qos, tls in kinds]
         ceilings: dict[Traffic, list[Throughput]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"{mode} {number + 1}")
             for traffic in traffics:
-                ceilings[traffic].append(bench.saturate("paho", traffic))
-                self._saturated[traffic].append(bench.saturate("daemon", traffic))
+                ceilings[traffic].append(self._saturate(testbed, "paho", traffic))
+                self._saturated[traffic].append(self._saturate(testbed, "daemon", traffic))
         for traffic in traffics:
             ours, bare = self._saturated[traffic], ceilings[traffic]
             name = f"{traffic.payload} at QoS {traffic.qos}{' over TLS' if traffic.tls else ''}"
@@ -133,35 +145,40 @@ class Suite:
                 **details,
             )
 
-    def baseline(self, bench: Bench) -> None:
-        """Against the script that people run today."""
+    def _saturate(
+        self, testbed: Testbed, receiver: str, traffic: Traffic, warm_up_messages: int | None = None
+    ) -> Throughput:
+        return saturate(testbed, receiver, traffic, self.options.seconds, warm_up_messages=warm_up_messages)
+
+    def baseline(self, testbed: Testbed) -> None:
+        """Compare the throughput with that of the usual script (see ``baseline``)."""
         traffic = Traffic(self.options.n_devices, "json")
         if find_spec("keras") is None:
             self.missing.append("baseline: needs TensorFlow (pip install 'harstream[train]')")
             return
-        today, ours = [], []
+        script, daemon = [], []
         for number in range(self.options.repeats):
             self._tick(f"baseline {number + 1}")
-            today.append(bench.saturate("today", traffic, least=3 * traffic.n_devices))
-            ours.append(bench.saturate("daemon", traffic))
+            script.append(self._saturate(testbed, "script", traffic, warm_up_messages=3 * traffic.n_devices))
+            daemon.append(self._saturate(testbed, "daemon", traffic))
         self._add(
             "baseline",
             "windows a second, JSON at QoS 1",
             "1/s",
-            [run.windows_s for run in ours],
+            [run.windows_s for run in daemon],
             "callback, deques, predict per window",
-            [run.windows_s for run in today],
+            [run.windows_s for run in script],
         )
 
-    def inference(self, bench: Bench) -> None:
-        """The classifier alone."""
+    def inference(self, testbed: Testbed) -> None:
+        """Measure the classifier alone, with each backend of the bundle."""
         bundle = bundles.load(bundles.find(self.options.model))
-        backends = [name for name, file in inferring.FILES.items() if file in bundle.files]
-        runs: dict[str, list[inferring.Inference]] = defaultdict(list)
+        backends = [name for name, file in inference.FILES.items() if file in bundle.files]
+        runs: dict[str, list[inference.Inference]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"inference {number + 1}")
             for backend in backends:
-                runs[backend].append(inferring.measure(bundle, backend, self.options.n_windows))
+                runs[backend].append(inference.measure(bundle, backend, self.options.n_windows))
         for backend in backends:
             self._add(
                 "inference",
@@ -174,50 +191,47 @@ class Suite:
 
     # --- live ---------------------------------------------------------------------------------
 
-    def latency(self, bench: Bench) -> None:
-        """Of labels, at life speed: few devices, and half of what saturates."""
+    def latency(self, testbed: Testbed) -> None:
+        """Measure latency at life speed: with few devices, and with half as many as saturate the daemon."""
         few = Traffic(self.options.n_live, "json")
-        half = Traffic(self._half_of_saturation(bench), "json")
-        ours: dict[Traffic, list[waiting.Latency]] = defaultdict(list)
-        bare: dict[Traffic, list[waiting.Latency]] = defaultdict(list)
+        half = Traffic(self._half_of_saturation(testbed), "json")
+        daemon: dict[Traffic, list[latency.Latency]] = defaultdict(list)
+        round_trip: dict[Traffic, list[latency.Latency]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"latency {number + 1}")
             for traffic in (few, half):
-                bare[traffic].append(
-                    waiting.live(bench, "nobody", traffic, self.options.latency_s, self.options.warm_up_s)
-                )
-                ours[traffic].append(
-                    waiting.live(bench, "daemon", traffic, self.options.latency_s, self.options.warm_up_s)
-                )
-        for traffic, what in ((few, "live wearables"), (half, "live wearables, half of saturation")):
-            for q in waiting.PERCENTILES:
+                for receiver, runs in (("idle", round_trip), ("daemon", daemon)):
+                    run = latency.live(testbed, receiver, traffic, self.options.latency_s, self.options.warm_up_s)
+                    runs[traffic].append(run)
+        for traffic, fleet in ((few, "live wearables"), (half, "live wearables, half of saturation")):
+            for q in latency.PERCENTILES:
                 self._add(
                     "latency",
-                    f"p{q} at {traffic.n_devices:,} {what}: sample sent to label heard",
+                    f"p{q} at {traffic.n_devices:,} {fleet}: sample sent to label heard",
                     "ms",
-                    [_heard(run.percentile(q)) for run in ours[traffic]],
+                    [_received(run.percentile(q)) for run in daemon[traffic]],
                     ROUND_TRIP,
-                    [_heard(run.percentile(q)) for run in bare[traffic]],
-                    cores=[run.cpu for run in ours[traffic]],
-                    load_late_ms=[run.load_late_ms for run in ours[traffic]],
-                    dropped=sum(run.dropped for run in ours[traffic]),
+                    [_received(run.percentile(q)) for run in round_trip[traffic]],
+                    cores=[run.cpu for run in daemon[traffic]],
+                    load_late_ms=[run.load_late_ms for run in daemon[traffic]],
+                    dropped=sum(run.dropped for run in daemon[traffic]),
                 )
 
-    def _half_of_saturation(self, bench: Bench) -> int:
-        """Devices."""
+    def _half_of_saturation(self, testbed: Testbed) -> int:
+        """Return the number of devices whose messages at life speed are half of what saturates the daemon."""
         traffic = Traffic(self.options.n_devices, "json")
         if not self._saturated[traffic]:
-            self._saturated[traffic].append(bench.saturate("daemon", traffic))
+            self._saturated[traffic].append(self._saturate(testbed, "daemon", traffic))
         runs = sorted(run.messages_s for run in self._saturated[traffic])
         return max(round(runs[len(runs) // 2] / MESSAGES_S / 2), 1)
 
-    def live(self, bench: Bench) -> None:
-        """Fleets at life speed: held without a drop, or not."""
+    def live(self, testbed: Testbed) -> None:
+        """Count the messages that the daemon has not done when a large fleet at life speed stops."""
         self._tick("live")
         for payload, n_devices in (("json", self.options.live_json), ("packed", self.options.live_packed)):
             for qos in (1, 0):
                 traffic = Traffic(n_devices, payload, qos)
-                run = waiting.live(bench, "daemon", traffic, self.options.live_s, self.options.warm_up_s)
+                run = latency.live(testbed, "daemon", traffic, self.options.live_s, self.options.warm_up_s)
                 self._add(
                     "live",
                     f"{n_devices:,} wearables, {payload} at QoS {qos}, {self.options.live_s:.0f} s: messages not done",
@@ -233,46 +247,52 @@ class Suite:
 
     # --- the process --------------------------------------------------------------------------
 
-    def start(self, bench: Bench) -> None:
-        """Time to ready, and memory at rest."""
+    def start(self, testbed: Testbed) -> None:
+        """Measure the time to ready, and memory at rest."""
         ours, bare = [], []
         for number in range(self.options.repeats):
             self._tick(f"start {number + 1}")
             bare.append(startup.imports())
-            ours.append(startup.start(bench))
-        what = "importing numpy, scipy.signal, LiteRT"
-        self._add("start", "start to ready", "s", [s for s, _ in ours], what, [s for s, _ in bare])
-        self._add("start", "memory at rest", "MB", [b / 1e6 for _, b in ours], what, [b / 1e6 for _, b in bare])
+            ours.append(startup.start(testbed))
+        imports = "importing numpy, scipy.signal, LiteRT"
+        self._add("start", "start to ready", "s", [s for s, _ in ours], imports, [s for s, _ in bare])
+        self._add("start", "memory at rest", "MB", [b / 1e6 for _, b in ours], imports, [b / 1e6 for _, b in bare])
 
-    def memory(self, bench: Bench) -> None:
-        """Memory with many devices."""
-        held: dict[int, list[int]] = defaultdict(list)
+    def memory(self, testbed: Testbed) -> None:
+        """Measure memory with many devices."""
+        resident: dict[int, list[int]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"memory {number + 1}")
             for n_devices in (0, *self.options.sizes):
-                held[n_devices].append(startup.memory(bench, n_devices) if n_devices else startup.start(bench)[1])
+                resident[n_devices].append(
+                    startup.memory(testbed, n_devices) if n_devices else startup.start(testbed)[1]
+                )
         for n_devices in self.options.sizes:
-            a_device = [(full - rest) / n_devices for full, rest in zip(held[n_devices], held[0], strict=True)]
-            self._add("memory", f"memory with {n_devices:,} devices", "MB", [each / 1e6 for each in held[n_devices]])
-            self._add("memory", f"of it, for each of {n_devices:,} devices", "kB", [each / 1e3 for each in a_device])
+            per_device = [
+                (full - rest) / n_devices for full, rest in zip(resident[n_devices], resident[0], strict=True)
+            ]
+            self._add(
+                "memory", f"memory with {n_devices:,} devices", "MB", [each / 1e6 for each in resident[n_devices]]
+            )
+            self._add("memory", f"of it, for each of {n_devices:,} devices", "kB", [each / 1e3 for each in per_device])
 
-    def growth(self, bench: Bench) -> None:
-        """Cost per sample with few devices and with many."""
+    def growth(self, testbed: Testbed) -> None:
+        """Measure the processor time per sample with few devices and with many."""
         classifier = load_classifier(self.options.model, self.options.backend)
-        spent: dict[int, list[float]] = defaultdict(list)
+        cost_us: dict[int, list[float]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"growth {number + 1}")
             for n_devices in self.options.grown:
-                spent[n_devices].append(growing.us_per_sample(classifier, n_devices))
+                cost_us[n_devices].append(growth.us_per_sample(classifier, n_devices))
         least = min(self.options.grown)
         for n_devices in self.options.grown:
             self._add(
                 "growth",
                 f"a sample's cost with {n_devices:,} devices, message to label",
                 "us",
-                spent[n_devices],
+                cost_us[n_devices],
                 f"with {least:,} devices",
-                spent[least],
+                cost_us[least],
             )
 
     def _add(
@@ -288,13 +308,15 @@ class Suite:
         self.figures.append(Figure(mode, name, unit, values, ceiling_name, ceiling, details))
 
 
-def _heard(ms: float | None) -> float:
+def _received(ms: float | None) -> float:
     if ms is None:
-        raise HarstreamError("bench: nothing was heard")
+        raise HarstreamError(
+            "bench: nothing sent during a measurement of latency arrived; the machine is too slow for that many devices"
+        )
     return ms
 
 
-MODES: dict[str, Callable[[Suite, Bench], None]] = {
+MODES: dict[str, Callable[[Suite, Testbed], None]] = {
     mode.__name__: mode
     for mode in (
         Suite.ingest,
@@ -308,5 +330,5 @@ MODES: dict[str, Callable[[Suite, Bench], None]] = {
         Suite.growth,
     )
 }
-#: What is measured once, whatever the repeats: a fleet is held, or it is not.
+#: Modes that are measured once, whatever ``repeats`` is: a fleet keeps up for a minute, or it does not.
 ONCE = {"live"}

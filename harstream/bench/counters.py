@@ -1,4 +1,4 @@
-"""A few numbers shared by the processes of a benchmark, in a file that all of them map."""
+"""Counters shared by the processes of one measurement, in a file that all of them map into memory."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-#: Written by the load.
+#: Written by the load: messages sent, and the largest delay of a message behind its schedule, in ns.
 SENT, LOAD_LATE_NS = 0, 1
-#: Written by what is measured.
+#: Written by the receiver: 1 once it is subscribed, messages done, messages dropped, windows labelled, CPU time in ns.
 READY, DONE, DROPPED, WINDOWS, CPU_NS = 2, 3, 4, 5, 6
-#: Written by who measures.
+#: Written by the benchmark: 1 ends all processes of the measurement.
 STOP = 7
 _SIZE = 8
 
 
-class Board:
-    """int64 by index; each has one writer, and a reader sees an old value or the new one."""
+class SharedCounters:
+    """Counters (int64) by index. Each has one writer; a reader sees the old value or the new one, never a mixture."""
 
     def __init__(self, path: Path) -> None:
+        """Map the file at ``path``; create it with zeros if it does not exist."""
         if not path.exists():
             path.write_bytes(bytes(8 * _SIZE))
         with path.open("r+b") as file:

@@ -1,0 +1,131 @@
+"""Arrangement of the processes of one measurement: broker, load, receiver and, for latency, a listener.
+
+The receiver is the process under test: the daemon, or what it is compared with (``receivers.RECEIVERS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harstream.bench.broker import Broker
+from harstream.bench.counters import READY, SENT, STOP, SharedCounters
+from harstream.bench.processes import Process, process, wait_until
+
+#: Subscription to the samples of all devices.
+SAMPLES = "wearables/+/imu"
+#: Messages that the load may be ahead of the receiver: enough that the receiver never waits for the load, too few to
+#: overflow an inbox.
+LEAD = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Messages of one measurement."""
+
+    n_devices: int
+    payload: str  # "json" or "packed"
+    qos: int = 1
+    tls: bool = False  # between broker and receiver; the load always connects without
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Processes of a measurement that is under way."""
+
+    counters: SharedCounters
+    receiver: Process
+    load: Process
+
+
+class Testbed:
+    """Broker, working folder and model that all measurements of one run share."""
+
+    def __init__(self, broker: Broker, folder: Path, *, model: str, backend: str) -> None:
+        self.broker, self.folder = broker, folder
+        self.model, self.backend = model, backend
+        self._measurements = 0
+
+    @contextmanager
+    def under_load(
+        self,
+        receiver: str,
+        traffic: Traffic,
+        *,
+        lead: int = LEAD,
+        rounds: int = 0,
+        log: Path | None = None,
+        listen: tuple[str, Path] | None = None,
+    ) -> Iterator[Running]:
+        """Run ``receiver`` under ``traffic``; enter the block once it is subscribed and the load has begun.
+
+        Args:
+            receiver: One of ``receivers.RECEIVERS``.
+            traffic: Messages that are published.
+            lead: Messages that the load may be ahead of the receiver; 0 publishes at life speed instead.
+            rounds: Messages of each device; 0 publishes until the block is left.
+            log: File for the time of each write of the load.
+            listen: Subscription of a listener, and the folder for what it receives (see ``listener.received``).
+
+        Raises:
+            HarstreamError: A process failed or did not get ready in time.
+
+        """
+        self._measurements += 1
+        path = self.folder / f"counters-{self._measurements}"
+        counters = SharedCounters(path)
+        here = {"counters": str(path), "host": "127.0.0.1", "port": self.broker.port}
+        load_settings = {
+            **here,
+            "n_devices": traffic.n_devices,
+            "payload": traffic.payload,
+            "qos": traffic.qos,
+            "lead": lead,
+            "rounds": rounds,
+            "log": str(log) if log is not None else None,
+        }
+        with ExitStack() as stack:
+            listener = None
+            if listen is not None:
+                settings = {**here, "subscription": listen[0], "folder": str(listen[1])}
+                listener = stack.enter_context(process("-m", "harstream.bench.listener", settings))
+                wait_until(lambda: "ready" in listener.output, "the listener to subscribe", listener)
+            load = stack.enter_context(process("-m", "harstream.bench.load", load_settings))
+            wait_until(lambda: "ready" in load.output, "the load to build its packets", load)
+            receiver_settings = self._receiver_settings(receiver, path, traffic)
+            measured = stack.enter_context(process("-m", "harstream.bench.receivers", receiver, receiver_settings))
+            wait_until(lambda: counters[READY] and counters[SENT], f"receiver {receiver!r} to start", load, measured)
+            yield Running(counters, measured, load)
+            counters[STOP] = 1
+            for each in (load, measured, listener):
+                if each is not None:
+                    each.wait()
+
+    def _receiver_settings(self, receiver: str, counters: Path, traffic: Traffic) -> dict[str, Any]:
+        broker = self.broker
+        common = {"counters": str(counters), "ca": str(broker.ca) if traffic.tls else None}
+        port = broker.tls_port if traffic.tls else broker.port
+        if receiver == "daemon":
+            config = {
+                "broker": f"{'mqtts' if traffic.tls else 'mqtt'}://127.0.0.1:{port}",
+                "model": self.model,
+                "backend": self.backend,
+                "qos": traffic.qos,
+                "instance": "bench",
+                "http": "127.0.0.1:0",
+            }
+            if not broker.is_mosquitto:
+                config["mqtt_version"] = "3.1.1"
+            return {**common, "config": config}
+        return {
+            **common,
+            "host": "127.0.0.1",
+            "port": port,
+            "subscription": SAMPLES,
+            "qos": traffic.qos,
+            "version": 5 if broker.is_mosquitto else 4,
+            "model": self.model,
+        }
