@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from harstream.bench import load as loads
-from harstream.bench.board import READY, STOP, Board
+from harstream.bench.counters import READY, STOP, SharedCounters
 from harstream.bench.processes import process
 
 from ..servers import Mosquitto, Process, free_port, http_get, program, wait_until
@@ -186,17 +186,17 @@ def test_every_rule_evaluates_and_nothing_fires_while_all_is_well(watched):
 def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
     prometheus, broker, folder = watched
     # Several times what two cores can take: the inbox fills up, labels come late, then messages are shed.
-    board = Board(folder / "board")
-    settings = {"board": str(folder / "board"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
+    counters = SharedCounters(folder / "counters")
+    settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
     settings |= {"payload": "json", "qos": 0, "lead": 0, "rounds": 0, "log": None}
     with process("-m", loads.__name__, settings) as load:
         wait_until(lambda: "ready" in load.said, "the load")
-        board[READY] = 1
+        counters[READY] = 1
         wait_until(
             lambda: prometheus.firing() >= {"HarstreamInboxDropping", "HarstreamLatencyHigh"},
             "the alerts of more than it can take",
         )
-        board[STOP] = 1
+        counters[STOP] = 1
         load.wait()
     broker.stop()
     wait_until(lambda: "HarstreamBrokerLost" in prometheus.firing(), "the alert of the lost broker")
