@@ -1,22 +1,20 @@
-"""Golden streams: synthetic signals with the windows and probabilities expected of them.
+"""Golden streams: synthetic signals, kept in a bundle with the windows and probabilities they gave when it was sealed.
 
-They are a bundle's self-test, its warm-up, and the alarm for any difference between training and
-serving: another filter, another rounding, another build of a backend.
+They are the bundle's self-test and warm-up. Every difference between training and serving shows in them: another
+filter, another rounding, another build of a backend.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 
 from harstream import bundle as bundles
+from harstream import storage
 from harstream.bundle import Bundle
 from harstream.core.batches import Float32, Predictions, SampleBatch
 from harstream.core.engine import Engine
@@ -25,121 +23,141 @@ from harstream.errors import BundleError
 
 WINDOW_TOLERANCE = 1e-5  # g, rad/s
 PROBABILITY_TOLERANCE = 1e-4
-#: int8 must give the same class wherever the expected probabilities differ by more than this.
+#: int8 must give the same label wherever the two largest expected probabilities differ by more than this.
 INT8_MARGIN = 0.1
 N_STREAMS = 4
-_CANDIDATES = 24
-_WINDOWS_EACH = 3
+_MAX_CANDIDATES = 24  # streams tried until N_STREAMS are found on which int8 agrees
+_WINDOWS_PER_STREAM = 3
+_RESTORE = "restore the bundle's files, or train it again"
 
 
 class Predictor(Protocol):
-    """The part of ``classifier.Classifier`` that golden streams are tested with."""
+    """The part of ``classifier.Classifier`` that golden streams test."""
 
     bundle: Bundle
     backend: str
 
     def predict(self, windows: Float32) -> Predictions:
-        """Return the label probabilities of windows in g and rad/s."""
+        """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    rate_hz: tuple[float, ...]  # of each stream
-    streams: tuple[Float32, ...]  # (n_samples, 6) each
-    windows: Float32  # (n_windows, window_samples, n_channels) of all streams, one after another
-    probabilities: Float32  # (n_windows, n_labels)
-    labels: tuple[str, ...]
-    signal: dict[str, Any]  # the bundle's signal section
+    """The content of golden.npz."""
+
+    rate_hz: tuple[float, ...]  # (n_streams,) sampling rate of each stream
+    streams: tuple[Float32, ...]  # (n_samples, 6) each, acc in g and gyro in rad/s
+    windows: Float32  # (n_windows, window_samples, n_channels) of all streams, in their order
+    probabilities: Float32  # (n_windows, n_labels) expected of the network
+    labels: tuple[str, ...]  # of the bundle, when it was sealed
+    signal: dict[str, Any]  # the signal section of the bundle, when it was sealed
 
     def to_bytes(self) -> bytes:
-        buffer = io.BytesIO()
-        arrays = {f"stream_{i}": stream for i, stream in enumerate(self.streams)}
-        arrays |= {"windows": self.windows, "probabilities": self.probabilities}
-        arrays |= {"labels": np.array(self.labels), "signal": np.array(json.dumps(self.signal))}
-        np.savez_compressed(buffer, allow_pickle=False, rate_hz=np.array(self.rate_hz), **arrays)
-        return buffer.getvalue()
+        """Return the content of golden.npz."""
+        arrays: dict[str, npt.NDArray[Any]] = {"rate_hz": np.array(self.rate_hz)}
+        arrays |= {f"stream_{i}": stream for i, stream in enumerate(self.streams)}
+        arrays |= {"windows": self.windows, "probabilities": self.probabilities, "labels": np.array(self.labels)}
+        return storage.to_npz(arrays, {"signal": self.signal})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Golden:
-        """Raises ValueError where it is no archive of such arrays."""
+        """Read the content of golden.npz.
+
+        Raises:
+            ValueError: The data is no npz archive, or an array is missing, empty, or of another type or shape.
+
+        """
+        content = storage.from_npz(data)
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                rate_hz = tuple(float(rate) for rate in arrays["rate_hz"])
-                streams = tuple(arrays[f"stream_{i}"] for i in range(len(rate_hz)))
-                labels = tuple(str(label) for label in arrays["labels"])
-                signal = json.loads(str(arrays["signal"]))
-                golden = cls(rate_hz, streams, arrays["windows"], arrays["probabilities"], labels, signal)
-        except (KeyError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            rate_hz = tuple(float(rate) for rate in content["rate_hz"])
+            streams = tuple(content[f"stream_{i}"] for i in range(len(rate_hz)))
+            labels = tuple(str(label) for label in content["labels"])
+            golden = cls(
+                rate_hz, streams, content["windows"], content["probabilities"], labels, dict(content["signal"])
+            )
+        except KeyError as error:
+            raise ValueError(f"array {error} is missing") from error
+        except TypeError as error:  # a number where an array is expected
             raise ValueError(str(error)) from error
         if not all(rate > 0 for rate in rate_hz):
-            raise ValueError(f"rate_hz is {rate_hz}")
+            raise ValueError(f"rate_hz is {rate_hz}, expected positive numbers")
+        for i, stream in enumerate(streams):
+            _check_array(f"stream_{i}", stream, ("n_samples", 6))
+        _check_array("windows", golden.windows, ("n_windows", "window_samples", "n_channels"))
+        _check_array("probabilities", golden.probabilities, ("n_windows", "n_labels"))
         if not streams or not len(golden.windows):
-            raise ValueError("it has no window")
-        for name, array, n_axes in (
-            *((f"stream_{i}", stream, 2) for i, stream in enumerate(streams)),
-            ("windows", golden.windows, 3),
-            ("probabilities", golden.probabilities, 2),
-        ):
-            if array.dtype != np.float32 or array.ndim != n_axes or (name.startswith("stream") and array.shape[1] != 6):
-                raise ValueError(f"{name} is {array.dtype} {array.shape}")
+            raise ValueError(f"it has {len(streams)} streams and {len(golden.windows)} windows, expected at least one")
         return golden
 
 
-def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
-    """A rate, and (n_samples, 6) of a made-up subject: some direction of gravity, at rest or in periodic motion.
+def _check_array(name: str, array: Any, shape: tuple[int | str, ...]) -> None:
+    """Raise ValueError unless the array is float32 and has the axes of ``shape``; a text there means any length."""
+    got = getattr(array, "dtype", type(array).__name__), getattr(array, "shape", ())
+    fits = len(got[1]) == len(shape) and all(
+        isinstance(want, str) or want == length for want, length in zip(shape, got[1], strict=True)
+    )
+    if got[0] != np.float32 or not fits:
+        raise ValueError(f"{name} is {got[0]} {got[1]}, expected float32 ({', '.join(map(str, shape))})")
 
-    Every third stream comes at twice the spec's rate, so that the resampler is tested too.
+
+def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
+    """Return the sampling rate and the samples (n_samples, 6) of a synthetic subject, the same ones for a seed.
+
+    Gravity has a random direction. With an odd seed the subject moves periodically, with an even one it is at rest.
+    Every third stream has twice the rate of the spec, to test the resampler.
     """
     rng = np.random.default_rng(seed)
     rate_hz = spec.sample_rate_hz * (2 if seed % 3 == 2 else 1)
-    seconds = (spec.window_samples + (_WINDOWS_EACH - 0.5) * spec.stride_samples) / spec.sample_rate_hz
+    seconds = (spec.window_samples + (_WINDOWS_PER_STREAM - 0.5) * spec.stride_samples) / spec.sample_rate_hz
     t = np.arange(int(seconds * rate_hz)) / rate_hz
     gravity = rng.normal(size=3)
     samples = np.zeros((len(t), 6))
     samples[:, :3] = gravity / np.linalg.norm(gravity)
     samples += rng.normal(scale=0.005, size=samples.shape)
     if seed % 2:
-        cadence = rng.uniform(1.4, 2.4)
-        for k in range(1, 5):
-            scale = np.repeat([0.25, 0.4], 3) / k
-            samples += scale * rng.normal(size=6) * np.sin(2 * np.pi * (k * cadence * t[:, None] + rng.random(6)))
+        cadence_hz = rng.uniform(1.4, 2.4)
+        for harmonic in range(1, 5):
+            scale = np.repeat([0.25, 0.4], 3) / harmonic
+            phase = harmonic * cadence_hz * t[:, None] + rng.random(6)
+            samples += scale * rng.normal(size=6) * np.sin(2 * np.pi * phase)
     return rate_hz, samples.astype(np.float32)
 
 
 def cut_windows(spec: SignalSpec, rate_hz: float, stream: Float32) -> Float32:
-    """The windows the engine cuts from one stream."""
+    """Return the windows (n_windows, window_samples, n_channels) that the engine cuts from a stream (n_samples, 6)."""
     return Engine(spec).feed(SampleBatch.from_message("golden", stream, t_ns=0, rate_hz=rate_hz)).windows
 
 
 def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) -> Bundle:
-    """Add golden.npz to a bundle that ``bundle.save`` has just written, which makes it loadable.
+    """Add golden.npz to a bundle that ``bundle.save`` has just written, and return the bundle, which now can be loaded.
 
     Streams on which int8 disagrees with the reference are skipped. If too few of the candidates remain, quantisation
-    has damaged the network: the int8 file is removed, and ``Bundle.missing`` holds the reason.
+    has damaged the network: the int8 file is then removed, and ``Bundle.missing`` gives the reason.
 
     Args:
-        bundle: The bundle to add the file to.
-        reference: The bundle's own classifier; its probabilities become the expected ones.
-        int8: The classifier of its int8 file, or None if it has none.
+        bundle: The bundle to seal.
+        reference: Its classifier; the probabilities it predicts become the expected ones.
+        int8: The classifier of its int8 file, or None if it has no such file.
 
     """
-    kept: list[tuple[float, Float32, Float32, Float32]] = []
-    complaint = ""
-    for seed in range(_CANDIDATES):
+    sealed: list[tuple[float, Float32, Float32, Float32]] = []  # rate, stream, windows, probabilities
+    last_disagreement = ""
+    for seed in range(_MAX_CANDIDATES):
         rate_hz, stream = synthetic_stream(bundle.spec, seed)
         windows = cut_windows(bundle.spec, rate_hz, stream)
         probabilities = reference.predict(windows).probabilities
-        found = _difference(int8, windows, probabilities) if int8 else ""
-        if not found:
-            kept.append((rate_hz, stream, windows, probabilities))
-        complaint = found or complaint
-        if len(kept) == N_STREAMS:
+        disagreement = _disagreement(int8, windows, probabilities) if int8 else ""
+        if disagreement:
+            last_disagreement = disagreement
+            continue
+        sealed.append((rate_hz, stream, windows, probabilities))
+        if len(sealed) == N_STREAMS:
             break
     else:
-        damage = f"int8 holds on only {len(kept)} of {_CANDIDATES} golden streams: {complaint}"
-        return seal(bundles.drop_file(bundle, bundles.INT8, damage), reference)
-    rates, streams, windows_each, probabilities_each = zip(*kept, strict=True)
+        reason = f"int8 agrees on only {len(sealed)} of {_MAX_CANDIDATES} golden streams: {last_disagreement}"
+        return seal(bundles.drop_file(bundle, bundles.INT8, reason), reference)
+    rates, streams, windows_each, probabilities_each = zip(*sealed, strict=True)
     golden = Golden(
         rates,
         streams,
@@ -152,55 +170,65 @@ def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) ->
     return bundles.add_file(bundle, bundles.GOLDEN)
 
 
-def verify(classifier: Predictor, batch_sizes: Sequence[int]) -> None:
-    """Run the golden streams through this engine and this backend: the bundle's self-test.
+def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
+    """Run the golden streams through this engine and this backend, and compare: the bundle's self-test.
 
-    Every one of ``batch_sizes`` is predicted once, which also warms the backend up.
+    One batch of each of ``batch_sizes`` is predicted, which also warms the backend up.
 
     Raises:
-        BundleError: Windows, probabilities, labels or signal section are not the sealed ones.
+        BundleError: Windows, probabilities, labels or the signal section are not those that were sealed.
 
     """
-    bundle = classifier.bundle
-    where = bundle.path / bundles.GOLDEN
+    bundle = predictor.bundle
+    path = bundle.path / bundles.GOLDEN
     try:
         golden = Golden.from_bytes(bundle.read(bundles.GOLDEN))
     except ValueError as error:
-        raise BundleError(f"{where}: not a golden file: {error}") from error
-    parts = [
-        cut_windows(bundle.spec, rate, stream) for rate, stream in zip(golden.rate_hz, golden.streams, strict=True)
-    ]
-    windows = np.concatenate(parts)
+        raise BundleError(f"{path}: not a golden file: {error}; {_RESTORE}") from error
+    windows = np.concatenate(
+        [
+            cut_windows(bundle.spec, rate_hz, stream)
+            for rate_hz, stream in zip(golden.rate_hz, golden.streams, strict=True)
+        ]
+    )
     if windows.shape != golden.windows.shape:
-        raise BundleError(f"{where}: windows are {windows.shape}, expected {golden.windows.shape}")
+        raise BundleError(f"{path}: windows are {windows.shape}, sealed were {golden.windows.shape}; {_RESTORE}")
     difference = float(np.abs(windows - golden.windows).max())
-    if not difference <= WINDOW_TOLERANCE:
-        raise BundleError(f"{where}: windows differ by {difference:.2g}, allowed are {WINDOW_TOLERANCE:.0e}")
+    if not difference <= WINDOW_TOLERANCE:  # also if it is NaN
+        raise BundleError(
+            f"{path}: windows differ by {difference:.2g} from the sealed ones, allowed are {WINDOW_TOLERANCE:.0e}; "
+            f"{_RESTORE}"
+        )
     for size in batch_sizes:
-        repeated = np.resize(np.arange(len(windows)), size)
-        complaint = _difference(classifier, windows[repeated], golden.probabilities[repeated])
-        if complaint:
-            raise BundleError(f"{where}: {complaint}")
-    # What no stream shows: what the outputs are called, and what happens in a gap.
-    signal = bundle.spec.to_dict()
-    for name, here, sealed in (
-        ("labels", list(bundle.labels), list(golden.labels)),
-        *((f"signal: {name}", value, golden.signal.get(name)) for name, value in signal.items()),
-    ):
-        if here != sealed:
-            raise BundleError(f"{bundle.path / 'bundle.json'}: {name}: {here} now, {sealed} when it was sealed")
+        chosen = np.resize(np.arange(len(windows)), size)
+        disagreement = _disagreement(predictor, windows[chosen], golden.probabilities[chosen])
+        if disagreement:
+            raise BundleError(f"{path}: {disagreement}; {_RESTORE}, or choose another --backend")
+    _check_sealed_fields(bundle, golden)
 
 
-def _difference(classifier: Predictor, windows: Float32, expected: Float32) -> str:
-    """What is wrong with a backend's probabilities, or nothing."""
-    probabilities = classifier.predict(windows).probabilities
+def _check_sealed_fields(bundle: Bundle, golden: Golden) -> None:
+    """Raise BundleError if labels or signal differ from the sealed ones, which may not show in any stream."""
+    fields: list[tuple[str, Any, Any]] = [("labels", list(bundle.labels), list(golden.labels))]
+    fields += [(f"signal: {key}", value, golden.signal.get(key)) for key, value in bundle.spec.to_dict().items()]
+    for name, current, sealed in fields:
+        if current != sealed:
+            raise BundleError(
+                f"{bundle.path / 'bundle.json'}: {name} is {current}, but it was sealed with {sealed}; {_RESTORE}"
+            )
+
+
+def _disagreement(predictor: Predictor, windows: Float32, expected: Float32) -> str:
+    """Describe how the predicted probabilities differ from the expected ones; an empty text means that they agree."""
+    probabilities = predictor.predict(windows).probabilities
     if probabilities.shape != expected.shape:
-        return f"probabilities are {probabilities.shape}, expected {expected.shape}"
-    if classifier.backend != "int8":
+        return f"probabilities are {probabilities.shape}, sealed were {expected.shape}"
+    if predictor.backend != "int8":
         difference = float(np.abs(probabilities - expected).max())
-        allowed = PROBABILITY_TOLERANCE
-        return "" if difference <= allowed else f"probabilities differ by {difference:.2g}, allowed are {allowed:.0e}"
+        if difference <= PROBABILITY_TOLERANCE:
+            return ""
+        return f"probabilities differ by {difference:.2g} from the sealed ones, allowed are {PROBABILITY_TOLERANCE:.0e}"
     ranked = np.sort(expected, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > INT8_MARGIN
     wrong = int((probabilities.argmax(axis=1) != expected.argmax(axis=1))[clear].sum())
-    return f"int8 gives another class in {wrong} of {int(clear.sum())} clear windows" if wrong else ""
+    return f"int8 gives another label in {wrong} of {int(clear.sum())} clear windows" if wrong else ""

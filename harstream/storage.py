@@ -1,4 +1,4 @@
-"""Storage: files replaced in one step, and archives of arrays with JSON beside them."""
+"""Files that are replaced in one step, and npz archives of arrays and JSON values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file such that a reader finds the old content or the new, never a part, even after a crash."""
+    """Write a file so that a reader finds its old content or its new content, never a part, even after a crash.
+
+    The data is first written to ``<path>.tmp`` in the same folder and synchronised to disk.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -30,8 +33,8 @@ def to_npz(arrays: Mapping[str, npt.NDArray[Any]], values: Mapping[str, Any], *,
 
     Args:
         arrays: Arrays of any shape and type that needs no pickle.
-        values: JSON values, none of them under the name of an array.
-        compress: Pass False where time matters more than size.
+        values: JSON values; their names differ from those of the arrays.
+        compress: Whether to compress; False is faster and larger.
 
     """
     texts = {name: np.array(json.dumps(value)) for name, value in values.items()}
@@ -42,20 +45,20 @@ def to_npz(arrays: Mapping[str, npt.NDArray[Any]], values: Mapping[str, Any], *,
 
 
 def from_npz(data: bytes) -> dict[str, Any]:
-    """Return the content of an archive that ``to_npz`` made: arrays, and JSON values decoded.
+    """Return the arrays and the decoded JSON values of an archive that ``to_npz`` made, by name.
 
-    A text without axes is JSON: every other array is returned as an array.
+    A text array with no axes holds a JSON value; every other array is returned as it is.
 
     Raises:
-        ValueError: The data is no such archive, or is damaged.
+        ValueError: The data is no such archive, or is damaged, or holds a pickle.
 
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (TypeError, AttributeError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            arrays = {name: np.asanyarray(archive[name]) for name in archive.files}
+        return {
+            name: json.loads(str(array)) if array.dtype.kind == "U" and array.ndim == 0 else array
+            for name, array in arrays.items()
+        }
+    except (TypeError, AttributeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"not an npz archive: {error}") from error
-    return {
-        name: json.loads(str(value)) if value.dtype.kind == "U" and value.ndim == 0 else value
-        for name, value in content.items()
-    }

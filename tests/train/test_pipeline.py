@@ -96,7 +96,7 @@ def test_the_card_keeps_up_with_the_files_that_can_be_made(mine: Path, monkeypat
         "# mine 1.0.0\n- There is no `model.int8.tflite`: int8 is out of fashion.\n"
     )
     monkeypatch.setattr(export, "to_int8", real)
-    monkeypatch.setattr(golden, "_difference", lambda *_: "it drifts")
+    monkeypatch.setattr(golden, "_disagreement", lambda *_: "it drifts")
     sealed = pipeline.export_again(str(mine))  # int8 is made, but does not hold on the golden streams
     assert (mine / "README.md").read_text() == (
         f"# mine 1.0.0\n- There is no `model.int8.tflite`: {sealed.missing[bundles.INT8]}.\n"
