@@ -190,7 +190,7 @@ def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
     settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
     settings |= {"payload": "json", "qos": 0, "lead": 0, "rounds": 0, "log": None}
     with process("-m", loads.__name__, settings) as load:
-        wait_until(lambda: "ready" in load.said, "the load")
+        wait_until(lambda: "ready" in load.output, "the load")
         counters[READY] = 1
         wait_until(
             lambda: prometheus.firing() >= {"HarstreamInboxDropping", "HarstreamLatencyHigh"},
