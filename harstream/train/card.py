@@ -127,7 +127,7 @@ def card(
         else f"training for a fixed number of epochs ({config.epochs})",
         note=f" {note}" if note else "",
         calibration_error=summary["calibration_error"],
-        streaming=_streaming(smoothing or Smoothing(), stream),
+        streaming=as_published(smoothing or Smoothing(), stream),
         accuracy=_figure(summary["float32"]["accuracy"]),
         macro_f1=_figure(summary["float32"]["macro_f1"]),
         int8=row.format(**{key: _figure(value) for key, value in summary["int8"].items()}) if int8 else "",
@@ -151,8 +151,16 @@ def with_files(text: str, missing: Mapping[str, str], *, exported_again: bool = 
     return _OF_FILES.sub("", text) + "".join(lines)
 
 
-def _streaming(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
-    """The section on labels as they are published; nothing where each is its window's own and none was measured."""
+def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
+    """Return the section "As published" of a model card.
+
+    Args:
+        smoothing: Smoothing of the bundle.
+        stream: Scores of whole sessions (``stream`` of ``harstream evaluate --stream --json``) of held-out subjects;
+            ``python -m research.smoothing.card`` makes them from a study. Without them the section has no figures, and
+            it is empty if there is no smoothing.
+
+    """
     if stream is None:
         return (
             _STREAMING.format(smoothing=smoothing.type, figures="").replace(" \n", "\n")

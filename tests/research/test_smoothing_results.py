@@ -105,7 +105,7 @@ def test_a_mean_is_number_by_number_and_leaves_out_what_there_is_not() -> None:
 
 def test_a_model_card_says_what_would_be_published_of_subjects_held_out(found: dict[str, Any]) -> None:
     section = stream_results.section(found, DEFAULT_SMOOTHING)
-    text = card._streaming(DEFAULT_SMOOTHING, section)
+    text = card.as_published(DEFAULT_SMOOTHING, section)
     accuracy = sum(run["stream"]["published"]["accuracy"] for run in found["runs"]) / 2
     assert f"| published | {100 * accuracy:.2f} % |" in text
     assert "each through networks trained on other subjects (2 folds, mean of 2 seeds)" in text
