@@ -1,7 +1,7 @@
-"""CONTRACT 1: the model bundle, a directory that says all that serving must know of training.
+"""The model bundle: a folder that holds everything serving must know of training.
 
-``bundle.json`` names the signal, the labels and the model files with their hashes. Nothing in a bundle
-is code: arrays load without pickle, Keras files in safe mode.
+``bundle.json`` defines the signal, the labels, the smoothing and the model files with their hashes. No command line
+option repeats any of it. Nothing in a bundle is executed: arrays load without pickle, Keras files in safe mode.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harstream import checks
 from harstream.core.labels import UNKNOWN as UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
@@ -31,78 +32,90 @@ DEFAULT_MODEL = "waist"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle read from ``path``; its files are there and have the hashes it gives."""
+    """The content of a bundle's ``bundle.json``. After ``load``, the files exist and have the hashes given here."""
 
-    path: Path
+    path: Path  # the folder
     name: str
     version: str
-    labels: tuple[str, ...]  # in the order of the network's outputs
-    spec: SignalSpec
-    temperature: float  # the logits are divided by it: calibrated probabilities
-    files: Mapping[str, str]  # file name to sha256
+    labels: tuple[str, ...]  # (n_labels,) in the order of the network's outputs
+    spec: SignalSpec  # of the windows the network was trained on
+    temperature: float  # the logits are divided by it, which calibrates the probabilities
+    files: Mapping[str, str]  # file name to sha256, in hexadecimal
     training: Mapping[str, Any] = field(default_factory=dict)  # provenance: data, subjects, seed, versions, metrics
-    smoothing: Smoothing = Smoothing()  # what makes its labels steady; none in bundles that do not say
+    smoothing: Smoothing = Smoothing()  # of the labels over time; the default is none
 
     @property
     def id(self) -> str:
-        """``waist@1.0.0``: the ``model`` of a published label."""
+        """Name and version, such as ``waist@1.0.0``: the ``model`` of a published label."""
         return f"{self.name}@{self.version}"
 
     @property
     def published_labels(self) -> tuple[str, ...]:
-        """The labels and UNKNOWN behind them, so that index -1 (``UNKNOWN_INDEX``) names UNKNOWN."""
+        """The labels, followed by UNKNOWN, so that index -1 (``UNKNOWN_INDEX``) names UNKNOWN."""
         return (*self.labels, UNKNOWN)
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """Why the training could not make a model file, by its name."""
+        """The reasons why training could not make a model file, by the file's name."""
         missing = self.training.get("missing", {})
         return missing if isinstance(missing, dict) else {}
 
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
-        """A new smoother of its labels, by ``smoothing`` or, without, by its own definition."""
+        """Return a new smoother for the bundle's labels, with ``smoothing`` in place of the bundle's own if given."""
         stride_s = self.spec.stride_samples / self.spec.sample_rate_hz
         return Smoother(smoothing or self.smoothing, len(self.labels), stride_s)
 
     def read(self, name: str) -> bytes:
-        """A file of the bundle, checked against its hash again. Raises BundleError."""
+        """Return the content of a file of the bundle.
+
+        Raises:
+            BundleError: The file cannot be read, or its hash is no longer the one in bundle.json.
+
+        """
         data = _read(self.path / name)
         _check_hash(self.path / name, data, self.files[name])
         return data
 
 
 def shipped() -> list[Path]:
-    """The bundles that come with harstream, the default first."""
-    here = Path(__file__).resolve().parent
-    # In a wheel they lie inside the package, in a checkout beside it.
-    for folder in (here / "models", here.parent / "models"):
-        found = [path.parent for path in folder.glob("*/bundle.json")]
-        if found:
-            return sorted(found, key=lambda path: (path.name != DEFAULT_MODEL, path.name))
+    """Return the folders of the bundles that come with harstream, the default first."""
+    package = Path(__file__).resolve().parent
+    # A wheel has the models inside the package, a checkout beside it.
+    for models in (package / "models", package.parent / "models"):
+        folders = [path.parent for path in models.glob("*/bundle.json")]
+        if folders:
+            return sorted(folders, key=lambda path: (path.name != DEFAULT_MODEL, path.name))
     return []
 
 
 def find(model: str) -> Path:
-    """The directory of ``--model NAME|DIR``. Raises BundleError where there is none."""
+    """Return the folder of a bundle, given the name of a shipped one or the folder itself (``--model NAME|DIR``).
+
+    Raises:
+        BundleError: There is no such bundle.
+
+    """
     names = {path.name: path for path in shipped()}
     if model in names:
         return names[model]
-    with suppress(OSError):  # a folder we may not look into
+    with suppress(OSError):  # no permission to look into the folder
         if (Path(model) / "bundle.json").is_file():
             return Path(model)
-    known = ", ".join(names) or "none is installed"
-    raise BundleError(f"model {model!r}: neither a folder with a bundle.json nor a shipped model ({known})")
+    shipped_names = ", ".join(names) or "none is installed"
+    raise BundleError(f"model {model!r}: neither a folder with a bundle.json nor a shipped model ({shipped_names})")
 
 
 def load(directory: Path | str) -> Bundle:
-    """Read and check a bundle: schema, signal section, presence and hash of every file.
+    """Read a bundle and check every field of bundle.json and the hash of every file.
 
-    Raises BundleError, naming the field and both values.
+    Raises:
+        BundleError: A file is missing or has another hash, or a field of bundle.json is missing or wrong.
+
     """
     path = Path(directory)
     bundle = _parse(path, _read(path / "bundle.json"))
     if GOLDEN not in bundle.files:
-        raise BundleError(f"{path / 'bundle.json'}: files: {GOLDEN} is missing")
+        raise BundleError(f"{path / 'bundle.json'}: files: {GOLDEN} is missing; train or export the bundle again")
     for name, digest in bundle.files.items():
         _check_hash(path / name, _read(path / name), digest)
     return bundle
@@ -123,10 +136,25 @@ def save(
     card: str,
     smoothing: Smoothing | None = None,
 ) -> Bundle:
-    """Write a bundle without its golden streams: ``classifier.seal_bundle`` adds them, and until then it does not load.
+    """Write a bundle without golden streams. It cannot be loaded until ``classifier.seal_bundle`` adds them.
 
-    ``card`` is the text of its README.md, ``keras_path`` a file to copy; without ``smoothing``, labels are each
-    window's own. Raises BundleError where no model is given.
+    Args:
+        directory: The folder to write to; files of a bundle that is there are removed.
+        name: Name of the bundle.
+        version: Version of the bundle.
+        labels: In the order of the network's outputs.
+        spec: The signal that the network was trained on.
+        temperature: Divisor of the logits.
+        training: Provenance, any JSON values.
+        keras_path: A .keras file to copy, or None.
+        tflite: A float32 LiteRT model, or None.
+        int8: An int8 LiteRT model, or None.
+        card: The text of README.md.
+        smoothing: None publishes each window's own label.
+
+    Raises:
+        BundleError: No model was given.
+
     """
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
@@ -140,7 +168,7 @@ def save(
     (path / "README.md").write_text(card, encoding="utf-8")
     files = {file: _sha256((path / file).read_bytes()) for file in MODEL_FILES if (path / file).exists()}
     if not files:
-        raise BundleError(f"{path}: a bundle needs a model")
+        raise BundleError(f"{path}: a bundle needs a model: keras_path, tflite or int8")
     bundle = Bundle(path, name, version, tuple(labels), spec, float(temperature), files, dict(training))
     bundle = dataclasses.replace(bundle, smoothing=smoothing or Smoothing())
     _write(bundle)
@@ -148,21 +176,20 @@ def save(
 
 
 def add_file(bundle: Bundle, name: str) -> Bundle:
-    """Enter a file that now lies in the bundle's directory."""
-    files = {**bundle.files, name: _sha256(_read(bundle.path / name))}
-    whole = dataclasses.replace(bundle, files=files)
-    _write(whole)
-    return whole
+    """Add a file that is already in the bundle's folder to bundle.json, and return the changed bundle."""
+    changed = dataclasses.replace(bundle, files={**bundle.files, name: _sha256(_read(bundle.path / name))})
+    _write(changed)
+    return changed
 
 
 def drop_file(bundle: Bundle, name: str, reason: str) -> Bundle:
-    """Take a model file out of the bundle and its directory; ``missing`` then has the reason."""
+    """Remove a model file from bundle.json and the folder, and return the bundle; ``missing`` gives the reason."""
     files = {file: digest for file, digest in bundle.files.items() if file != name}
     training = {**bundle.training, "missing": {**bundle.missing, name: reason}}
-    rest = dataclasses.replace(bundle, files=files, training=training)
-    _write(rest)
+    changed = dataclasses.replace(bundle, files=files, training=training)
+    _write(changed)
     (bundle.path / name).unlink(missing_ok=True)
-    return rest
+    return changed
 
 
 def _write(bundle: Bundle) -> None:
@@ -182,50 +209,68 @@ def _write(bundle: Bundle) -> None:
 
 
 def _parse(path: Path, text: bytes) -> Bundle:
+    """Return the bundle in folder ``path`` with the given text of bundle.json. Raise BundleError if it is wrong."""
     where = path / "bundle.json"
-
-    def check(holds: bool, message: str) -> None:
-        if not holds:
-            raise BundleError(f"{where}: {message}")
-
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: not JSON: {error}") from error
-    check(isinstance(data, dict), "expected an object")
-    check(data.get("schema") == SCHEMA, f"schema is {data.get('schema')!r}, this harstream reads {SCHEMA}")
+    try:
+        return _from_dict(path, data)
+    except ConfigError as error:
+        raise BundleError(f"{where}: {error}") from error
+
+
+def _from_dict(path: Path, value: Any) -> Bundle:
+    """Return the bundle that the content of bundle.json defines. Raise ConfigError if a field is missing or wrong.
+
+    Fields that this version does not know are ignored: they come from later versions.
+    """
+    data = checks.mapping(value, "content")
+    if data.get("schema") != SCHEMA:
+        raise ConfigError(f"schema: got {data.get('schema')!r}, this version of harstream reads only {SCHEMA}")
     for key in ("name", "version", "labels", "signal", "files"):
-        check(key in data, f"field {key!r} is missing")
-    for key in ("name", "version"):
-        check(isinstance(data[key], str) and data[key] != "", f"{key}: expected a text, got {data[key]!r}")
-    labels = data["labels"]
-    check(isinstance(labels, list) and all(isinstance(label, str) for label in labels), "labels: expected texts")
-    check(len(labels) >= 2 and len(set(labels)) == len(labels), "labels: at least two, all different, are needed")
-    check(UNKNOWN not in labels, f"labels: {UNKNOWN!r} is what harstream says when it abstains")
-    files = data["files"]
-    check(isinstance(files, dict), "files: expected an object")
-    for name, entry in files.items():
-        check(name in (*MODEL_FILES, GOLDEN), f"files: {name!r} is not a file of a bundle")
-        check(isinstance(entry, dict) and isinstance(entry.get("sha256"), str), f"files: {name} has no sha256")
-    check(any(name in files for name in MODEL_FILES), f"files: none of {', '.join(MODEL_FILES)}")
-    temperature = data.get("temperature", 1.0)
-    numeric = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    check(numeric and 0.01 <= temperature <= 100, f"temperature: {temperature!r} is not between 0.01 and 100")
-    training = data.get("training", {})
-    check(isinstance(training, dict), "training: expected an object")
+        if key not in data:
+            raise ConfigError(f"field {key!r} is missing")
+    labels = _labels(data["labels"])
     try:
         spec = SignalSpec.from_dict(data["signal"])
     except ConfigError as error:
-        raise BundleError(f"{where}: signal: {error}") from error
-    try:
-        smoothing = Smoothing.from_dict(data.get("smoothing", {"type": "none"}))
-        smoothing.check_labels(len(labels))
-    except ConfigError as error:
-        raise BundleError(f"{where}: {error}") from error
-    digests = {name: entry["sha256"] for name, entry in files.items()}
+        raise ConfigError(f"signal: {error}") from error
+    smoothing = Smoothing.from_dict(data.get("smoothing", {"type": "none"}))
+    smoothing.check_labels(len(labels))
     return Bundle(
-        path, data["name"], data["version"], tuple(labels), spec, float(temperature), digests, training, smoothing
+        path=path,
+        name=checks.text(data["name"], "name"),
+        version=checks.text(data["version"], "version"),
+        labels=labels,
+        spec=spec,
+        temperature=checks.number(data.get("temperature", 1.0), "temperature", minimum=0.01, maximum=100),
+        files=_digests(data["files"]),
+        training=checks.mapping(data.get("training", {}), "training"),
+        smoothing=smoothing,
     )
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise ConfigError(f"labels: expected a list of texts, got {value!r}")
+    if len(value) < 2 or len(set(value)) < len(value):
+        raise ConfigError(f"labels: expected at least two, all different, got {value!r}")
+    if UNKNOWN in value:
+        raise ConfigError(f"labels: {UNKNOWN!r} is published when harstream abstains; give the label another name")
+    return tuple(value)
+
+
+def _digests(value: Any) -> dict[str, str]:
+    """Return file name to sha256, given the ``files`` of bundle.json."""
+    digests = {}
+    for name, entry in checks.mapping(value, "files").items():
+        checks.choice(name, "files", (*MODEL_FILES, GOLDEN))
+        digests[name] = checks.text(checks.mapping(entry, f"files.{name}").get("sha256"), f"files.{name}.sha256")
+    if not any(name in digests for name in MODEL_FILES):
+        raise ConfigError(f"files: expected at least one of {', '.join(MODEL_FILES)}, got {list(digests)}")
+    return digests
 
 
 def _read(path: Path) -> bytes:
@@ -241,4 +286,7 @@ def _sha256(data: bytes) -> str:
 
 def _check_hash(path: Path, data: bytes, digest: str) -> None:
     if _sha256(data) != digest:
-        raise BundleError(f"{path}: sha256 is {_sha256(data)}, bundle.json says {digest}")
+        raise BundleError(
+            f"{path}: sha256 is {_sha256(data)}, but bundle.json has {digest}: the file was changed or damaged; "
+            "restore the file"
+        )

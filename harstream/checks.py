@@ -55,6 +55,20 @@ def flag(value: Any, where: str) -> bool:
     return value
 
 
+def text(value: Any, where: str) -> str:
+    """Return ``value`` if it is a text that is not empty. Raise ConfigError otherwise."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: expected a text, got {value!r}")
+    return value
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """Return a copy of ``value`` if it is a JSON object. Raise ConfigError otherwise."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected an object, got {value!r}")
+    return dict(value)
+
+
 def fields(data: Any, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """Return a copy of the JSON object ``data`` if it has every required field and no unknown one.
 
@@ -62,16 +76,15 @@ def fields(data: Any, where: str, required: Sequence[str], optional: Sequence[st
         ConfigError: It is no object, a field is missing, or one is neither required nor optional.
 
     """
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected an object, got {data!r}")
-    for key in data:
+    content = mapping(data, where)
+    for key in content:
         if key not in required and key not in optional:
             known = ", ".join((*required, *optional))
             raise ConfigError(f"{where}: unknown field {key!r}; the fields are {known}")
     for key in required:
-        if key not in data:
+        if key not in content:
             raise ConfigError(f"{where}: field {key!r} is missing")
-    return dict(data)
+    return content
 
 
 def _check_range(value: float, where: str, minimum: float, maximum: float) -> None:

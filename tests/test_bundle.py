@@ -115,22 +115,22 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(temperature=float("nan")), ["temperature", "nan"]),
         (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),
         (lambda d: d.update(temperature=True), ["temperature", "True"]),
-        (lambda d: d.update(training=[]), ["training"]),
+        (lambda d: d.update(training=[]), ["training", "[]"]),
         (lambda d: d.update(smoothing="hmm"), ["smoothing", "'hmm'"]),
         (lambda d: d.update(smoothing={"type": "hmm", "trust": 2}), ["smoothing.trust", "2", "1.0"]),
         (
             lambda d: d.update(smoothing={"type": "hmm", "transitions": [[0.5, 0.5], [0.5, 0.5]]}),
             ["smoothing.transitions", "2", "6"],
         ),
-        (lambda d: d.update(files=[]), ["files"]),
+        (lambda d: d.update(files=[]), ["files", "[]"]),
         (lambda d: d["files"].clear(), ["files", "model.tflite"]),
         (lambda d: d["files"].pop(GOLDEN), ["files", "golden.npz is missing"]),
         (lambda d: d["files"].update({"model.py": {"sha256": "0"}}), ["files", "'model.py'"]),
         (lambda d: d["files"].update({"../model.tflite": {"sha256": "0"}}), ["files", "'../model.tflite'"]),
         (lambda d: d["files"].update({"/etc/passwd": {"sha256": "0"}}), ["files", "'/etc/passwd'"]),
         (lambda d: d["files"].update({LITERT: {}}), ["files", LITERT, "sha256"]),
-        (lambda d: d["files"].update({LITERT: "abc"}), ["files", LITERT, "sha256"]),
-        (lambda d: d["files"].update({LITERT: {"sha256": "abc"}}), [LITERT, "sha256 is ", "says abc"]),
+        (lambda d: d["files"].update({LITERT: "abc"}), ["files", LITERT, "an object", "'abc'"]),
+        (lambda d: d["files"].update({LITERT: {"sha256": "abc"}}), [LITERT, "sha256 is ", "has abc"]),
         (lambda d: d["signal"].update(stride_samples=129), ["signal", "stride_samples", "129", "128"]),
         (lambda d: d["signal"].update(sample_rate_hz=0), ["signal", "sample_rate_hz", "0", "1.0"]),
         (lambda d: d["signal"].update(sample_rate_hz="50"), ["signal", "sample_rate_hz", "'50'"]),
@@ -173,7 +173,7 @@ def test_a_changed_file_is_refused_with_both_hashes(own_bundle, name):
     (own_bundle / name).write_bytes(content)
     with pytest.raises(BundleError) as caught:
         bundles.load(own_bundle)
-    assert f"sha256 is {hashlib.sha256(content).hexdigest()}, bundle.json says {before}" in str(caught.value)
+    assert f"sha256 is {hashlib.sha256(content).hexdigest()}, but bundle.json has {before}" in str(caught.value)
 
 
 def test_a_file_changed_after_loading_is_not_served(own_bundle):
