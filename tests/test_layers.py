@@ -16,11 +16,12 @@ PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
 #: Who may import whom inside harstream: a module may import those of its own layer and of the listed ones.
-_BASE = {"core", "checks", "errors", "storage", "tables"}
+_BASE = {"core", "checks", "errors", "progress", "storage", "tables"}
 _MODEL = {"classifier", "golden", "bundle"}
 ALLOWED = {
     "errors": set(),
     "checks": {"errors"},
+    "progress": set(),
     "storage": set(),
     "tables": set(),
     "core": {"checks", "errors"},

@@ -10,6 +10,7 @@ import click
 
 from harstream.bundle import UNKNOWN
 from harstream.cli import options
+from harstream.cli.progress import ProgressBar
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def evaluate(
         evaluation = scoring.score_windows(datasets.load_windows(data), classifier, data)
     else:
         recordings = options.load_recordings(data, subjects)
-        evaluation = (scoring.score_sessions if stream else scoring.score_recordings)(recordings, classifier, data)
+        score = scoring.score_sessions if stream else scoring.score_recordings
+        with ProgressBar() as bar:
+            evaluation = score(recordings, classifier, data, bar.update)
         if labels_path is not None:
             with labels_path.open("w", encoding="utf-8") as file:
                 for device, payload in published.label_messages(recordings, classifier):

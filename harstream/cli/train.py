@@ -6,16 +6,21 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harstream.core.spec import SignalSpec
+    from harstream.datasets.base import Recording
 
 
 @click.command()
@@ -108,137 +113,132 @@ def train(
     options.need_extra("train", "tensorflow")
     from harstream.train.sweep.settings import setting_of
 
-    base = dict(setting_of(text) for text in chosen)
+    settings = dict(setting_of(text) for text in chosen)
     for name, value in (("arch", arch), ("epochs", epochs), ("channels", channels)):
         if value is not None:
-            base[name] = value
+            settings[name] = value
     options.check_writable("--out", out, folder=True)
     options.check_writable("--logs", logs, folder=True)
     options.check_writable("--json", json_path)
+    request = _Request(data, subjects, out, settings, spec, seed, repeats, jobs)
     with _interruptible(out):
         if sweeps or variants:
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
                 if given:
                     raise ConfigError(f"{name}: it applies to a bundle, but --sweep or --variant makes an experiment")
-            _compare(data, subjects, out, base, spec, seed, repeats, sweeps, variants, jobs)
+            _run_experiment(request, sweeps, variants)
         else:
-            _bundle(data, subjects, out, base, spec, seed, repeats, jobs, logs, note, json_path)
+            _train_bundle(request, logs, note, json_path)
 
 
-def _bundle(
-    data: str,
-    subjects: str | None,
-    out: Path,
-    base: dict[str, Any],
-    spec: Path | None,
-    seed: int,
-    repeats: int,
-    jobs: int,
-    logs: Path | None,
-    note: str,
-    json_path: Path | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Options that a bundle and an experiment share."""
+
+    data: str
+    subjects: str | None
+    out: Path
+    settings: dict[str, Any]  # by name, from --set, --arch, --epochs and --channels
+    spec: Path | None
+    seed: int
+    repeats: int
+    jobs: int
+
+    def load_recordings(self) -> list[Recording]:
+        """Return the chosen recordings."""
+        return options.load_recordings(self.data, self.subjects)
+
+    def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
+        """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.
+
+        A sample rate in the settings takes precedence over that of the recordings.
+        """
+        from harstream.core.spec import SignalSpec
+        from harstream.train.fitting.prepare import spec_of
+
+        fields = {} if self.spec is None else _read_json(self.spec)
+        if recordings is None:
+            return SignalSpec.from_dict(fields)
+        fields |= {name: value for name, value in self.settings.items() if name == "sample_rate_hz"}
+        return spec_of(recordings, fields)
+
+
+def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Path | None) -> None:
+    from harstream.tables import spread
     from harstream.train import pipeline
     from harstream.train.fitting.fit import FitConfig
     from harstream.train.sweep.settings import settle
 
-    config = FitConfig(seed=seed)
-    settle(base, _signal(spec, None), config)  # refuses before the recordings are read
-    if (out / "results.json").exists():
-        raise ConfigError(f"{out}: holds an experiment; a bundle needs a folder of its own")
-    recordings = options.load_recordings(data, subjects)
-    signal, config = settle(base, _signal(spec, recordings, base), config)
+    config = FitConfig(seed=request.seed)
+    settle(request.settings, request.signal(), config)  # refuses a wrong setting before the recordings are read
+    if (request.out / "results.json").exists():
+        raise ConfigError(f"--out: {request.out}: it holds an experiment; choose another folder for the bundle")
+    recordings = request.load_recordings()
+    signal, config = settle(request.settings, request.signal(recordings), config)
     with ProgressBar() as bar:
         trained = pipeline.train(
             recordings,
-            out,
-            data=data,
+            request.out,
+            data=request.data,
             spec=signal,
             config=config,
-            repeats=repeats,
+            repeats=request.repeats,
             progress=bar.update,
-            jobs=jobs,
+            jobs=request.jobs,
             logs=logs,
             note=note,
         )
     summary = trained.validation.to_dict()
     for name, reason in trained.bundle.training["missing"].items():
         click.echo(f"no {name} was written: {reason}")
-    click.echo(f"wrote {trained.bundle.id} to {out}")
+    click.echo(f"wrote {trained.bundle.id} to {request.out}")
     click.echo(f"on subjects not trained on ({summary['method']}):")
-    for network in ("float32", "int8"):
-        if summary[network]:
-            click.echo(
-                f"  {network:<8} accuracy {_spread(summary[network]['accuracy'])}, "
-                f"macro-F1 {_spread(summary[network]['macro_f1'])}"
-            )
+    runs = trained.validation.runs
+    for network, scores in (("float32", [run.metrics for run in runs]), ("int8", [run.int8 for run in runs])):
+        measured = [each for each in scores if each is not None]
+        if measured:
+            accuracy = spread([each.accuracy for each in measured], decimals=4)
+            macro_f1 = spread([each.macro_f1 for each in measured], decimals=4)
+            click.echo(f"  {network:<8} accuracy {accuracy}, macro-F1 {macro_f1}")
     if json_path is not None:
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def _compare(
-    data: str,
-    subjects: str | None,
-    out: Path,
-    base: dict[str, Any],
-    spec: Path | None,
-    seed: int,
-    repeats: int,
-    sweeps: tuple[str, ...],
-    variants: tuple[str, ...],
-    jobs: int,
-) -> None:
+def _run_experiment(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
     from harstream.train.sweep import figures, settings
     from harstream.train.sweep import run as experiments
 
     rows = settings.variants_of(sweeps, variants)
-    experiments.ways_of(rows, base, _signal(spec, None))  # refuses before the recordings are read
-    recordings = options.load_recordings(data, subjects)
+    experiments.ways_of(rows, request.settings, request.signal())  # refuses a wrong row before the recordings are read
+    recordings = request.load_recordings()
     with ProgressBar() as bar:
-        found = experiments.run(
+        results = experiments.run(
             recordings,
-            out,
-            experiments.ways_of(rows, base, _signal(spec, recordings, base)),
-            data=data,
-            repeats=repeats,
-            first_seed=seed,
-            n_jobs=jobs,
-            command=_command(data, out),
+            request.out,
+            experiments.ways_of(rows, request.settings, request.signal(recordings)),
+            data=request.data,
+            repeats=request.repeats,
+            first_seed=request.seed,
+            n_jobs=request.jobs,
+            command=_command_line(request.data),
             progress=bar.update,
             report=bar.print,
         )
-    for path in figures.write(found, out / "results.json"):
+    for path in figures.write(results, request.out / "results.json"):
         click.echo(f"wrote {path}")
-
-
-def _spread(figure: dict[str, Any]) -> str:
-    return f"{figure['mean']:.4f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.4f}")
-
-
-def _signal(spec: Path | None, recordings: Any, base: Mapping[str, Any] | None = None) -> Any:
-    """Return the signal of ``--spec``, completed for the recordings, or by the defaults if ``recordings`` is None.
-
-    A sample rate in ``base`` takes precedence over that of the recordings.
-    """
-    from harstream.core.spec import SignalSpec
-    from harstream.train.fitting.prepare import spec_of
-
-    fields = _read_json(spec) if spec is not None else {}
-    fields |= {name: value for name, value in (base or {}).items() if name == "sample_rate_hz"}
-    return SignalSpec.from_dict(fields) if recordings is None else spec_of(recordings, fields)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"spec: {path}: {error}") from error
+        raise ConfigError(f"--spec: {path}: {error}") from error
     if not isinstance(data, dict):
-        raise ConfigError(f"spec: {path}: expected an object, got {type(data).__name__}")
+        raise ConfigError(f"--spec: {path}: expected a JSON object, got {type(data).__name__}")
     return data
 
 
-def _command(data: str, out: Path) -> str:
+def _command_line(data: str) -> str:
     """Return the command line that repeats this training, without local folders and options of no influence."""
     context = click.get_current_context()
     parts = ["harstream", "train"]

@@ -19,6 +19,7 @@ from harstream.core.engine import Engine
 from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
+from harstream.progress import Progress, silent, track_progress
 
 #: Samples in one message to the Engine. The windows do not depend on it, only the memory in use.
 _MESSAGE_SAMPLES = 8192
@@ -108,7 +109,9 @@ def restarted_streams(
     return streams
 
 
-def cut_windows(streams: Sequence[RecordingStream], spec: SignalSpec, labels: Sequence[str]) -> LabelledWindows:
+def cut_windows(
+    streams: Sequence[RecordingStream], spec: SignalSpec, labels: Sequence[str], progress: Progress = silent
+) -> LabelledWindows:
     """Return the windows of ``streams`` that lie wholly inside one segment with one of ``labels``.
 
     A window lies inside a segment by time, to half a sample. So the rule also holds for a recording whose rate differs
@@ -119,8 +122,9 @@ def cut_windows(streams: Sequence[RecordingStream], spec: SignalSpec, labels: Se
 
     """
     require_gyro((stream.recording for stream in streams), spec)
-    parts = [_cut_stream(stream, spec, tuple(labels)) for stream in streams if stream.stop > stream.start]
-    parts = [part for part in parts if len(part)]
+    streams = [stream for stream in streams if stream.stop > stream.start]
+    tracked = track_progress(streams, "cutting windows", progress)
+    parts = [part for part in (_cut_stream(stream, spec, tuple(labels)) for stream in tracked) if len(part)]
     if not parts:
         empty = np.zeros(0, np.int64)
         windows = np.zeros((0, spec.window_samples, spec.n_channels), np.float32)

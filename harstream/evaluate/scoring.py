@@ -15,25 +15,29 @@ from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation
 from harstream.evaluate.metrics import measure_reliability, score, score_by_subject
 from harstream.evaluate.sessions import label_sessions
+from harstream.progress import Progress, silent
 
 #: Data sets of windows, and the data sets of recordings of the same subjects under the same numbers.
 _SAME_SUBJECTS = {"uci-har": "hapt"}
 
 
-def score_recordings(recordings: Sequence[Recording], classifier: Classifier, data: str) -> Evaluation:
+def score_recordings(
+    recordings: Sequence[Recording], classifier: Classifier, data: str, progress: Progress = silent
+) -> Evaluation:
     """Score the network's label of each due window that lies wholly inside one activity that the model knows.
 
     Args:
         recordings: Recordings to stream through the engine.
         classifier: Bundle and network.
         data: KIND:PATH of the recordings, for messages.
+        progress: Called as recordings are done.
 
     Raises:
         DatasetError: No window lies inside a known activity, or a recording lacks the gyroscope that the bundle needs.
 
     """
     bundle = classifier.bundle
-    windows = cut_windows(whole_streams(recordings), bundle.spec, bundle.labels)
+    windows = cut_windows(whole_streams(recordings), bundle.spec, bundle.labels, progress)
     _require_windows(len(windows), data, bundle)
     predictions = classifier.predict(windows.windows)
     subjects = subject_names(recordings)
@@ -49,7 +53,9 @@ def score_recordings(recordings: Sequence[Recording], classifier: Classifier, da
     )
 
 
-def score_sessions(recordings: Sequence[Recording], classifier: Classifier, data: str) -> Evaluation:
+def score_sessions(
+    recordings: Sequence[Recording], classifier: Classifier, data: str, progress: Progress = silent
+) -> Evaluation:
     """Score the published labels of the same windows, and whole sessions (in ``stream``).
 
     A window published as UNKNOWN counts as wrong: accuracy is the share of all due windows inside known activities
@@ -59,6 +65,7 @@ def score_sessions(recordings: Sequence[Recording], classifier: Classifier, data
         recordings: Recordings to stream through engine, network and smoother.
         classifier: Bundle and network.
         data: KIND:PATH of the recordings, for messages.
+        progress: Called as recordings are done.
 
     Raises:
         DatasetError: No window lies inside a known activity, or a recording lacks the gyroscope that the bundle needs.
@@ -66,7 +73,7 @@ def score_sessions(recordings: Sequence[Recording], classifier: Classifier, data
     """
     bundle = classifier.bundle
     require_gyro(recordings, bundle.spec)
-    stream = label_sessions(recordings, classifier)
+    stream = label_sessions(recordings, classifier, progress)
     scores = stream.published.scores
     _require_windows(scores.windows, data, bundle)
     subjects = subject_names(recordings)

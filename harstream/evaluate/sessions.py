@@ -23,6 +23,7 @@ from harstream.datasets.windows import labels_of_windows
 from harstream.evaluate import published
 from harstream.evaluate.events import NO_LABEL, EventCounts, Track, score_events
 from harstream.evaluate.metrics import Reliability, Scores, measure_reliability, score
+from harstream.progress import Progress, silent, track_progress
 
 #: Where a due window lies in its recording. The last three hold signals that the model was not trained on.
 PLACES = ("inside", "partly_other", "mostly_other", "elsewhere")
@@ -172,11 +173,13 @@ class SessionScores:
         }
 
 
-def label_sessions(recordings: Sequence[Recording], classifier: Classifier) -> SessionScores:
+def label_sessions(
+    recordings: Sequence[Recording], classifier: Classifier, progress: Progress = silent
+) -> SessionScores:
     """Stream whole recordings through engine, network and smoother, and compare the labels with the truth."""
     bundle = classifier.bundle
     sessions = []
-    for recording in recordings:
+    for recording in track_progress(recordings, "labelling recordings", progress):
         result = published.label_recording(recording, classifier)
         times = result.windows.start_ns, result.windows.end_ns
         sessions.append(
