@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import checks
-from harstream.core.labels import UNKNOWN as UNKNOWN
+from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError

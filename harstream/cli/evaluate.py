@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harstream.bundle import UNKNOWN
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
+from harstream.core.labels import UNKNOWN
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harstream.bundle import UNKNOWN
 from harstream.core.batches import Float32, Int64, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
+from harstream.core.labels import UNKNOWN
 from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError

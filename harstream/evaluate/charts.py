@@ -12,7 +12,7 @@ from html import escape
 
 import numpy as np
 
-from harstream.bundle import UNKNOWN
+from harstream.core.labels import UNKNOWN
 from harstream.evaluate.events import NO_LABEL, EventCounts, Track
 from harstream.evaluate.metrics import Reliability, Scores
 from harstream.evaluate.sessions import Session

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 
 from harstream import __version__
-from harstream.bundle import UNKNOWN
+from harstream.core.labels import UNKNOWN
 from harstream.errors import ConfigError
 from harstream.evaluate import charts
 from harstream.evaluate.evaluation import Evaluation

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from harstream.bundle import UNKNOWN, Bundle
+from harstream.bundle import Bundle
 from harstream.classifier import Classifier
+from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
 from harstream.datasets.base import PublishedWindows, Recording, subject_names
 from harstream.datasets.windows import cut_windows, require_gyro, whole_streams

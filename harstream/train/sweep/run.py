@@ -17,7 +17,8 @@ from typing import Any
 
 from scipy.special import softmax
 
-from harstream.bundle import INT8, LITERT, UNKNOWN
+from harstream.bundle import INT8, LITERT
+from harstream.core.labels import UNKNOWN
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
