@@ -13,7 +13,6 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 
 from harstream import bundle as bundles
 from harstream import datasets
+from harstream.cli.progress import ProgressBar
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
@@ -119,9 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(f"seeds: expected at least 1, got {chosen.seeds}")
         recordings = datasets.load(chosen.data)
         spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
-        found, runs = streams.held_out(
-            recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=_Teller()
-        )
+        with ProgressBar() as bar:
+            found, runs = streams.held_out(
+                recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=bar.update
+            )
+            studies = []
+            for run in runs:
+                bar.print(f"seed {run.seed}")
+                studies.append(study(run, found, spec, bar.update))
         results = {
             "format": stream_results.FORMAT,
             "data": data_name(chosen.data),
@@ -132,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "config": config.to_dict(),
             "splits": smoothers.SPLITS,
             "default": smoothing_for(spec).to_dict(),
-            "runs": [study(run, found, spec, _Teller(f"seed {run.seed}, ")) for run in runs],
+            "runs": studies,
         }
     except HarstreamError as error:
         print(f"harstream: {error}", file=sys.stderr)
@@ -141,19 +146,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_whole(chosen.out, (json.dumps(results, indent=1) + "\n").encode())
     print(f"wrote {chosen.out}; what was trained for it is in {work} and may be removed")
     return 0
-
-
-class _Teller:
-    """Progress on standard error: a line when a step begins or ends, and every ten seconds."""
-
-    def __init__(self, of: str = "") -> None:
-        self._of, self._step, self._told_s = of, "", 0.0
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if step != self._step or done == total or now - self._told_s > 10:
-            print(f"{self._of}{step}: {done}/{total}", file=sys.stderr, flush=True)
-            self._step, self._told_s = step, now
 
 
 def _command(chosen: argparse.Namespace) -> str:
