@@ -166,7 +166,7 @@ class _Request:
 def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Path | None) -> None:
     from harstream.tables import spread
     from harstream.train import pipeline
-    from harstream.train.fitting.fit import FitConfig
+    from harstream.train.fitting.recipe import FitConfig
     from harstream.train.sweep.settings import settle
 
     config = FitConfig(seed=request.seed)

@@ -19,8 +19,8 @@ from harstream.datasets.base import Recording
 from harstream.errors import BundleError
 from harstream.train import export
 from harstream.train.card import card, with_files
-from harstream.train.fitting import history as curves
-from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
+from harstream.train.fitting.fit import fit, fit_temperature
+from harstream.train.fitting.history import plot
 from harstream.train.fitting.prepare import (
     Prepared,
     about_kind,
@@ -30,6 +30,8 @@ from harstream.train.fitting.prepare import (
     prepare,
     smoothing_for,
 )
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 
 
@@ -94,7 +96,7 @@ def train(
         tensorboard=logs is not None,
     )
     if logs is not None:
-        curves.plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_name(data)}")
+        plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_name(data)}")
     temperature = fit_temperature(*validation.held_out())
     progress("exporting", 0, 1)
     name = name or out.resolve().name

@@ -22,10 +22,12 @@ from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams
 from harstream.evaluate import sessions as streaming
 from harstream.evaluate.events import NO_LABEL
+from harstream.storage import replace_file
 from harstream.train.fitting import checkpoint
-from harstream.train.fitting.checkpoint import write_whole
-from harstream.train.fitting.fit import FitConfig, Progress, fit, fit_temperature, silent
+from harstream.train.fitting.fit import fit, fit_temperature
 from harstream.train.fitting.prepare import prepare
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.validation.task import fingerprint
 from research.smoothing.unfamiliar import STRANGERS, strange
@@ -81,7 +83,7 @@ def held_out(
     training, counted, found = prepared.training, prepared.counted, prepared.counted.labels
     work.mkdir(parents=True, exist_ok=True)
     # Of a subject held out by the same name, all the others may have changed.
-    whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
+    whole = checkpoint.fingerprint(spec, replace(config, seed=0), training, counted)
     runs = []
     for seed in range(config.seed, config.seed + repeats):
         groups = folds_of(counted.subject.tolist(), config.folds, seed)
@@ -164,7 +166,7 @@ def _save(path: Path, folds: Sequence[Held]) -> None:
         arrays |= {f"{index}.{kind}": logits for kind, logits in held.logits.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_whole(path, buffer.getvalue())
+    replace_file(path, buffer.getvalue())
 
 
 def _load(path: Path) -> list[Held] | None:

@@ -27,9 +27,10 @@ from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, HarstreamError
-from harstream.train.fitting.checkpoint import write_whole
-from harstream.train.fitting.fit import FitConfig, Progress, silent
+from harstream.storage import replace_file
 from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import setting_of, settle
 from research.smoothing import results as stream_results
 from research.smoothing import smoothers, streams
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harstream: {error}", file=sys.stderr)
         return 2
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(chosen.out, (json.dumps(results, indent=1) + "\n").encode())
+    replace_file(chosen.out, (json.dumps(results, indent=1) + "\n").encode())
     print(f"wrote {chosen.out}; what was trained for it is in {work} and may be removed")
     return 0
 

@@ -18,7 +18,8 @@ from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, RecordingStream, due_windows
 from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.sessions import locate_windows, truth_track
-from harstream.train.fitting.fit import FitConfig, fit_temperature
+from harstream.train.fitting.fit import fit_temperature
+from harstream.train.fitting.recipe import FitConfig
 from research.smoothing import streams
 from research.smoothing import unfamiliar as strangers
 from research.smoothing.streams import Run

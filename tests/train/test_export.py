@@ -22,8 +22,8 @@ from harstream.errors import BundleError
 from harstream.train import export, pipeline
 from harstream.train.fitting import architectures
 from harstream.train.fitting.architectures.loops import without_tensor_lists
-from harstream.train.fitting.fit import FitConfig
 from harstream.train.fitting.prepare import prepare
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 
 from ..made_recordings import PLAIN

@@ -19,8 +19,8 @@ from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
 from harstream.errors import DatasetError
 from harstream.train import export, pipeline
-from harstream.train.fitting.fit import FitConfig
 from harstream.train.fitting.prepare import DEFAULT_SMOOTHING, about_kind, labels_of_kind, prepare, smoothing_for
+from harstream.train.fitting.recipe import FitConfig
 
 TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
 

@@ -1,14 +1,12 @@
-"""Augmentation: what the network should not learn to rely on.
+"""Augmentations: random changes of a window that leave its activity the same.
 
-A phone never sits twice at the same angle. Turning all triads of a window (total and body
-acceleration, angular velocity) by one small random rotation is the same movement with the device worn
-slightly differently. The gravity filter is linear, so a turned window is, but for the noise filter,
-the window of a turned device. And nobody walks at another's pace.
+A device is never worn twice at the same angle. One small random rotation of all triads of a window (total
+acceleration, body acceleration, angular velocity) is the same movement with the device worn slightly differently: the
+gravity filter is linear, so the rotated window equals the window of a rotated device, except for the noise filter.
 
-Every function is pure: its random numbers follow from ``seed``, two integers, alone, and at strength 0
-the windows come back unchanged. Windows are (n, window_samples, n_channels) float32, in physical units
-(g, rad/s) where not said otherwise. Rotation, scaling, jitter and time warping of wearables' signals:
-Um et al. 2017.
+Every function is pure. Its random numbers follow from ``seed``, (2,) int32, alone, and at strength 0 it returns the
+windows unchanged. Windows are (n, window_samples, n_channels) float32 in physical units (g, rad/s) unless stated
+otherwise. Rotation, scaling, jitter and time warping of signals of wearables are described by Um et al. 2017.
 """
 
 from __future__ import annotations
@@ -23,34 +21,34 @@ from scipy.interpolate import CubicSpline
 from harstream.core.batches import Float32, Float64
 from harstream.core.spec import BODY_ACC, GYRO, TOTAL_ACC
 
-#: Points in a window that a time warp draws a pace at.
+#: Points in a window at which a time warp draws a pace.
 WARP_KNOTS = 4
 
 
 def tilts(n: int | tf.Tensor, degrees: float, seed: tf.Tensor) -> tf.Tensor:
-    """(n, 3, 3) float32 rotations about uniformly random axes, by normally distributed angles.
+    """Return (n, 3, 3) float32 rotations about random axes, by normally distributed angles.
 
-    ``degrees`` is the angles' standard deviation.
+    ``degrees`` is the standard deviation of the angles.
     """
-    of_axis, of_angle = _split(seed, 2)
-    axis = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), of_axis), axis=-1)
-    return rotations(axis, tf.random.stateless_normal((n,), of_angle) * math.radians(degrees))
+    axis_seed, angle_seed = _split(seed, 2)
+    axis = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), axis_seed), axis=-1)
+    return rotations(axis, tf.random.stateless_normal((n,), angle_seed) * math.radians(degrees))
 
 
 def turns(n: int | tf.Tensor, axis: Float64, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """(n, 3, 3) float32: a ``share`` of them rotations about ``axis`` (3,) by any angle, the others identity.
+    """Return (n, 3, 3) float32 matrices: a ``share`` of rotations about ``axis`` (3,) by any angle, else identity.
 
-    With the subject's vertical as the axis: the device at another place around the belt, or the subject
-    lying on the other side.
+    About the vertical of the subject, such a rotation is a device at another place around the belt, or a subject who
+    lies on the other side.
     """
-    of_choice, of_angle = _split(seed, 2)
+    choice_seed, angle_seed = _split(seed, 2)
     unit = tf.constant(axis / np.linalg.norm(axis), tf.float32)
-    angle = tf.random.stateless_uniform((n,), of_angle, -math.pi, math.pi)
-    return rotations(tf.broadcast_to(unit, (n, 3)), _chosen(n, share, of_choice) * angle)
+    angle = tf.random.stateless_uniform((n,), angle_seed, -math.pi, math.pi)
+    return rotations(tf.broadcast_to(unit, (n, 3)), _chosen(n, share, choice_seed) * angle)
 
 
 def rotations(axis: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
-    """(n, 3, 3) rotations about unit axes (n, 3) by angles (n,) in radians: Rodrigues' formula."""
+    """Return (n, 3, 3) rotations about unit axes (n, 3) by angles (n,) in radians (Rodrigues' formula)."""
     x, y, z = tf.unstack(axis, axis=-1)
     zero = tf.zeros_like(x)
     cross = tf.reshape(tf.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1), (-1, 3, 3))
@@ -59,9 +57,9 @@ def rotations(axis: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
 
 
 def vertical_of(windows: Float32, channels: Sequence[str]) -> Float64 | None:
-    """The mean direction of total acceleration, (3,): upwards, for a device worn upright most of the time.
+    """Return the mean direction of total acceleration, (3,): upwards, for a device worn upright most of the time.
 
-    None where the channels lack total acceleration, or it points nowhere on average.
+    Return None if the channels lack total acceleration, or its mean is below 0.1 g.
     """
     if not set(TOTAL_ACC) <= set(channels):
         return None
@@ -71,11 +69,10 @@ def vertical_of(windows: Float32, channels: Sequence[str]) -> Float64 | None:
 
 
 def rotate(windows: tf.Tensor, rotations: tf.Tensor, channels: Sequence[str]) -> tf.Tensor:
-    """Turn every triad of each window by the window's one rotation; the norm of a triad stays.
+    """Rotate all triads of each window by one matrix, which keeps their norms.
 
-    ``windows`` is (n, window_samples, n_channels) in physical units, not normalised, ``rotations``
-    (n, 3, 3), ``channels`` the names in order. A sensor of which not all three axes are among the
-    channels is left as it is.
+    ``rotations`` is (n, 3, 3), ``channels`` the names of the channels in order. A triad is left unchanged if one of its
+    axes is not among the channels.
     """
     placement, rest = _placement(tuple(channels))
     mixing = tf.einsum("nij,ijcd->ncd", rotations, placement) + rest
@@ -83,19 +80,19 @@ def rotate(windows: tf.Tensor, rotations: tf.Tensor, channels: Sequence[str]) ->
 
 
 def half_turns(n: int | tf.Tensor, axis: str, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """(n, 3, 3) float32: a ``share`` of them half turns about the device's ``axis`` (x, y or z), the others identity.
+    """Return (n, 3, 3) float32 matrices: a ``share`` of half turns about ``axis`` (x, y or z), else identity.
 
-    About the axis that leaves its face: the device strapped on the other way round.
+    About the axis normal to its face, a half turn is a device strapped on the other way round.
     """
-    unit = tf.one_hot(["xyz".index(axis)] * 1, 3)
+    unit = tf.one_hot(["xyz".index(axis)], 3)
     return rotations(tf.repeat(unit, n, axis=0), math.pi * _chosen(n, share, seed))
 
 
 def mirror(windows: tf.Tensor, share: float, axis: str, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """A ``share`` of the windows reflected in the plane across the device's ``axis`` (x, y or z).
+    """Reflect a ``share`` of the windows in the plane normal to the device's ``axis`` (x, y or z).
 
-    The same movement made by the other hand, with the device on it. Acceleration is reflected:
-    its component along the axis changes sign. Angular velocity is an axial vector: the other two do.
+    The result is the same movement of the other hand. Acceleration is reflected: its component along the axis changes
+    sign. Angular velocity is an axial vector: its other two components change sign.
     """
     signs = [-1.0 if (name.endswith(f"_{axis}")) != (name in GYRO) else 1.0 for name in channels]
     chosen = _chosen(tf.shape(windows)[0], share, seed)[:, None, None]
@@ -103,49 +100,49 @@ def mirror(windows: tf.Tensor, share: float, axis: str, channels: Sequence[str],
 
 
 def scale(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Each window with another gain of either sensor: the same movement more or less vigorous.
+    """Multiply each window by a random gain of each sensor: the same movement, more or less vigorous.
 
-    The logarithm of the gains is normally distributed with the standard deviation ``spread``. Total and
-    body acceleration come from one sensor and share its gain, so that gravity stays their difference.
+    The logarithm of a gain is normally distributed with standard deviation ``spread``. Total and body acceleration come
+    from one sensor and share its gain, so that gravity stays their difference.
     """
     gains = tf.exp(spread * tf.random.stateless_normal((tf.shape(windows)[0], 1, 2), seed))
     return windows * tf.gather(gains, [int(name in GYRO) for name in channels], axis=2)
 
 
 def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Each axis of the gyroscope with an offset and a linear drift over the window, in rad/s.
+    """Add an offset and a linear drift over the window, in rad/s, to each axis of the gyroscope.
 
-    Both are normally distributed with a deviation of the window's own, between 0 and ``spread`` and mostly near 0 (the
-    cube of a uniform number): most gyroscopes at rest read nearly 0, some are off, and drift with temperature or by
-    their publisher's filter, which must not tell one subject's standing from another's sitting.
+    Both are normally distributed. The standard deviation is drawn for each window, between 0 and ``spread`` and mostly
+    near 0 (the cube of a uniform number): most gyroscopes at rest read nearly 0, some have an offset and drift with
+    temperature. The network must not tell standing from sitting by it.
     """
-    of_offset, of_slope, of_size = _split(seed, 3)
+    offset_seed, slope_seed, size_seed = _split(seed, 3)
     n, samples = tf.shape(windows)[0], windows.shape[1]
-    offset = tf.random.stateless_normal((n, 1, len(channels)), of_offset)
-    slope = tf.random.stateless_normal((n, 1, len(channels)), of_slope)
-    size = spread * tf.random.stateless_uniform((n, 1, 1), of_size) ** 3
+    offset = tf.random.stateless_normal((n, 1, len(channels)), offset_seed)
+    slope = tf.random.stateless_normal((n, 1, len(channels)), slope_seed)
+    size = spread * tf.random.stateless_uniform((n, 1, 1), size_seed) ** 3
     time = tf.linspace(-0.5, 0.5, samples)[None, :, None]
-    here = tf.constant([float(name in GYRO) for name in channels])
-    return windows + size * here * (offset + slope * time)
+    is_gyro = tf.constant([float(name in GYRO) for name in channels])
+    return windows + size * is_gyro * (offset + slope * time)
 
 
 def jitter(windows: tf.Tensor, spread: float, unit: Sequence[float], seed: tf.Tensor) -> tf.Tensor:
-    """Normal noise added to every value, of standard deviation ``spread`` in the ``unit`` of its channel."""
+    """Add normal noise to every value, of standard deviation ``spread`` times the ``unit`` of its channel."""
     noise = tf.random.stateless_normal(tf.shape(windows), seed)
     return windows + noise * tf.constant([spread * value for value in unit], tf.float32)
 
 
 def smooth(windows: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """A ``share`` of the windows low-pass filtered, each by a Gaussian of 0.3 to 1.2 samples.
+    """Low-pass filter a ``share`` of the windows, each with a Gaussian of 0.3 to 1.2 samples.
 
-    Other sensors and other publishers filter otherwise: how rough a still signal is must not decide.
+    Devices filter their signals differently. The network must not rely on the roughness of a still signal.
     """
-    of_choice, of_width = _split(seed, 2)
+    choice_seed, width_seed = _split(seed, 2)
     n, reach = tf.shape(windows)[0], 3
-    width = tf.random.stateless_uniform((n, 1), of_width, 0.3, 1.2)
+    width = tf.random.stateless_uniform((n, 1), width_seed, 0.3, 1.2)
     taps = tf.exp(-0.5 * tf.square(tf.range(-reach, reach + 1, dtype=tf.float32) / width))
     taps /= tf.reduce_sum(taps, axis=1, keepdims=True)
-    chosen = _chosen(n, share, of_choice)[:, None]
+    chosen = _chosen(n, share, choice_seed)[:, None]
     taps = chosen * taps + (1.0 - chosen) * tf.one_hot([reach], 2 * reach + 1)
     padded = tf.pad(windows, [[0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
     samples = windows.shape[1]
@@ -153,10 +150,10 @@ def smooth(windows: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def stretch(windows: tf.Tensor, spread: float, seed: tf.Tensor) -> tf.Tensor:
-    """Each window at another pace: its time stretched about the middle, linearly interpolated.
+    """Change the pace of each window: stretch its time about the middle, with linear interpolation.
 
-    The logarithm of the factors is normally distributed with the standard deviation ``spread``; where a
-    window comes out short, its ends are mirrored.
+    The logarithm of the factor is normally distributed with standard deviation ``spread``. A window that becomes too
+    short is extended by its mirror image at both ends.
     """
     last = windows.shape[1] - 1
     middle = last / 2
@@ -166,10 +163,10 @@ def stretch(windows: tf.Tensor, spread: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def warp(windows: tf.Tensor, spread: float, seed: tf.Tensor) -> tf.Tensor:
-    """Each window at a pace that changes smoothly within it; its two ends stay (time warping, Um et al. 2017).
+    """Change the pace smoothly within each window; its ends stay (time warping, Um et al. 2017).
 
-    The logarithm of the pace is a cubic spline through WARP_KNOTS normally distributed values of standard
-    deviation ``spread``, so time never runs backwards.
+    The logarithm of the pace is a cubic spline through WARP_KNOTS normally distributed values of standard deviation
+    ``spread``, so that time never runs backwards.
     """
     last = windows.shape[1] - 1
     spline = CubicSpline(np.linspace(0, 1, WARP_KNOTS), np.eye(WARP_KNOTS))(np.linspace(0, 1, last))
@@ -180,10 +177,10 @@ def warp(windows: tf.Tensor, spread: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def channel_dropout(inputs: tf.Tensor, share: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Each triad of each window set to 0 with probability ``share``, but never all of a window's.
+    """Set each triad of each window to 0 with probability ``share``, but never all triads of a window.
 
-    ``inputs`` are windows as the network sees them, where 0 is the mean if they are standardised. Whole
-    sensors, as modality dropout does (Neverova et al. 2016): their axes would tell of each other.
+    ``inputs`` are the inputs of the network, where 0 is the mean if they are standardised. A whole triad is dropped,
+    as in modality dropout (Neverova et al. 2016), because its axes are correlated.
     """
     triads = [triad for triad in (TOTAL_ACC, BODY_ACC, GYRO) if set(triad) & set(channels)]
     kept = tf.cast(tf.random.stateless_uniform((tf.shape(inputs)[0], len(triads)), seed) >= share, tf.float32)
@@ -193,10 +190,10 @@ def channel_dropout(inputs: tf.Tensor, share: float, channels: Sequence[str], se
 
 
 def mixup(inputs: tf.Tensor, truth: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each window blended with the one before it in the batch, and so their labels (Zhang et al. 2018).
+    """Blend each window with the one before it in the batch, and their labels likewise (Zhang et al. 2018).
 
-    ``inputs`` are windows as the network sees them, in random order, ``truth`` (n, n_labels) their labels'
-    probabilities. The blend's share is Beta(alpha, alpha) distributed: mostly near 0 or 1 for a small alpha.
+    ``inputs`` are the inputs of the network in random order, ``truth`` (n, n_labels) the probabilities of their labels.
+    The share of the blend is Beta(alpha, alpha) distributed: mostly near 0 or 1 for a small alpha.
     """
     ours, theirs = (tf.random.stateless_gamma((tf.shape(inputs)[0],), part, alpha) for part in _split(seed, 2))
     share = tf.math.divide_no_nan(ours, ours + theirs)[:, None]
@@ -205,7 +202,7 @@ def mixup(inputs: tf.Tensor, truth: tf.Tensor, alpha: float, seed: tf.Tensor) ->
     return share * inputs + (1.0 - share) * tf.roll(inputs, 1, axis=0), blended
 
 
-def strangers(
+def make_unfamiliar(
     windows: tf.Tensor,
     truth: tf.Tensor,
     share: float,
@@ -213,23 +210,35 @@ def strangers(
     vertical: Float64 | None,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A ``share`` of the windows made into what no subject does, all labels then being equally likely.
+    """Replace a ``share`` of the windows by signals of no activity, with all labels equally likely.
 
-    So that the network doubts what it was never taught (outlier exposure, Hendrycks et al. 2019). ``truth`` is
-    (n, n_labels), ``vertical`` as of ``vertical_of``. In equal parts a stranger is
+    The network thereby learns low confidence for signals unlike its training data (outlier exposure, Hendrycks et al.
+    2019). A replacement is, with equal probability,
 
-    - a window with its samples in random order, if it moves: body acceleration above 0.1 g rms,
-    - a window turned inside out, all values negated, if it is upright: less than 60 degrees off the vertical,
-    - a device on a table: a constant total acceleration of 1 g in any direction and a sensor's white noise.
+    - the window with its samples in random order, if the subject moves (body acceleration above 0.1 g rms),
+    - the window with all values negated, if the subject is upright (less than 60 degrees from the vertical),
+    - a device on a table: a constant total acceleration of 1 g in a random direction, with white noise.
 
-    A window that is asked for and does not qualify stays what it is. Lying still is lying still in any
-    order, and inside out it is lying on the other side.
+    A chosen window that does not meet the condition stays as it is: a window of lying still is the same in any order,
+    and negated it is a subject who lies on the other side.
+
+    Args:
+        windows: The windows.
+        truth: (n, n_labels) probabilities of their labels.
+        share: The share of the windows to choose.
+        channels: The names of the channels.
+        vertical: The result of ``vertical_of``.
+        seed: The seed.
+
+    Returns:
+        The windows and the probabilities of their labels.
+
     """
-    of_choice, of_kind, of_order, of_rest, of_noise, of_level = _split(seed, 6)
+    choice_seed, kind_seed, order_seed, rest_seed, noise_seed, level_seed = _split(seed, 6)
     n, samples = tf.shape(windows)[0], windows.shape[1]
     total = [channels.index(name) for name in TOTAL_ACC if name in channels]
     body = [channels.index(name) for name in BODY_ACC if name in channels]
-    order = tf.argsort(tf.random.stateless_uniform((n, samples), of_order), axis=1)
+    order = tf.argsort(tf.random.stateless_uniform((n, samples), order_seed), axis=1)
     shuffled = tf.gather(windows, order, batch_dims=1)
     moving = tf.gather(windows, body or total, axis=2)
     moving = tf.sqrt(tf.reduce_sum(tf.math.reduce_variance(moving, axis=1), axis=1)) > 0.1
@@ -237,23 +246,23 @@ def strangers(
     if vertical is not None:
         rest = tf.reduce_mean(tf.gather(windows, total, axis=2), axis=1)
         upright = tf.linalg.matvec(tf.math.l2_normalize(rest, axis=1), tf.constant(vertical, tf.float32)) > 0.5
-    level = tf.exp(tf.random.stateless_uniform((n, 1, 1), of_level, math.log(5e-4), math.log(5e-3)))
-    table = level * tf.random.stateless_normal(tf.shape(windows), of_noise)
-    down = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), of_rest), axis=1)
+    level = tf.exp(tf.random.stateless_uniform((n, 1, 1), level_seed, math.log(5e-4), math.log(5e-3)))
+    table = level * tf.random.stateless_normal(tf.shape(windows), noise_seed)
+    down = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), rest_seed), axis=1)
     place = tf.constant([[float(name == axis) for name in channels] for axis in TOTAL_ACC])
     table += tf.matmul(down, place)[:, None, :]
-    kind = tf.random.stateless_uniform((n,), of_kind, 0, 3, tf.int32)
-    fits = ((kind == 0) & moving) | ((kind == 1) & upright) | (kind == 2)
-    chosen = (_chosen(n, share, of_choice) > 0) & fits
-    strange = tf.where((kind == 0)[:, None, None], shuffled, tf.where((kind == 1)[:, None, None], -windows, table))
+    kind = tf.random.stateless_uniform((n,), kind_seed, 0, 3, tf.int32)
+    qualified = ((kind == 0) & moving) | ((kind == 1) & upright) | (kind == 2)
+    chosen = (_chosen(n, share, choice_seed) > 0) & qualified
+    unfamiliar = tf.where((kind == 0)[:, None, None], shuffled, tf.where((kind == 1)[:, None, None], -windows, table))
     uniform = tf.ones_like(truth) / tf.cast(tf.shape(truth)[1], tf.float32)
-    return tf.where(chosen[:, None, None], strange, windows), tf.where(chosen[:, None], uniform, truth)
+    return tf.where(chosen[:, None, None], unfamiliar, windows), tf.where(chosen[:, None], uniform, truth)
 
 
 def _placement(channels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Where a rotation's elements go in the matrix that mixes all channels, and that matrix elsewhere.
+    """Return how a rotation R mixes the channels: the mixing matrix is ``sum_ij R[i, j] placement[i, j] + rest``.
 
-    (3, 3, n_channels, n_channels) and (n_channels, n_channels).
+    ``placement`` is (3, 3, n_channels, n_channels), ``rest`` (n_channels, n_channels).
     """
     placement = np.zeros((3, 3, len(channels), len(channels)), np.float32)
     rest = np.eye(len(channels), dtype=np.float32)
@@ -269,16 +278,17 @@ def _placement(channels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(seed: tf.Tensor, n: int) -> list[tf.Tensor]:
+    """Return ``n`` independent seeds that follow from ``seed``."""
     return list(tf.unstack(tf.random.experimental.stateless_split(seed, n)))
 
 
 def _chosen(n: int | tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """(n,) float32: 1 with probability ``share``, else 0."""
+    """Return (n,) float32: 1 with probability ``share``, else 0."""
     return tf.cast(tf.random.stateless_uniform((n,), seed) < share, tf.float32)
 
 
 def _read_at(windows: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Windows linearly interpolated at ``at`` (n, window_samples), positions in samples, held within the window."""
+    """Interpolate windows linearly at ``at`` (n, window_samples): positions in samples, clipped to the window."""
     last = windows.shape[1] - 1
     at = tf.clip_by_value(at, 0.0, float(last))
     before = tf.minimum(tf.cast(at, tf.int32), last - 1)

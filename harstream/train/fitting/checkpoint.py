@@ -1,23 +1,23 @@
-"""A fit's working folder: where an interrupted fit goes on from, and what there is to look at meanwhile.
+"""Checkpoint of one fit, from which an interrupted fit continues, and the files to watch it by.
 
-``checkpoint.npz`` has the weights, the optimizer and the averages after the last whole epoch, and the
-best weights so far; ``history.json`` what each epoch came to (see ``curves``); ``tensorboard/`` the same for
-TensorBoard, if asked for. Random numbers need no place in it: they follow from seed and step.
+The folder of a fit holds
+
+- ``checkpoint.npz``: weights, optimizer state and weight averages after the last completed epoch, and the best weights
+  so far. It needs no state of a random generator: random numbers follow from the seed and the number of the step.
+- ``history.json``: the figures of each epoch (see ``history``).
+- ``tensorboard/``: the same figures for TensorBoard, on demand.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ import tensorflow as tf
 
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
-from harstream.train.fitting import history as curves
+from harstream.storage import from_npz, replace_file, to_npz
+from harstream.train.fitting import history as histories
 from harstream.train.fitting.history import Epoch
 from harstream.train.fitting.recipe import FitConfig
 
@@ -37,66 +38,72 @@ Arrays = list[npt.NDArray[Any]]
 
 
 @dataclass(slots=True)
-class State:
-    """All that changes while a network is trained."""
+class TrainingState:
+    """The state of a training after a completed epoch."""
 
-    values: dict[str, Arrays]  # of the variables, by group: the model's, the optimizer's, averages, the best
+    values: dict[str, Arrays]  # values of the variables by group: "model", "optimizer", "averages", "best"
     history: list[Epoch] = field(default_factory=list)
 
 
-def fingerprint(
-    data: LabelledWindows, spec: SignalSpec, config: FitConfig, networks: Iterable[Sequence[npt.NDArray[Any]]] = ()
-) -> str:
-    """A hash of everything a fit follows from; ``networks`` are the weights of teachers it was given."""
+def fingerprint(spec: SignalSpec, config: FitConfig, *data: LabelledWindows) -> str:
+    """Return a hash of everything that decides a fit: signal, config, windows, and library versions."""
     libraries = {library: version(library) for library in ("tensorflow", "keras")}
-    facts = {"spec": spec.to_dict(), "config": config.to_dict(), "labels": data.labels, "libraries": libraries}
+    facts = {"spec": spec.to_dict(), "config": config.to_dict(), "labels": data[0].labels, "libraries": libraries}
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-    arrays: Arrays = [data.windows, data.label, data.subject, *(value for weights in networks for value in weights)]
-    for array in arrays:
+    for array in (array for windows in data for array in (windows.windows, windows.label, windows.subject)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
 
 
-class Workplace:
-    """The working folder of one fit."""
+class CheckpointFolder:
+    """The folder in which one fit keeps its checkpoint, its history and its TensorBoard logs."""
 
     def __init__(self, folder: Path, key: str, tensorboard: bool = False) -> None:
-        """Makes the folder where there is none. ``key`` is the fit's ``fingerprint``."""
+        """Create the folder if it is missing.
+
+        Args:
+            folder: The folder.
+            key: The ``fingerprint`` of the fit. A checkpoint with another key is not continued.
+            tensorboard: Write logs for TensorBoard too.
+
+        """
         self._folder, self._key = folder, key
         self._tensorboard = folder / TENSORBOARD if tensorboard else None
         self._writer: Any = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def resume(self) -> State | None:
-        """The state after the last whole epoch of this very fit; None where it has to start anew, and says why."""
+    def resume(self) -> TrainingState | None:
+        """Return the state after the last completed epoch of this fit, or None if it must start from the beginning.
+
+        A checkpoint that is damaged or belongs to another fit is logged and ignored, and its TensorBoard logs are
+        removed: TensorBoard would draw two fits as one curve.
+        """
         path = self._folder / CHECKPOINT
         try:
-            with np.load(path, allow_pickle=False) as file:
-                facts, arrays = json.loads(str(file["facts"])), dict(file)
+            content = from_npz(path.read_bytes())
+            facts = content["facts"]
             if facts["key"] == self._key:
-                values = {name: [arrays[f"{name}{i}"] for i in range(n)] for name, n in facts["groups"].items()}
-                history = curves.from_json(facts["history"])
-                _log.info("%s: resumes after epoch %d", self._folder, len(history))
-                return State(values, history)
-            _log.warning("%s: starts anew, its checkpoint is of other data or another configuration", self._folder)
+                values = {name: [content[f"{name}{i}"] for i in range(n)] for name, n in facts["groups"].items()}
+                history = histories.from_json(facts["history"])
+                _log.info("%s: training continues after epoch %d", path, len(history))
+                return TrainingState(values, history)
+            _log.warning("%s: belongs to other data or another config; training starts at epoch 1", path)
         except FileNotFoundError:
             pass
-        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
-            _log.warning("%s: starts anew, its checkpoint cannot be read: %s", self._folder, error)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            _log.warning("%s: cannot be read (%s); training starts at epoch 1", path, error)
         for old in (self._folder / TENSORBOARD).glob("events.out.tfevents.*"):
-            old.unlink()  # or the curves of two fits would be drawn as one
+            old.unlink()
         return None
 
-    def save(self, state: State) -> None:
-        """Keep ``state``, of which the last epoch is new."""
+    def save(self, state: TrainingState) -> None:
+        """Write the checkpoint, the history, and the last epoch to TensorBoard."""
         groups = {name: len(values) for name, values in state.values.items()}
         facts = {"key": self._key, "groups": groups, "history": [asdict(epoch) for epoch in state.history]}
         arrays = {f"{name}{i}": value for name, values in state.values.items() for i, value in enumerate(values)}
-        buffer = io.BytesIO()
-        np.savez(buffer, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
-        write_whole(self._folder / CHECKPOINT, buffer.getvalue())
-        write_whole(self._folder / HISTORY, curves.to_json(state.history).encode())
+        replace_file(self._folder / CHECKPOINT, to_npz(arrays, {"facts": facts}, compress=False))
+        replace_file(self._folder / HISTORY, histories.to_json(state.history).encode())
         if self._tensorboard is not None:
             if self._writer is None:
                 self._writer = tf.summary.create_file_writer(str(self._tensorboard))
@@ -106,33 +113,19 @@ class Workplace:
                         _write_scalar(name, value)
             self._writer.flush()
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
 
 def _write_scalar(name: str, value: float) -> None:
-    """As ``tf.summary.scalar`` does, which is missing where the package tensorboard is."""
+    """Write what ``tf.summary.scalar`` writes; that function needs the package tensorboard."""
     metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)  # 1: a scalar
     tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that whoever reads it, even after a crash, finds the old or the new, never half of one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def snapshot(variables: Sequence[tf.Variable]) -> Arrays:
-    """The variables' values now."""
+    """Return a copy of the value of each variable."""
     return [variable.numpy().copy() for variable in variables]
 
 
 def assign(variables: Sequence[tf.Variable], values: Arrays) -> None:
-    """Give each variable its value of a snapshot."""
+    """Set each variable to its value of a snapshot."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -1,4 +1,4 @@
-"""The loop of one fit: epochs of gradient steps, until they are done or are in vain."""
+"""Training loop of one fit: epochs of gradient steps, to the last one or to early stopping."""
 
 from __future__ import annotations
 
@@ -13,38 +13,50 @@ import tensorflow as tf
 
 from harstream.core.batches import Float32, Int64
 from harstream.errors import ConfigError
-from harstream.train.fitting.batches import Minibatch
-from harstream.train.fitting.checkpoint import Arrays, State, Workplace, assign, snapshot
+from harstream.train.fitting.batches import BatchFunction
+from harstream.train.fitting.checkpoint import Arrays, CheckpointFolder, TrainingState, assign, snapshot
 from harstream.train.fitting.history import Epoch, best_epoch
 from harstream.train.fitting.loss import Objective
 from harstream.train.fitting.recipe import FitConfig
 
-#: Little data is trained on in smaller batches, down to MIN_BATCH windows: it is steps that a network learns in.
+#: Few windows are trained on in smaller batches of at least MIN_BATCH windows, for at least MIN_STEPS steps an epoch:
+#: a network learns by steps.
 MIN_STEPS, MIN_BATCH = 64, 16
-#: Batches the statistics of batch normalisation are averaged over once the weights are final.
+#: Batches over which the statistics of batch normalisation are averaged once the weights are final.
 SETTLING_BATCHES = 40
+#: Windows in one call of the network when the held-out subjects are scored.
 _EVALUATION_WINDOWS = 1024
 
 
-class Training:
-    """A network and all that changes with it while it is trained."""
+class TrainingLoop:
+    """The training of one network: its optimizer, its averaged weights and the graph of a gradient step."""
 
     def __init__(
         self,
         model: keras.Model,
         config: FitConfig,
         n_windows: int,
-        minibatch: Minibatch,
+        batch_of: BatchFunction,
         loss_of: Objective,
         held_out: tuple[Float32, Int64] | None = None,
     ) -> None:
-        """``minibatch`` draws from ``n_windows`` windows; ``held_out`` are inputs and labels not trained on."""
-        self._model, self._config, self._n_windows, self._minibatch = model, config, n_windows, minibatch
+        """Build the optimizer and the graph of a step.
+
+        Args:
+            model: The network with its initial weights, which ``run`` changes.
+            config: Epochs, learning rate and weight decay, averaging and patience.
+            n_windows: The number of windows that ``batch_of`` draws from.
+            batch_of: Draws a minibatch of augmented windows.
+            loss_of: The loss of a minibatch.
+            held_out: Normalised inputs and labels of the subjects for early stopping.
+
+        """
+        self._model, self._config, self._n_windows, self._batch_of = model, config, n_windows, batch_of
         self._batch = min(config.batch_windows, max(MIN_BATCH, n_windows // MIN_STEPS), n_windows)
         self._steps = n_windows // self._batch  # in an epoch
         self._optimizer = keras.optimizers.AdamW(_schedule(config, self._steps), weight_decay=config.weight_decay)
         self._optimizer.build(model.trainable_variables)
-        # Averages are kept of the weights and of batch normalisation's statistics.
+        # The weights and the statistics of batch normalisation are averaged.
         floats = [i for i, variable in enumerate(model.variables) if variable.dtype.startswith("float")]
         self._averaged = floats if config.average else []
         self._variables: dict[str, Sequence[tf.Variable]] = {
@@ -58,33 +70,39 @@ class Training:
             lambda inputs: model(inputs, training=False), input_signature=[tf.TensorSpec(model.input_shape, tf.float32)]
         )
 
-    def run(self, progress: Callable[[int], None], place: Workplace | None = None) -> list[Epoch]:
-        """Train to the end, from the start or from where ``place`` was left.
+    def run(self, progress: Callable[[int], None], checkpoints: CheckpointFolder | None = None) -> list[Epoch]:
+        """Train to the end, from the beginning or from the checkpoint, and return the figures of each epoch.
 
-        ``progress`` is told how many epochs are done. Raises ConfigError where the loss is no number any more.
+        Args:
+            progress: Is called with the number of epochs that are done.
+            checkpoints: Keeps the state after each epoch.
+
+        Raises:
+            ConfigError: The loss is not finite.
+
         """
         config, best, history = self._config, Arrays(), list[Epoch]()
-        state = place.resume() if place else None
+        state = checkpoints.resume() if checkpoints else None
         if state is not None:
             best, history = state.values.pop("best"), state.history
             for name, values in state.values.items():
                 assign(self._variables[name], values)
             progress(len(history))
-        while len(history) < config.epochs and not _in_vain(history, config.patience):
+        while len(history) < config.epochs and not _out_of_patience(history, config.patience):
             epoch, result = self._epoch(len(history) + 1)
             history.append(epoch)
             if best_epoch(history) == epoch.epoch:
                 best = result
-            if place is not None:
-                now = {name: snapshot(variables) for name, variables in self._variables.items()}
-                place.save(State({**now, "best": best}, history))
+            if checkpoints is not None:
+                groups = {name: snapshot(variables) for name, variables in self._variables.items()}
+                checkpoints.save(TrainingState({**groups, "best": best}, history))
             progress(epoch.epoch)
         assign(self._variables["model"], best or self._result())
-        _settle(self._model, self._settling())
+        _set_batch_statistics(self._model, self._settling_batches())
         return history
 
     def _epoch(self, epoch: int) -> tuple[Epoch, Arrays]:
-        """One pass over the windows, in an order of its own; with it, the weights that are the result so far."""
+        """Pass once over the windows in random order; return the figures, and the values that are the result so far."""
         started = time.monotonic()
         order = self._order(epoch, 0)
         figures = [
@@ -93,65 +111,70 @@ class Training:
         ]
         loss, accuracy = (float(value) for value in tf.reduce_mean(figures, axis=0))
         if not math.isfinite(loss):
-            raise ConfigError(f"learning_rate: at {self._config.learning_rate} the loss is {loss} in epoch {epoch}")
+            raise ConfigError(
+                f"learning_rate: {self._config.learning_rate} is too high, the loss is {loss} in epoch {epoch}"
+            )
         result = self._result()
-        held_out = (None, None) if self._held_out is None else self._evaluated(result, *self._held_out)
+        held_out = (None, None) if self._held_out is None else self._score(result, *self._held_out)
         rate = float(self._optimizer.learning_rate)
         return Epoch(epoch, loss, accuracy, rate, round(time.monotonic() - started, 3), *held_out), result
 
     def _order(self, epoch: int, part: int) -> npt.NDArray[np.int32]:
+        """Return (n_windows,) indices in a random order."""
         rng = np.random.default_rng((self._config.seed, epoch, part))
         return rng.permutation(self._n_windows).astype(np.int32)
 
     def _seed(self, step: int) -> tf.Tensor:
+        """Return the (2,) seed of the augmentations of a step."""
         return tf.constant([self._config.seed, step], tf.int32)
 
-    def _settling(self) -> Iterable[tf.Tensor]:
-        """Inputs as in training, but of no epoch."""
+    def _settling_batches(self) -> Iterable[tf.Tensor]:
+        """Yield augmented inputs with orders and seeds that no epoch has."""
         for k in range(SETTLING_BATCHES):
-            yield self._minibatch(tf.constant(self._order(0, k)[: self._batch]), self._seed(-1 - k))[0]
+            yield self._batch_of(tf.constant(self._order(0, k)[: self._batch]), self._seed(-1 - k))[0]
 
     def _result(self) -> Arrays:
-        """The model's values, averaged if they are to be."""
+        """Return the values of the model's variables, averaged over the steps if the config says so."""
         values = snapshot(self._variables["model"])
         for index, average in zip(self._averaged, snapshot(self._variables["averages"]), strict=True):
             values[index] = average
         return values
 
-    def _evaluated(self, values: Arrays, inputs: Float32, label: Int64) -> tuple[float, float]:
-        """Cross-entropy and accuracy of the model with these values, which it has only meanwhile."""
-        now = snapshot(self._variables["model"])
+    def _score(self, values: Arrays, inputs: Float32, label: Int64) -> tuple[float, float]:
+        """Return cross-entropy and accuracy of the model with ``values``; its own values are put back afterwards."""
+        current = snapshot(self._variables["model"])
         assign(self._variables["model"], values)
         parts = [self._call(inputs[k : k + _EVALUATION_WINDOWS]) for k in range(0, len(label), _EVALUATION_WINDOWS)]
-        assign(self._variables["model"], now)
+        assign(self._variables["model"], current)
         logits = tf.concat(parts, axis=0)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))
         return float(loss), float(np.mean(logits.numpy().argmax(axis=1) == label))
 
     def _gradient_step(self, loss_of: Objective) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """A graph of one step on the windows at some indices, (batch,) int32, with a seed, (2,) int32.
+        """Return a graph of one gradient step.
 
-        It returns their loss and accuracy, (2,).
+        It takes the indices of the windows, (batch,) int32, and a seed, (2,) int32, and returns their loss and
+        accuracy, (2,).
         """
         model, optimizer, decay = self._model, self._optimizer, self._config.average
         averaged = [self._variables["model"][index] for index in self._averaged]
 
         def step(index: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            inputs, truth = self._minibatch(index, seed)
+            inputs, truth = self._batch_of(index, seed)
             with tf.GradientTape() as tape:
                 logits = model(inputs, training=True)
                 loss = loss_of(inputs, truth, logits)
-                if model.losses:  # what the architecture itself adds, such as L2
+                if model.losses:  # penalties of the architecture, such as L2
                     loss += tf.add_n(model.losses)
             variables = model.trainable_variables
             optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
             if averaged:
-                # The exponential average without its bias to the start (as Adam corrects its moments).
+                # An exponential average, corrected for its bias to the start as Adam corrects its moments.
                 part = (1.0 - decay) / (1.0 - decay ** tf.cast(optimizer.iterations.value, tf.float32))
                 for average, variable in zip(self._variables["averages"], averaged, strict=True):
                     average.assign_add(part * (variable - average))
             right = tf.cast(tf.argmax(logits, axis=1) == tf.argmax(truth, axis=1), tf.float32)
-            # A stranger, all of whose labels are equally likely, is neither right nor wrong.
+            # An unfamiliar window has equally likely labels: it is neither right nor wrong.
             counts = tf.cast(tf.reduce_max(truth, axis=1) > tf.reduce_min(truth, axis=1), tf.float32)
             return tf.stack([loss, tf.math.divide_no_nan(tf.reduce_sum(right * counts), tf.reduce_sum(counts))])
 
@@ -161,23 +184,23 @@ class Training:
 
 
 def _schedule(config: FitConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear up over the first of the epochs, a half cosine down over the others."""
+    """Return a learning rate that rises linearly in the first epoch and falls by a half cosine in the others."""
     decay = max(1, steps * (config.epochs - 1))
     return keras.optimizers.schedules.CosineDecay(
         0.0, decay, warmup_target=config.learning_rate, warmup_steps=steps if config.epochs > 1 else 0
     )
 
 
-def _in_vain(history: Sequence[Epoch], patience: int) -> bool:
-    """Whether so many epochs have brought no lower held-out loss."""
+def _out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
+    """Return True if the held-out loss has not fallen for ``patience`` epochs; never for patience 0."""
     best = best_epoch(history)
     return bool(patience) and best is not None and len(history) - best >= patience
 
 
-def _settle(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
-    """Set the statistics of batch normalisation to the plain mean over ``batches``.
+def _set_batch_statistics(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
+    """Set the statistics of batch normalisation to their plain mean over ``batches``.
 
-    The running ones lag behind the weights, and after a short training still remember their start
+    The running statistics lag behind the weights, and after a short training they still depend on their initial values
     (precise batch normalisation, Wu and Johnson 2021).
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

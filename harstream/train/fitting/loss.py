@@ -1,4 +1,4 @@
-"""What a fit makes small: cross-entropy with the labels, and with what an ensemble of teachers says."""
+"""Loss of a fit: cross-entropy with the labels, and divergence from an ensemble of teachers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from harstream.core.batches import Float32, Int64
 from harstream.core.spec import Normalisation
 from harstream.train.fitting.recipe import FitConfig
 
-#: From inputs, the labels' probabilities (n, n_labels) and logits (n, n_labels) to the mean loss.
+#: Maps inputs, the probabilities of the labels (n, n_labels) and logits (n, n_labels) to the mean loss.
 Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def objective(
     config: FitConfig, label: Int64, n_labels: int, teachers: Callable[[tf.Tensor], tf.Tensor] | None = None
 ) -> Objective:
-    """Cross-entropy with smoothed labels (Szegedy et al. 2016), of all windows of ``label`` weighted alike or balanced.
+    """Return the loss that ``config`` asks for: cross-entropy with smoothed labels (Szegedy et al. 2016).
 
-    ``teachers`` gives the probabilities (n, n_labels), softened by the configured temperature, of the very
-    inputs the pupil is given; the divergence from them then has ``distil_weight`` of the loss, times the
-    temperature squared, so that its gradients keep their size (Hinton et al. 2015).
+    With teachers, ``distil_weight`` of the loss is the divergence from their probabilities, times the squared
+    temperature, which keeps the size of its gradients (Hinton et al. 2015).
+
+    Args:
+        config: Label smoothing, class weights and distillation.
+        label: (n_windows,) labels of all windows trained on, which class weights balance.
+        n_labels: The number of labels.
+        teachers: Maps the inputs of the student to probabilities (n, n_labels) at ``distil_temperature``.
+
     """
-    weights = tf.constant(balanced(label, n_labels)) if config.class_weights else None
+    weights = tf.constant(balanced_weights(label, n_labels)) if config.class_weights else None
     temperature, smoothing = config.distil_temperature, config.label_smoothing
 
     def loss_of(inputs: tf.Tensor, truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -43,10 +49,10 @@ def objective(
     return loss_of
 
 
-def balanced(label: Int64, n_labels: int) -> Float32:
-    """(n_labels,) weights that let each label weigh the same in all, their mean over the windows being 1.
+def balanced_weights(label: Int64, n_labels: int) -> Float32:
+    """Return (n_labels,) weights that give every label the same share of the loss; their mean over windows is 1.
 
-    Weights of a label without a window are 0.
+    The weight of a label without a window is 0.
     """
     counts = np.bincount(label, minlength=n_labels)
     present = max(1, np.count_nonzero(counts))
@@ -56,23 +62,30 @@ def balanced(label: Int64, n_labels: int) -> Float32:
 def ensemble(
     teachers: Sequence[tuple[keras.Model, Normalisation]], normalisation: Normalisation, temperature: float
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The mean of the networks' probabilities, softened by ``temperature``, for inputs that a pupil is given.
+    """Return a function from inputs of the student to the mean of the teachers' probabilities (n, n_labels).
 
-    ``normalisation`` is the pupil's; each teacher has its own beside it. That teachers judge the pupil's own
-    augmented windows, not the original ones, is what makes distilling work well (Beyer et al. 2022).
+    The teachers see the augmented windows of the student, not the original ones: this is what makes distillation work
+    well (Beyer et al. 2022).
+
+    Args:
+        teachers: Each network with the normalisation it expects.
+        normalisation: The normalisation of the inputs, which is the student's.
+        temperature: Logits are divided by it.
+
     """
 
-    def judge(inputs: tf.Tensor) -> tf.Tensor:
+    def probabilities(inputs: tf.Tensor) -> tf.Tensor:
         parts = [
-            tf.nn.softmax(model(_normalised_anew(inputs, normalisation, own), training=False) / temperature)
+            tf.nn.softmax(model(_renormalise(inputs, normalisation, own), training=False) / temperature)
             for model, own in teachers
         ]
         return tf.stop_gradient(tf.add_n(parts) / len(parts))
 
-    return judge
+    return probabilities
 
 
-def _normalised_anew(inputs: tf.Tensor, from_: Normalisation, to: Normalisation) -> tf.Tensor:
+def _renormalise(inputs: tf.Tensor, from_: Normalisation, to: Normalisation) -> tf.Tensor:
+    """Return inputs of one normalisation as inputs of another."""
     if from_ == to:
         return inputs
     gain = np.divide(from_.std, to.std)

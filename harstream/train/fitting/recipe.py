@@ -1,4 +1,4 @@
-"""FitConfig: how a network is trained, in figures that provenance keeps and ``train --set`` changes."""
+"""Recipe of a fit: the settings that ``train --set`` changes and that a bundle records."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from harstream import checks
 from harstream.errors import ConfigError
 from harstream.train.fitting import architectures
 
-#: Limits of the numbers; those of a whole number are whole.
+#: The least and the greatest value of each number; limits that are ints belong to a whole number.
 _LIMITS: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "batch_windows": (1, 65_536),
@@ -45,87 +46,89 @@ _SWITCHES = ("standardise", "class_weights")
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """How to train and validate. The defaults are the shipped recipe; see docs/results for what it reaches.
+    """The settings of training and validation; the defaults are the recipe of the shipped ``waist``.
 
-    What can be switched off is off at 0 or False, and then costs nothing. Raises ConfigError from its
-    constructor, naming the field.
+    A setting that can be switched off is off at 0 or False, and then takes no time.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the message names the field.
+
     """
 
     arch: str = architectures.DEFAULT
     arch_settings: Mapping[str, Any] = field(default_factory=dict)
-    standardise: bool = True  # else the network is given g and rad/s as they are
+    standardise: bool = True  # each channel to mean 0 and deviation 1; False: inputs in g and rad/s
     epochs: int = 15
-    batch_windows: int = 256  # at most; fewer where an epoch would have less than MIN_STEPS steps
-    learning_rate: float = 2e-3  # the peak, reached after the first epoch; a half cosine leads to 0
+    batch_windows: int = 256  # at most: fewer if an epoch had less than MIN_STEPS steps otherwise (see ``loop``)
+    learning_rate: float = 2e-3  # the greatest, after the first epoch; it then falls to 0 by a half cosine
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
-    class_weights: bool = False  # every label counts the same in the loss, however rare
-    average: float = 0.99  # decay per step of the weights' moving average, which is then the result; 0: the last ones
-    # Early stopping: some subjects of the training data are not trained on but watched.
-    patience: int = 0  # epochs to wait for a lower loss on them
-    held_out_share: float = 0.15  # of the subjects, at least one
-    # Augmentation, in the order it is done; see ``augment`` for each.
-    stretch: float = 0.1
-    warp: float = 0.0
-    tilt_deg: float = 20.0
-    turned_share: float = 0.15  # of the windows, turned about the vertical as well, by any angle
+    class_weights: bool = False  # give every label the same share of the loss
+    average: float = 0.99  # decay per step of the moving average of the weights; 0: the last weights are the result
+    # Early stopping, on some subjects of the training data that are not trained on.
+    patience: int = 0  # epochs without a lower loss on them after which the training stops
+    held_out_share: float = 0.15  # share of the subjects, at least one
+    # Augmentations in the order of their application; see ``augment`` for each. Shares are of the windows.
+    stretch: float = 0.1  # standard deviation of the logarithm of the pace
+    warp: float = 0.0  # the same of a pace that changes within the window
+    tilt_deg: float = 20.0  # standard deviation of the angle
+    turned_share: float = 0.15  # turned about the vertical by any angle
     mirrored_share: float = 0.0
-    mirror_axis: str = "x"  # of the device, across which the subject's other side is the mirror image
+    mirror_axis: str = "x"  # axis of the device that points to the side of the subject
     flipped_share: float = 0.0
-    flip_axis: str = "z"  # of the device, about which it may be worn half a turn round
-    scale: float = 0.0
-    smoothed_share: float = 0.5
-    gyro_drift: float = 0.03  # rad/s
-    jitter: float = 0.0  # in standard deviations of the channel over all windows
-    channel_dropout: float = 0.0
-    strangers_share: float = 0.1  # made into what no subject does, to be in doubt of
-    mixup: float = 0.0
-    # Distillation: an ensemble is trained first, on the same windows, and the network then learns from it as well.
+    flip_axis: str = "z"  # axis of the device that is normal to its face
+    scale: float = 0.0  # standard deviation of the logarithm of the gain of a sensor
+    smoothed_share: float = 0.5  # low-pass filtered
+    gyro_drift: float = 0.03  # greatest standard deviation of offset and drift, rad/s
+    jitter: float = 0.0  # standard deviation of noise, in standard deviations of the channel
+    channel_dropout: float = 0.0  # probability that a sensor's triad is set to 0
+    strangers_share: float = 0.1  # made unfamiliar, with all labels equally likely
+    mixup: float = 0.0  # alpha of the Beta distribution of the blend
+    # Distillation: an ensemble of teachers is trained first, and the network learns from its probabilities as well.
     teachers: int = 0
-    teacher_arch: str = ""  # the same where it is empty
+    teacher_arch: str = ""  # empty: the architecture of the network itself
     teacher_settings: Mapping[str, Any] = field(default_factory=dict)
-    distil_weight: float = 0.7  # of the teachers in the loss; the labels have the rest
+    distil_weight: float = 0.7  # share of the teachers in the loss
     distil_temperature: float = 2.0
     seed: int = 0
-    folds: int = 5  # groups of subjects held out in turn for validation
+    folds: int = 5  # of subjects, each held out once for validation
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            whole = isinstance(low, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise ConfigError(f"{name}: expected a {'whole ' if whole else ''}number, got {value!r}")
-            if not low <= value <= high:
-                raise ConfigError(f"{name}: {value!r} is not between {low} and {high}")
+            check = checks.whole_number if isinstance(low, int) else checks.number
+            check(getattr(self, name), name, low, high)
         for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}: expected true or false, got {getattr(self, name)!r}")
+            checks.flag(getattr(self, name), name)
         for name in ("mirror_axis", "flip_axis"):
-            if getattr(self, name) not in ("x", "y", "z"):
-                raise ConfigError(f"{name}: {getattr(self, name)!r} is not x, y or z")
+            checks.choice(getattr(self, name), name, ("x", "y", "z"))
         _check_settings("arch_settings", self.arch, self.arch_settings)
         if not isinstance(self.teacher_arch, str):
             raise ConfigError(f"teacher_arch: expected a name, got {self.teacher_arch!r}")
         _check_settings("teacher_settings", self.teacher_arch or self.arch, self.teacher_settings)
 
     def with_settings(self, settings: Mapping[str, Any]) -> FitConfig:
-        """With ``--set`` applied: names of fields here or of the architecture's settings. Raises ConfigError."""
+        """Return the config with these settings: fields of this class, or settings of the architecture.
+
+        Raises:
+            ConfigError: There is no such setting, or its value is not possible.
+
+        """
         own = {f.name for f in fields(self)} - {"arch", "arch_settings"}
         known = architectures.settings_of(self.arch)
         for name in settings:
             if name not in own and name not in known:
-                raise ConfigError(f"no setting {name!r}; there are {', '.join(sorted({*own, *known}))}")
+                raise ConfigError(f"no setting {name!r}; the settings are {', '.join(sorted({*own, *known}))}")
         mine: dict[str, Any] = {name: value for name, value in settings.items() if name in own}
         of_arch = {name: value for name, value in settings.items() if name in known}
         return replace(self, arch_settings={**self.arch_settings, **of_arch}, **mine)
 
     def to_dict(self) -> dict[str, Any]:
-        """For provenance: every figure that decided the training."""
+        """Return all settings as JSON, with the defaults of the architecture filled in."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {**values, "arch_settings": {**architectures.settings_of(self.arch), **self.arch_settings}}
 
     def of_teacher(self, number: int) -> FitConfig:
-        """How the teacher of this number, from 0, is trained: as its pupil, but from another seed."""
+        """Return the config of teacher ``number`` (from 0): that of the network, with a seed of its own."""
         inherited = {} if self.teacher_arch and self.teacher_arch != self.arch else self.arch_settings
         return replace(
             self,
@@ -139,6 +142,7 @@ class FitConfig:
 
 
 def _check_settings(name: str, arch: str, settings: Any) -> None:
+    """Raise ConfigError if ``settings`` are not settings by name, or the architecture lacks one of them."""
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}: expected settings by name, got {settings!r}")
     known = architectures.settings_of(arch)

@@ -24,11 +24,12 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.evaluate.metrics import calibration_error
+from harstream.storage import replace_file
 from harstream.train import export
 from harstream.train.fitting import architectures
-from harstream.train.fitting.checkpoint import write_whole
-from harstream.train.fitting.fit import FitConfig, Progress, silent
 from harstream.train.fitting.prepare import data_name, labels_of_kind, library_versions, prepare, signal_dict
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.sweep import results, settings
 from harstream.train.sweep.results import RESULTS, Results, Row, Unit
@@ -253,7 +254,7 @@ def _unit(fold: int, result: Fold) -> Unit:
 
 
 def _save(out: Path, found: Results) -> None:
-    write_whole(out / RESULTS, found.to_bytes())
+    replace_file(out / RESULTS, found.to_bytes())
 
 
 def _libraries() -> dict[str, str]:

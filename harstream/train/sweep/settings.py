@@ -10,7 +10,7 @@ from typing import Any
 
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
 from harstream.errors import ConfigError
-from harstream.train.fitting.fit import FitConfig
+from harstream.train.fitting.recipe import FitConfig
 
 #: The fields of the signal that a setting may change; all others are FitConfig's or the architecture's.
 SIGNAL = ("sample_rate_hz", "window_samples", "stride_samples", "channels", "noise_filter", "gravity_filter")

@@ -18,7 +18,9 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.evaluate.metrics import Scores, calibration_error
 from harstream.train.fitting import checkpoint
-from harstream.train.fitting.fit import FitConfig, Progress, fit_temperature, silent
+from harstream.train.fitting.fit import fit_temperature
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.validation import pool as processes
 from harstream.train.validation.task import Fold, Task, fingerprint
@@ -143,7 +145,7 @@ def cross_validate(
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
         # Of a subject held out by the same name, all the others may have changed.
-        whole = checkpoint.fingerprint(training, spec, replace(config, seed=0), [(counted.windows, counted.label)])
+        whole = checkpoint.fingerprint(spec, replace(config, seed=0), training, counted)
         facts = ([whole, task.config.seed, task.held_out, int8] for task in tasks)
         kept_at = [work / f"{fingerprint(fact)}.npz" for fact in facts]
         kept = ((index, Fold.load(path)) for index, path in enumerate(kept_at))

@@ -22,9 +22,11 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
+from harstream.storage import replace_file
 from harstream.train import export
-from harstream.train.fitting.checkpoint import write_whole
-from harstream.train.fitting.fit import FitConfig, Progress, fit, silent
+from harstream.train.fitting.fit import fit
+from harstream.train.fitting.progress import Progress, silent
+from harstream.train.fitting.recipe import FitConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Fold:
             arrays["int8"] = self.int8.confusion
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_whole(path, buffer.getvalue())
+        replace_file(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Fold | None:

@@ -1,4 +1,4 @@
-"""The networks: that they are those of their sources, and what windows and settings they take."""
+"""The networks equal those of their sources, and refuse windows and settings they cannot use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harstream.errors import ConfigError
 from harstream.train import export
 from harstream.train.fitting import architectures
 
-#: No longer than need be: step by step takes its time.
+#: Short windows: recurrent networks take time for every sample.
 SAMPLES = {name: 96 if name == "depthwise-cnn" else 24 for name in architectures.ARCHITECTURES}
 
 
@@ -125,13 +125,13 @@ def test_the_shortest_window_can_be_built_for_and_a_shorter_one_is_refused(
 ) -> None:
     assert architectures.build(name, least, 3, 6, settings).output_shape == (None, 6)
     if least > 1:
-        with pytest.raises(ConfigError, match=rf"{name} needs windows of at least {least} samples .*, not {least - 1}"):
+        with pytest.raises(ConfigError, match=rf"{name} needs windows of at least {least} samples .*, got {least - 1}"):
             architectures.build(name, least - 1, 3, 6, settings)
 
 
 @pytest.mark.parametrize("name", ["cnn-lstm", "convlstm"])
 def test_a_window_that_the_blocks_do_not_divide_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"4 blocks of equal length, which 50 samples do not give: set blocks"):
+    with pytest.raises(ConfigError, match=r"4 blocks of equal length, but a window has 50 samples: change blocks"):
         architectures.build(name, 50, 9, 6)
     assert architectures.build(name, 50, 9, 6, {"blocks": 5}).output_shape == (None, 6)
 
@@ -151,15 +151,15 @@ def test_settings_change_the_network() -> None:
     [
         ("transformer", {}, "'transformer' is not one of rescnn, mlp, cnn"),
         ("rescnn", {"width": 3}, "no setting 'width'; it has widths"),
-        ("cnn", {"filters": -1}, "filters: expected a whole number from 1 up, got -1"),
+        ("cnn", {"filters": -1}, "filters: -1 is less than 1"),
         ("cnn", {"filters": 2.5}, "filters: expected a whole number"),
         ("cnn", {"filters": True}, "filters: expected a whole number"),
-        ("cnn", {"kernel_size": "big"}, "kernel_size: expected a whole number from 1 up, got 'big'"),
-        ("cnn", {"dropout": 1}, "dropout: expected a rate from 0 to below 1, got 1"),
-        ("mlp", {"dropouts": [0.1, -1]}, "dropouts: expected a rate"),
+        ("cnn", {"kernel_size": "big"}, "kernel_size: expected a whole number, got 'big'"),
+        ("cnn", {"dropout": 1}, r"dropout: 1 is not between 0\.0 and 0\.99"),
+        ("mlp", {"dropouts": [0.1, -1]}, "dropouts: -1 is not between"),
         ("multihead-cnn", {"kernel_sizes": 3}, r"kernel_sizes: expected a list such as \[3, 5, 11\], got 3"),
         ("multihead-cnn", {"kernel_sizes": []}, "kernel_sizes: expected a list"),
-        ("stacked-lstm", {"l2": -0.1}, "l2: expected a number from 0 up"),
+        ("stacked-lstm", {"l2": -0.1}, r"l2: -0\.1 is less than 0"),
         ("rescnn", {"widths": [8, 16]}, "cannot be built for 128 samples"),
     ],
 )
@@ -171,7 +171,7 @@ def test_an_impossible_setting_is_refused_by_name(name: str, settings: dict[str,
 def test_no_setting_has_the_name_of_one_of_the_recipe() -> None:
     from dataclasses import fields
 
-    from harstream.train.fitting.fit import FitConfig
+    from harstream.train.fitting.recipe import FitConfig
 
     for name in architectures.ARCHITECTURES:
         assert not {field.name for field in fields(FitConfig)} & set(architectures.settings_of(name))

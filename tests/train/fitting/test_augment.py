@@ -232,7 +232,7 @@ def test_smoothing_takes_the_fast_and_leaves_the_slow() -> None:
 
 def strangers_of(windows: npt.NDArray[np.float32], share: float = 1.0) -> tuple[npt.NDArray[np.float32], ...]:
     truth = np.eye(4, dtype=np.float32)[np.zeros(len(windows), int)]
-    found, said = augment.strangers(windows, truth, share, DEFAULT_CHANNELS, np.array([0.0, 0, 1]), SEED)
+    found, said = augment.make_unfamiliar(windows, truth, share, DEFAULT_CHANNELS, np.array([0.0, 0, 1]), SEED)
     return found.numpy(), said.numpy()
 
 

@@ -1,4 +1,4 @@
-"""What a network sees in training, and that what is off is not there."""
+"""Minibatches: normalised, augmented as configured, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ tf = pytest.importorskip("tensorflow")
 
 from harstream.core.spec import Normalisation, SignalSpec  # noqa: E402
 from harstream.datasets.windows import LabelledWindows  # noqa: E402
-from harstream.train.fitting.batches import Minibatch, minibatches  # noqa: E402
-from harstream.train.fitting.fit import FitConfig, normalisation_of  # noqa: E402
+from harstream.train.fitting.batches import BatchFunction, batch_function  # noqa: E402
+from harstream.train.fitting.fit import normalisation_of  # noqa: E402
+from harstream.train.fitting.recipe import FitConfig  # noqa: E402
 
 from ...made_recordings import PLAIN  # noqa: E402
 
@@ -47,8 +48,8 @@ AUGMENTATIONS = {
 }
 
 
-def batches(config: FitConfig, norm: Normalisation = NORM) -> Minibatch:
-    return minibatches(DATA, SPEC, norm, NORM.std, config)
+def batches(config: FitConfig, norm: Normalisation = NORM) -> BatchFunction:
+    return batch_function(DATA, SPEC, norm, NORM.std, config)
 
 
 def test_with_everything_off_the_windows_are_only_normalised_and_nothing_is_drawn() -> None:

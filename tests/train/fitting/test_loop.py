@@ -1,4 +1,4 @@
-"""The loop of a fit, seen from inside: what is averaged, kept and found again."""
+"""The training loop: averages of the weights, checkpoints and their keys."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import keras  # noqa: E402
 from harstream.core.spec import SignalSpec  # noqa: E402
 from harstream.datasets.windows import LabelledWindows  # noqa: E402
 from harstream.errors import ConfigError  # noqa: E402
-from harstream.train.fitting.checkpoint import State, Workplace, fingerprint  # noqa: E402
-from harstream.train.fitting.fit import FitConfig  # noqa: E402
+from harstream.train.fitting.checkpoint import CheckpointFolder, TrainingState, fingerprint  # noqa: E402
 from harstream.train.fitting.history import Epoch  # noqa: E402
-from harstream.train.fitting.loop import Training  # noqa: E402
+from harstream.train.fitting.loop import TrainingLoop  # noqa: E402
+from harstream.train.fitting.recipe import FitConfig  # noqa: E402
 
 
 def training(
-    config: FitConfig, penalty: float = 0.0, factor: float = 1.0, strangers: int = 0
-) -> tuple[keras.Model, Training]:
+    config: FitConfig, penalty: float = 0.0, factor: float = 1.0, unfamiliar: int = 0
+) -> tuple[keras.Model, TrainingLoop]:
     """A linear network on made-up numbers, one step in an epoch."""
     rng = np.random.default_rng(0)
     inputs, truth = rng.normal(size=(16, 2, 2)).astype(np.float32), np.eye(2, dtype=np.float32)[np.arange(16) % 2]
-    truth[:strangers] = 0.5
+    truth[:unfamiliar] = 0.5
     keras.utils.set_random_seed(0)
     layer = keras.layers.Input((2, 2))
     regulariser = keras.regularizers.L2(penalty) if penalty else None
@@ -37,28 +37,28 @@ def training(
     def loss_of(_: tf.Tensor, truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return factor * tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(truth, logits))
 
-    def drawn(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch_of(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.gather(inputs, index), tf.gather(truth, index)
 
-    return model, Training(model, config, 16, drawn, loss_of)
+    return model, TrainingLoop(model, config, 16, batch_of, loss_of)
 
 
-class Watched(Workplace):
-    """Remembers every state."""
+class StateRecorder(CheckpointFolder):
+    """Keep every state in memory."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "key")
-        self.states: list[State] = []
+        self.states: list[TrainingState] = []
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         self.states.append(state)
 
 
 def test_the_result_is_the_bias_corrected_moving_average_of_the_weights(tmp_path: Path) -> None:
     model, loop = training(FitConfig(epochs=6, average=0.8, learning_rate=0.5))
-    place = Watched(tmp_path)
-    loop.run(lambda done: None, place)
-    trajectory = [state.values["model"][0] for state in place.states]
+    checkpoints = StateRecorder(tmp_path)
+    loop.run(lambda done: None, checkpoints)
+    trajectory = [state.values["model"][0] for state in checkpoints.states]
     weights = 0.8 ** np.arange(5, -1, -1)
     expected = np.tensordot(weights / weights.sum(), trajectory, axes=1)
     np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-5)
@@ -67,9 +67,9 @@ def test_the_result_is_the_bias_corrected_moving_average_of_the_weights(tmp_path
 
 def test_without_averaging_the_result_is_the_last_weights(tmp_path: Path) -> None:
     model, loop = training(FitConfig(epochs=3, learning_rate=0.5, average=0.0))
-    place = Watched(tmp_path)
-    loop.run(lambda done: None, place)
-    np.testing.assert_array_equal(model.get_weights()[0], place.states[-1].values["model"][0])
+    checkpoints = StateRecorder(tmp_path)
+    loop.run(lambda done: None, checkpoints)
+    np.testing.assert_array_equal(model.get_weights()[0], checkpoints.states[-1].values["model"][0])
 
 
 def test_what_the_architecture_adds_to_the_loss_counts() -> None:
@@ -78,7 +78,7 @@ def test_what_the_architecture_adds_to_the_loss_counts() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_fit() -> None:
-    with pytest.raises(ConfigError, match=r"learning_rate: at 0\.002 the loss is nan in epoch 1"):
+    with pytest.raises(ConfigError, match=r"learning_rate: 0\.002 is too high, the loss is nan in epoch 1"):
         training(FitConfig(), factor=float("nan"))[1].run(lambda done: None)
 
 
@@ -86,50 +86,50 @@ def test_a_loss_that_is_no_number_ends_the_fit() -> None:
 def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(
     tmp_path: Path, rest: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Workplace(tmp_path, "key")
-    assert place.resume() is None
+    checkpoints = CheckpointFolder(tmp_path, "key")
+    assert checkpoints.resume() is None
     assert not caplog.text
-    place.save(State({"model": [np.arange(3.0)], "best": []}, [Epoch(1, 0.5, 0.9, 1e-3, 2.0)]))
-    found = place.resume()
+    checkpoints.save(TrainingState({"model": [np.arange(3.0)], "best": []}, [Epoch(1, 0.5, 0.9, 1e-3, 2.0)]))
+    found = checkpoints.resume()
     assert found is not None
     np.testing.assert_array_equal(found.values["model"][0], np.arange(3.0))
     assert (found.values["best"], found.history) == ([], [Epoch(1, 0.5, 0.9, 1e-3, 2.0)])
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:300] if rest is None else rest)
-    assert place.resume() is None
-    assert "starts anew, its checkpoint cannot be read" in caplog.text
+    assert checkpoints.resume() is None
+    assert "training starts at epoch 1" in caplog.text
 
 
-def test_another_fit_in_the_same_folder_starts_anew_and_with_new_logs(
+def test_another_fit_in_the_same_folder_starts_at_the_first_epoch_with_new_logs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Workplace(tmp_path, "key", tensorboard=True)
-    place.save(State({"model": []}, [Epoch(1, 0.5, 0.9, 1e-3, 2.0)]))
+    checkpoints = CheckpointFolder(tmp_path, "key", tensorboard=True)
+    checkpoints.save(TrainingState({"model": []}, [Epoch(1, 0.5, 0.9, 1e-3, 2.0)]))
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-    assert Workplace(tmp_path, "another").resume() is None
-    assert "starts anew, its checkpoint is of other data or another configuration" in caplog.text
+    assert CheckpointFolder(tmp_path, "another").resume() is None
+    assert "belongs to other data or another config" in caplog.text
     assert not list((tmp_path / "tensorboard").iterdir())
 
 
-def test_a_fit_is_told_by_its_data_its_signal_its_configuration_and_its_teachers() -> None:
+def test_a_fingerprint_follows_from_data_signal_and_config() -> None:
     names = np.full(3, "01")
     data = LabelledWindows(
         np.zeros((3, 8, 9), np.float32), np.zeros(3, np.int64), names, names, np.arange(3), ("A", "B")
     )
     spec, config = SignalSpec(window_samples=8, stride_samples=8), FitConfig()
     keys = [
-        fingerprint(data, spec, config),
-        fingerprint(replace(data, windows=data.windows + 1), spec, config),
-        fingerprint(replace(data, label=data.label + 1), spec, config),
-        fingerprint(replace(data, labels=("A", "C")), spec, config),
-        fingerprint(data, replace(spec, sample_rate_hz=20.0), config),
-        fingerprint(data, spec, replace(config, seed=1)),
-        fingerprint(data, spec, config, [[np.ones(3, np.float32)]]),
+        fingerprint(spec, config, data),
+        fingerprint(spec, config, replace(data, windows=data.windows + 1)),
+        fingerprint(spec, config, replace(data, label=data.label + 1)),
+        fingerprint(spec, config, replace(data, labels=("A", "C"))),
+        fingerprint(replace(spec, sample_rate_hz=20.0), config, data),
+        fingerprint(spec, replace(config, seed=1), data),
+        fingerprint(spec, config, data, data),
     ]
     assert len(set(keys)) == len(keys)
-    assert fingerprint(replace(data, windows=data.windows.copy()), spec, FitConfig()) == keys[0]
+    assert fingerprint(spec, FitConfig(), replace(data, windows=data.windows.copy())) == keys[0]
 
 
-def test_strangers_are_neither_right_nor_wrong() -> None:
+def test_unfamiliar_windows_are_neither_right_nor_wrong() -> None:
     config = FitConfig(epochs=20, learning_rate=0.5, average=0.0)
-    assert training(config, strangers=14)[1].run(lambda done: None)[-1].accuracy == 1.0
+    assert training(config, unfamiliar=14)[1].run(lambda done: None)[-1].accuracy == 1.0

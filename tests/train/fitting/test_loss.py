@@ -1,4 +1,4 @@
-"""What is minimised: labels, smoothed and balanced, and what teachers say."""
+"""The loss: smoothed and balanced labels, and the probabilities of teachers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ tf = pytest.importorskip("tensorflow")
 import keras  # noqa: E402
 
 from harstream.core.spec import Normalisation  # noqa: E402
-from harstream.train.fitting.fit import FitConfig  # noqa: E402
-from harstream.train.fitting.loss import balanced, ensemble, objective  # noqa: E402
+from harstream.train.fitting.loss import balanced_weights, ensemble, objective  # noqa: E402
+from harstream.train.fitting.recipe import FitConfig  # noqa: E402
 
 RNG = np.random.default_rng(0)
 LABEL = np.array([0, 0, 0, 0, 0, 0, 2, 1, 0, 2])
@@ -35,7 +35,7 @@ def test_labels_are_smoothed_as_keras_does() -> None:
 
 
 def test_balanced_labels_weigh_the_same_and_absent_ones_nothing() -> None:
-    weights = balanced(LABEL, 4)
+    weights = balanced_weights(LABEL, 4)
     totals = np.bincount(LABEL, weights[LABEL], minlength=4)
     np.testing.assert_allclose(totals, [10 / 3, 10 / 3, 10 / 3, 0], rtol=1e-5)
     each = -np.log(softmax(LOGITS)[np.arange(10), LABEL])
@@ -44,7 +44,7 @@ def test_balanced_labels_weigh_the_same_and_absent_ones_nothing() -> None:
 
 
 def test_teachers_have_their_share_of_the_loss() -> None:
-    """Divergence times the squared temperature, and 0 where the pupil agrees."""
+    """Divergence times the squared temperature, and 0 where the student agrees."""
     config = FitConfig(label_smoothing=0.0, distil_weight=0.6, distil_temperature=3.0)
     taught = softmax(RNG.normal(size=(10, 3)).astype(np.float32))
     taught[0] = [1, 0, 0]
@@ -64,11 +64,11 @@ def test_an_ensemble_is_the_mean_of_its_softened_probabilities_each_in_its_own_u
         keras.utils.set_random_seed(seed)
         inputs = keras.layers.Input((4, 2))
         models.append(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
-    pupil, other = Normalisation((0.0, 1.0), (1.0, 2.0)), Normalisation((0.5, -1.0), (3.0, 0.5))
+    student, other = Normalisation((0.0, 1.0), (1.0, 2.0)), Normalisation((0.5, -1.0), (3.0, 0.5))
     physical = INPUTS * np.float32(5)
-    judge = ensemble([(models[0], pupil), (models[1], other)], pupil, temperature=2.0)
+    judge = ensemble([(models[0], student), (models[1], other)], student, temperature=2.0)
     expected = [
-        softmax(model(norm.apply(physical)).numpy() / 2) for model, norm in zip(models, (pupil, other), strict=True)
+        softmax(model(norm.apply(physical)).numpy() / 2) for model, norm in zip(models, (student, other), strict=True)
     ]
-    found = judge(tf.constant(pupil.apply(physical))).numpy()
+    found = judge(tf.constant(student.apply(physical))).numpy()
     np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)

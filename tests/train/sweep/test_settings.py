@@ -8,7 +8,7 @@ pytest.importorskip("tensorflow")
 
 from harstream.core.spec import GYRO, TOTAL_ACC, SignalSpec
 from harstream.errors import ConfigError
-from harstream.train.fitting.fit import FitConfig
+from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep import settings
 
 

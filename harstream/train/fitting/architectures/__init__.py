@@ -1,25 +1,25 @@
-"""The networks ``train --arch`` can build, by name.
+"""Architectures that ``train --arch`` can build, by name.
 
-All take (n, window_samples, n_channels) normalised float32 windows and return (n, n_labels) logits, and are
-made of Keras' own layers only, so that their files load in safe mode. The keyword arguments of a builder
-are its settings (``train --set NAME=VALUE``), the same name meaning the same everywhere: ``filters``,
-``kernel_size`` and ``pool_size`` of convolutions, ``units`` of recurrent or hidden layers, ``dense`` of the
-layer before the output, ``blocks`` a window is cut into, rates of ``dropout``, the weight ``l2`` of the penalty.
+Each network maps (n, window_samples, n_channels) normalised float32 windows to (n, n_labels) logits. It consists of
+Keras' own layers only, so that its file loads in safe mode. The keyword arguments of a builder are its settings
+(``train --set NAME=VALUE``). A name means the same in every builder: ``filters``, ``kernel_size`` and ``pool_size`` of
+convolutions, ``units`` of recurrent or hidden layers, ``dense`` units of the layer before the output, ``blocks`` that a
+window is cut into, rates of ``dropout``, the weight ``l2`` of the penalty.
 
-Convolutions over time are written as two-dimensional ones with a kernel one wide: that is what LiteRT
-has, and its one-dimensional ones come with reshapes around them. The tutorials' softmax is left to
-the classifier, their optimisers and epochs to the configuration of the fit; weights start as Keras starts them.
+Convolutions over time are two-dimensional with a kernel one sample wide: LiteRT wraps one-dimensional ones in
+reshapes. The tutorials end in a softmax, which the classifier computes here. Their optimizers and numbers of epochs are
+not taken over: these are settings of the fit. Initial weights are the defaults of Keras.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
+from harstream import checks
 from harstream.errors import ConfigError
 from harstream.train.fitting.architectures.feedforward import cnn, depthwise_cnn, mlp, multihead_cnn
 from harstream.train.fitting.architectures.recurrent import cnn_lstm, convlstm, lstm, stacked_lstm
@@ -40,7 +40,7 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    """The settings of an architecture and their defaults. Raises ConfigError for an unknown name."""
+    """Return the settings of an architecture with their defaults. Raise ConfigError for an unknown name."""
     if name not in ARCHITECTURES:
         raise ConfigError(f"architecture {name!r} is not one of {', '.join(ARCHITECTURES)}")
     parameters = inspect.signature(ARCHITECTURES[name]).parameters.values()
@@ -48,9 +48,11 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a setting the architecture has not, or a value that is not of its default's kind.
+    """Check the settings of an architecture: counts from 1, dropout rates up to 0.99, other numbers from 0.
 
-    Counts are whole numbers from 1, all else is a number from 0, a rate of dropout below 1.
+    Raises:
+        ConfigError: The architecture has no such setting, or the value is not of the kind of its default.
+
     """
     known = settings_of(name)
     for key, value in settings.items():
@@ -69,7 +71,12 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
 def build(
     name: str, window_samples: int, n_channels: int, n_labels: int, settings: Mapping[str, Any] | None = None
 ) -> keras.Model:
-    """A network with fresh weights. Raises ConfigError for an unknown name or setting, or where it cannot be built."""
+    """Return a network with initial weights.
+
+    Raises:
+        ConfigError: Unknown architecture or setting, impossible value, or the window is too short for the network.
+
+    """
     check_settings(name, settings or {})
     try:
         return ARCHITECTURES[name](window_samples, n_channels, n_labels, **(settings or {}))
@@ -78,10 +85,10 @@ def build(
 
 
 def _check_number(where: str, value: Any, default: float) -> None:
+    """Raise ConfigError unless ``value`` is a number that may stand for ``default``."""
     if isinstance(default, int):
-        fits, expected = isinstance(value, int) and value >= 1, "a whole number from 1 up"
+        checks.whole_number(value, where, 1)
+    elif "dropout" in where:
+        checks.number(value, where, 0.0, 0.99)
     else:
-        below, expected = (1.0, "a rate from 0 to below 1") if "dropout" in where else (math.inf, "a number from 0 up")
-        fits = isinstance(value, int | float) and 0 <= value < below
-    if not fits or isinstance(value, bool):
-        raise ConfigError(f"{where}: expected {expected}, got {value!r}")
+        checks.number(value, where, 0.0)

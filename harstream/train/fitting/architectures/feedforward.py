@@ -1,4 +1,4 @@
-"""Networks of tutorials and papers that see the whole window at once: dense layers and convolutions."""
+"""Feed-forward networks of tutorials and papers: dense layers and convolutions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def mlp(
     units: int = 500,
     dropouts: Sequence[float] = (0.1, 0.2, 0.2, 0.3),
 ) -> keras.Model:
-    """The multilayer perceptron of Wang, Yan and Oates, "Time series classification from scratch", IJCNN 2017.
+    """Build the multilayer perceptron of Wang, Yan and Oates.
 
-    Three hidden layers of 500 rectified units on the flat window, about 1,080,000 parameters at 128 samples of
-    nine channels. ``dropouts`` are the rates at the input and behind each hidden layer: it has as many
-    layers as there are rates after the first.
+    Source: "Time series classification from scratch with deep neural networks", IJCNN 2017. Three hidden layers of 500
+    rectified units on the flat window, about 1,080,000 parameters at 128 samples of nine channels. ``dropouts`` are the
+    rates at the input and after each hidden layer; their number decides the number of hidden layers.
     """
     inputs = layers.Input((window_samples, n_channels))
     x = layers.Dropout(dropouts[0])(layers.Flatten()(inputs))
@@ -42,12 +42,13 @@ def cnn(
     dense: int = 100,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Two convolutions, dropout, pooling, a dense layer: J. Brownlee, "1D Convolutional Neural Network Models
-    for Human Activity Recognition", Machine Learning Mastery 2018.
+    """Build J. Brownlee's network of two convolutions, dropout, pooling and a dense layer.
 
-    About 400,000 parameters at 128 samples, nearly all in the dense layer. It knows positions in
-    the window, has no normalisation and no second view: quite another network than ``rescnn``.
-    Needs windows of 2 (kernel_size - 1) + pool_size samples.
+    Source: "1D Convolutional Neural Network Models for Human Activity Recognition", Machine Learning Mastery 2018.
+    About 400,000 parameters at 128 samples, nearly all in the dense layer, which sees positions in the window. Unlike
+    ``rescnn`` it has no batch normalisation and no second view.
+
+    A window needs at least 2 (kernel_size - 1) + pool_size samples.
     """
     at_least("cnn", window_samples, 2 * (kernel_size - 1) + pool_size)
     inputs = layers.Input((window_samples, n_channels))
@@ -71,11 +72,12 @@ def multihead_cnn(
     dense: int = 100,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """One convolution per kernel side by side, each with dropout and pooling: the "multi-headed" network of
-    J. Brownlee, "1D Convolutional Neural Network Models for Human Activity Recognition", 2018.
+    """Build J. Brownlee's "multi-headed" network: parallel convolutions, each with dropout and pooling.
 
+    Source: "1D Convolutional Neural Network Models for Human Activity Recognition", Machine Learning Mastery 2018.
     About 1,180,000 parameters at 128 samples, nearly all in the dense layer.
-    Needs windows of max(kernel_sizes) - 1 + pool_size samples.
+
+    A window needs at least max(kernel_sizes) - 1 + pool_size samples.
     """
     at_least("multihead-cnn", window_samples, max(kernel_sizes) - 1 + pool_size)
     inputs = layers.Input((window_samples, n_channels))
@@ -102,13 +104,14 @@ def depthwise_cnn(
     second_kernel_size: int = 6,
     dense: int = 1000,
 ) -> keras.Model:
-    """Two depthwise convolutions: A. Saeed, "Implementing a CNN for human activity recognition in TensorFlow", 2016.
+    """Build A. Saeed's network of two depthwise convolutions.
 
-    Each channel has its own ``filters``, and each of their outputs a tenth as many filters again; only
-    the dense layer, of hyperbolic tangents, brings the channels together. Made for the three of an
-    accelerometer (WISDM, 90 samples: 1.1 million parameters) and best kept to them, since the dense
-    layer grows with all its factors: 21.7 million parameters at 128 samples of three channels, 65 million of
-    nine. Needs windows of kernel_size + pool_size + pool_stride (second_kernel_size - 1) - 1 samples, 89 as it is.
+    Source: "Implementing a CNN for human activity recognition in TensorFlow", 2016. Each channel has its own
+    ``filters``, and each of their outputs a tenth as many filters again; only the dense layer (tanh) combines the
+    channels. It was made for the three channels of an accelerometer (WISDM, 90 samples: 1.1 million parameters). The
+    dense layer grows quickly: 21.7 million parameters at 128 samples of three channels, 65 million of nine.
+
+    A window needs at least kernel_size + pool_size + pool_stride (second_kernel_size - 1) - 1 samples, by default 89.
     """
     pooled = pool_size + pool_stride * (second_kernel_size - 1)
     at_least("depthwise-cnn", window_samples, kernel_size - 1 + pooled)

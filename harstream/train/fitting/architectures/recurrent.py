@@ -1,6 +1,6 @@
-"""Networks of tutorials that go through the window step by step.
+"""Recurrent networks of tutorials, which process a window step by step.
 
-Keras runs the steps in a loop, in training as in inference; ``train.export`` makes of it a loop LiteRT has.
+``train.export`` replaces the loop of Keras by one that LiteRT supports (see ``loops``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from harstream.train.fitting.architectures.shapes import block_samples
 def lstm(
     window_samples: int, n_channels: int, n_labels: int, *, units: int = 100, dense: int = 100, dropout: float = 0.5
 ) -> keras.Model:
-    """One LSTM over all samples, dropout, a dense layer: J. Brownlee, "LSTMs for Human Activity Recognition
-    Time Series Classification", Machine Learning Mastery 2018."""
+    """Build J. Brownlee's network of one LSTM over all samples, dropout and a dense layer.
+
+    Source: "LSTMs for Human Activity Recognition Time Series Classification", Machine Learning Mastery 2018.
+    """
     inputs = layers.Input((window_samples, n_channels))
     return _head("lstm", inputs, layers.LSTM(units)(inputs), n_labels, dense, dropout)
 
@@ -23,11 +25,11 @@ def lstm(
 def stacked_lstm(
     window_samples: int, n_channels: int, n_labels: int, *, units: int = 32, l2: float = 0.0015
 ) -> keras.Model:
-    """A rectified dense layer on each sample, two LSTMs, one upon the other, and the output from the last state:
-    G. Chevalier, "LSTMs for Human Activity Recognition", 2016.
+    """Build G. Chevalier's network of a dense layer on each sample and two stacked LSTMs.
 
-    All three have ``units``. Half of ``l2`` times the sum of squares of every weight and bias is added to
-    the loss (``Model.losses``), as TensorFlow's ``l2_loss`` counts it.
+    Source: "LSTMs for Human Activity Recognition", 2016. The three layers have ``units`` each; the output is computed
+    from the last state. The loss gets half of ``l2`` times the sum of squares of all weights and biases
+    (``Model.losses``), as TensorFlow's ``l2_loss`` defines it.
     """
 
     def penalty() -> keras.regularizers.Regularizer:
@@ -58,14 +60,15 @@ def cnn_lstm(
     dense: int = 100,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """The window in blocks, two convolutions and pooling in each, an LSTM over the blocks: J. Brownlee, "LSTMs
-    for Human Activity Recognition Time Series Classification", 2018 ("CNN-LSTM").
+    """Build J. Brownlee's "CNN-LSTM": convolutions and pooling in each block of the window, an LSTM over the blocks.
 
-    Needs windows that ``blocks`` divides, with 2 (kernel_size - 1) + pool_size samples in each.
+    Source: "LSTMs for Human Activity Recognition Time Series Classification", Machine Learning Mastery 2018.
+
+    ``blocks`` must divide the samples of a window into blocks of at least 2 (kernel_size - 1) + pool_size samples.
     """
     length = block_samples("cnn-lstm", window_samples, blocks, 2 * (kernel_size - 1) + pool_size)
     inputs = layers.Input((window_samples, n_channels))
-    # A kernel one block high sees each block by itself: the tutorial's TimeDistributed(Conv1D).
+    # A kernel one block high processes each block separately, like the tutorial's TimeDistributed(Conv1D).
     x = layers.Reshape((blocks, length, n_channels))(inputs)
     for _ in range(2):
         x = layers.Conv2D(filters, (1, kernel_size), activation="relu")(x)
@@ -85,10 +88,11 @@ def convlstm(
     dense: int = 100,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """The window in blocks, an LSTM over them whose products are convolutions (Shi et al. 2015): J. Brownlee,
-    "LSTMs for Human Activity Recognition Time Series Classification", 2018 ("ConvLSTM").
+    """Build J. Brownlee's "ConvLSTM": an LSTM over blocks of the window, with convolutions (Shi et al. 2015).
 
-    Needs windows that ``blocks`` divides, with kernel_size samples in each.
+    Source: "LSTMs for Human Activity Recognition Time Series Classification", Machine Learning Mastery 2018.
+
+    ``blocks`` must divide the samples of a window into blocks of at least kernel_size samples.
     """
     length = block_samples("convlstm", window_samples, blocks, kernel_size)
     inputs = layers.Input((window_samples, n_channels))
@@ -102,5 +106,6 @@ def convlstm(
 def _head(
     name: str, inputs: keras.KerasTensor, x: keras.KerasTensor, n_labels: int, dense: int, dropout: float
 ) -> keras.Model:
+    """Add dropout, the dense layer and the output."""
     x = layers.Dense(dense, activation="relu")(layers.Dropout(dropout)(x))
     return keras.Model(inputs, layers.Dense(n_labels)(x), name=name)

@@ -1,4 +1,4 @@
-"""harstream's own networks."""
+"""Residual convolutional network of harstream."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ def rescnn(
     fine_span: float = 0.5,
     dropout: float = 0.3,
 ) -> keras.Model:
-    """A residual convolutional network (after He et al. 2016), about 61,000 parameters: the default.
+    """Build the default network: a residual convolutional network (after He et al. 2016), about 61,000 parameters.
 
-    A stem and residual blocks, each with its width, kernel and stride over time; the last stride is also that of
-    all blocks after it.
+    The network is a stem followed by residual blocks, each with its width, kernel and stride over time. If there are
+    fewer strides than blocks, the last stride is used for the remaining ones.
 
-    The stem sees every channel twice: as it is, and as ``tanh(fine_gain * (x - m))``. Normalised by
-    the spread of all activities, the sway that tells standing from sitting is a few hundredths; the
-    second view magnifies it and lets walking saturate. ``m`` is the moving average of the samples around,
-    ``fine_span`` of the window long, without which gravity and the gyroscope's offset would saturate
-    as well; 0 leaves it out. Gain 0 leaves out the second view.
+    The stem sees every channel twice: as it is, and as ``tanh(fine_gain * (x - m))``. The body sway that distinguishes
+    standing from sitting is only a few hundredths of the normalised range. The second view magnifies it; walking
+    saturates there. ``m`` is the moving average over ``fine_span`` of the window; without it gravity and the offset of
+    the gyroscope would saturate too. ``fine_span`` 0 leaves ``m`` out, ``fine_gain`` 0 the second view.
     """
     inputs = layers.Input((window_samples, n_channels))
     coarse = layers.Reshape((window_samples, 1, n_channels))(inputs)
@@ -54,7 +53,7 @@ def rescnn(
 
 
 def _convolution(x: Any, width: int, kernel: int, stride: int = 1) -> Any:
-    """Convolution over time with batch normalisation, which the export folds into its weights."""
+    """Add a convolution over time with batch normalisation, which the export folds into the weights."""
     x = layers.Conv2D(
         width, (kernel, 1), strides=(stride, 1), padding="same", use_bias=False, kernel_initializer="he_normal"
     )(x)
