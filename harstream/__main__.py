@@ -1,4 +1,4 @@
-"""The program, also as ``python -m harstream``."""
+"""Entry point of the program: ``harstream`` and ``python -m harstream``."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from collections.abc import Mapping, Sequence
 
 
 def main() -> None:
-    """The command line, with a password in it moved to where nobody else can read it."""
-    concealed = conceal(sys.argv[1:], os.environ)
-    if concealed is not None:
-        arguments, environment = concealed
-        ourselves = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]  # flags, and what it ran
-        os.execve(sys.executable, [sys.executable, *ourselves, *arguments], environment)
-    from harstream.cli import main
+    """Run the command line. If it holds a password, start again with the password in the environment."""
+    hidden = hide_passwords(sys.argv[1:], os.environ)
+    if hidden is not None:
+        arguments, environment = hidden
+        # Options of Python, and the module or script that it was told to run.
+        program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+        os.execve(sys.executable, [sys.executable, *program, *arguments], environment)  # noqa: S606 (no shell)
+    from harstream.cli import main as run_command_line
 
-    main()
+    run_command_line()
 
 
-def conceal(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
-    """The same with brokers' addresses in the environment, where one holds a password; else None.
+def hide_passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
+    """Move broker addresses from the arguments to the environment if one of them holds a password.
 
-    The list of processes shows arguments to everybody on the machine for as long as we run, the environment to nobody
-    else.
+    Every user of the machine can list the arguments of a running process, but not its environment.
+
+    Returns:
+        New arguments and environment, or None if no address holds a password.
+
     """
-    left: list[str] = []
+    others: list[str] = []
     brokers: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
+    remaining = iter(arguments)
+    for argument in remaining:
         name, equals, value = argument.partition("=")
         if name == "--broker":
-            brokers.append(value if equals else next(rest, ""))
+            brokers.append(value if equals else next(remaining, ""))
         else:
-            left.append(argument)
-    if not left or not any(":" in broker.rpartition("://")[2].rpartition("@")[0] for broker in brokers):
+            others.append(argument)
+    if not others or not any(":" in broker.rpartition("://")[2].rpartition("@")[0] for broker in brokers):
         return None
-    command = "RUN" if left[0] == "config" else left[0].upper()
-    return left, {**environment, f"HARSTREAM_{command}_BROKER": " ".join(brokers)}
+    command = "RUN" if others[0] == "config" else others[0].upper()
+    return others, {**environment, f"HARSTREAM_{command}_BROKER": " ".join(brokers)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo: a broker, simulated wearables and the daemon, watched live. Everything ends with it."""
+"""Demo: a broker, simulated wearables and the daemon in processes of their own, shown in a live table."""
 
 from __future__ import annotations
 
@@ -12,115 +12,146 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
-from harstream.embedded import EmbeddedBroker, free_port
+from harstream.embedded import EmbeddedBroker, first_free_port
 from harstream.errors import HarstreamError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.signals import on_stop
 from harstream.watch import Watch
 from harstream.wire.topics import TopicTemplate
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 READY_S = 60.0
 STOP_S = 15.0
 ROWS = 20
-#: The simulated day goes this much faster, so that a short look sees activities change.
+#: Divisor of the durations of activities, so that a short look sees them change.
 PACE = 6.0
+_REFRESH_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
+    """Result of a demo."""
+
     devices: int
     samples: int
     labels: int
-    activities: dict[str, int]
-    latency_median_s: float
+    activities: dict[str, int]  # number of devices by their last label, most frequent first
+    latency_median_s: float  # from the arrival of samples to the arrival of their label; 0 without labels
 
 
 def run(devices: int, duration_s: float | None, model: str, seed: int) -> Summary:
-    """Show the live table until ``duration_s`` is over or a signal comes. Raises HarstreamError where a part fails."""
+    """Run the demo for ``duration_s`` or, if it is None, until a signal arrives.
+
+    Args:
+        devices: Number of simulated wearables.
+        duration_s: Length of the demo, without its start.
+        model: Model of the daemon, as `harstream run --model` takes it.
+        seed: Seed of the simulation.
+
+    Raises:
+        HarstreamError: The broker cannot start, or one of the processes has ended.
+
+    """
     from rich.console import Console
-    from rich.live import Live
 
     console = Console()
     stop = threading.Event()
-    on_stop(lambda _: stop.set(), signal.SIGHUP)  # with the terminal all of it ends, the daemon too
+    on_stop(lambda _: stop.set(), signal.SIGHUP)  # SIGHUP: the terminal was closed, and the processes have to end too
     broker = EmbeddedBroker()
     broker.start()
     host, _, port = DEFAULT_HTTP.rpartition(":")
-    http = f"{host}:{free_port((int(port), 0))}"
+    http = f"{host}:{first_free_port((int(port), 0))}"
     settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
     samples, labels = TopicTemplate(DEFAULT_TOPIC), TopicTemplate(DEFAULT_LABELS_TOPIC)
-    watching = Watch(settings, f"harstream-demo-{os.getpid()}", samples, labels)
+    watch = Watch(settings, f"harstream-demo-{os.getpid()}", samples, labels)
     children: list[_Child] = []
     try:
-        watching.open()
+        watch.open()
         daemon = ["run", "--broker", broker.url, "--mqtt-version", "3.1.1", "--http", http, "--model", model]
         children.append(_Child(*daemon, "--log-level", "warning"))
-        _wait_ready(children[0], f"http://{http}/readyz", stop)
+        _wait_until_ready(children[0], f"http://{http}/readyz", stop)
         simulate = ["simulate", "--broker", broker.url, "--devices", str(devices)]
         children.append(_Child(*simulate, "--pace", str(PACE), "--seed", str(seed)))
-        for name, what in (
+        for name, value in (
             ("broker", broker.url),
             ("labels", f"mosquitto_sub -p {broker.port} -t 'wearables/+/activity' -v"),
             ("metrics", f"http://{http}/metrics"),
             ("live page", f"http://{http}/"),
         ):
-            console.print(f"{name:<10}{what}", highlight=False, soft_wrap=True)
-        began = time.monotonic()
-        with Live(console=console, refresh_per_second=4, transient=False) as live:
-            while not stop.is_set():
-                left = None if duration_s is None else duration_s - (time.monotonic() - began)
-                if left is not None and left <= 0:
-                    break
-                for child in children:
-                    child.check()
-                footer = "Ctrl-C ends it" if left is None else f"ends in {left:.0f} s"
-                live.update(
-                    watching.table(ROWS, f"{watching.n_labels} labels, {watching.n_samples:,} samples; {footer}")
-                )
-                stop.wait(0.25 if left is None else min(0.25, left))
-        console.print()  # off a terminal the table ends without
+            console.print(f"{name:<10}{value}", highlight=False, soft_wrap=True)
+        _show(watch, children, console, duration_s, stop)
         return Summary(
-            len(watching.devices),
-            watching.n_samples,
-            watching.n_labels,
-            dict(Counter(state.label for state in watching.devices.values() if state.label).most_common()),
-            statistics.median(watching.latencies_s) if watching.latencies_s else 0.0,
+            len(watch.devices),
+            watch.n_samples,
+            watch.n_labels,
+            dict(Counter(device.label for device in watch.devices.values() if device.label).most_common()),
+            statistics.median(watch.latencies_s) if watch.latencies_s else 0.0,
         )
     finally:
-        # Wearables first, so that the daemon has nothing left to wait for; all of them before the broker.
+        # Wearables first, so that the daemon has nothing left to wait for. The broker ends last.
         for child in reversed(children):
             child.end()
-        watching.close()
+        watch.close()
         broker.close()
 
 
+def _show(
+    watch: Watch, children: Sequence[_Child], console: Console, duration_s: float | None, stop: threading.Event
+) -> None:
+    """Show the live table until ``duration_s`` is over, ``stop`` is set or a child ends."""
+    from rich.live import Live
+
+    started_s = time.monotonic()
+    with Live(console=console, refresh_per_second=1 / _REFRESH_S, transient=False) as live:
+        while not stop.is_set():
+            left_s = None if duration_s is None else duration_s - (time.monotonic() - started_s)
+            if left_s is not None and left_s <= 0:
+                break
+            for child in children:
+                child.check()
+            footer = "Ctrl-C ends it" if left_s is None else f"ends in {left_s:.0f} s"
+            live.update(watch.table(ROWS, f"{watch.n_labels} labels, {watch.n_samples:,} samples; {footer}"))
+            stop.wait(_REFRESH_S if left_s is None else min(_REFRESH_S, left_s))
+    console.print()  # without a terminal, rich ends the table without a line break
+
+
 class _Child:
-    """`harstream` with some arguments, what it says kept in a file: a pipe nobody reads would fill up and stop it."""
+    """Process that runs ``harstream`` with the given arguments.
+
+    Its standard error goes to a file, because a pipe that nobody reads would fill up and block it.
+    """
 
     def __init__(self, *arguments: str) -> None:
         self.name = arguments[0]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child runs)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the child runs)
         command = [sys.executable, "-m", "harstream", *arguments]
-        # What is set for a daemon of the user's is not meant for this one.
+        # Settings of the user's own daemon are not for this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
-        # Ctrl-C reaches the whole process group: it is for us, who then end the children in their order.
-        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches the whole process group. The children ignore it, so that they can be ended in order.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._said, env=environment)
+            self._process = subprocess.Popen(  # noqa: S603 (no shell; our own program)
+                command, stdout=subprocess.DEVNULL, stderr=self._stderr, env=environment
+            )
         finally:
-            signal.signal(signal.SIGINT, ours)
+            signal.signal(signal.SIGINT, handler)
 
     def check(self) -> None:
-        """Raises HarstreamError where it has ended."""
+        """Raise HarstreamError if the process has ended."""
         if self._process.poll() is not None:
-            self._said.seek(0)
-            said = self._said.read().decode(errors="replace").strip()
-            raise HarstreamError(f"demo: {self.name} ended with {self._process.returncode}: {said}")
+            self._stderr.seek(0)
+            output = self._stderr.read().decode(errors="replace").strip()
+            raise HarstreamError(f"demo: {self.name} ended with exit code {self._process.returncode}: {output}")
 
     def end(self) -> None:
+        """Terminate the process if it still runs, and wait for its end."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -128,18 +159,26 @@ class _Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._said.close()
+        self._stderr.close()
 
 
-def _wait_ready(child: _Child, url: str, stop: threading.Event) -> None:
-    deadline = time.monotonic() + READY_S
+def _wait_until_ready(child: _Child, url: str, stop: threading.Event) -> None:
+    """Wait until ``url`` answers with status 200, or ``stop`` is set.
+
+    Raises:
+        HarstreamError: The child has ended, or is not ready after ``READY_S``.
+
+    """
+    deadline_s = time.monotonic() + READY_S
     while not stop.wait(0.05):
         child.check()
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:
+            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 (an http address made above)
                 if answer.status == 200:
                     return
         except OSError:
             pass
-        if time.monotonic() > deadline:
-            raise HarstreamError(f"demo: the daemon was not ready within {READY_S:.0f} s")
+        if time.monotonic() > deadline_s:
+            raise HarstreamError(
+                f"demo: the daemon was not ready within {READY_S:.0f} s; run `harstream run` to see why"
+            )

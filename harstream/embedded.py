@@ -1,4 +1,4 @@
-"""The embedded broker: amqtt in a thread, for an installation of one process."""
+"""Embedded MQTT broker, for an installation of a single process."""
 
 from __future__ import annotations
 
@@ -11,62 +11,81 @@ from collections.abc import Iterable
 from harstream.errors import ConfigError
 
 DEFAULT_PORT = 1883
-_TRIES = 50
+#: Number of ports that are tried, from the desired one on.
+_MAX_PORTS = 50
+_CLOSE_S = 5.0
 
 
 class EmbeddedBroker:
-    """MQTT 3.1.1 on 127.0.0.1, at ``port`` or the next free one; about 3,000 messages a second."""
+    """amqtt in a thread: MQTT 3.1.1 on 127.0.0.1, for about 3,000 messages per second.
+
+    Args:
+        port: Desired port. If it is occupied, the next free one is used. 0: any free port.
+
+    Raises:
+        ConfigError: amqtt is not installed.
+
+    """
 
     def __init__(self, port: int = DEFAULT_PORT) -> None:
-        """Raises ConfigError where amqtt is not installed."""
         try:
             from amqtt.broker import Broker
         except ImportError as error:
             raise ConfigError(
-                "no --broker is given, and the embedded one is not installed: pass --broker mqtt://HOST, "
-                "or pip install 'harstream[demo]'"
+                "broker: not set, and the embedded broker is not installed; "
+                "pass --broker mqtt://HOST, or pip install 'harstream[demo]'"
             ) from error
         self._Broker = Broker
-        self._wanted = port
+        self._desired_port = port
         self.port = 0
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self._startup_ended = threading.Event()  # successfully or not
+        self._startup_error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
+        """Address of the broker."""
         return f"mqtt://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Returns when it listens. Raises ConfigError where it cannot."""
-        for name in ("amqtt", "transitions"):  # they tell every connection, and every probe as an error
+        """Start the broker, and return when it listens.
+
+        Raises:
+            ConfigError: No port is free, or amqtt failed.
+
+        """
+        # Without this, amqtt logs every connection, and as an error every client that closes one.
+        for name in ("amqtt", "transitions"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        ports = range(self._wanted, self._wanted + _TRIES) if self._wanted else [0] * _TRIES
+        desired = self._desired_port
+        ports = range(desired, desired + _MAX_PORTS) if desired else [0] * _MAX_PORTS
         for candidate in ports:
-            port = free_port([candidate])
+            port = first_free_port([candidate])
             if port is None:
                 continue
             self.port = port
-            self._failure = None
-            self._started.clear()
+            self._startup_error = None
+            self._startup_ended.clear()
             self._thread = threading.Thread(target=self._run, name="embedded-broker", daemon=True)
             self._thread.start()
-            self._started.wait()
-            if self._failure is None:
+            self._startup_ended.wait()
+            if self._startup_error is None:
                 return
-            if free_port([port]) is not None:  # nobody was quicker: the fault is another
-                raise ConfigError(f"the embedded broker cannot start: {self._failure}") from self._failure
-        raise ConfigError(f"no free port from {ports[0]} to {ports[-1]} for the embedded broker")
+            if first_free_port([port]) is not None:  # the port is still free, so it is not the reason
+                raise ConfigError(f"the embedded broker cannot start: {self._startup_error}") from self._startup_error
+        raise ConfigError(
+            f"the embedded broker found no free port from {ports[0]} to {ports[-1]}; pass --broker mqtt://HOST"
+        )
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # told to the starting thread
-            self._failure = error
+        except BaseException as error:  # start() raises it in the thread of the caller
+            self._startup_error = error
         finally:
-            self._started.set()
+            self._startup_ended.set()
 
     async def _serve(self) -> None:
         broker = self._Broker(
@@ -77,19 +96,19 @@ class EmbeddedBroker:
         )
         await broker.start()
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._started.set()
+        self._startup_ended.set()
         await self._stop.wait()
         await broker.shutdown()
 
     def close(self) -> None:
-        """Stop listening; closing twice does nothing."""
+        """Stop the broker. A second call does nothing."""
         if self._thread is not None and self._thread.is_alive() and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(5)
+            self._thread.join(_CLOSE_S)
 
 
-def free_port(candidates: Iterable[int]) -> int | None:
-    """The first of these ports of 127.0.0.1 that nobody listens on (0: any); None where there is none."""
+def first_free_port(candidates: Iterable[int]) -> int | None:
+    """Return the first of these ports of 127.0.0.1 on which nobody listens (0: any), or None."""
     for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

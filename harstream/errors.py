@@ -1,21 +1,21 @@
-"""The errors a caller may want to tell apart, each saying whose fault it is."""
+"""Errors that harstream raises. The class says where the mistake is; the message is shown to the operator."""
 
 
 class HarstreamError(Exception):
-    """Anything harstream refuses to do, with a message for the person who asked."""
+    """Base class of the errors below."""
 
 
 class ConfigError(HarstreamError):
-    """What the operator asked for makes no sense: a flag, a key, a signal definition."""
+    """An option, a setting or a signal definition is not allowed."""
 
 
 class BundleError(HarstreamError):
-    """A model bundle is missing, damaged, or does not do what it says."""
+    """A model bundle is missing or damaged, or its model does not reproduce its stored results."""
 
 
 class BrokerError(HarstreamError):
-    """The broker refused us: credentials, certificate, protocol or subscription."""
+    """The broker cannot be reached, or it refuses the credentials, certificate, protocol version or subscription."""
 
 
 class DatasetError(HarstreamError):
-    """A recording is missing or malformed; the message names the file and line."""
+    """A recording is missing, malformed or cannot be written. The message names the file and, if known, the line."""

@@ -1,4 +1,4 @@
-"""Log lines: for people by default, JSON on request."""
+"""Logging to standard error, as text for people or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formatter that writes each log record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the JSON object: time in UTC, level, logger, message and, if there is one, the exception."""
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -23,10 +24,10 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def set_up(level: str, form: str) -> None:
-    """Log to standard error at ``level``, as ``text`` or ``json``."""
+def set_up(level: str, log_format: str) -> None:
+    """Log to standard error at ``level``, in the format ``text`` or ``json``."""
     handler = logging.StreamHandler(sys.stderr)
-    if form == "json":
+    if log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))

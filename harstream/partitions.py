@@ -1,7 +1,7 @@
-"""Which partitions of the devices a worker serves, where one machine is not enough.
+"""Partitions of the devices, for more devices than one worker can serve.
 
-The broker puts every device on a fixed one of a fixed number of partitions, as a hash of its name says, and each
-partition is served by one worker: what a worker knows of a device stays with it.
+The broker assigns every device to one of a fixed number of partitions, by a hash of its name. Each partition is served
+by one worker, so that all messages of a device reach the worker that holds its state.
 """
 
 from __future__ import annotations
@@ -11,40 +11,58 @@ import re
 from harstream.errors import ConfigError
 
 MAX_PARTITIONS = 65_536
-#: In place of a worker's number: the one that its host's name ends with, as that of a StatefulSet's pod does.
+#: In place of a worker's number: the number at the end of its host name, as a StatefulSet numbers its pods.
 AUTO = "auto"
 
 
 def parse(text: str) -> tuple[int, ...]:
-    """Partitions such as ``0-7,12``, in order. Raises ConfigError."""
+    """Parse a list of partitions such as ``0-7,12`` and return it sorted.
+
+    Raises:
+        ConfigError: It is not such a list, or a partition is too large.
+
+    """
     numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
         first, last = (0, -1) if match is None else (int(match[1]), int(match[2] or match[1]))
         if last < first:
-            raise ConfigError(f"partitions: {text!r}: {part.strip()!r} is not a number or a range such as 0-7")
+            raise ConfigError(f"partitions: {text!r}: expected a number or a range such as 0-7, got {part.strip()!r}")
         numbers.update(range(first, last + 1))
     if max(numbers) >= MAX_PARTITIONS:
-        raise ConfigError(f"partitions: {text!r}: there are no more than {MAX_PARTITIONS}")
+        raise ConfigError(f"partitions: {text!r}: expected numbers below {MAX_PARTITIONS}, got {max(numbers)}")
     return tuple(sorted(numbers))
 
 
 def of_worker(worker: str, count: int, host: str) -> tuple[int, ...]:
-    """The share of worker ``3/8``, the fourth of eight, in ``count`` partitions: every eighth, from 3 on.
+    """Return the partitions that one of several workers serves: every N-th, from its own number on.
 
-    ``auto/8`` is the worker whose number ``host`` ends with. Raises ConfigError.
+    Args:
+        worker: Number of the worker, counted from 0, and number of workers, such as ``3/8``; ``auto/8`` takes the
+            number from ``host``.
+        count: Number of partitions.
+        host: Host name, such as ``harstream-3``.
+
+    Raises:
+        ConfigError: ``worker`` is malformed, its number is out of range, or a worker would have no partition.
+
     """
     match = re.fullmatch(r"(\d{1,5}|auto)/(\d{1,5})", worker)
     if match is None:
-        raise ConfigError(f"worker: {worker!r} is not NUMBER/WORKERS, such as 3/8, or {AUTO}/8")
+        raise ConfigError(f"worker: {worker!r}: expected NUMBER/WORKERS such as 3/8, or {AUTO}/8")
     number, workers = match[1], int(match[2])
     if number == AUTO:
         ordinal = re.search(r"\d+$", host)
         if ordinal is None:
-            raise ConfigError(f"worker: {worker!r}: the host's name {host!r} ends with no number")
+            raise ConfigError(
+                f"worker: {worker!r} needs a host name that ends with a number, got {host!r}; "
+                f"set the number instead of {AUTO}"
+            )
         number = ordinal[0]
-    if not int(number) < workers <= count <= MAX_PARTITIONS:
+    if not int(number) < workers:
+        raise ConfigError(f"worker: {worker!r}: expected a number from 0 to {workers - 1}, got {number}")
+    if not workers <= count <= MAX_PARTITIONS:
         raise ConfigError(
-            f"worker: {worker!r} of {count} partitions: numbers begin with 0, and no worker may be left without one"
+            f"worker: {worker!r}: expected {workers} to {MAX_PARTITIONS} partitions, at least one a worker, got {count}"
         )
     return tuple(range(int(number), count, workers))

@@ -1,4 +1,4 @@
-"""Publishing wearables that are not there: the loop under `simulate` and `replay`."""
+"""Publishing of simulated or recorded devices, as `harstream simulate` and `harstream replay` do it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,43 @@ from harstream.mqtt.connection import Connection
 from harstream.wire import payloads
 from harstream.wire.topics import TopicTemplate
 
-#: Half a second at 50 Hz: what wearables send to spare their radio.
+#: Default number of samples in a message: half a second at 50 Hz, as wearables send to save energy.
 SAMPLES_PER_MESSAGE = 25
+#: Encoder of each payload format: (time of the first sample in ns, rate in Hz, samples) to bytes.
 ENCODERS: dict[str, Callable[[int, float, Float32], bytes]] = {
     "json": payloads.encode_json,
     "packed": payloads.encode_packed,
 }
 FLUSH_S = 30.0
-#: With more than this unacknowledged the publisher waits: a broker that is slow slows us down.
+#: Limit of the messages that the broker has not acknowledged. Beyond it a slow broker slows the publisher down.
 _MAX_OUTGOING = 2_000
 
 
-class Source(Protocol):
-    """A wearable to be published."""
+class SampleSource(Protocol):
+    """Samples of one device to be published, in order."""
 
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """Name of the device."""
+        ...
 
     @property
-    def rate_hz(self) -> float: ...
+    def rate_hz(self) -> float:
+        """Sample rate."""
+        ...
 
-    def take(self, n: int) -> Float32:
-        """The next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) without gyroscope; fewer at the end, then none."""
+    def read(self, n: int) -> Float32:
+        """Return the next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) without a gyroscope.
+
+        At the end fewer than ``n`` samples are returned, and after it none.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishCounts:
+    """Number of messages and samples published, and the seconds that it took."""
+
     messages: int
     samples: int
     seconds: float
@@ -49,7 +59,7 @@ class Published:
 def publish(
     connection: Connection,
     template: TopicTemplate,
-    sources: Sequence[Source],
+    sources: Sequence[SampleSource],
     *,
     payload: str = "json",
     speed: float = 1.0,
@@ -58,43 +68,57 @@ def publish(
     qos: int = 1,
     samples_per_message: int = SAMPLES_PER_MESSAGE,
     stop: threading.Event | None = None,
-    progress: Callable[[float], None] = lambda seconds: None,
-) -> Published:
-    """Publish every source from its beginning until it ends, ``duration_s`` of stream time is over, or ``stop`` is set.
+    progress: Callable[[float], None] = lambda stream_s: None,
+) -> PublishCounts:
+    """Publish every source from its beginning.
 
-    Event times run from ``start_ns`` (default: now) at the sources' rates whatever the ``speed``; a message
-    leaves when its last sample has been taken, ``speed`` times faster than life, or at once with 0. The
-    devices' messages are spread over the first interval, as those of real ones would be.
+    Event times follow the sources' rates, whatever the speed. A message leaves at the event time of its last sample.
+    The first messages of the devices are spread over one message interval, as those of independent devices are.
+
+    Args:
+        connection: Open connection.
+        template: Topics of the samples.
+        sources: One source for each device.
+        payload: Key of ``ENCODERS``.
+        speed: Stream time per real time; 0 publishes as fast as the broker accepts.
+        duration_s: Stream time after which publishing ends; None: when every source has ended.
+        start_ns: Event time of the first sample, nanoseconds since the epoch; None: now.
+        qos: QoS of the messages.
+        samples_per_message: Number of samples in a message.
+        stop: Ends publishing when it is set.
+        progress: Called after each message with the stream time in seconds.
+
     """
     encode = ENCODERS[payload]
     stop = stop or threading.Event()
     start_ns = time.time_ns() if start_ns is None else start_ns
-    began = time.monotonic()
+    started_s = time.monotonic()
     messages = samples = 0
-    waiting: list[tuple[float, int, int, float]] = []  # stream time, source, its next sample, its offset
+    # Next message of each source: stream time at which it leaves, source, index of its first sample, source's offset.
+    due: list[tuple[float, int, int, float]] = []
     for i, source in enumerate(sources):
-        interval = samples_per_message / source.rate_hz
-        offset = interval * i / len(sources)
-        heapq.heappush(waiting, (offset + interval, i, 0, offset))
-    while waiting and not stop.is_set():
-        stream_s, i, position, offset = heapq.heappop(waiting)
+        interval_s = samples_per_message / source.rate_hz
+        offset_s = interval_s * i / len(sources)
+        heapq.heappush(due, (offset_s + interval_s, i, 0, offset_s))
+    while due and not stop.is_set():
+        stream_s, i, position, offset_s = heapq.heappop(due)
         if duration_s is not None and stream_s > duration_s:
             break
         if speed:
-            ahead = stream_s / speed - (time.monotonic() - began)
-            if ahead > 0 and stop.wait(ahead):
+            wait_s = stream_s / speed - (time.monotonic() - started_s)
+            if wait_s > 0 and stop.wait(wait_s):
                 break
         source = sources[i]
-        chunk = source.take(samples_per_message)
+        chunk = source.read(samples_per_message)
         if not len(chunk):
             continue
-        t_ns = start_ns + round((offset + position / source.rate_hz) * 1e9)
+        t_ns = start_ns + round((offset_s + position / source.rate_hz) * 1e9)
         while connection.outgoing > _MAX_OUTGOING and not stop.is_set():
             time.sleep(0.001)
         if connection.publish(template.topic(source.device), encode(t_ns, source.rate_hz, chunk), qos=qos):
             messages, samples = messages + 1, samples + len(chunk)
         progress(stream_s)
         position += len(chunk)
-        heapq.heappush(waiting, (offset + (position + samples_per_message) / source.rate_hz, i, position, offset))
+        heapq.heappush(due, (offset_s + (position + samples_per_message) / source.rate_hz, i, position, offset_s))
     connection.flush(FLUSH_S if connection.ready else 0)
-    return Published(messages, samples, time.monotonic() - began)
+    return PublishCounts(messages, samples, time.monotonic() - started_s)

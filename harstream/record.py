@@ -1,4 +1,4 @@
-"""Live devices into csv files: what `harstream record` writes and `--data csv:DIR` reads."""
+"""Recording of live devices into csv files, which ``--data csv:DIR`` reads again."""
 
 from __future__ import annotations
 
@@ -25,42 +25,55 @@ from harstream.wire.payloads import Units
 from harstream.wire.samples import Decoder, Message
 from harstream.wire.topics import TopicTemplate, is_device_name
 
-#: After so many seconds without new samples a device is said to be silent.
+#: Seconds without new samples after which a device counts as silent.
 SILENT_S = 5.0
 
 _SUBJECT = re.compile(r"[^\W_](?:[^\W_]|[.-])*")
-#: What a device may be called and a file should not.
+#: Characters that a device name may have and a file name should not.
 _UNSAFE = re.compile(r"[^\w.-]")
+#: Row of the only device in a Timeline.
 _ROW = np.zeros(1, np.int64)
 
 
 def check_subject(subject: str) -> str:
-    """Raises ConfigError where a file name that begins with ``subject`` and _ would not give it back."""
+    """Return ``subject`` if a file name that begins with it and ``_`` can be split into its parts again.
+
+    Raises:
+        ConfigError: It is empty or has another character than letters, digits, ``-`` and ``.``.
+
+    """
     if not _SUBJECT.fullmatch(subject):
-        raise ConfigError(f"subject: {subject!r} is not made of letters, digits, - and . only")
+        raise ConfigError(f"subject: {subject!r}: expected letters, digits, - and . only, with a letter or digit first")
     return subject
 
 
 def check_label(label: str) -> str:
-    """Raises ConfigError where ``label`` cannot stand in a csv file, or stands for nothing."""
+    """Return ``label`` if a csv file can hold it.
+
+    Raises:
+        ConfigError: It is empty, or has a comma, a quote, an unprintable character or a space at an end.
+
+    """
     if not label or label != label.strip() or not label.isprintable() or not {",", '"'}.isdisjoint(label):
-        raise ConfigError(f"label: {label!r} is empty, or has a comma, a quote or a blank at an end")
+        raise ConfigError(
+            f"label: {label!r} is empty, or has a comma, a quote, an unprintable character or a space at an end"
+        )
     return label
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """One file that was written."""
+class RecordedFile:
+    """Summary of a finished csv file."""
 
     path: Path
     device: str
     label: str
     samples: int
-    seconds: float  # from its first sample to its last
+    seconds: float  # from its first sample to its last one
 
 
-class _File:
-    """One recording being written; every message is on disk before the next comes."""
+class _OpenFile:
+    """Csv file that samples are appended to. Every call of ``write`` leaves them on disk."""
 
     def __init__(self, path: Path, device: str, label: str, *, gyro: bool) -> None:
         self.device, self.label, self.gyro = device, label, gyro
@@ -68,9 +81,14 @@ class _File:
         self._first_us = self._last_us = -1
 
     def write(self, t_ns: Int64, samples: Float32) -> int:
-        """Append samples (n, 6) taken at ``t_ns``; how many. Those not newer than the last written are left out.
+        """Append the samples (n, 6), taken at ``t_ns`` (n,), that are newer than the last one written.
 
-        Raises DatasetError where the file cannot be written.
+        Returns:
+            Number of samples appended.
+
+        Raises:
+            DatasetError: The file cannot be written.
+
         """
         t_us = t_ns // 1000
         new = t_us > self._last_us
@@ -86,55 +104,74 @@ class _File:
 
     @property
     def samples(self) -> int:
+        """Number of samples written."""
         return self._writer.n_samples
 
     @property
     def seconds(self) -> float:
+        """Time from the first sample to the last one."""
         return (self._last_us - self._first_us) / 1e6
 
-    def close(self, *, keep: bool = True) -> Recorded | None:
-        """None, and no file, where it is not to be kept, or has a single sample, which is no recording."""
-        with contextlib.suppress(OSError):  # what could not be written, ``write`` has told already
+    def close(self, *, keep: bool = True) -> RecordedFile | None:
+        """Close the file. Delete it and return None if ``keep`` is False or it has fewer than two samples."""
+        with contextlib.suppress(OSError):  # ``write`` has raised it already
             self._writer.close()
         if not keep or self.samples < 2:
             self._writer.path.unlink(missing_ok=True)
             return None
-        return Recorded(self._writer.path, self.device, self.label, self.samples, self.seconds)
+        return RecordedFile(self._writer.path, self.device, self.label, self.samples, self.seconds)
 
 
 @dataclass(slots=True)
-class DeviceState:
-    """What is known of one device; the counts are those since the recording began."""
+class RecordedDevice:
+    """State of one device. Counts start at zero with every recording."""
 
-    timeline: Timeline
-    heard_s: float  # when something new last came, or we began to listen
-    heard: bool = False
-    file: _File | None = None
-    samples: int = 0
-    seconds: float = 0.0  # in files already closed
+    timeline: Timeline  # with this device in its only row
+    last_received_s: float  # time of the last new samples, or of the recorder's start; seconds since the epoch
+    received: bool = False  # whether any sample has been accepted since the recorder's start
+    file: _OpenFile | None = None
+    samples: int = 0  # written
+    seconds: float = 0.0  # in files that are closed
     gaps: int = 0
-    late: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)  # by reason
-    detail: str = ""  # of the last rejection
+    late: int = 0  # samples
+    rejected: Counter[str] = field(default_factory=Counter)  # messages, by reason
+    last_rejection: str = ""
 
     @property
     def rate_hz(self) -> float:
-        """By the device's own clock; 0 before anything was heard."""
-        return 1e9 / float(self.timeline.period_ns[0]) if self.heard else 0.0
+        """Sample rate by the device's own clock; 0 before the first samples."""
+        return 1e9 / float(self.timeline.period_ns[0]) if self.received else 0.0
 
-    def line(self) -> str:
+    def status_line(self) -> str:
+        """Describe the recording so far: seconds, samples, rate, gaps, late samples and rejected messages."""
         seconds = self.seconds + (self.file.seconds if self.file else 0.0)
         line = f"{seconds:.1f} s, {self.samples} samples, {self.rate_hz:.1f} Hz, {self.gaps} gaps, {self.late} late"
         return line + "".join(f", {count} messages rejected ({reason})" for reason, count in self.rejected.items())
 
 
 class Recorder:
-    """Subscribes to devices and, between ``begin`` and ``end``, writes what they send.
+    """Recorder of one subject's devices. It writes the samples that arrive between ``begin`` and ``end``.
 
-    Samples get the times the daemon would give them: the device's stamps by a followed clock, counted in
-    between; arrival times where there are none. They are written as they came, neither resampled nor
-    bridged, late ones left out. A message belongs to the recording in which it arrives. Devices are
-    listened to from ``open`` on, so that their clocks and rates are known when the recording begins.
+    Samples get the event times that the daemon would give them: a filter follows the stamps of the device, and samples
+    between two stamps are counted; without stamps, the times of arrival are followed. Samples are written as they are:
+    not resampled, gaps not bridged, late samples left out. The time of its arrival decides which recording a message
+    belongs to. Messages are received from ``open`` on, so that the clock and the rate of each device are known when a
+    recording begins.
+
+    Args:
+        settings: How to reach the broker.
+        client_id: Prefix of the client identifiers; each device has a connection of its own.
+        template: Topics of the samples.
+        devices: Names of the devices.
+        subject: Name of the person who wears the devices.
+        out: Folder of the csv files.
+        units: Units of messages that do not name theirs; None: g and rad/s.
+        rate_hz: Rate of devices that do not announce theirs, until it is measured.
+        clock: Source of the time, in seconds since the epoch.
+
+    Raises:
+        ConfigError: The name of the subject or of a device is not allowed.
+
     """
 
     def __init__(
@@ -150,24 +187,20 @@ class Recorder:
         rate_hz: float = 50.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``rate_hz`` is that of devices which do not announce theirs, until their messages' spacing tells it.
-
-        Raises ConfigError for a subject or a device that cannot be one.
-        """
         self.subject = check_subject(subject)
-        self.failure: Exception | None = None
         for device in devices:
             if not is_device_name(device):
-                raise ConfigError(f"device: {device!r} cannot stand in a topic")
+                raise ConfigError(f"device: {device!r} is not allowed as one level of a topic")
         self._out = out
         self._clock = clock
         self._lock = threading.Lock()
         self._label: str | None = None  # None: nothing is being recorded
-        self._done: list[Recorded] = []
+        self._finished: list[RecordedFile] = []
+        self._failure: Exception | None = None
         self._decoder = Decoder(template, units=units)
-        self._without_gyro = Decoder(template, needs_gyro=False, units=units)
+        self._decoder_without_gyro = Decoder(template, needs_gyro=False, units=units)
         spec = SignalSpec(sample_rate_hz=rate_hz)
-        self.devices = {device: DeviceState(Timeline(spec, 1), clock()) for device in dict.fromkeys(devices)}
+        self.devices = {device: RecordedDevice(Timeline(spec, 1), clock()) for device in dict.fromkeys(devices)}
         self._connections = [
             Connection(
                 settings, f"{client_id}-{number}", subscriptions=[template.topic(device)], on_message=self.receive
@@ -176,7 +209,13 @@ class Recorder:
         ]
 
     def open(self) -> None:
-        """Raises BrokerError where the broker is not there or refuses us, ConfigError where ``out`` is no folder."""
+        """Create the folder and subscribe.
+
+        Raises:
+            BrokerError: The broker cannot be reached or refuses a connection.
+            ConfigError: The folder cannot be created.
+
+        """
         try:
             self._out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -185,106 +224,118 @@ class Recorder:
             connection.open()
 
     def close(self) -> None:
+        """Disconnect, and end the recording. Raises as ``end`` does."""
         for connection in self._connections:
             connection.close()
         self.end()
 
     def begin(self, label: str) -> None:
-        """What arrives from now on is ``label``. Raises ConfigError for one that cannot be one."""
+        """Begin a recording of the activity ``label``.
+
+        Raises:
+            ConfigError: The label is not allowed.
+
+        """
         with self._lock:
             self._label = check_label(label)
-            for state in self.devices.values():
-                state.samples = state.gaps = state.late = 0
-                state.seconds = 0.0
-                state.rejected.clear()
+            for device in self.devices.values():
+                device.samples = device.gaps = device.late = 0
+                device.seconds = 0.0
+                device.rejected.clear()
 
-    def end(self) -> list[Recorded]:
-        """Close the files; those that were written since ``begin``. Raises DatasetError where writing failed."""
+    def end(self) -> list[RecordedFile]:
+        """End the recording, and return its files.
+
+        Raises:
+            DatasetError: A file could not be written.
+
+        """
         with self._lock:
             self._label = None
-            for state in self.devices.values():
-                self._finish(state)
-            done, self._done = self._done, []
-        self.check()
-        return done
+            for device in self.devices.values():
+                self._close_file(device)
+            finished, self._finished = self._finished, []
+        self.raise_failure()
+        return finished
 
-    def check(self) -> None:
-        """Raises DatasetError where a file cannot be written."""
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
+    def raise_failure(self) -> None:
+        """Raise DatasetError if a file could not be written. The recording has then ended."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
             raise DatasetError(str(failure)) from failure
 
-    def silent(self) -> dict[str, float]:
-        """The devices of which nothing new has come for SILENT_S, and for how long."""
-        now = self._clock()
-        return {name: now - s.heard_s for name, s in self.devices.items() if now - s.heard_s >= SILENT_S}
+    def silent_devices(self) -> dict[str, float]:
+        """Return the devices without new samples for at least ``SILENT_S``, and for how many seconds."""
+        now_s = self._clock()
+        silence_s = {name: now_s - device.last_received_s for name, device in self.devices.items()}
+        return {name: seconds for name, seconds in silence_s.items() if seconds >= SILENT_S}
 
-    def status(self) -> list[str]:
-        """A line for each device."""
+    def status_lines(self) -> list[str]:
+        """Describe the recording so far, one line for each device."""
         with self._lock:
-            return [f"{name}: {state.line()}" for name, state in self.devices.items()]
+            return [f"{name}: {device.status_line()}" for name, device in self.devices.items()]
 
     # --- in the network thread -----------------------------------------------------------------
 
     def receive(self, topic: str, payload: bytes, retained: bool) -> None:
-        """A message has come."""
+        """Write the samples of a message, if something is being recorded."""
         message = Message(topic, payload, self._clock(), retained)
-        device = self._decoder.template.device(topic)
-        if device not in self.devices:
+        name = self._decoder.template.device(topic)
+        if name not in self.devices:
             return
         with self._lock:
             try:
-                self._take(device, self.devices[device], message)
+                self._receive(name, self.devices[name], message)
             except (OSError, DatasetError) as error:
-                self._label, self.failure = None, error
+                self._label, self._failure = None, error
 
-    def _take(self, device: str, state: DeviceState, message: Message) -> None:
+    def _receive(self, name: str, device: RecordedDevice, message: Message) -> None:
         batch, rejections = self._decoder.decode([message])
         gyro = not (rejections and rejections[0].reason == "gyroscope")
         if not gyro:
-            batch, rejections = self._without_gyro.decode([message])
+            batch, rejections = self._decoder_without_gyro.decode([message])
         for rejection in rejections:
             if rejection.reason != "retained":
-                state.rejected[rejection.reason] += 1
-                state.detail = rejection.detail
+                device.rejected[rejection.reason] += 1
+                device.last_rejection = rejection.detail
         if not len(batch):
             return
-        timeline, stats = state.timeline, state.timeline.stats
+        timeline, stats = device.timeline, device.timeline.stats
         before, nominal_ns = replace(stats), float(timeline.nominal_ns[0])
         accepted = timeline.feed(_ROW, batch)
-        state.late += stats.samples_late - before.samples_late
-        state.gaps += stats.gaps - before.gaps
-        state.rejected.update({"rate": 1} if stats.samples_rate > before.samples_rate else {})
+        device.late += stats.samples_late - before.samples_late
+        device.gaps += stats.gaps - before.gaps
+        device.rejected.update({"rate": 1} if stats.samples_rate > before.samples_rate else {})
         if not len(accepted.row):
             return
-        state.heard, state.heard_s = True, message.arrival_s
+        device.received, device.last_received_s = True, message.arrival_s
         if self._label is None:
             return
-        if state.file is not None and (timeline.nominal_ns[0] != nominal_ns or state.file.gyro != gyro):
-            # Another rate, another recording. One found out by the messages' spacing has been wrong all along.
-            wrong = stats.rates_measured > before.rates_measured and state.file.samples < MEASURE_MAX_SAMPLES
-            self._finish(state, keep=not wrong)
-        if state.file is None:
-            state.file = _File(self._path(device), device, self._label, gyro=gyro)
+        if device.file is not None and (timeline.nominal_ns[0] != nominal_ns or device.file.gyro != gyro):
+            # A file has one rate. If the rate was measured, the times written so far were wrong from the beginning.
+            wrong = stats.rates_measured > before.rates_measured and device.file.samples < MEASURE_MAX_SAMPLES
+            self._close_file(device, keep=not wrong)
+        if device.file is None:
+            device.file = _OpenFile(self._new_path(name), name, self._label, gyro=gyro)
         first, count = int(accepted.first[0]), int(accepted.count[0])
-        within = np.arange(count) + accepted.missing[0]
-        t_ns = accepted.t_ns[0] + np.rint(within * accepted.period_ns[0]).astype(np.int64)
-        written = state.file.write(t_ns, batch.samples[first : first + count])
-        state.samples += written
-        state.late += count - written
+        index = np.arange(count) + accepted.missing[0]
+        t_ns = accepted.t_ns[0] + np.rint(index * accepted.period_ns[0]).astype(np.int64)
+        written = device.file.write(t_ns, batch.samples[first : first + count])
+        device.samples += written
+        device.late += count - written
 
-    def _finish(self, state: DeviceState, *, keep: bool = True) -> None:
-        if state.file is None:
+    def _close_file(self, device: RecordedDevice, *, keep: bool = True) -> None:
+        if device.file is None:
             return
         if keep:
-            state.seconds += state.file.seconds
+            device.seconds += device.file.seconds
         else:
-            state.samples -= state.file.samples
-        done, state.file = state.file.close(keep=keep), None
-        self._done += [done] if done else []
+            device.samples -= device.file.samples
+        finished, device.file = device.file.close(keep=keep), None
+        self._finished += [finished] if finished else []
 
-    def _path(self, device: str) -> Path:
-        """A file that is not there yet."""
+    def _new_path(self, device: str) -> Path:
+        """Return a path at which there is no file yet: SUBJECT_DEVICE_TIME.csv, with a number if necessary."""
         start = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
         name = f"{self.subject}_{_UNSAFE.sub('-', device)}_{start}"
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))

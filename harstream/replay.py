@@ -1,4 +1,4 @@
-"""Recorded sessions as live devices."""
+"""Recordings as sources of samples for ``publish.publish``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harstream.datasets.base import Recording
 
 
 class RecordedSource:
-    """One recording, to be published under its name. The device's name is the recording's."""
+    """Samples of a recording, published under the recording's name. It is a ``publish.SampleSource``."""
 
     def __init__(self, recording: Recording) -> None:
         self.device = recording.name
@@ -15,10 +15,10 @@ class RecordedSource:
         self._samples = recording.samples if recording.has_gyro else recording.samples[:, :3]
         self._position = 0
 
-    def take(self, n: int) -> Float32:
-        """The next ``n`` samples, (n, 6) in g and rad/s; fewer at the end, then none.
+    def read(self, n: int) -> Float32:
+        """Return the next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) if the recording has no gyroscope.
 
-        Of what was recorded without a gyroscope, (n, 3): its messages then have none either.
+        At the end fewer than ``n`` samples are returned, and after it none.
         """
         chunk = self._samples[self._position : self._position + n]
         self._position += len(chunk)

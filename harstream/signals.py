@@ -1,4 +1,4 @@
-"""Being told to stop, or to read the settings again."""
+"""Reactions to the signals that stop the program or reload its settings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from types import FrameType
 
 
 def on_stop(stop: Callable[[signal.Signals], None], *more: signal.Signals) -> None:
-    """Call ``stop`` when SIGTERM or SIGINT comes, or one of ``more``; what is ignored, as under nohup, stays so.
+    """Call ``stop`` with the signal when SIGTERM, SIGINT or one of ``more`` arrives. Ignored signals stay ignored.
 
-    It is called in a thread of its own. A handler runs in the main thread wherever that happens to be, and
-    setting an event there that the main thread is just waiting for would wait for itself.
+    ``stop`` runs in a thread of its own. A signal handler interrupts the main thread anywhere; if that thread were
+    waiting for an event and the handler set the same event, it would wait for itself.
     """
 
     def handle(number: int, _: FrameType | None) -> None:
         threading.Thread(target=stop, args=(signal.Signals(number),), name="stop", daemon=True).start()
 
     for number in (signal.SIGTERM, signal.SIGINT, *more):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup, for example
             signal.signal(number, handle)
 
 
 def on_reload(reload: Callable[[], None]) -> None:
-    """Call ``reload`` when SIGHUP comes, in a thread of its own; unless that is ignored, as under nohup."""
+    """Call ``reload`` in a thread of its own when SIGHUP arrives, unless SIGHUP is ignored, as under nohup."""
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, name="hup", daemon=True).start())

@@ -1,4 +1,4 @@
-"""A live table of devices and what they are doing, from what is on the broker."""
+"""Live table of the devices on a broker and their activities, made from the messages of devices and daemon."""
 
 from __future__ import annotations
 
@@ -19,61 +19,76 @@ from harstream.wire.topics import TopicTemplate
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Over how long the sample rate is measured.
+#: Span over which the sample rate is measured, seconds.
 _RATE_S = 5.0
-_LATENCIES = 2_000
+#: Number of latencies kept for statistics.
+_MAX_LATENCIES = 2_000
 
 
-class _Label(msgspec.Struct):
-    t: float
+class _LabelMessage(msgspec.Struct):
+    """Fields of a label message that the table shows."""
+
+    t: float  # event time, seconds since the epoch
     label: str
     confidence: float
 
 
 @dataclass(slots=True)
-class DeviceState:
-    """What is seen of one device."""
+class WatchedDevice:
+    """Row of the table."""
 
-    label: str = ""
+    label: str = ""  # "" before the first label
     confidence: float = 0.0
-    since_s: float = 0.0  # event time of the first label of this run of equal ones
-    labels: int = 0
-    latency_s: float = 0.0
-    arrival_s: float = 0.0  # of its newest samples
-    recent: deque[tuple[float, int]] = field(default_factory=deque)  # arrival and count of samples
+    since_s: float = 0.0  # event time of the first of the equal labels in a row, seconds since the epoch
+    labels: int = 0  # received, without retained ones
+    latency_s: float = 0.0  # from the arrival of the newest samples to the arrival of the last label
+    arrival_s: float = 0.0  # of the newest samples, by time.monotonic()
+    recent: deque[tuple[float, int]] = field(default_factory=deque)  # (arrival, samples) of the last _RATE_S
 
-    def arrived(self, now_s: float, count: int) -> None:
-        """Samples have come."""
+    def add_samples(self, now_s: float, count: int) -> None:
+        """Note the arrival of a message with ``count`` samples."""
         self.arrival_s = now_s
         self.recent.append((now_s, count))
-        self._forget(now_s)
+        self._drop_old(now_s)
 
-    def _forget(self, now_s: float) -> None:
+    def _drop_old(self, now_s: float) -> None:
         while self.recent and self.recent[0][0] < now_s - _RATE_S:
             self.recent.popleft()
 
     def rate_hz(self, now_s: float) -> float:
-        """Samples per second over the last seconds."""
-        self._forget(now_s)
+        """Return the samples per second of the last ``_RATE_S``; 0 with fewer than two messages."""
+        self._drop_old(now_s)
         if len(self.recent) < 2:
             return 0.0
-        # The first message's samples were taken before it came.
+        # The samples of the first message were taken before its arrival, and so before the span.
         return sum(count for _, count in list(self.recent)[1:]) / max(self.recent[-1][0] - self.recent[0][0], 1e-9)
 
 
 class Watch:
-    """Subscribes to samples and labels, and keeps a state per device."""
+    """State of every device on the broker, from the topics of samples and labels.
+
+    Args:
+        settings: How to reach the broker.
+        client_id: Prefix of the client identifiers.
+        samples: Topics of the samples.
+        labels: Topics of the labels.
+
+    """
 
     def __init__(self, settings: BrokerSettings, client_id: str, samples: TopicTemplate, labels: TopicTemplate) -> None:
         self._samples, self._labels = samples, labels
         self._lock = threading.Lock()
-        self.devices: dict[str, DeviceState] = {}
-        self.latencies_s: deque[float] = deque(maxlen=_LATENCIES)
+        self.devices: dict[str, WatchedDevice] = {}
+        self.latencies_s: deque[float] = deque(maxlen=_MAX_LATENCIES)
         self.n_labels = 0
         self.n_samples = 0
         self._connections = [
             Connection(
-                settings, f"{client_id}-samples", subscriptions=[samples.subscription], qos=0, on_message=self._sample
+                settings,
+                f"{client_id}-samples",
+                subscriptions=[samples.subscription],
+                qos=0,
+                on_message=self._on_samples,
             ),
             Connection(
                 settings,
@@ -81,61 +96,67 @@ class Watch:
                 subscriptions=[labels.subscription],
                 qos=0,
                 retained=True,
-                on_message=self._label,
+                on_message=self._on_label,
             ),
         ]
 
     def open(self) -> None:
-        """Raises BrokerError where the broker is not there or refuses us."""
+        """Connect and subscribe.
+
+        Raises:
+            BrokerError: The broker cannot be reached or refuses a connection.
+
+        """
         for connection in self._connections:
             connection.open()
 
     def close(self) -> None:
+        """Disconnect."""
         for connection in self._connections:
             connection.close()
 
-    def _sample(self, topic: str, payload: bytes, retained: bool) -> None:
-        device, now = self._samples.device(topic), time.monotonic()
+    def _on_samples(self, topic: str, payload: bytes, retained: bool) -> None:
+        name, now_s = self._samples.device(topic), time.monotonic()
         try:
             count = len(decode(payload, Units()).acc)
         except Reject:
             return
-        if device is None or retained:
+        if name is None or retained:
             return
         with self._lock:
-            self.devices.setdefault(device, DeviceState()).arrived(now, count)
+            self.devices.setdefault(name, WatchedDevice()).add_samples(now_s, count)
             self.n_samples += count
 
-    def _label(self, topic: str, payload: bytes, retained: bool) -> None:
-        device, now = self._labels.device(topic), time.monotonic()
-        if device is None:
+    def _on_label(self, topic: str, payload: bytes, retained: bool) -> None:
+        name, now_s = self._labels.device(topic), time.monotonic()
+        if name is None:
             return
         with self._lock:
-            if not payload:  # evicted
-                self.devices.pop(device, None)
+            if not payload:  # the daemon clears the label of an evicted device
+                self.devices.pop(name, None)
                 return
             try:
-                message = msgspec.json.decode(payload, type=_Label)
+                message = msgspec.json.decode(payload, type=_LabelMessage)
             except msgspec.DecodeError:
                 return
-            state = self.devices.setdefault(device, DeviceState())
-            if message.label != state.label:
-                state.label, state.since_s = message.label, message.t
-            state.confidence = message.confidence
+            device = self.devices.setdefault(name, WatchedDevice())
+            if message.label != device.label:
+                device.label, device.since_s = message.label, message.t
+            device.confidence = message.confidence
             if not retained:
                 self.n_labels += 1
-                state.labels += 1
-                if state.arrival_s:
-                    state.latency_s = now - state.arrival_s
-                    self.latencies_s.append(state.latency_s)
+                device.labels += 1
+                if device.arrival_s:
+                    device.latency_s = now_s - device.arrival_s
+                    self.latencies_s.append(device.latency_s)
 
-    def table(self, most: int, footer: str = "") -> Table:
-        """Device, activity, confidence, since when, rate, latency; the first ``most`` devices by name."""
+    def table(self, max_rows: int, footer: str = "") -> Table:
+        """Return a table of the first ``max_rows`` devices, sorted by name."""
         from rich.markup import escape
         from rich.table import Table
 
         table = Table(title="harstream", caption=footer, expand=False)
-        for name, justify in (
+        for heading, justify in (
             ("device", "left"),
             ("activity", "left"),
             ("confidence", "right"),
@@ -143,24 +164,24 @@ class Watch:
             ("rate", "right"),
             ("latency", "right"),
         ):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        now, now_s = time.monotonic(), time.time()
+            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        monotonic_s, now_s = time.monotonic(), time.time()
         with self._lock:
-            for device in sorted(self.devices)[:most]:
-                state = self.devices[device]
+            for name in sorted(self.devices)[:max_rows]:
+                device = self.devices[name]
                 table.add_row(
-                    escape(device),
-                    f"[bold]{escape(state.label)}[/]" if state.label else "[dim]waiting for a window[/]",
-                    f"{state.confidence:.2f}" if state.label else "",
-                    _ago(now_s - state.since_s) if state.label else "",
-                    f"{state.rate_hz(now):.0f} Hz",
-                    f"{1000 * state.latency_s:.1f} ms" if state.latency_s else "",
+                    escape(name),
+                    f"[bold]{escape(device.label)}[/]" if device.label else "[dim]waiting for a window[/]",
+                    f"{device.confidence:.2f}" if device.label else "",
+                    _duration(now_s - device.since_s) if device.label else "",
+                    f"{device.rate_hz(monotonic_s):.0f} Hz",
+                    f"{1000 * device.latency_s:.1f} ms" if device.latency_s else "",
                 )
-            if len(self.devices) > most:
-                table.add_row(f"[dim]and {len(self.devices) - most} more[/]")
+            if len(self.devices) > max_rows:
+                table.add_row(f"[dim]and {len(self.devices) - max_rows} more[/]")
         return table
 
 
-def _ago(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     seconds = max(0, round(seconds))
     return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harstream import config
-from harstream.__main__ import conceal
+from harstream.__main__ import hide_passwords
 from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
 from harstream.core.smoothing import Smoothing
@@ -24,7 +24,7 @@ SECRET = "s3cr3t-horse"
 @pytest.fixture
 def run(monkeypatch):
     """`harstream run` up to the call of serve: returns exit code, output and the settings."""
-    monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
+    monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
 
     def invoke(*flags: str, **environment: str):
         served: list[RunConfig] = []
@@ -358,12 +358,12 @@ def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(r
 
 def test_a_password_on_the_command_line_moves_into_the_environment():
     arguments = ["run", "--broker", f"mqtts://ann:{SECRET}@h", "--qos=0", f"--broker=bob:{SECRET}@g:1"]
-    left, environment = conceal(arguments, {"A": "b"})
+    left, environment = hide_passwords(arguments, {"A": "b"})
     assert left == ["run", "--qos=0"]
     assert environment == {"A": "b", "HARSTREAM_RUN_BROKER": f"mqtts://ann:{SECRET}@h bob:{SECRET}@g:1"}
-    assert conceal(["run", "--broker", "mqtt://h:1883"], {}) is None
-    assert conceal(["run", "--broker", "ann@h:1883"], {}) is None
-    assert conceal([], {}) is None
+    assert hide_passwords(["run", "--broker", "mqtt://h:1883"], {}) is None
+    assert hide_passwords(["run", "--broker", "ann@h:1883"], {}) is None
+    assert hide_passwords([], {}) is None
 
 
 # --- declaration and files ----------------------------------------------------------------------------

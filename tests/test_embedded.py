@@ -76,7 +76,7 @@ def test_without_amqtt_it_says_what_to_do(monkeypatch):
 
 def test_a_port_without_room_after_it_is_refused(monkeypatch):
     pytest.importorskip("amqtt")
-    monkeypatch.setattr("harstream.embedded._TRIES", 1)
+    monkeypatch.setattr("harstream.embedded._MAX_PORTS", 1)
     port = free_port()
     with occupied(port), pytest.raises(ConfigError, match=f"no free port from {port} to {port}"):
         EmbeddedBroker(port).start()

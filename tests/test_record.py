@@ -91,7 +91,7 @@ def test_late_and_repeated_samples_are_counted_and_not_written(tmp_path):
     send(recording, samples[20:50], 0.4)
     send(recording, samples[50:], 1.0)
     assert recording.devices["phone"].late == 20
-    assert "60 samples, 50.0 Hz, 0 gaps, 20 late" in recording.status()[0]
+    assert "60 samples, 50.0 Hz, 0 gaps, 20 late" in recording.status_lines()[0]
     t, values, _ = table(recording.end()[0].path)
     np.testing.assert_array_equal(values, samples)
     assert (np.diff(t) > 0).all()
@@ -228,7 +228,7 @@ def test_what_is_rejected_or_retained_is_not_written_and_the_reason_is_told(tmp_
     recording.receive("wearables/phone/imu", b"?", False)
     recording.receive("wearables/phone/imu", encode_json(T0_NS, 50.0, walk(20)), True)
     recording.receive("wearables/phone/imu", encode_json(T0_NS, 1e9, walk(20)), False)
-    assert "2 messages rejected (json), 1 messages rejected (rate)" in recording.status()[0]
+    assert "2 messages rejected (json), 1 messages rejected (rate)" in recording.status_lines()[0]
     assert recording.end() == []
 
 
@@ -236,11 +236,11 @@ def test_a_device_is_silent_while_nothing_new_comes(tmp_path):
     clock = Time()
     recording, samples = recorder(tmp_path, clock=clock), walk(50)
     clock.now += 4
-    assert recording.silent() == {}
+    assert recording.silent_devices() == {}
     send(recording, samples)
     clock.now += 6
     send(recording, samples)  # repeated: nothing new
-    assert recording.silent() == {"phone": 6.0}
+    assert recording.silent_devices() == {"phone": 6.0}
 
 
 @pytest.mark.parametrize("subject", ["", "a_b", "a/b", "..", ".a", "a b", "a\n", "-a"])
@@ -281,7 +281,7 @@ def test_a_file_that_cannot_be_written_ends_the_recording_with_a_line_naming_it(
     (tmp_path / "out").rmdir()
     send(recording, walk(50))
     with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written"):
-        recording.check()
+        recording.raise_failure()
     assert recording.end() == []
 
 
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_up_ends_the_recording_with_a_line_too(tmp_path):
             payload = encode_packed(T0_NS + second * 10**9, 1000.0, walk(1000))
             recording.receive("wearables/phone/imu", payload, False)
         with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written: File too large"):
-            recording.check()
+            recording.raise_failure()
         recording.close()  # what is in the file stays
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -61,16 +61,16 @@ def test_devices_and_labels_on_a_broker_are_shown_and_cleared_ones_are_not(mosqu
 def test_since_is_the_event_time_of_the_first_equal_label():
     watching = watch()
     for t, name in ((10.0, "SITTING"), (12.0, "WALKING"), (14.0, "WALKING")):
-        watching._label("wearables/w1/activity", label(name, t), False)
+        watching._on_label("wearables/w1/activity", label(name, t), False)
     assert watching.devices["w1"].since_s == 12.0
 
 
 def test_latency_is_from_the_newest_samples_to_the_label(monkeypatch):
     watching, now = watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
-    watching._sample("wearables/w1/imu", SAMPLES, False)
+    watching._on_samples("wearables/w1/imu", SAMPLES, False)
     now[0] += 0.25
-    watching._label("wearables/w1/activity", label("WALKING"), False)
+    watching._on_label("wearables/w1/activity", label("WALKING"), False)
     assert watching.devices["w1"].latency_s == 0.25
     assert "250.0 ms" in shown(watching)
 
@@ -79,7 +79,7 @@ def test_the_rate_is_that_of_the_samples(monkeypatch):
     watching, now = watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
     for _ in range(40):
-        watching._sample("wearables/w1/imu", SAMPLES, False)
+        watching._on_samples("wearables/w1/imu", SAMPLES, False)
         now[0] += 0.5
     assert "50 Hz" in shown(watching)
 
@@ -87,8 +87,8 @@ def test_the_rate_is_that_of_the_samples(monkeypatch):
 def test_only_so_many_rows_and_how_many_more():
     watching = watch()
     for number in range(25):
-        watching._label(f"wearables/w{number:02d}/activity", label("WALKING"), False)
-    text = shown(watching, most=20)
+        watching._on_label(f"wearables/w{number:02d}/activity", label("WALKING"), False)
+    text = shown(watching, 20)
     assert "w19" in text
     assert "w20" not in text
     assert "and 5 more" in text
@@ -98,7 +98,7 @@ def test_devices_that_are_not_shown_do_not_grow_for_ever(monkeypatch):
     watching, now = watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
     for _ in range(1000):
-        watching._sample("wearables/w1/imu", SAMPLES, False)
+        watching._on_samples("wearables/w1/imu", SAMPLES, False)
         now[0] += 0.5
     assert len(watching.devices["w1"].recent) < 50
 
@@ -106,17 +106,17 @@ def test_devices_that_are_not_shown_do_not_grow_for_ever(monkeypatch):
 @pytest.mark.parametrize("payload", [b"?", b"[]", b"{}", b'{"t": "x", "label": 1, "confidence": 2}', b"\xff"])
 def test_what_is_no_label_or_sample_is_passed_over(payload):
     watching = watch()
-    watching._label("wearables/w1/activity", payload, False)
-    watching._sample("wearables/w1/imu", payload, False)
-    watching._label("elsewhere/activity", label("WALKING"), False)
+    watching._on_label("wearables/w1/activity", payload, False)
+    watching._on_samples("wearables/w1/imu", payload, False)
+    watching._on_label("elsewhere/activity", label("WALKING"), False)
     assert watching.devices == {}
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "[/nothing]", "a[link=x]b"])
 def test_a_device_or_label_may_be_called_anything(name):
     watching = watch()
-    watching._sample(f"wearables/{name.replace('/', '')}/imu", SAMPLES, False)
-    watching._label("wearables/w1/activity", label(name), False)
+    watching._on_samples(f"wearables/{name.replace('/', '')}/imu", SAMPLES, False)
+    watching._on_label("wearables/w1/activity", label(name), False)
     text = shown(watching)
     assert f" {name} " in text
     assert f" {name.replace('/', '')} " in text
@@ -124,8 +124,8 @@ def test_a_device_or_label_may_be_called_anything(name):
 
 def test_a_device_of_which_nothing_is_known_is_shown_as_such():
     watching = watch()
-    watching._label("wearables/w1/activity", label("WALKING"), False)
-    watching._label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
+    watching._on_label("wearables/w1/activity", label("WALKING"), False)
+    watching._on_label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
     text = shown(watching)
     assert "UNKNOWN" in text
     assert "0.41" in text
@@ -135,5 +135,5 @@ def test_a_device_of_which_nothing_is_known_is_shown_as_such():
 @pytest.mark.parametrize("t", [0, -1e300, 1e300])
 def test_a_label_of_any_time_can_be_shown(t):
     watching = watch()
-    watching._label("wearables/w1/activity", label("WALKING", t), False)
+    watching._on_label("wearables/w1/activity", label("WALKING", t), False)
     assert "WALKING" in shown(watching)

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from harstream.embedded import free_port
+from harstream.embedded import first_free_port
 from harstream.errors import ConfigError
 
 _START_TIMEOUT_S = 30.0
@@ -104,7 +104,7 @@ class Broker:
 
 
 def _free() -> int:
-    port = free_port([0])
+    port = first_free_port([0])
     assert port is not None
     return port
 

@@ -44,7 +44,7 @@ def us_per_sample(classifier: Classifier, n_devices: int) -> float:
 
 def _batches(n_devices: int) -> Iterator[tuple[list[Message], bool]]:
     """Yield full batches of messages, and whether the warm-up is over; devices send one after another."""
-    rows = [source.take(SAMPLES_PER_MESSAGE) for source in sources(16, seed=4)]
+    rows = [source.read(SAMPLES_PER_MESSAGE) for source in sources(16, seed=4)]
     topics = [f"wearables/{packets.device_name(i)}/imu" for i in range(n_devices)]
     batch: list[Message] = []
     number = 0

@@ -156,6 +156,6 @@ def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
     encode = ENCODERS[payload]
     messages = []
     for index, source in enumerate(sources(_SUBJECTS, seed=4)):
-        source.take(25 * index)
-        messages.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.take(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
+        source.read(25 * index)
+        messages.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.read(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
     return messages

@@ -13,7 +13,7 @@ import click
 from harstream.cli import options
 
 if TYPE_CHECKING:
-    from harstream.publish import Source
+    from harstream.publish import SampleSource
 
 #: Decorator that gives a command the parameters of `publish_sources`, except ``sources`` and ``duration_s``.
 publisher_options = options.together(
@@ -45,7 +45,7 @@ publisher_options = options.together(
 
 
 def publish_sources(
-    sources: Sequence[Source],
+    sources: Sequence[SampleSource],
     *,
     broker: str,
     ca: Path | None,
@@ -78,7 +78,7 @@ def publish_sources(
     connection.open()
     click.echo(f"publishing {len(sources)} devices to {connection.settings.url}, {topic}", err=True)
     try:
-        done = publish(
+        counts = publish(
             connection,
             template,
             sources,
@@ -91,4 +91,6 @@ def publish_sources(
         )
     finally:
         connection.close()
-    click.echo(f"published {done.messages:,} messages, {done.samples:,} samples in {done.seconds:.1f} s", err=True)
+    click.echo(
+        f"published {counts.messages:,} messages, {counts.samples:,} samples in {counts.seconds:.1f} s", err=True
+    )

@@ -153,7 +153,7 @@ class _Session:
         """Wait for a message of every device, so that a wrong name is noticed before anybody moves."""
         names = ", ".join(self._recorder.devices)
         click.echo(f"waiting for {names} at {self._broker}", err=True)
-        while not self._stop.is_set() and not all(state.heard for state in self._recorder.devices.values()):
+        while not self._stop.is_set() and not all(device.received for device in self._recorder.devices.values()):
             self._report_silent()
             self._stop.wait(_TICK_S)
         if not self._stop.is_set():
@@ -195,7 +195,7 @@ class _Session:
             left = _TICK_S if self._duration_s is None else began + self._duration_s - now
             if left <= 0:
                 break
-            self._recorder.check()
+            self._recorder.raise_failure()
             self._report_silent()
             if now - shown >= (_REFRESH_S if sys.stderr.isatty() else _LINE_S):
                 shown = now
@@ -210,7 +210,7 @@ class _Session:
 
     def _show(self, *, last: bool = False) -> None:
         """Write the live count: on a terminal over the line before, elsewhere as a new line."""
-        lines = self._recorder.status()
+        lines = self._recorder.status_lines()
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{'  |  '.join(lines)}", nl=last, err=True)
         else:
@@ -218,11 +218,11 @@ class _Session:
 
     def _report_silent(self) -> None:
         """Write once for each silence of a device what is awaited, and on which topic."""
-        silent = self._recorder.silent()
+        silent = self._recorder.silent_devices()
         for name, seconds in silent.items():
             if name not in self._reported:
                 state = self._recorder.devices[name]
-                reason = f"; the last message was rejected: {state.detail}" if state.detail else ""
+                reason = f"; the last message was rejected: {state.last_rejection}" if state.last_rejection else ""
                 reason = reason or (f"; {state.late} samples came late" if state.late else "")
                 topic = self._template.topic(name)
                 line = f"no samples from {name} for {seconds:.0f} s on {topic} at {self._broker}{reason}"

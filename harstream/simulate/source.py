@@ -9,7 +9,7 @@ from harstream.simulate.motion import Wearable
 class SimulatedSource:
     """Samples of a simulated wearable under a device name.
 
-    It has the interface that ``publish.Source`` asks for: a device name, a rate, and the next samples. It drops the
+    It has the interface that ``publish.SampleSource`` asks for: a device name, a rate, and the next samples. It drops the
     true labels, as a real device does not know them.
     """
 
@@ -18,7 +18,7 @@ class SimulatedSource:
         self.rate_hz = wearable.sample_rate_hz
         self._wearable = wearable
 
-    def take(self, n: int) -> Float32:
+    def read(self, n: int) -> Float32:
         """Return the next ``n`` samples (n, 6), in g and rad/s. The stream never ends."""
         return self._wearable.read(n).samples
 

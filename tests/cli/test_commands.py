@@ -71,7 +71,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(error, code, monkeypatch
         raise error("field: 1 is not 2")
 
     monkeypatch.setattr("harstream.serve.daemon.serve", fail)
-    monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
+    monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
     result = invoke("run")
     assert (result.exit_code, result.output) == (code, "harstream: field: 1 is not 2\n")
 

@@ -33,7 +33,7 @@ def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, p
             times = [message.t_ns for message in messages]
             assert np.abs(np.diff(np.array(times, np.int64)) - 500_000_000).max() <= 1000
             samples = np.concatenate([np.hstack([m.acc, m.gyro]) for m in messages if m.gyro is not None])
-            np.testing.assert_allclose(samples, source.take(len(samples)), atol=2e-6)
+            np.testing.assert_allclose(samples, source.read(len(samples)), atol=2e-6)
         assert {topic.split("/")[1] for topic, _, _ in client.messages} == {"sim-0001", "sim-0002", "sim-0003"}
     assert "published 22 messages, 550 samples" in process.err
 

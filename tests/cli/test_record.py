@@ -74,7 +74,7 @@ def terminal(*arguments: str) -> Iterator[Terminal]:
 
 def sent_samples(device: int, n: int) -> np.ndarray:
     """Return the first samples that a simulated device sends, rounded as in its JSON."""
-    return np.round(sources(2, 0, activity="WALKING")[device - 1].take(n).astype(np.float64), 6).astype(np.float32)
+    return np.round(sources(2, 0, activity="WALKING")[device - 1].read(n).astype(np.float64), 6).astype(np.float32)
 
 
 def arguments(broker: Mosquitto, out: Path, *more: str, device: str = "sim-0001") -> list[str]:

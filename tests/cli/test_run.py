@@ -244,7 +244,7 @@ def test_without_a_broker_and_without_amqtt_it_says_what_to_do(start):
     code = "import sys; sys.modules['amqtt'] = None\nfrom harstream.cli import main\nmain()"
     process = start(code=code, ready=False)
     assert process.exit_code() == 2
-    assert process.told.startswith("harstream: no --broker is given, and the embedded one is not installed")
+    assert process.told.startswith("harstream: broker: not set, and the embedded broker is not installed")
     assert process.told.count("\n") == 1
 
 

@@ -116,7 +116,7 @@ class Fleet:
 
     def publish(self) -> None:
         """One window's samples of every device."""
-        blocks = [source.take(BLOCK) for source in self._sources]
+        blocks = [source.read(BLOCK) for source in self._sources]
         t_ns = T0_NS + self.number * int(BLOCK * 1e9 / RATE_HZ)
         payloads = [ENCODERS["packed"](t_ns, RATE_HZ, block) for block in blocks]
         for number, device in enumerate(DEVICES):

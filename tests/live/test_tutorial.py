@@ -65,7 +65,7 @@ def record(broker: str, out: Path, subjects: dict[str, int]) -> None:
             )
             recorder.begin(label)
             for second in range(20):
-                payload = encode_json(10**18 + second * 10**9, 50.0, source.take(50))
+                payload = encode_json(10**18 + second * 10**9, 50.0, source.read(50))
                 recorder.receive(f"wearables/{source.device}/imu", payload, False)
             assert [done.samples for done in recorder.end()] == [1000]
 

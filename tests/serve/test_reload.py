@@ -40,7 +40,7 @@ def daemon(mosquitto, own_bundle) -> Daemon:
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch):
     """The log's handlers stay pytest's."""
-    monkeypatch.setattr("harstream.logs.set_up", lambda level, form: None)
+    monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
 
 
 def test_a_new_model_takes_over_between_two_windows_and_none_is_lost(
