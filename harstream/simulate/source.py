@@ -9,8 +9,8 @@ from harstream.simulate.motion import Wearable
 class SimulatedSource:
     """Samples of a simulated wearable under a device name.
 
-    It has the interface that ``publish.SampleSource`` asks for: a device name, a rate, and the next samples. It drops the
-    true labels, as a real device does not know them.
+    It has the interface that ``publish.SampleSource`` asks for: a device name, a rate, and the next samples. It drops
+    the true labels, as a real device does not know them.
     """
 
     def __init__(self, device: str, wearable: Wearable) -> None:
