@@ -14,10 +14,10 @@ from harstream import __version__
 from harstream.cli import EXIT_CODES, main
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
-from ..servers import free_port
-
 HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "amqtt", "ai_edge_litert", "scipy")
 COMMANDS = sorted(main.commands)
+#: Nobody listens on this port, also while other tests run.
+UNREACHABLE = "127.0.0.1:1"
 
 LOADED = """
 import json, sys
@@ -89,7 +89,7 @@ def test_an_unknown_command_or_option_is_exit_2():
 
 @pytest.mark.parametrize("command", ["simulate", "replay", "watch"])
 def test_an_unreachable_broker_is_exit_4_naming_it(command, tmp_path):
-    address = f"127.0.0.1:{free_port()}"
+    address = UNREACHABLE
     extra = {"replay": ["--data", f"hapt:{tmp_path}"]}.get(command, [])
     result = invoke(command, "--broker", address, *extra)
     if command == "replay":  # the recordings are read first
@@ -121,5 +121,5 @@ def test_models_lists_what_is_shipped(random_bundle, monkeypatch):
 
 
 def test_options_read_variables_named_after_the_command():
-    result = CliRunner().invoke(main, ["simulate"], env={"HARSTREAM_SIMULATE_BROKER": f"127.0.0.1:{free_port()}"})
+    result = CliRunner().invoke(main, ["simulate"], env={"HARSTREAM_SIMULATE_BROKER": UNREACHABLE})
     assert result.exit_code == 4

@@ -117,3 +117,20 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work_and_a_missing
     result = evaluate(random_bundle, "--data", "hapt:x", "--json", str(tmp_path / "new/figures.json"))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "new/figures.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--subjects", "subject-1"], {}),
+        (["--wearers", "subject-1"], {}),
+        ([], {"HARSTREAM_EVALUATE_SUBJECTS": "subject-1"}),
+        ([], {"HARSTREAM_EVALUATE_WEARERS": "subject-1"}),
+    ],
+)
+def test_subjects_may_be_chosen_under_the_old_name_too(random_bundle, recordings, tmp_path, arguments, environment):
+    path = tmp_path / "figures.json"
+    command = ["evaluate", "--model", str(random_bundle), "--data", "hapt:x", "--json", str(path), *arguments]
+    result = CliRunner().invoke(main, command, env=environment)
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(path.read_text())["by_wearer"]) == {"subject-1"}
