@@ -1,7 +1,7 @@
-"""Validators of single values, shared by the signal spec, the bundle, the recipe and the config.
+"""Validators of single values, for everything that an operator configures: options, recipes, specs and bundles.
 
-Each returns the value it was given, typed, or raises ConfigError with the name of the setting, the value and what was
-expected. ``where`` is that name, such as ``smoothing.weight``.
+Every function returns the valid value or raises ConfigError. The message names the setting, the value, and what was
+expected. ``where`` is the name of the setting, such as ``smoothing.weight``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from harstream.errors import ConfigError
 
 
 def number(value: Any, where: str, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """Return ``value`` as a float if it is a finite number within the limits, which belong to the range.
+    """Return ``value`` as a float if it is a finite number from ``minimum`` to ``maximum``, both included.
 
     Raises:
-        ConfigError: It is no number, not finite, or out of range. True and False are no numbers.
+        ConfigError: The value is not a number (True and False are not), not finite, or out of range.
 
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -29,10 +29,10 @@ def number(value: Any, where: str, minimum: float = -math.inf, maximum: float = 
 
 
 def whole_number(value: Any, where: str, minimum: float = -math.inf, maximum: float = math.inf) -> int:
-    """Return ``value`` if it is a whole number within the limits, which belong to the range.
+    """Return ``value`` if it is an int from ``minimum`` to ``maximum``, both included.
 
     Raises:
-        ConfigError: It is no int, or out of range.
+        ConfigError: The value is not an int (True and False are not), or out of range.
 
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -69,11 +69,18 @@ def mapping(value: Any, where: str) -> dict[str, Any]:
     return dict(value)
 
 
+def sequence(value: Any, where: str) -> tuple[Any, ...]:
+    """Return the elements of ``value`` if it is a list or tuple. Raise ConfigError otherwise."""
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where}: expected a list, got {value!r}")
+    return tuple(value)
+
+
 def fields(data: Any, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """Return a copy of the JSON object ``data`` if it has every required field and no unknown one.
 
     Raises:
-        ConfigError: It is no object, a field is missing, or one is neither required nor optional.
+        ConfigError: The value is not an object, a required field is missing, or a field is unknown.
 
     """
     content = mapping(data, where)

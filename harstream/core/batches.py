@@ -1,4 +1,4 @@
-"""What flows between the steps: frozen, aligned arrays."""
+"""Frozen dataclasses of aligned arrays that pass between the steps: samples, windows, predictions."""
 
 from __future__ import annotations
 
@@ -16,33 +16,40 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class SampleBatch:
-    """Messages of raw samples, in order of arrival; a device may occur more than once.
+    """Messages of raw samples in order of arrival, with any number of messages per device.
 
-    The samples of all messages lie one after another in ``samples``: message ``i`` owns the next
-    ``counts[i]`` rows.
+    The samples of all messages are concatenated in ``samples``. Message ``i`` owns ``counts[i]`` rows of it, after
+    those of messages ``0`` to ``i - 1``.
+
+    Raises:
+        ValueError: The arrays differ in their number of messages, or ``samples`` has another shape than ``counts``
+        says.
+
     """
 
-    devices: Sequence[str]  # (n_messages,)
-    t_ns: Int64  # (n_messages,) event time of the first sample; ignored where not stamped
-    stamped: Bool  # (n_messages,) False: no event time was sent, arrival time stands in
-    rate_hz: Float64  # (n_messages,) the announced rate; 0: the spec's
-    counts: Int64  # (n_messages,) samples in the message, at least 1
+    devices: Sequence[str]  # (n_messages,) device ids
+    t_ns: Int64  # (n_messages,) event time of the first sample, ns since the epoch; ignored where not stamped
+    stamped: Bool  # (n_messages,) False: the message has no event time, so the arrival time is used
+    rate_hz: Float64  # (n_messages,) sample rate announced in the message; 0 or less, or NaN: none announced
+    counts: Int64  # (n_messages,) number of samples in the message, at least 1
     arrival_s: Float64  # (n_messages,) arrival time, seconds since the epoch
-    samples: Float32  # (n_samples, 6) acc in g, gyro in rad/s; gyro is 0 where the spec uses none
+    samples: Float32  # (n_samples, 6) acc in g, then gyro in rad/s; gyro is 0 where the spec does not use it
 
     def __post_init__(self) -> None:
         n = len(self.devices)
         for name in ("t_ns", "stamped", "rate_hz", "counts", "arrival_s"):
             if len(getattr(self, name)) != n:
-                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {n} messages")
-        if self.samples.shape != (int(self.counts.sum()), 6):
-            raise ValueError(f"samples has shape {self.samples.shape} for {int(self.counts.sum())} samples")
+                raise ValueError(f"{name}: got {len(getattr(self, name))} entries for {n} messages, expected {n}")
+        expected = (int(self.counts.sum()), 6)
+        if self.samples.shape != expected:
+            raise ValueError(f"samples: got shape {self.samples.shape}, expected {expected} from counts")
 
     def __len__(self) -> int:
+        """Return the number of messages."""
         return len(self.devices)
 
     def select(self, keep: Bool) -> SampleBatch:
-        """Without the messages (n_messages,) that are not to be kept."""
+        """Return a batch of the messages where ``keep`` (n_messages,) is true."""
         return SampleBatch(
             [device for device, kept in zip(self.devices, keep, strict=True) if kept],
             self.t_ns[keep],
@@ -57,7 +64,16 @@ class SampleBatch:
     def from_message(
         cls, device: str, samples: npt.ArrayLike, *, t_ns: int, rate_hz: float = 0.0, arrival_s: float | None = None
     ) -> SampleBatch:
-        """One stamped message of one device; ``samples`` is (n_samples, 6). Arrives when it was made, unless told."""
+        """Return a batch of one stamped message.
+
+        Args:
+            device: Device id.
+            samples: (n_samples, 6) acc in g, gyro in rad/s.
+            t_ns: Event time of the first sample.
+            rate_hz: Announced rate; 0: none.
+            arrival_s: Arrival time, seconds since the epoch; None: the same as ``t_ns``.
+
+        """
         array = np.asarray(samples, np.float32)
         return cls(
             devices=[device],
@@ -72,25 +88,27 @@ class SampleBatch:
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """Due windows, each device's in order of time."""
+    """Due windows; those of one device are in order of time."""
 
-    devices: Sequence[str]  # (n_windows,)
+    devices: Sequence[str]  # (n_windows,) device ids
     windows: Float32  # (n_windows, window_samples, n_channels) in g and rad/s, not normalised
     start_ns: Int64  # (n_windows,) event time of the first sample
     end_ns: Int64  # (n_windows,) event time of the last sample plus one sample period
     arrival_s: Float64  # (n_windows,) arrival time of the message that completed the window
 
     def __len__(self) -> int:
+        """Return the number of windows."""
         return len(self.devices)
 
     @classmethod
     def empty(cls, window_samples: int, n_channels: int) -> WindowBatch:
+        """Return a batch of no windows, with arrays of the right types and shapes."""
         none = np.zeros(0, np.int64)
         return cls([], np.zeros((0, window_samples, n_channels), np.float32), none, none, np.zeros(0, np.float64))
 
     @classmethod
     def concatenate(cls, batches: Sequence[WindowBatch]) -> WindowBatch:
-        """Several batches as one, in order; at least one."""
+        """Return one or more batches as one, in order."""
         if len(batches) == 1:
             return batches[0]
         return cls(
@@ -104,8 +122,8 @@ class WindowBatch:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What the network says of a WindowBatch, window by window."""
+    """Output of the network for a WindowBatch, before smoothing."""
 
     probabilities: Float32  # (n_windows, n_labels), calibrated, each row sums to 1
-    label: Int64  # (n_windows,) index into the bundle's labels
+    label: Int64  # (n_windows,) index of the label with the highest probability; never UNKNOWN_INDEX
     confidence: Float32  # (n_windows,) the probability of that label

@@ -1,4 +1,4 @@
-"""DeviceTable: which device owns which row."""
+"""Table that assigns a row of the state arrays to each device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harstream.core.rows import RowArrays
 
 
 class DeviceTable(RowArrays):
-    """Device id to row, rows reused after eviction.
+    """Map from device id to row, with a limit on the number of devices. Rows are reused after eviction.
 
-    A device is alive while samples of it are *accepted*: one whose clock jumped back, and whose
-    samples are therefore all late, is evicted in the end and starts anew when it next sends.
+    A device stays in the table as long as samples of it are *accepted*, not as long as it sends. All samples of a
+    device whose clock jumped back are late; such a device is evicted after a while and starts as a new one.
     """
 
     ROW_ARRAYS = ("last_accepted_s",)
@@ -23,27 +23,32 @@ class DeviceTable(RowArrays):
         self.max_devices = max_devices
         self.last_accepted_s = np.zeros(capacity)  # arrival time of the last accepted sample
         self._rows: dict[str, int] = {}
-        self._devices: list[str | None] = []  # by row; None: free
+        self._devices: list[str | None] = []  # by row; None: the row is free
         self._free: list[int] = []
 
     def __len__(self) -> int:
+        """Return the number of devices."""
         return len(self._rows)
 
-    @property
-    def n_rows(self) -> int:
-        """Rows ever used: what the arrays must have room for."""
-        return len(self._devices)
+    def find_or_add(self, devices: Sequence[str], arrival_s: Float64) -> Int64:
+        """Return the row of each device (n,) and add the devices that have none.
 
-    def rows_of(self, devices: Sequence[str], arrival_s: Float64) -> Int64:
-        """The row of each device, made where there is none; -1 where the table is full."""
+        Args:
+            devices: Device ids; the same id may occur more than once.
+            arrival_s: (n,) becomes ``last_accepted_s`` of the devices that are added.
+
+        Returns:
+            (n,) rows; -1 for devices that cannot be added because the table is full.
+
+        """
         get = self._rows.get
         rows = np.fromiter((get(device, -1) for device in devices), np.int64, len(devices))
         for i in np.flatnonzero(rows < 0).tolist():
-            rows[i] = self._assign(devices[i], float(arrival_s[i]))
+            rows[i] = self._add(devices[i], float(arrival_s[i]))
         return rows
 
-    def _assign(self, device: str, arrival_s: float) -> int:
-        row = self._rows.get(device, -1)  # the same batch may have assigned it a moment ago
+    def _add(self, device: str, arrival_s: float) -> int:
+        row = self._rows.get(device, -1)  # an earlier message of the same batch may have added it
         if row >= 0 or len(self._rows) >= self.max_devices:
             return row
         if self._free:
@@ -59,15 +64,17 @@ class DeviceTable(RowArrays):
         return row
 
     def device(self, row: int) -> str:
+        """Return the id of the device that owns ``row``."""
         device = self._devices[row]
         assert device is not None, f"row {row} is free"
         return device
 
     def items(self) -> list[tuple[str, int]]:
+        """Return (device id, row) of every device, in the order in which they were added."""
         return list(self._rows.items())
 
     def evict(self, before_s: float) -> tuple[list[str], Int64]:
-        """Free the rows of devices with nothing accepted since ``before_s``; their names and rows."""
+        """Remove the devices whose last accepted sample arrived before ``before_s``; return their ids and rows."""
         used = np.fromiter(self._rows.values(), np.int64, len(self._rows))
         rows = used[self.last_accepted_s[used] < before_s]
         devices = [self.device(int(row)) for row in rows]

@@ -1,4 +1,4 @@
-"""Engine: samples in, due windows out. The one place that makes windows."""
+"""Engine that turns raw samples into due windows. It is the only code that makes windows."""
 
 from __future__ import annotations
 
@@ -12,39 +12,64 @@ import numpy as np
 from harstream.core.batches import Float32, Float64, Int64, SampleBatch, WindowBatch
 from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
-from harstream.core.grid import Grid, Stretch
+from harstream.core.grid import Grid, GridSamples
+from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
 from harstream.core.windows import WindowBuffer
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Totals since the start."""
+    """Totals since the Engine was created, over all devices."""
 
-    samples_late: int  # not newer than the newest accepted
-    samples_rate: int  # of a rate that cannot be resampled
-    samples_devices: int  # of devices beyond max_devices
-    gaps: int
-    restarts: int
-    rates_measured: int
+    samples_late: int  # dropped: not newer than the newest accepted sample of the device
+    samples_rate: int  # dropped: of a rate that cannot be resampled
+    samples_devices: int  # dropped: of devices beyond max_devices
+    gaps: int  # interpolated or not
+    restarts: int  # after a long gap or with a new rate
+    rates_measured: int  # restarts because the spacing of the messages contradicted the rate
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """Windows that fell due, of different rows."""
+class _DueWindows:
+    """Due windows, one of each of several rows."""
 
     rows: Int64  # (n_windows,)
     windows: Float32  # (n_windows, window_samples, n_channels)
     last_ns: Int64  # (n_windows,) event time of the last sample
-    period_ns: Float64  # (n_windows,) between samples of the grid, by the device's clock
-    message: Int64  # (n_windows,) the message that brought the last sample
+    period_ns: Float64  # (n_windows,) between samples of the grid, by the clock of the device
+    message: Int64  # (n_windows,) index into the SampleBatch of the message that completed the window
 
 
 class Engine:
-    """Resampling, filters, ring buffers and due windows of many devices, as structure of arrays by row.
+    """Resampler, filters and window buffers of many devices: samples in, due windows out.
 
-    How a stream is cut into messages and batches cannot change a window, to the bit. No method reads
-    a clock, raises on a device's data, or keeps a reference to what it was given.
+    The windows do not depend on how a stream is cut into messages and batches, nor on the other devices, to the bit. No
+    method reads a clock, raises an error because of what a device sent, or keeps a reference to its arguments or
+    results.
+
+    A device at rest sends two messages with 100 samples each at 50 Hz. A window has 128 samples and is due every 64
+    samples, so the first message completes no window and the second one completes two:
+
+        >>> import numpy as np
+        >>> from harstream.core.batches import SampleBatch
+        >>> from harstream.core.spec import SignalSpec
+        >>> engine = Engine(SignalSpec(sample_rate_hz=50.0, window_samples=128, stride_samples=64))
+        >>> samples = np.tile(np.float32([0, 0, 1, 0, 0, 0]), (100, 1))  # acc x y z in g, gyro x y z in rad/s
+        >>> len(engine.feed(SampleBatch.from_message("watch", samples, t_ns=0)))
+        0
+        >>> due = engine.feed(SampleBatch.from_message("watch", samples, t_ns=2_000_000_000))
+        >>> due.devices
+        ['watch', 'watch']
+        >>> due.windows.shape  # windows, samples, channels
+        (2, 128, 9)
+        >>> (due.start_ns / 1e9).tolist(), (due.end_ns / 1e9).tolist()
+        ([0.0, 1.28], [2.56, 3.84])
+
+    Args:
+        spec: Signal that the model takes.
+        max_devices: Limit on the devices with state. Samples of further devices are dropped and counted.
+
     """
 
     def __init__(self, spec: SignalSpec, *, max_devices: int = 1_000_000) -> None:
@@ -54,11 +79,11 @@ class Engine:
         self._grid = Grid(spec, capacity)
         self._noise = MedianFilter(spec.noise_filter, 6, capacity)
         self._gravity = gravity_split(spec.gravity_filter, spec.sample_rate_hz, capacity)
-        # The ring holds the spec's channels in their order, and behind them whatever they lack of what the
-        # gravity filter is seeded from.
+        # The ring has the channels of the spec in their order, and after them the other signals from which the gravity
+        # filter is seeded.
         seed = (*TOTAL_ACC, *GYRO) if spec.gravity_filter.uses_gyro else TOTAL_ACC
         names = [*spec.channels, *(name for name in seed if name not in spec.channels)]
-        self._ring_from = np.array([CHANNELS.index(name) for name in names])
+        self._ring_channels = np.array([CHANNELS.index(name) for name in names])  # index in CHANNELS
         self._ring_seed = np.array([names.index(name) for name in seed])
         self._ring_body = np.array([names.index(name) for name in BODY_ACC if name in names], np.int64)
         self._body_axis = np.array([axis for axis, name in enumerate(BODY_ACC) if name in names], np.int64)
@@ -67,51 +92,53 @@ class Engine:
 
     @property
     def n_devices(self) -> int:
+        """Number of devices with state."""
         return len(self._devices)
 
     @property
     def stats(self) -> EngineStats:
-        line = self._grid.timeline.stats
+        """Totals since the Engine was created."""
+        timeline = self._grid.timeline.stats
         return EngineStats(
-            samples_late=line.samples_late,
-            samples_rate=line.samples_rate + self._grid.samples_ratios,
+            samples_late=timeline.samples_late,
+            samples_rate=timeline.samples_rate + self._grid.samples_without_resampler,
             samples_devices=self._samples_devices,
-            gaps=line.gaps,
-            restarts=line.restarts,
-            rates_measured=line.rates_measured,
+            gaps=timeline.gaps,
+            restarts=timeline.restarts,
+            rates_measured=timeline.rates_measured,
         )
 
     def feed(self, batch: SampleBatch) -> WindowBatch:
-        """Take samples in, in order of arrival, and return the windows that fell due, each device's in order."""
+        """Process samples in order of arrival and return the windows that fell due, those of each device in order."""
         if not len(batch):
-            return self._nothing()
-        rows = self._devices.rows_of(batch.devices, batch.arrival_s)
+            return self._no_windows()
+        rows = self._devices.find_or_add(batch.devices, batch.arrival_s)
         if rows.min() < 0:
-            batch, rows = self._refuse(batch, rows)
+            batch, rows = self._drop_without_row(batch, rows)
         self._grow()
-        accepted, stretches = self._grid.feed(rows, batch)
+        accepted, parts = self._grid.feed(rows, batch)
         self._devices.last_accepted_s[accepted.row] = batch.arrival_s[accepted.message]
-        due: list[_Due] = []
-        for stretch, restart in stretches:
-            due.extend(self._advance(stretch, restart))
+        due: list[_DueWindows] = []
+        for samples, restarting in parts:
+            due.extend(self._process(samples, restarting))
         return self._collect(due, batch.arrival_s)
 
     def evict(self, before_s: float) -> list[str]:
-        """Forget the devices of which nothing was accepted since ``before_s`` (arrival time); their names.
+        """Forget the devices of which no sample was accepted since ``before_s`` (arrival time) and return their ids.
 
-        So are the resamplers that no device is left for: there is room for MAX_RATIOS of them.
+        Resamplers that no other device uses are deleted too, which makes room for other rates.
         """
         devices, rows = self._devices.evict(before_s)
-        self._grid.forget(rows, [row for _, row in self._devices.items()])
+        self._grid.evict(rows, [row for _, row in self._devices.items()])
         return devices
 
-    # --- the path of a batch ------------------------------------------------------------------
+    # --- steps of feed, in order --------------------------------------------------------------
 
-    def _refuse(self, batch: SampleBatch, rows: Int64) -> tuple[SampleBatch, Int64]:
-        """Without the messages of devices that found the table full."""
-        taken = rows >= 0
-        self._samples_devices += int(batch.counts[~taken].sum())
-        return batch.select(taken), rows[taken]
+    def _drop_without_row(self, batch: SampleBatch, rows: Int64) -> tuple[SampleBatch, Int64]:
+        """Return the messages whose devices have a row, and these rows; count the samples of the others."""
+        has_row = rows >= 0
+        self._samples_devices += int(batch.counts[~has_row].sum())
+        return batch.select(has_row), rows[has_row]
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
@@ -119,69 +146,77 @@ class Engine:
             if part.capacity < capacity:
                 part.grow(capacity)
 
-    def _advance(self, stretch: Stretch, restart: Int64) -> list[_Due]:
-        """Filter, write and gather; the due windows."""
-        self._windows.restart(restart)
-        if not len(stretch.rows):
+    def _process(self, samples: GridSamples, restarting: Int64) -> list[_DueWindows]:
+        """Filter samples on the grid, write them into the window buffers, and return the due windows."""
+        self._windows.reset(restarting)
+        if not len(samples.rows):
             return []
-        anew = self._windows.written[stretch.rows] == 0
-        samples = self._noise.feed(stretch.rows, stretch.counts, anew, stretch.samples)
-        total, gyro = samples[:, :3], samples[:, 3:]
+        restart = self._windows.written[samples.rows] == 0
+        values = self._noise.feed(samples.rows, samples.counts, restart, samples.samples)
+        total, gyro = values[:, :3], values[:, 3:]
 
-        # After a restart gravity is not known yet: total acceleration fills the ring up, and once a
-        # window is there the filter is seeded from it and run over it.
+        # After a restart, gravity is unknown until the first window is complete. Until then the ring is filled with
+        # total acceleration; then the gravity filter is seeded from this window and applied to it.
         window = self.spec.window_samples
-        filling = np.minimum(np.maximum(window - self._windows.written[stretch.rows], 0), stretch.counts)
-        if not filling.any():  # nearly always
-            body = self._gravity.feed(stretch.rows, stretch.counts, samples)
-            return self._write(stretch, stretch.rows, stretch.counts, stretch.first, self._channels(total, body, gyro))
-        some = np.flatnonzero(filling)
-        values = self._channels(total, np.zeros_like(total), gyro)
-        due = self._write(stretch, stretch.rows[some], filling[some], stretch.first[some], values)
-        counts = stretch.counts - filling
-        some = np.flatnonzero(counts)
-        if len(some):
-            rows, counts, at = stretch.rows[some], counts[some], (stretch.first + filling)[some]
-            index = np.repeat(at - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-            body = self._gravity.feed(rows, counts, samples[index])
-            values[index] = self._channels(total[index], body, gyro[index])
-            due += self._write(stretch, rows, counts, at, values)
+        filling = np.minimum(np.maximum(window - self._windows.written[samples.rows], 0), samples.counts)
+        if not filling.any():  # the usual case
+            body = self._gravity.feed(samples.rows, samples.counts, values)
+            channels = self._ring_values(total, body, gyro)
+            return self._write(samples, samples.rows, samples.counts, samples.first, channels)
+        index = np.flatnonzero(filling)
+        channels = self._ring_values(total, np.zeros_like(total), gyro)
+        due = self._write(samples, samples.rows[index], filling[index], samples.first[index], channels)
+        counts = samples.counts - filling
+        index = np.flatnonzero(counts)
+        if len(index):
+            rows, counts, first = samples.rows[index], counts[index], (samples.first + filling)[index]
+            rest = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+            body = self._gravity.feed(rows, counts, values[rest])
+            channels[rest] = self._ring_values(total[rest], body, gyro[rest])
+            due += self._write(samples, rows, counts, first, channels)
         return due
 
-    def _channels(self, total: Float32, body: Float32, gyro: Float32) -> Float32:
-        """(n_samples, n_ring_channels)"""
-        return np.concatenate([total, body, gyro], axis=1)[:, self._ring_from]  # in the order of CHANNELS
+    def _ring_values(self, total: Float32, body: Float32, gyro: Float32) -> Float32:
+        """Return the values for the ring (n_samples, n_ring_channels)."""
+        return np.concatenate([total, body, gyro], axis=1)[:, self._ring_channels]  # concatenated in order of CHANNELS
 
-    def _write(self, stretch: Stretch, rows: Int64, counts: Int64, at: Int64, values: Float32) -> list[_Due]:
-        """Write ``counts`` samples from ``at`` on into ``rows``, gathering every window as it falls due."""
+    def _write(
+        self, samples: GridSamples, rows: Int64, counts: Int64, first: Int64, channels: Float32
+    ) -> list[_DueWindows]:
+        """Write ``counts`` samples of ``channels``, from ``first`` on, into ``rows``, and return the due windows.
+
+        Writing stops at each sample that makes a window due, because the next sample overwrites the oldest one.
+        """
         buffer = self._windows
         due = []
         while len(rows):
             step = np.minimum(counts, buffer.due_in[rows])
-            buffer.write(rows, step, at, values)
+            buffer.write(rows, step, first, channels)
             full = np.flatnonzero(buffer.due_in[rows] == 0)
             if len(full):
                 ready = rows[full]
-                self._seed(ready[buffer.written[ready] == self.spec.window_samples])
-                last = (at + step - 1)[full]
+                self._seed_gravity(ready[buffer.written[ready] == self.spec.window_samples])
+                last = (first + step - 1)[full]
                 windows = buffer.gather(ready)[:, :, : self.spec.n_channels]
-                due.append(_Due(ready, windows, stretch.t_ns[last], stretch.period_ns[last], stretch.message[last]))
-            at, counts = at + step, counts - step
+                due.append(
+                    _DueWindows(ready, windows, samples.t_ns[last], samples.period_ns[last], samples.message[last])
+                )
+            first, counts = first + step, counts - step
             left = counts > 0
-            rows, at, counts = rows[left], at[left], counts[left]
+            rows, first, counts = rows[left], first[left], counts[left]
         return due
 
-    def _seed(self, rows: Int64) -> None:
-        """The first window after a restart is there: seed gravity from it, and put its body acceleration in."""
+    def _seed_gravity(self, rows: Int64) -> None:
+        """Seed the gravity filter of ``rows`` from their first window, and write body acceleration into the ring."""
         if len(rows):
             ring = self._windows.ring
             body = self._gravity.seed(rows, ring[rows][:, :, self._ring_seed])
             if len(self._ring_body):
                 ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
 
-    def _collect(self, due: list[_Due], arrival_s: Float64) -> WindowBatch:
+    def _collect(self, due: list[_DueWindows], arrival_s: Float64) -> WindowBatch:
         if not due:
-            return self._nothing()
+            return self._no_windows()
         period = np.concatenate([part.period_ns for part in due])
         end_ns = np.concatenate([part.last_ns for part in due]) + np.rint(period).astype(np.int64)
         return WindowBatch(
@@ -192,49 +227,58 @@ class Engine:
             arrival_s[np.concatenate([part.message for part in due])],
         )
 
-    def _nothing(self) -> WindowBatch:
+    def _no_windows(self) -> WindowBatch:
         return WindowBatch.empty(self.spec.window_samples, self.spec.n_channels)
 
     # --- state --------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """The state of every device, as arrays by name, from which ``restore`` goes on to the bit."""
-        names = [device for device, _ in self._devices.items()]
+        """Return the state of every device as arrays by name. An engine restored from it continues to the bit."""
+        devices = [device for device, _ in self._devices.items()]
         rows = np.array([row for _, row in self._devices.items()], np.int64)
-        state: dict[str, Any] = {"spec": np.array(json.dumps(self._made_by())), "devices": np.array(names, np.str_)}
+        state: dict[str, Any] = {
+            "spec": np.array(json.dumps(self._definition())),
+            "devices": np.array(devices, np.str_),
+        }
         for part_name, part in self._parts().items():
             for name, array in part.snapshot(rows).items():
                 state[f"{part_name}.{name}"] = array
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over a snapshot, into an engine with the same spec that was fed nothing yet.
+        """Take over a snapshot. Devices beyond ``max_devices`` are left out.
 
-        Devices beyond ``max_devices`` are left out. Raises ValueError where the snapshot is of another
-        spec; its normalisation does not matter, being the classifier's.
+        The normalisation of the spec may differ, because only the classifier uses it.
+
+        Raises:
+            ValueError: This engine already has devices, or the snapshot is of an engine with another spec.
+
         """
         if len(self._devices):
-            raise ValueError("restore: the engine already has devices")
-        made_by = json.loads(str(state["spec"]))
-        if made_by != self._made_by():
-            raise ValueError(f"restore: the snapshot is of {made_by}, the engine is of {self._made_by()}")
-        names = [str(name) for name in state["devices"][: self._devices.max_devices]]
-        rows = self._devices.rows_of(names, np.zeros(len(names)))
+            raise ValueError("restore: this engine already has devices; restore into a new one")
+        definition = json.loads(str(state["spec"]))
+        if definition != self._definition():
+            raise ValueError(
+                f"restore: the snapshot is of the spec {definition}, but this engine has {self._definition()}; "
+                "discard the snapshot, or use the bundle that it was made with"
+            )
+        devices = [str(device) for device in state["devices"][: self._devices.max_devices]]
+        rows = self._devices.find_or_add(devices, np.zeros(len(devices)))
         self._grow()
         for key in state:
             if key.startswith("resampler "):
                 numerator, _, denominator = key.split(".")[0].removeprefix("resampler ").partition("/")
-                self._grid.resampler(Fraction(int(numerator), int(denominator)))
+                self._grid.find_or_add_resampler(Fraction(int(numerator), int(denominator)))
         for part_name, part in self._parts().items():
             part.restore(rows, {name: state[f"{part_name}.{name}"][: len(rows)] for name in part.ROW_ARRAYS})
 
-    def _made_by(self) -> dict[str, Any]:
-        """What a snapshot depends on."""
+    def _definition(self) -> dict[str, Any]:
+        """Return everything that the state of this engine depends on."""
         spec = self.spec.to_dict()
         del spec["normalisation"]
         return spec
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> dict[str, RowArrays]:
         return {
             "devices": self._devices,
             **self._grid.parts(),

@@ -1,4 +1,4 @@
-"""ActivityTracker: when a device enters and exits an activity, from what is believed of its windows."""
+"""Enter and exit events, from the sequence of a device's smoothed labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harstream.core.batches import Float64, Int64
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.rows import RowArrays
 
 ENTER, EXIT = "enter", "exit"
@@ -15,68 +16,79 @@ ENTER, EXIT = "enter", "exit"
 
 @dataclass(frozen=True, slots=True)
 class ActivityEvent:
-    """A device enters or exits an activity."""
+    """Event that a device enters or exits an activity."""
 
     device: str
     kind: str  # ENTER or EXIT
-    label: int  # index into the bundle's labels
-    t_ns: int  # event time of the change, as estimated
-    confidence: float  # at ENTER of the window it began with, at EXIT the mean of the activity's windows
-    duration_ns: int = 0  # of the activity, at EXIT
+    label: int  # index into the bundle's labels, never UNKNOWN_INDEX
+    t_ns: int  # estimated event time of the change
+    confidence: float  # ENTER: of the first window of the activity; EXIT: mean over the windows of the activity
+    duration_ns: int = 0  # EXIT: of the activity; ENTER: 0
 
     @property
     def duration_s(self) -> float:
+        """Duration in seconds."""
         return self.duration_ns / 1e9
 
 
 class ActivityTracker(RowArrays):
-    """The activity that each row is in, and since when.
+    """Current activity of each row, with its start and mean confidence.
 
-    Between two windows of different states, the change is taken to have happened half-way between their
-    centres: of windows that are labelled by the longer part of them, that is right in the mean. UNKNOWN
-    (the state behind the last label) is no activity: it is neither entered nor exited.
+    If two windows in a row have different labels, the change is taken to be half-way between the centres of the two.
+    Each window has the label of the longer part of it, so this estimate is right on average. UNKNOWN is not an
+    activity: it causes no event of its own.
     """
 
-    ROW_ARRAYS = ("activity", "entered_ns", "centre_ns", "end_ns", "n_windows", "confidence")
+    ROW_ARRAYS = ("n_windows", "label", "entered_ns", "centre_ns", "end_ns", "confidence")
 
-    def __init__(self, n_labels: int, capacity: int) -> None:
-        self._n_labels = n_labels
-        self.activity = np.zeros(capacity, np.int64)  # state + 1; 0: none yet
-        self.entered_ns = np.zeros(capacity, np.int64)
-        self.centre_ns = np.zeros(capacity, np.int64)  # of the last window
-        self.end_ns = np.zeros(capacity, np.int64)  # of the last window
-        self.n_windows = np.zeros(capacity, np.int64)  # since entered
-        self.confidence = np.zeros(capacity)  # summed over them
+    def __init__(self, capacity: int) -> None:
+        self.n_windows = np.zeros(capacity, np.int64)  # since the label began; 0: the row had no window since its reset
+        self.label = np.zeros(capacity, np.int64)  # of these windows; may be UNKNOWN_INDEX
+        self.entered_ns = np.zeros(capacity, np.int64)  # when the label began
+        self.centre_ns = np.zeros(capacity, np.int64)  # centre of the last window
+        self.end_ns = np.zeros(capacity, np.int64)  # end of the last window
+        self.confidence = np.zeros(capacity)  # sum over the windows
 
     def feed(
         self,
         rows: Int64,
-        state: Int64,
+        label: Int64,
         confidence: Float64,
         start_ns: Int64,
         end_ns: Int64,
         device: Callable[[int], str],
     ) -> dict[int, list[ActivityEvent]]:
-        """The next window of each of ``rows`` (each once) to the events it brings, by row."""
+        """Return the events, by row, that the next window of each row causes.
+
+        Args:
+            rows: (n_rows,) each row once.
+            label: (n_rows,) label of the window, or UNKNOWN_INDEX.
+            confidence: (n_rows,) confidence in that label.
+            start_ns: (n_rows,) start of the window.
+            end_ns: (n_rows,) end of the window.
+            device: Gives the device id of a row.
+
+        """
         centre_ns = start_ns + (end_ns - start_ns) // 2
-        before = self.activity[rows]
-        # A clock put right makes windows longer: of two close ones, the later may then be centred on an earlier time.
-        centre_ns = np.where(before == 0, centre_ns, np.maximum(centre_ns, self.centre_ns[rows]))
-        new = np.flatnonzero(before != state + 1)
+        first = self.n_windows[rows] == 0
+        # If the clock of the device was corrected, windows get longer, and the centre of the later of two windows that
+        # are close may lie before that of the earlier.
+        centre_ns = np.where(first, centre_ns, np.maximum(centre_ns, self.centre_ns[rows]))
+        changes = np.flatnonzero(first | (self.label[rows] != label))
         events: dict[int, list[ActivityEvent]] = {}
-        if len(new):
-            changed_ns = self.centre_ns[rows] + (centre_ns - self.centre_ns[rows]) // 2
-            t_ns = np.where(before == 0, start_ns, changed_ns)
-            for i in new.tolist():
+        if len(changes):
+            half_way_ns = self.centre_ns[rows] + (centre_ns - self.centre_ns[rows]) // 2
+            t_ns = np.where(first, start_ns, half_way_ns)
+            for i in changes.tolist():
                 row = int(rows[i])
                 events[row] = self._exit(row, int(t_ns[i]), device)
-                if state[i] < self._n_labels:
+                if label[i] != UNKNOWN_INDEX:
                     events[row].append(
-                        ActivityEvent(device(row), ENTER, int(state[i]), int(t_ns[i]), float(confidence[i]))
+                        ActivityEvent(device(row), ENTER, int(label[i]), int(t_ns[i]), float(confidence[i]))
                     )
-            changed = rows[new]
-            self.activity[changed] = state[new] + 1
-            self.entered_ns[changed] = t_ns[new]
+            changed = rows[changes]
+            self.label[changed] = label[changes]
+            self.entered_ns[changed] = t_ns[changes]
             self.n_windows[changed] = 0
             self.confidence[changed] = 0.0
         self.centre_ns[rows], self.end_ns[rows] = centre_ns, end_ns
@@ -85,14 +97,14 @@ class ActivityTracker(RowArrays):
         return events
 
     def end(self, rows: Int64, device: Callable[[int], str]) -> dict[int, list[ActivityEvent]]:
-        """Nothing follows the last windows of ``rows``: the exits at their ends, by row."""
+        """Reset ``rows`` and return the exits, by row, at the ends of their last windows."""
         events = {row: self._exit(row, int(self.end_ns[row]), device) for row in rows.tolist()}
-        self.activity[rows] = 0
+        self.n_windows[rows] = 0
         return events
 
     def _exit(self, row: int, t_ns: int, device: Callable[[int], str]) -> list[ActivityEvent]:
-        state = int(self.activity[row]) - 1
-        if not 0 <= state < self._n_labels:
+        label, n_windows = int(self.label[row]), int(self.n_windows[row])
+        if n_windows == 0 or label == UNKNOWN_INDEX:
             return []
-        confidence = float(self.confidence[row]) / int(self.n_windows[row])
-        return [ActivityEvent(device(row), EXIT, state, t_ns, confidence, t_ns - int(self.entered_ns[row]))]
+        confidence = float(self.confidence[row]) / n_windows
+        return [ActivityEvent(device(row), EXIT, label, t_ns, confidence, t_ns - int(self.entered_ns[row]))]

@@ -1,4 +1,4 @@
-"""The front half of the Engine: messages in, stretches of samples at the spec's rate out."""
+"""First half of the Engine: messages to samples on the grid."""
 
 from __future__ import annotations
 
@@ -13,75 +13,89 @@ from harstream.core.batches import Float32, Float64, Int64, SampleBatch
 from harstream.core.resampling import Resampler
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import Accepted, Timeline
+from harstream.core.timeline import AcceptedSamples, Timeline
 
-_UNCHANGED = Fraction(1)
+_SAME_RATE = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Consecutive samples of different rows, one row's after another's."""
+class GridSamples:
+    """Consecutive samples of several rows: all those of the first row, then all those of the second, and so on.
 
-    rows: Int64  # (n_rows,) each once
-    counts: Int64  # (n_rows,)
-    samples: Float32  # (n_samples, 6)
+    They are at the rate of their device until they are resampled, and at that of the grid afterwards.
+    """
+
+    rows: Int64  # (n_rows,) each row once
+    counts: Int64  # (n_rows,) number of samples of the row
+    samples: Float32  # (n_samples, 6) acc in g, gyro in rad/s
     t_ns: Int64  # (n_samples,) event time
-    period_ns: Float64  # (n_samples,) to the next one
-    message: Int64  # (n_samples,) the message that brought it
-    up: Int64  # (n_rows,) grid samples per sample: up / down
+    period_ns: Float64  # (n_samples,) to the next sample, by the clock of the device
+    message: Int64  # (n_samples,) index into the SampleBatch of the message with the (newest input of the) sample
+    up: Int64  # (n_rows,) grid samples per input sample: up / down
     down: Int64  # (n_rows,)
 
     @property
     def first(self) -> Int64:
+        """Index of the first sample of each row (n_rows,)."""
         return np.cumsum(self.counts) - self.counts
 
 
 class Grid:
-    """Every row's clock and resamplers: what Engine feeds its filters with, and loaders put recordings in order by."""
+    """Clocks and resamplers of all rows.
+
+    The Engine filters what comes from here, and the dataset loaders bring recordings into order with it.
+    """
 
     def __init__(self, spec: SignalSpec, capacity: int) -> None:
         self.timeline = Timeline(spec, capacity)
         self.resamplers: dict[Fraction, Resampler] = {}
-        self.samples_ratios = 0  # of a rate for which there was no room among MAX_RATIOS
+        self.samples_without_resampler = 0  # dropped, because there were already MAX_RATIOS other ratios
 
     def parts(self) -> dict[str, RowArrays]:
-        """Everything with state by row, by its name in a snapshot."""
+        """Return the objects with state by row, by their name in a snapshot."""
         resamplers = {f"resampler {ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
         return {"timeline": self.timeline, **resamplers}
 
-    def forget(self, rows: Int64, left: Sequence[int]) -> None:
-        """Forget ``rows``, and the resamplers that none of the rows ``left`` needs."""
-        self.timeline.forget(rows)
-        used = self.timeline.ratios(left)
+    def evict(self, rows: Int64, remaining: Sequence[int]) -> None:
+        """Reset the clocks of ``rows``, and delete the resamplers that no row of ``remaining`` uses."""
+        self.timeline.reset(rows)
+        used = self.timeline.ratios(remaining)
         self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in used}
 
-    def feed(self, rows: Int64, batch: SampleBatch) -> tuple[Accepted, Iterator[tuple[Stretch, Int64]]]:
-        """What is taken of each message, and its samples on the grid; ``rows`` gives each message its row.
+    def feed(self, rows: Int64, batch: SampleBatch) -> tuple[AcceptedSamples, Iterator[tuple[GridSamples, Int64]]]:
+        """Bring the samples of a batch onto the grid.
 
-        The samples come as stretches without a restart inside, each with the rows that it restarts; they
-        must be taken before the next call.
+        Args:
+            rows: (n_messages,) row of the device of each message.
+            batch: Messages of raw samples.
+
+        Returns:
+            The samples that were accepted of each message, and an iterator of (samples on the grid, rows that restart
+            before their first of these samples). No restart lies inside of such samples: a row that restarts within
+            the batch occurs in several of them, in order of time. Exhaust the iterator before the next call.
+
         """
         accepted = self.timeline.feed(rows, batch)
-        stretches = self._stretches(accepted, batch.samples)
-        return accepted, ((self._resample(stretch, restart), restart) for stretch, restart in stretches)
+        parts = self._split_at_restarts(accepted, batch.samples)
+        return accepted, ((self._resample(samples, restarting), restarting) for samples, restarting in parts)
 
-    def _stretches(self, accepted: Accepted, samples: Float32) -> list[tuple[Stretch, Int64]]:
-        """The accepted samples as stretches without a restart inside, and the rows that each one restarts.
+    def _split_at_restarts(self, accepted: AcceptedSamples, samples: Float32) -> list[tuple[GridSamples, Int64]]:
+        """Return the accepted samples in parts without a restart inside, each with the rows that restart before it.
 
-        A row's second stretch comes after everybody's first. Nearly always there is only one.
+        Part ``k`` has the samples of every row after its ``k``-th restart in the batch. Usually there is only one part.
         """
         if not len(accepted.row):
             return []
         order = np.argsort(accepted.row, kind="stable")
         row = accepted.row[order]
         new_row = np.concatenate([[True], row[1:] != row[:-1]])
-        # How many restarts a row saw before: 0 for what continues, or opens with its first message.
-        seen = np.cumsum(accepted.restart[order] & ~new_row)
-        seen -= np.maximum.accumulate(np.where(new_row, seen, 0))
-        return [self._stretch(accepted, order[seen == k], samples) for k in range(int(seen.max()) + 1)]
+        # Restarts of the row before each message. One at the row's first message in the batch does not count.
+        restarts = np.cumsum(accepted.restart[order] & ~new_row)
+        restarts -= np.maximum.accumulate(np.where(new_row, restarts, 0))
+        return [self._join(accepted, order[restarts == k], samples) for k in range(int(restarts.max()) + 1)]
 
-    def _stretch(self, accepted: Accepted, index: Int64, samples: Float32) -> tuple[Stretch, Int64]:
-        """Join the messages at ``index`` (sorted by row), interpolating what is missing between them."""
+    def _join(self, accepted: AcceptedSamples, index: Int64, samples: Float32) -> tuple[GridSamples, Int64]:
+        """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""
         row, count, missing = accepted.row[index], accepted.count[index], accepted.missing[index]
         total = count + missing
         within = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
@@ -99,7 +113,7 @@ class Grid:
         step = np.rint(within * period).astype(np.int64)
         start = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
         rows = row[start]
-        return Stretch(
+        return GridSamples(
             rows,
             np.add.reduceat(total, start),
             joined,
@@ -110,62 +124,62 @@ class Grid:
             accepted.down[index][start],
         ), rows[accepted.restart[index][start]]
 
-    def _resample(self, stretch: Stretch, restart: Int64) -> Stretch:
-        """The same stretch on the grid; rows already on it pass untouched."""
-        up, down = stretch.up, stretch.down
+    def _resample(self, samples: GridSamples, restarting: Int64) -> GridSamples:
+        """Return the samples at the rate of the grid. Rows that already have this rate pass unchanged."""
+        up, down = samples.up, samples.down
         if (up == down).all():
-            return stretch
-        restarted = np.isin(stretch.rows, restart)
+            return samples
+        restarts = np.isin(samples.rows, restarting)
         parts = []
         for numerator, denominator in sorted(set(zip(up.tolist(), down.tolist(), strict=True))):
             group = np.flatnonzero((up == numerator) & (down == denominator))
-            part = _select(stretch, group)
+            part = _select(samples, group)
             ratio = Fraction(numerator, denominator)
-            if ratio != _UNCHANGED:
-                resampler = self.resampler(ratio)
+            if ratio != _SAME_RATE:
+                resampler = self.find_or_add_resampler(ratio)
                 if resampler is None:
-                    self.samples_ratios += len(part.samples)
+                    self.samples_without_resampler += len(part.samples)
                     continue
-                resampler.restart(part.rows[restarted[group]])
-                n_out, samples, newest, before = resampler.feed(part.rows, part.counts, part.samples)
+                resampler.reset(part.rows[restarts[group]])
+                n_out, values, newest, before = resampler.feed(part.rows, part.counts, part.samples)
                 period = part.period_ns[newest]
-                some = n_out > 0
-                part = Stretch(
-                    part.rows[some],
-                    n_out[some],
-                    samples,
+                has_output = n_out > 0
+                part = GridSamples(
+                    part.rows[has_output],
+                    n_out[has_output],
+                    values,
                     part.t_ns[newest] - np.rint(before * period).astype(np.int64),
                     period * (denominator / numerator),
                     part.message[newest],
-                    part.up[some],
-                    part.down[some],
+                    part.up[has_output],
+                    part.down[has_output],
                 )
             parts.append(part)
-        return _join(parts) if parts else _select(stretch, np.zeros(0, np.int64))
+        return _concatenate(parts) if parts else _select(samples, np.zeros(0, np.int64))
 
-    def resampler(self, ratio: Fraction) -> Resampler | None:
-        """The resampler of a ratio, made when first asked for; None beyond MAX_RATIOS of them."""
+    def find_or_add_resampler(self, ratio: Fraction) -> Resampler | None:
+        """Return the resampler of ``ratio``; None if it does not exist and there are already MAX_RATIOS."""
         if ratio not in self.resamplers and len(self.resamplers) < resampling.MAX_RATIOS:
             self.resamplers[ratio] = Resampler(ratio, 6, self.timeline.capacity)
         return self.resamplers.get(ratio)
 
 
-def _select(stretch: Stretch, group: Int64) -> Stretch:
-    """The rows at ``group`` of a stretch, with their samples."""
-    counts = stretch.counts[group]
-    at = np.repeat(stretch.first[group] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    return Stretch(
-        stretch.rows[group],
+def _select(samples: GridSamples, group: Int64) -> GridSamples:
+    """Return the samples of the rows at ``group`` (indices into ``samples.rows``)."""
+    counts = samples.counts[group]
+    index = np.repeat(samples.first[group] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    return GridSamples(
+        samples.rows[group],
         counts,
-        stretch.samples[at],
-        stretch.t_ns[at],
-        stretch.period_ns[at],
-        stretch.message[at],
-        stretch.up[group],
-        stretch.down[group],
+        samples.samples[index],
+        samples.t_ns[index],
+        samples.period_ns[index],
+        samples.message[index],
+        samples.up[group],
+        samples.down[group],
     )
 
 
-def _join(parts: list[Stretch]) -> Stretch:
-    """Stretches of different rows as one."""
-    return Stretch(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Stretch)))
+def _concatenate(parts: list[GridSamples]) -> GridSamples:
+    """Return the samples of different rows as one."""
+    return GridSamples(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(GridSamples)))

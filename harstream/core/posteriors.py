@@ -1,7 +1,9 @@
-"""What is believed of each device, window after window: four filters over probabilities, state by row.
+"""Four filters over the probabilities of successive windows, with state by row.
 
-A filter sees one window of a row at a time. Where abstaining is wanted, UNKNOWN is one more state behind
-the labels (``with_doubt``): it competes like a label, and is as steady as the others.
+A filter takes one window of a row at a time and returns a state with its posterior. The states are the labels in the
+order of the bundle. If the model may abstain, UNKNOWN is one more state, after the last label: it competes with the
+labels and is smoothed like them. Only the columns of these arrays have that extra index; label indices elsewhere use
+UNKNOWN_INDEX.
 """
 
 from __future__ import annotations
@@ -13,15 +15,15 @@ import numpy as np
 from harstream.core.batches import Bool, Float64, Int64
 from harstream.core.rows import RowArrays
 
-#: No window counts for more against a label than this: what the network holds for impossible happens.
-LEAST_PROBABILITY = 1e-4
-#: The part of all changes between labels that goes by way of UNKNOWN, where there is one: from sitting to standing
-#: one must get up, but from walking one may go straight upstairs.
-BY_UNKNOWN = 0.9
+#: Lower limit of the probability of a label in the HMM. What the network considers impossible does happen.
+MIN_PROBABILITY = 1e-4
+#: Part of all changes between labels that passes through UNKNOWN. From sitting to standing one must get up, but from
+#: walking one can go straight upstairs.
+SHARE_VIA_UNKNOWN = 0.9
 
 
 class PosteriorFilter(RowArrays):
-    """Every window for itself; the base of the filters that remember."""
+    """Filter that takes each window by itself, and base of the filters with a memory."""
 
     ROW_ARRAYS: ClassVar[tuple[str, ...]] = ("posterior",)
 
@@ -29,92 +31,110 @@ class PosteriorFilter(RowArrays):
         self.posterior = np.zeros((capacity, n_states))
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
-        """The next window of each of ``rows`` (each once), (n_rows, n_states), to state and posterior in it.
+        """Filter the next window of each row.
 
-        The rows where ``restart`` is true begin anew.
+        Args:
+            rows: (n_rows,) each row once.
+            restart: (n_rows,) True: reset the row, the window does not continue its earlier ones.
+            probabilities: (n_rows, n_states).
+
+        Returns:
+            The state and its posterior (n_rows,) each.
+
         """
         self.posterior[rows] = probabilities
         return _best(probabilities)
 
 
 class ExponentialFilter(PosteriorFilter):
-    """The exponentially weighted mean of the probabilities; ``weight`` is the newest window's."""
+    """Exponentially weighted mean of the probabilities, in which the newest window has ``weight``."""
 
     def __init__(self, weight: float, n_states: int, capacity: int) -> None:
         super().__init__(n_states, capacity)
         self._weight = weight
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
+        """Filter the next window of each row, see ``PosteriorFilter.feed``."""
         before = np.where(restart[:, None], probabilities, self.posterior[rows])
         return super().feed(rows, restart, before + self._weight * (probabilities - before))
 
 
 class HysteresisFilter(PosteriorFilter):
-    """Change to a state once it has been ahead of the current one by ``margin`` in ``windows`` windows in a row."""
+    """Filter that changes to a state that leads the current one by ``margin`` in ``windows`` windows in a row."""
 
-    ROW_ARRAYS = ("posterior", "state", "rival", "ahead")
+    ROW_ARRAYS = ("posterior", "state", "rival", "lead")
 
     def __init__(self, margin: float, windows: int, n_states: int, capacity: int) -> None:
         super().__init__(n_states, capacity)
         self._margin, self._windows = margin, windows
         self.state = np.zeros(capacity, np.int64)
-        self.rival = np.zeros(capacity, np.int64)
-        self.ahead = np.zeros(capacity, np.int64)  # windows in a row that the rival was ahead in
+        self.rival = np.zeros(capacity, np.int64)  # the most probable state of the last window
+        self.lead = np.zeros(capacity, np.int64)  # windows in a row in which the rival led the state by the margin
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
+        """Filter the next window of each row, see ``PosteriorFilter.feed``."""
         best, top = super().feed(rows, restart, probabilities)
         each = np.arange(len(rows))
         current = np.where(restart, best, self.state[rows])
-        ahead = (best != current) & (top - probabilities[each, current] >= self._margin)
-        count = np.where(ahead, np.where(best == self.rival[rows], self.ahead[rows], 0) + 1, 0)
-        change = count >= self._windows
+        leads = (best != current) & (top - probabilities[each, current] >= self._margin)
+        lead = np.where(leads, np.where(best == self.rival[rows], self.lead[rows], 0) + 1, 0)
+        change = lead >= self._windows
         state = np.where(change, best, current)
-        self.state[rows], self.rival[rows], self.ahead[rows] = state, best, np.where(change, 0, count)
+        self.state[rows], self.rival[rows], self.lead[rows] = state, best, np.where(change, 0, lead)
         return state, probabilities[each, state]
 
 
 class HmmFilter(PosteriorFilter):
-    """The forward filter of a hidden Markov model (Rabiner 1989) and, for those who can wait, its fixed-lag smoother.
+    """Forward filter of a hidden Markov model (Rabiner 1989), with a fixed-lag smoother.
 
-    ``transitions`` (n_states, n_states) are the probabilities from the row's state to the column's within
-    one stride. Of a window, the evidence for a state is its calibrated probability (that is the scaled
-    likelihood under uniform priors, Bourlard and Morgan 1994) to the power of ``trust``: windows overlap and
-    err together, so each of them counts for less than an independent one.
+    The evidence for a state is its calibrated probability to the power of ``trust``. A calibrated probability is the
+    scaled likelihood under uniform priors (Bourlard and Morgan 1994). ``trust`` is below 1 because windows overlap and
+    their errors are correlated, so each window is worth less than an independent one.
+
+    Args:
+        transitions: (n_states, n_states) probability of going from the state of the row to that of the column within
+            one stride.
+        trust: Exponent of the probabilities, above 0 and at most 1.
+        lag: Number of windows that ``smooth`` can look back.
+        capacity: Number of rows.
+
     """
 
-    ROW_ARRAYS = ("posterior", "held_belief", "held_evidence")
+    ROW_ARRAYS = ("posterior", "last_posteriors", "last_evidence")
 
     def __init__(self, transitions: Float64, trust: float, lag: int, capacity: int) -> None:
         n_states = len(transitions)
         super().__init__(n_states, capacity)
         self._transitions, self._trust = transitions, trust
-        # Of the last windows, the newest last; posteriors as they were when the window came.
-        self.held_belief = np.zeros((capacity, lag + 1, n_states))
-        self.held_evidence = np.zeros((capacity, lag + 1, n_states))
+        # Of the last lag + 1 windows, the newest last. The posteriors are those of the forward filter.
+        self.last_posteriors = np.zeros((capacity, lag + 1, n_states))
+        self.last_evidence = np.zeros((capacity, lag + 1, n_states))
 
     def feed(self, rows: Int64, restart: Bool, probabilities: Float64) -> tuple[Int64, Float64]:
-        evidence = np.maximum(probabilities, LEAST_PROBABILITY) ** self._trust
-        expected = _times(self.posterior[rows], self._transitions)
-        expected[restart] = 1.0
-        posterior = _normalised(expected * evidence)
-        for held, new in ((self.held_belief, posterior), (self.held_evidence, evidence)):
-            held[rows, :-1] = held[rows, 1:]
-            held[rows, -1] = new
+        """Filter the next window of each row, see ``PosteriorFilter.feed``."""
+        evidence = np.maximum(probabilities, MIN_PROBABILITY) ** self._trust
+        prior = _multiply(self.posterior[rows], self._transitions)
+        prior[restart] = 1.0
+        posterior = _normalise(prior * evidence)
+        for history, newest in ((self.last_posteriors, posterior), (self.last_evidence, evidence)):
+            history[rows, :-1] = history[rows, 1:]
+            history[rows, -1] = newest
         return super().feed(rows, restart, posterior)
 
-    def looking_back(self, rows: Int64, n_windows: int) -> tuple[Int64, Float64]:
-        """State and posterior of the window ``n_windows`` before the newest, given all that came since."""
+    def smooth(self, rows: Int64, n_windows: int) -> tuple[Int64, Float64]:
+        """Return state and posterior of the window ``n_windows`` before the newest, given all windows since then."""
         backward = np.ones((len(rows), self.posterior.shape[1]))
         for ago in range(n_windows):
-            backward = _times(backward * self.held_evidence[rows, -1 - ago], self._transitions.T)
+            backward = _multiply(backward * self.last_evidence[rows, -1 - ago], self._transitions.T)
             backward /= backward.max(axis=1, keepdims=True)
-        return _best(_normalised(self.held_belief[rows, -1 - n_windows] * backward))
+        return _best(_normalise(self.last_posteriors[rows, -1 - n_windows] * backward))
 
 
-def dwelling(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
-    """(n_labels, n_labels) transitions per stride where each label lasts ``dwell_s`` in the mean, then any other.
+def transitions_from_dwell(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
+    """Return the transitions per stride (n_labels, n_labels) if each label lasts ``dwell_s`` on average.
 
-    A stride much longer than that says nothing of the next label: all are as likely then.
+    All other labels are equally likely to follow. If the stride is much longer than ``dwell_s``, all labels including
+    the present one are.
     """
     stay = max(float(np.exp(-stride_s / dwell_s)), 1 / n_labels)
     transitions = np.full((n_labels, n_labels), (1 - stay) / (n_labels - 1))
@@ -122,31 +142,32 @@ def dwelling(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
     return transitions
 
 
-def with_unknown(transitions: Float64, unknown_dwell_s: float, stride_s: float) -> Float64:
-    """``transitions`` and a last state, UNKNOWN, which lasts ``unknown_dwell_s`` in the mean, then any label.
+def transitions_with_unknown(transitions: Float64, unknown_dwell_s: float, stride_s: float) -> Float64:
+    """Return ``transitions`` with UNKNOWN as last state, which lasts ``unknown_dwell_s`` on average.
 
-    No label is likelier to become UNKNOWN than to stay: where a stride is as long as an activity, so much more
-    changes go straight to another label. Windows that the network is sure of would be UNKNOWN otherwise.
+    All labels are equally likely to follow it. SHARE_VIA_UNKNOWN of the changes from a label go to UNKNOWN, but no
+    label is more likely to become UNKNOWN than to stay. Otherwise, with a stride as long as an activity, windows of
+    which the network is sure would become UNKNOWN.
     """
     n_labels = len(transitions)
-    stays = np.diag(transitions)
-    leaves = 1 - stays
-    by_unknown = np.minimum(leaves * BY_UNKNOWN, stays)
-    unknown_stays = np.exp(-stride_s / unknown_dwell_s)
+    stay = np.diag(transitions)
+    leave = 1 - stay
+    to_unknown = np.minimum(leave * SHARE_VIA_UNKNOWN, stay)
+    unknown_stay = np.exp(-stride_s / unknown_dwell_s)
     out = np.zeros((n_labels + 1, n_labels + 1))
-    out[:-1, :-1] = transitions * (1 - by_unknown / np.maximum(leaves, np.finfo(np.float64).tiny))[:, None]
-    out[:-1, -1] = by_unknown
-    out[-1, :-1] = (1 - unknown_stays) / n_labels
-    np.fill_diagonal(out, [*stays, unknown_stays])
+    out[:-1, :-1] = transitions * (1 - to_unknown / np.maximum(leave, np.finfo(np.float64).tiny))[:, None]
+    out[:-1, -1] = to_unknown
+    out[-1, :-1] = (1 - unknown_stay) / n_labels
+    np.fill_diagonal(out, [*stay, unknown_stay])
     return out
 
 
-def with_doubt(probabilities: Float64, unknown_below: float) -> Float64:
-    """(n_rows, n_labels) and a last column for UNKNOWN: (n_rows, n_labels + 1), no longer summing to 1.
+def probabilities_with_unknown(probabilities: Float64, unknown_below: float) -> Float64:
+    """Return ``probabilities`` (n_rows, n_labels) with a last column for UNKNOWN; the rows no longer sum to 1.
 
-    What the network's top probability leaves to all other labels, scaled such that UNKNOWN is ahead of every
-    label exactly where the top probability is below ``unknown_below``: the odds of the one over the odds of the
-    other. A constant in its place would hardly ever be far behind, and a filter, once in UNKNOWN, stuck there.
+    The column is what the top probability leaves to the other labels, scaled so that UNKNOWN leads all labels exactly
+    where the top probability is below ``unknown_below``. A constant would not do: it would almost never be far behind,
+    so a filter that is once in UNKNOWN would stay there.
     """
     rest = 1 - probabilities.max(axis=1, keepdims=True)
     return np.concatenate([probabilities, rest * (unknown_below / (1 - unknown_below))], axis=1)
@@ -157,19 +178,20 @@ def _best(posteriors: Float64) -> tuple[Int64, Float64]:
     return state, posteriors[np.arange(len(state)), state]
 
 
-# Sums in one order, whatever the number of rows: numpy's own reductions, like BLAS, choose by shape.
+# The two sums below add in one order for any number of rows. The order in numpy's reductions and in BLAS depends on the
+# shape, and with it the last bits of the result.
 
 
-def _times(vectors: Float64, matrix: Float64) -> Float64:
-    """(n_rows, n_states) each times (n_states, n_states)."""
+def _multiply(vectors: Float64, matrix: Float64) -> Float64:
+    """Return the product of each vector (n_rows, n_states) with ``matrix`` (n_states, n_states)."""
     out: Float64 = vectors[:, :1] * matrix[0]
     for i in range(1, len(matrix)):
         out += vectors[:, i : i + 1] * matrix[i]
     return out
 
 
-def _normalised(values: Float64) -> Float64:
-    """(n_rows, n_states) such that each row sums to 1."""
+def _normalise(values: Float64) -> Float64:
+    """Return ``values`` (n_rows, n_states) scaled so that each row sums to 1."""
     total = values[:, 0].copy()
     for i in range(1, values.shape[1]):
         total += values[:, i]

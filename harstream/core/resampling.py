@@ -1,4 +1,8 @@
-"""Another sample rate onto the bundle's grid: causal, counted, without aliasing."""
+"""Resampling of devices with another sample rate onto the grid: causal, by counting samples, without aliasing.
+
+A *ratio* is the number of grid samples per input sample, as a fraction ``up / down``: 1/2 for a device at 100 Hz and a
+grid at 50 Hz.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +17,31 @@ import numpy.typing as npt
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.rows import RowArrays
 
-#: Rates accepted, as multiples of the grid's. Below, nothing of gait is left; above, a kernel of
-#: a thousand taps would buy nothing a device could not do better itself.
+#: Limits of the sample rate of a device, as multiples of the grid's. A slower device shows nothing of the gait. A
+#: faster one would need a kernel of over a thousand taps.
 MIN_RATE_RATIO, MAX_RATE_RATIO = Fraction(1, 8), Fraction(32)
-#: Passed unchanged up to this part of the lower Nyquist frequency, stopped from 1.0 on.
+#: Frequencies pass unchanged up to this part of the lower of the two Nyquist frequencies, and are stopped from 1.0 on.
 PASSBAND = 0.7
 STOPBAND_DB = 60.0
-#: Different rates served at once: each keeps a kernel, so the number is bounded.
+#: Number of different ratios at a time. Each has a kernel, so the number must have a limit.
 MAX_RATIOS = 256
 _MAX_DENOMINATOR = 64
 
 
 def accepts(rate_hz: float, grid_hz: float) -> bool:
-    """Whether a rate can be resampled onto the grid."""
+    """Return whether samples at ``rate_hz`` can be resampled onto a grid at ``grid_hz``. NaN cannot."""
     return float(MIN_RATE_RATIO) <= rate_hz / grid_hz <= float(MAX_RATE_RATIO)
 
 
 def ratio_of(rate_hz: float, grid_hz: float) -> Fraction:
-    """Grid samples per input sample; exact for the usual rates, within 0.8 % for any."""
+    """Return the ratio for an announced rate: exact for the usual rates, within 0.8 % for any other."""
     return Fraction(grid_hz / rate_hz).limit_denominator(_MAX_DENOMINATOR)
 
 
 def simplest_ratio(rate_hz: float, grid_hz: float, tolerance: float) -> Fraction:
-    """The ratio with the smallest denominator within ``tolerance`` (relative) of the measured one.
+    """Return the ratio with the smallest denominator within ``tolerance`` (relative) of that of a measured rate.
 
-    A measured rate is only worth its accuracy: 20.3 Hz measured is a device at 20 Hz.
+    A measured rate is not exact: a device measured at 20.3 Hz most likely has 20 Hz.
     """
     ratio = grid_hz / rate_hz
     for denominator in range(1, _MAX_DENOMINATOR + 1):
@@ -48,89 +52,102 @@ def simplest_ratio(rate_hz: float, grid_hz: float, tolerance: float) -> Fraction
 
 
 class Resampler(RowArrays):
-    """A rational polyphase resampler with a Kaiser-windowed sinc, state by device row.
+    """Rational polyphase resampler with a Kaiser-windowed sinc kernel, with state by row.
 
-    Positions are counted, never measured: output ``j`` after a restart lies at input position
-    ``start + j * down / up``, so neither jitter nor the cut into messages can change a value. Each
-    output needs ``half`` inputs after its position; its time is the position's, so the delay does not
-    show in ``t``. Design after Kaiser (1974) as in Oppenheim & Schafer, section 7.6.
+    Output ``j`` after a reset lies at input position ``half - 1 + j * down / up``, the first for which all inputs of
+    the kernel are there. Positions are counted, not measured, so neither jitter of the stamps nor the cut into messages
+    can change a value. Each output needs ``half`` inputs after its position. This delays the output, but its event time
+    is that of its position. Kernel design: Kaiser 1974, as in Oppenheim and Schafer, section 7.6.
     """
 
-    ROW_ARRAYS = ("kept", "history", "position")  # of a snapshot: which rows have state, and those rows' state
+    ROW_ARRAYS = ("has_state", "history", "position")  # arrays of a snapshot; the last two only of rows with state
 
     def __init__(self, ratio: Fraction, n_signals: int, capacity: int) -> None:
         self.ratio = ratio
         self.up, self.down = ratio.numerator, ratio.denominator
-        nyquist = min(1.0, float(ratio)) / 2  # the lower of the two, in cycles per input sample
+        nyquist = min(1.0, float(ratio)) / 2  # the lower of the two Nyquist frequencies, in cycles per input sample
         transition = (1 - PASSBAND) * nyquist
         taps = math.ceil((STOPBAND_DB - 7.95) / (2.285 * 2 * math.pi * transition))
         self.half = taps // 2 + 1
         self.kernel = self._design((1 + PASSBAND) / 2 * nyquist)  # (up, taps)
-        # Few devices may have this rate, and a history is long: only rows that were ever fed have a slot.
-        self._slot = np.full(capacity, -1, np.int32)
-        self._used = 0
-        self._history = np.zeros((1, 2 * self.half - 1, n_signals), np.float32)
-        self._position = np.zeros(1, np.int64)  # of the next output, in 1/up inputs from the next input
+        # Often only few devices have this rate, and a history is long. So only rows that were ever fed have a slot.
+        self._slot = np.full(capacity, -1, np.int32)  # by row; -1: none
+        self._used = 0  # slots in use
+        self._history = np.zeros((1, 2 * self.half - 1, n_signals), np.float32)  # by slot
+        self._position = np.zeros(1, np.int64)  # by slot: of the next output, in 1/up inputs from the next input
 
     def _design(self, cutoff: float) -> Float64:
+        """Return one kernel per phase (up, taps) for a cutoff in cycles per input sample."""
         offset = np.arange(2 * self.half)[None, :] - (self.half - 1) - np.arange(self.up)[:, None] / self.up
         beta = 0.1102 * (STOPBAND_DB - 8.7)
         window = np.i0(beta * np.sqrt(np.clip(1 - (offset / self.half) ** 2, 0, None)))
         kernel = np.sinc(2 * cutoff * offset) * window
-        # Each phase passes a constant unchanged, or a still device's gravity would ripple.
+        # Each phase must pass a constant unchanged, otherwise the gravity of a still device would ripple.
         return np.asarray(kernel / kernel.sum(axis=1, keepdims=True), np.float64)
 
     @property
     def capacity(self) -> int:
+        """Number of rows for which there is room."""
         return len(self._slot)
 
     def grow(self, capacity: int) -> None:
+        """Make room for ``capacity`` rows. The new rows have no state."""
         self._slot = np.concatenate([self._slot, np.full(capacity - len(self._slot), -1, np.int32)])
 
     def snapshot(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
-        kept = self._slot[rows] >= 0
-        slots = self._slot[rows[kept]]
-        return {"kept": kept, "history": self._history[slots], "position": self._position[slots]}
+        """Return a copy of the state of ``rows``, by the names in ROW_ARRAYS."""
+        has_state = self._slot[rows] >= 0
+        slots = self._slot[rows[has_state]]
+        return {"has_state": has_state, "history": self._history[slots], "position": self._position[slots]}
 
     def restore(self, rows: Int64, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        mine = rows[state["kept"]]
-        slots = self._slots(mine)
-        self._history[slots] = state["history"][: len(mine)]
-        self._position[slots] = state["position"][: len(mine)]
+        """Write the state that ``snapshot`` returned into ``rows``."""
+        with_state = rows[state["has_state"]]
+        slots = self._slots(with_state)
+        self._history[slots] = state["history"][: len(with_state)]
+        self._position[slots] = state["position"][: len(with_state)]
 
-    def restart(self, rows: Int64) -> None:
-        """Forget the past of ``rows``: the first output is the first with all its inputs there."""
+    def reset(self, rows: Int64) -> None:
+        """Forget the inputs of ``rows``. The next output is the first with all its inputs after the reset."""
         slots = self._slots(rows)
         self._position[slots] = (self.half - 1) * self.up
 
     def _slots(self, rows: Int64) -> Int64:
-        """Where the state of ``rows`` is, made where there was none."""
+        """Return the slots of ``rows``. Rows without a slot get one, in the state after a reset."""
         new = rows[self._slot[rows] < 0]
         if len(new):
-            made = np.arange(self._used, self._used + len(new))
-            self._slot[new] = made
+            added = np.arange(self._used, self._used + len(new))
+            self._slot[new] = added
             self._used += len(new)
             if self._used > len(self._position):
                 more = max(self._used, 2 * len(self._position)) - len(self._position)
-                none = np.zeros((more, *self._history.shape[1:]), np.float32)
-                self._history = np.concatenate([self._history, none])
+                empty = np.zeros((more, *self._history.shape[1:]), np.float32)
+                self._history = np.concatenate([self._history, empty])
                 self._position = np.concatenate([self._position, np.zeros(more, np.int64)])
-            self._position[made] = (self.half - 1) * self.up  # nothing was there before: as after a restart
+            self._position[added] = (self.half - 1) * self.up
         return self._slot[rows].astype(np.int64)
 
     def feed(self, rows: Int64, counts: Int64, samples: Float32) -> tuple[Int64, Float32, Int64, Float64]:
-        """New inputs of ``rows`` (each once, restarted before the first), one row's after another's in ``samples``.
+        """Resample new inputs of several rows. A row that restarts must be reset before.
 
-        Returns the outputs per row; the outputs (n_outputs, n_signals); for each output the index into
-        ``samples`` of the newest input it needed; and how many input periods before that input it lies.
+        Args:
+            rows: (n_rows,) each row once.
+            counts: (n_rows,) inputs of each row, at least 1.
+            samples: (n_samples, n_signals) inputs of the first row, then those of the second, and so on.
+
+        Returns:
+            The number of outputs of each row (n_rows,). The outputs (n_outputs, n_signals), ordered like the inputs.
+            For each output, the index in ``samples`` of the newest input that it needed. For each output, how many
+            input periods before that input it lies (at most ``half``).
+
         """
         slots = self._slots(rows)
         n_history = 2 * self.half - 1
-        first = np.cumsum(counts) - counts  # of each row, in samples
+        first = np.cumsum(counts) - counts  # index in samples of the first of each row
         padded = np.empty((len(samples) + len(rows) * n_history, samples.shape[1]), np.float32)
-        start = first + np.arange(len(rows)) * n_history  # of each row's history, in padded
-        at = np.arange(n_history)
-        padded[start[:, None] + at] = self._history[slots]
+        start = first + np.arange(len(rows)) * n_history  # index in padded of the history of each row
+        history = np.arange(n_history)
+        padded[start[:, None] + history] = self._history[slots]
         padded[np.arange(len(samples)) + np.repeat(np.arange(1, len(rows) + 1) * n_history, counts)] = samples
 
         position = self._position[slots]
@@ -140,10 +157,10 @@ class Resampler(RowArrays):
         oldest = np.repeat(start + n_history, n_out) + floor - self.half + 1
         weights = self.kernel[phase]
         total = np.zeros((len(floor), samples.shape[1]))
-        for tap in range(2 * self.half):  # elementwise, in this order: no reduction whose order could vary
+        for tap in range(2 * self.half):  # elementwise and in this order: the order of a numpy reduction varies
             total += padded[oldest + tap] * weights[:, tap, None]
 
-        self._history[slots] = padded[(start + counts)[:, None] + at]
+        self._history[slots] = padded[(start + counts)[:, None] + history]
         self._position[slots] = position + n_out * self.down - counts * self.up
         newest = np.repeat(first, n_out) + floor + self.half
         return n_out, total.astype(np.float32), newest, self.half - phase / self.up

@@ -1,4 +1,4 @@
-"""Structure of arrays: state held by device row."""
+"""State of many devices as arrays whose first axis is the device's row."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import numpy.typing as npt
 
 
 class RowArrays:
-    """Base of everything that keeps state per device: named arrays whose first axis is the row.
+    """Base of the classes that keep state per device in arrays whose first axis is the row.
 
-    A subclass lists its arrays' names in ``ROW_ARRAYS`` and creates them in its constructor; growing,
-    saving and restoring then work for all of them alike.
+    A subclass creates its arrays in its constructor and lists their names in ``ROW_ARRAYS``. This class grows, saves
+    and restores all of them. A new row is all zeros, so zeros must be a valid state of a row that was never used.
     """
 
     ROW_ARRAYS: ClassVar[tuple[str, ...]] = ()
 
     @property
     def capacity(self) -> int:
+        """Number of rows for which the arrays have room."""
         return len(getattr(self, self.ROW_ARRAYS[0]))
 
     def grow(self, capacity: int) -> None:
-        """Make room for ``capacity`` rows; the new ones are zero."""
+        """Make room for ``capacity`` rows. The new rows are zero."""
         for name in self.ROW_ARRAYS:
             old = getattr(self, name)
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
@@ -31,27 +32,36 @@ class RowArrays:
             setattr(self, name, new)
 
     def snapshot(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """A copy of the state of ``rows``."""
+        """Return a copy of the state of ``rows``, by array name."""
         return {name: getattr(self, name)[rows] for name in self.ROW_ARRAYS}
 
     def restore(self, rows: npt.NDArray[np.int64], state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Put back what ``snapshot`` returned, into ``rows``."""
+        """Write the state that ``snapshot`` returned into ``rows``.
+
+        Raises:
+            ValueError: An array of ``state`` has another type or shape than the one here.
+
+        """
         for name in self.ROW_ARRAYS:
             array = getattr(self, name)
             if state[name].dtype != array.dtype or state[name].shape[1:] != array.shape[1:]:
                 raise ValueError(
-                    f"snapshot: {name} is {state[name].dtype}{state[name].shape[1:]}, "
-                    f"the engine has {array.dtype}{array.shape[1:]}"
+                    f"snapshot: {name} has type {state[name].dtype} and shape {state[name].shape[1:]} per row, "
+                    f"expected {array.dtype} and {array.shape[1:]}"
                 )
             array[rows] = state[name]
 
 
-def rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Indices into ``rows``, such that no round has a row twice and every row's come in their order."""
+def split_into_rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Split the indices into ``rows`` such that each part has every row at most once.
+
+    Steps whose state depends on the previous window or message handle one part after another. The entries of one row
+    are spread over the parts in their order: ``[7, 3, 7, 9]`` gives ``[0, 1, 3]`` and ``[2]``.
+    """
     n = len(rows)
     if not n:
         return []
-    if len(set(rows.tolist())) == n:  # nearly always
+    if len(set(rows.tolist())) == n:  # the usual case
         return [np.arange(n)]
     order = np.argsort(rows, kind="stable")
     in_order = rows[order]

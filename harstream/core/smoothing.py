@@ -1,6 +1,6 @@
-"""Smoothing: probabilities over time to steady labels, with doubt, and the changes between them.
+"""Smoothing of the probabilities of successive windows into labels, UNKNOWN, and enter and exit events.
 
-``Smoothing`` is the ``smoothing`` section of a bundle, validated; ``Smoother`` does it, for many devices.
+``Smoothing`` is the validated ``smoothing`` section of a bundle. ``Smoother`` applies it to many devices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from harstream.core.devices import DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
-from harstream.core.rows import RowArrays, rounds
+from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.errors import ConfigError
 
-#: Each type's own parameters.
+#: Parameters of each type of smoothing, besides ``unknown_below``.
 _PARAMETERS = {
     "none": (),
     "exponential": ("weight",),
@@ -35,33 +35,34 @@ MAX_UNKNOWN_BELOW = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Smoothing:
-    """How labels are made steady, and when they are withheld. Only its own type's parameters count.
+    """Method that smooths the labels of successive windows, and threshold below which the model abstains.
 
-    ``none`` believes every window for itself. ``exponential`` averages, the newest window having
-    ``weight``. ``hysteresis`` changes to a label that was ahead of the current one by ``margin`` in ``windows``
-    windows in a row. ``hmm`` is the forward filter of a hidden Markov model, in which an activity lasts
-    ``dwell_s`` in the mean, or which moves from label to label by ``transitions`` per stride (rows sum to 1, in
-    the order of the labels); ``trust`` is the exponent of a window's probabilities, and events wait for
-    ``fixed_lag_windows`` more windows.
+    - ``none`` takes each window by itself.
+    - ``exponential`` averages the probabilities, with the weight ``weight`` for the newest window.
+    - ``hysteresis`` changes to a label that leads the current one by ``margin`` in ``windows`` windows in a row.
+    - ``hmm`` is the forward filter of a hidden Markov model. Its transitions are ``transitions``, or follow from the
+      mean duration ``dwell_s`` of an activity. Events wait for ``fixed_lag_windows`` more windows.
 
-    Where no label's probability reaches ``unknown_below``, the window speaks for UNKNOWN (0: never), in which an
-    hmm stays for ``unknown_dwell_s`` in the mean.
+    Parameters of other types than ``type`` have no effect.
+
+    Raises:
+        ConfigError: A parameter has a value that is not allowed. The message names it.
+
     """
 
     type: str = "none"
-    unknown_below: float = 0.0
+    unknown_below: float = 0.0  # a window whose top probability is below it is evidence for UNKNOWN; 0: never
     weight: float = 0.5
     margin: float = 0.0
     windows: int = 2
     dwell_s: float = 5.0
-    unknown_dwell_s: float = 1.5
-    trust: float = 0.7
-    transitions: tuple[tuple[float, ...], ...] | None = None
+    unknown_dwell_s: float = 1.5  # mean duration of UNKNOWN in an hmm
+    trust: float = 0.7  # exponent of the probabilities of a window in an hmm
+    transitions: tuple[tuple[float, ...], ...] | None = None  # per stride, in the order of the labels; rows sum to 1
     fixed_lag_windows: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.type, str) or self.type not in _PARAMETERS:
-            raise ConfigError(f"smoothing.type: {self.type!r} is not one of {', '.join(_PARAMETERS)}")
+        checks.choice(self.type, "smoothing.type", tuple(_PARAMETERS))
         checks.number(self.unknown_below, "smoothing.unknown_below", minimum=0.0, maximum=MAX_UNKNOWN_BELOW)
         checks.number(self.weight, "smoothing.weight", minimum=0.01, maximum=1.0)
         checks.number(self.margin, "smoothing.margin", minimum=0.0, maximum=1.0)
@@ -73,20 +74,28 @@ class Smoothing:
             self.fixed_lag_windows, "smoothing.fixed_lag_windows", minimum=0, maximum=MAX_FIXED_LAG_WINDOWS
         )
         if self.transitions is not None:
-            _stochastic(self.transitions)
+            _check_transitions(self.transitions)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Smoothing:
-        """Raises ConfigError for a field that is unknown, or not one of the type's."""
-        every = sorted({name for names in _PARAMETERS.values() for name in names})
-        fields = checks.fields(data, "smoothing", ["type"], ["unknown_below", *every])
-        checks.fields(data, "smoothing", ["type"], ["unknown_below", *_PARAMETERS.get(str(fields["type"]), every)])
+        """Read the ``smoothing`` section of a bundle.
+
+        Raises:
+            ConfigError: A field is unknown, belongs to another type, or has a value that is not allowed.
+
+        """
+        parameters = sorted({name for names in _PARAMETERS.values() for name in names})
+        fields = checks.fields(data, "smoothing", ["type"], ["unknown_below", *parameters])
+        own = _PARAMETERS.get(str(fields["type"]), parameters)
+        checks.fields(data, "smoothing", ["type"], ["unknown_below", *own])
         if "transitions" in fields:
-            fields["transitions"] = _rows(fields["transitions"])
+            where = "smoothing.transitions"
+            rows = checks.sequence(fields["transitions"], where)
+            fields["transitions"] = tuple(checks.sequence(row, f"{where}: row {i}") for i, row in enumerate(rows))
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``from_dict`` reads: the type's own parameters only."""
+        """Return the JSON object that ``from_dict`` reads, with the parameters of the type only."""
         out = {name: getattr(self, name) for name in ("type", "unknown_below", *_PARAMETERS[self.type])}
         if out.get("transitions") is not None:
             out["transitions"] = [list(row) for row in out["transitions"]]
@@ -96,12 +105,14 @@ class Smoothing:
         return out
 
     def check_labels(self, n_labels: int) -> None:
-        """Raises ConfigError where the transitions are of another number of labels."""
+        """Raise ConfigError if the transitions have another number of labels than ``n_labels``."""
         if self.transitions is not None and len(self.transitions) != n_labels:
-            raise ConfigError(f"smoothing.transitions: {len(self.transitions)} rows for {n_labels} labels")
+            raise ConfigError(
+                f"smoothing.transitions: got {len(self.transitions)} rows for {n_labels} labels, expected one per label"
+            )
 
-    def filter(self, n_labels: int, stride_s: float, capacity: int) -> PosteriorFilter:
-        """The filter it describes, over the labels and, where it may abstain, UNKNOWN."""
+    def build_filter(self, n_labels: int, stride_s: float, capacity: int) -> PosteriorFilter:
+        """Return the filter for the labels and, if the model may abstain, UNKNOWN as the state after them."""
         n_states = n_labels + (self.unknown_below > 0)
         if self.type == "exponential":
             return ExponentialFilter(self.weight, n_states, capacity)
@@ -109,165 +120,181 @@ class Smoothing:
             return HysteresisFilter(self.margin, self.windows, n_states, capacity)
         if self.type == "hmm":
             if self.transitions is None:
-                transitions = posteriors.dwelling(self.dwell_s, stride_s, n_labels)
+                transitions = posteriors.transitions_from_dwell(self.dwell_s, stride_s, n_labels)
             else:
                 transitions = np.array(self.transitions)
             if self.unknown_below > 0:
-                transitions = posteriors.with_unknown(transitions, self.unknown_dwell_s, stride_s)
+                transitions = posteriors.transitions_with_unknown(transitions, self.unknown_dwell_s, stride_s)
             return HmmFilter(transitions, self.trust, self.fixed_lag_windows, capacity)
         return PosteriorFilter(n_states, capacity)
 
 
-def _rows(value: Any) -> tuple[tuple[float, ...], ...]:
-    if not isinstance(value, Sequence) or not all(isinstance(row, Sequence) for row in value):
-        raise ConfigError(f"smoothing.transitions: expected a list of lists, got {value!r}")
-    return tuple(tuple(row) for row in value)
-
-
-def _stochastic(rows: tuple[tuple[float, ...], ...]) -> None:
+def _check_transitions(rows: tuple[tuple[float, ...], ...]) -> None:
     for i, row in enumerate(rows):
         where = f"smoothing.transitions: row {i}"
         if len(row) != len(rows):
-            raise ConfigError(f"{where} has {len(row)} numbers, there are {len(rows)} rows")
+            raise ConfigError(f"{where}: expected {len(rows)} numbers, one per row, got {len(row)}")
         total = sum(checks.number(value, where, minimum=0.0, maximum=1.0) for value in row)
         if abs(total - 1) > 1e-6:
-            raise ConfigError(f"{where} sums to {total:g}, not 1")
+            raise ConfigError(f"{where}: expected numbers that sum to 1, got a sum of {total:g}")
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothedLabels:
-    """What is believed of a WindowBatch, window by window."""
+    """Labels of a WindowBatch after smoothing, as they are published."""
 
-    label: Int64  # (n_windows,) index into the bundle's labels; -1 for UNKNOWN
-    confidence: Float32  # (n_windows,) the posterior in that label; of UNKNOWN the network's top probability
+    label: Int64  # (n_windows,) index into the bundle's labels, or UNKNOWN_INDEX
+    confidence: Float32  # (n_windows,) posterior of that label; for UNKNOWN the top probability of the network
 
 
-class _Times(RowArrays):
-    """The times of the last windows of each row, the newest last, and how many of them still await events."""
+class _WindowTimes(RowArrays):
+    """Times of the last windows of each row, and how many of these windows still wait for later ones."""
 
-    ROW_ARRAYS = ("start_ns", "end_ns", "n_windows", "held")
+    ROW_ARRAYS = ("start_ns", "end_ns", "n_windows", "n_waiting")
 
     def __init__(self, lag: int, capacity: int) -> None:
-        self.start_ns = np.zeros((capacity, lag + 1), np.int64)
+        self.start_ns = np.zeros((capacity, lag + 1), np.int64)  # the newest window last
         self.end_ns = np.zeros((capacity, lag + 1), np.int64)
-        self.n_windows = np.zeros(capacity, np.int64)  # since the restart
-        self.held = np.zeros(capacity, np.int64)
+        self.n_windows = np.zeros(capacity, np.int64)  # since the last restart; 0: the row was reset
+        self.n_waiting = np.zeros(capacity, np.int64)  # of the newest windows, for the fixed-lag smoother
 
 
 class Smoother:
-    """SmoothedLabels and events of many devices, as structure of arrays by row.
+    """Smoother of many devices: gives each window a label, and reports when a device enters or exits an activity.
 
-    How windows are cut into batches cannot change a posterior or an event, to the bit. A window that does not follow
-    the device's last one, for it ends more than a stride and a half after it or no later, starts the device anew:
-    what it did ends with the last window before. So it is after every restart of the Engine, if windows are longer
-    than a stride and a half.
+    State is kept by row. How windows are divided into batches does not change a label or an event, to the bit.
+
+    A device restarts with a window that does not follow its last one, because it ends more than one and a half strides
+    after it, or not after it at all. The activity of the device then ends with the last window before. If windows are
+    longer than one and a half strides, this happens at every restart of the Engine.
+
+    Args:
+        smoothing: Method and parameters.
+        n_labels: Number of labels of the bundle.
+        stride_s: Time from one window to the next.
+
+    Raises:
+        ConfigError: The transitions of ``smoothing`` have another number of labels.
+
     """
 
     def __init__(self, smoothing: Smoothing, n_labels: int, stride_s: float) -> None:
         smoothing.check_labels(n_labels)
         self.smoothing, self.n_labels = smoothing, n_labels
         capacity = 64
-        self._longest_step_ns = round(1.5e9 * stride_s)
+        self._max_step_ns = round(1.5e9 * stride_s)
         self._lag = smoothing.fixed_lag_windows if smoothing.type == "hmm" else 0
-        self._devices = DeviceTable(capacity, max_devices=2**62)  # whoever has windows: bounded by the Engine
-        self._filter = smoothing.filter(n_labels, stride_s, capacity)
-        self._times = _Times(self._lag, capacity)
-        self._changes = ActivityTracker(n_labels, capacity)
+        self._devices = DeviceTable(capacity, max_devices=2**62)  # the Engine limits which devices have windows
+        self._filter = smoothing.build_filter(n_labels, stride_s, capacity)
+        self._times = _WindowTimes(self._lag, capacity)
+        self._activities = ActivityTracker(capacity)
 
     def __len__(self) -> int:
-        """Devices with state."""
+        """Return the number of devices with state."""
         return len(self._devices)
 
     def feed(
         self, devices: Sequence[str], probabilities: Float32, start_ns: Int64, end_ns: Int64
     ) -> tuple[SmoothedLabels, list[ActivityEvent]]:
-        """Windows, each device's in order of time, to what is believed of them, and the events they bring.
+        """Smooth the next windows.
 
-        ``probabilities`` are (n_windows, n_labels). Events are in the order of the windows that brought them.
+        Args:
+            devices: (n_windows,) device ids; the windows of each device are in order of time.
+            probabilities: (n_windows, n_labels) output of the network.
+            start_ns: (n_windows,) event time of the start of each window.
+            end_ns: (n_windows,) event time of its end.
+
+        Returns:
+            The labels of these windows, and the events that they cause, in the order of the windows. With a fixed lag,
+            the events may belong to earlier windows.
+
         """
-        rows = self._devices.rows_of(devices, np.ones(len(devices)))
+        rows = self._devices.find_or_add(devices, np.ones(len(devices)))
         self._grow()
         states = probabilities.astype(np.float64)
         if self.smoothing.unknown_below > 0:
-            states = posteriors.with_doubt(states, self.smoothing.unknown_below)
+            states = posteriors.probabilities_with_unknown(states, self.smoothing.unknown_below)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         events: dict[int, list[ActivityEvent]] = {}
-        for index in rounds(rows):
+        for index in split_into_rounds(rows):
             row = rows[index]
-            state, posterior, found = self._step(row, states[index], start_ns[index], end_ns[index])
-            label[index], confidence[index] = state, posterior
-            if found:
-                events |= {int(i): found[int(r)] for i, r in zip(index, row, strict=True) if int(r) in found}
-        unknown_here = label == self.n_labels
-        label[unknown_here] = UNKNOWN_INDEX
-        confidence[unknown_here] = probabilities[unknown_here].max(axis=1)
+            label[index], confidence[index], by_row = self._step(row, states[index], start_ns[index], end_ns[index])
+            if by_row:
+                events |= {int(i): by_row[int(r)] for i, r in zip(index, row, strict=True) if int(r) in by_row}
+        abstained = label == UNKNOWN_INDEX
+        confidence[abstained] = probabilities[abstained].max(axis=1)
         return SmoothedLabels(label, confidence), [event for i in sorted(events) for event in events[i]]
 
     def evict(self, devices: Sequence[str]) -> list[ActivityEvent]:
-        """Forget these devices, each named once: they exit what they did at the end of their last windows."""
-        known = {device for device, _ in self._devices.items()}
-        gone = [device for device in devices if device in known]
-        rows = self._devices.rows_of(gone, np.ones(len(gone)))
-        events = self._end(rows)
+        """Forget these devices (each once; others are ignored) and return their exits, at the ends of their windows."""
+        present = {device for device, _ in self._devices.items()}
+        evicted = [device for device in devices if device in present]
+        rows = self._devices.find_or_add(evicted, np.ones(len(evicted)))
+        events = self._end_activities(rows)
         self._devices.last_accepted_s[rows] = 0.0
         self._devices.evict(1.0)
         self._times.n_windows[rows] = 0
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
     def flush(self) -> list[ActivityEvent]:
-        """The events that are held back, by what is known now. No activity ends."""
+        """Return the events of all windows that wait for later ones, without waiting longer. No activity ends."""
         rows = np.array([row for _, row in self._devices.items()], np.int64)
-        events = self._settle_all(rows)
+        events = self._track_waiting(rows)
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
-    # --- a window of each of some rows --------------------------------------------------------
+    # --- one window of each of several rows ---------------------------------------------------
 
     def _step(
         self, rows: Int64, states: Float64, start_ns: Int64, end_ns: Int64
     ) -> tuple[Int64, Float64, dict[int, list[ActivityEvent]]]:
+        """Smooth the next window of each row; return its label, the posterior of that label, and the events by row."""
         times = self._times
         step_ns = end_ns - times.end_ns[rows, -1]
-        restart = (step_ns <= 0) | (step_ns > self._longest_step_ns) | (times.n_windows[rows] == 0)
-        anew = rows[restart & (times.n_windows[rows] > 0)]
-        events = self._end(anew) if len(anew) else {}
+        restart = (step_ns <= 0) | (step_ns > self._max_step_ns) | (times.n_windows[rows] == 0)
+        ended = rows[restart & (times.n_windows[rows] > 0)]
+        events = self._end_activities(ended) if len(ended) else {}
         times.n_windows[rows] = np.where(restart, 0, times.n_windows[rows]) + 1
-        for held, new in ((times.start_ns, start_ns), (times.end_ns, end_ns)):
-            held[rows, :-1] = held[rows, 1:]
-            held[rows, -1] = new
+        for history, newest in ((times.start_ns, start_ns), (times.end_ns, end_ns)):
+            history[rows, :-1] = history[rows, 1:]
+            history[rows, -1] = newest
         state, posterior = self._filter.feed(rows, restart, states)
+        label = self._label_of(state)
         if not self._lag:
-            _merge(events, self._changes.feed(rows, state, posterior, start_ns, end_ns, self._devices.device))
+            _merge(events, self._activities.feed(rows, label, posterior, start_ns, end_ns, self._devices.device))
         else:
-            times.held[rows] += 1
-            settled = rows[times.held[rows] > self._lag]
-            _merge(events, self._settle(settled, self._lag))
-        return state, posterior, events
+            times.n_waiting[rows] += 1
+            _merge(events, self._track(rows[times.n_waiting[rows] > self._lag], self._lag))
+        return label, posterior, events
 
-    def _settle(self, rows: Int64, ago: int) -> dict[int, list[ActivityEvent]]:
-        """The events of the window ``ago`` before the newest, with the last word on it."""
+    def _label_of(self, state: Int64) -> Int64:
+        """Return the label index of each state of the filter: the state after the last label is UNKNOWN."""
+        return np.where(state == self.n_labels, UNKNOWN_INDEX, state)
+
+    def _track(self, rows: Int64, ago: int) -> dict[int, list[ActivityEvent]]:
+        """Return the events of the window ``ago`` before the newest, smoothed by the windows after it."""
         if not len(rows):
             return {}
         assert isinstance(self._filter, HmmFilter)
-        self._times.held[rows] -= 1
-        state, posterior = self._filter.looking_back(rows, ago)
+        self._times.n_waiting[rows] -= 1
+        state, posterior = self._filter.smooth(rows, ago)
         start_ns, end_ns = self._times.start_ns[rows, -1 - ago], self._times.end_ns[rows, -1 - ago]
-        return self._changes.feed(rows, state, posterior, start_ns, end_ns, self._devices.device)
+        return self._activities.feed(rows, self._label_of(state), posterior, start_ns, end_ns, self._devices.device)
 
-    def _settle_all(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
-        """The events of all windows of ``rows`` that await them."""
+    def _track_waiting(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
+        """Return the events of all windows of ``rows`` that wait for later ones."""
         events: dict[int, list[ActivityEvent]] = {}
         for ago in range(self._lag - 1, -1, -1):
-            _merge(events, self._settle(rows[self._times.held[rows] > ago], ago))
+            _merge(events, self._track(rows[self._times.n_waiting[rows] > ago], ago))
         return events
 
-    def _end(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
-        """Nothing follows the last windows of ``rows``."""
-        events = self._settle_all(rows)
-        _merge(events, self._changes.end(rows, self._devices.device))
+    def _end_activities(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
+        """Return the events of the waiting windows and the exits of ``rows``, which have no further windows."""
+        events = self._track_waiting(rows)
+        _merge(events, self._activities.end(rows, self._devices.device))
         return events
 
     def _parts(self) -> dict[str, RowArrays]:
-        return {"devices": self._devices, "filter": self._filter, "times": self._times, "changes": self._changes}
+        return {"devices": self._devices, "filter": self._filter, "times": self._times, "activities": self._activities}
 
     def _grow(self) -> None:
         for part in self._parts().values():
@@ -277,36 +304,41 @@ class Smoother:
     # --- state --------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """The state of every device, as arrays by name, from which ``restore`` goes on to the bit."""
-        names = [device for device, _ in self._devices.items()]
+        """Return the state of every device as arrays by name. A smoother restored from it continues to the bit."""
+        devices = [device for device, _ in self._devices.items()]
         rows = np.array([row for _, row in self._devices.items()], np.int64)
-        state: dict[str, Any] = {"smoothing": np.array(self._made_by()), "devices": np.array(names, np.str_)}
+        state: dict[str, Any] = {"smoothing": np.array(self._definition()), "devices": np.array(devices, np.str_)}
         for part_name, part in self._parts().items():
             for name, array in part.snapshot(rows).items():
                 state[f"{part_name}.{name}"] = array
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a snapshot, into a smoother with the same definition that was fed nothing yet.
+        """Take over a snapshot.
 
-        Raises ValueError where the snapshot is of another.
+        Raises:
+            ValueError: This smoother already has devices, or the snapshot is of a smoother with another definition.
+
         """
         if len(self._devices):
-            raise ValueError("restore: the smoother already has devices")
-        if str(state["smoothing"]) != self._made_by():
-            raise ValueError(f"restore: the snapshot is of {state['smoothing']}, the smoother is {self._made_by()}")
-        names = [str(name) for name in state["devices"]]
-        rows = self._devices.rows_of(names, np.ones(len(names)))
+            raise ValueError("restore: this smoother already has devices; restore into a new one")
+        if str(state["smoothing"]) != self._definition():
+            raise ValueError(
+                f"restore: the snapshot is of {state['smoothing']}, but this smoother is {self._definition()}; "
+                "discard the snapshot, or use the bundle that it was made with"
+            )
+        devices = [str(device) for device in state["devices"]]
+        rows = self._devices.find_or_add(devices, np.ones(len(devices)))
         self._grow()
         for part_name, part in self._parts().items():
             part.restore(rows, {name: state[f"{part_name}.{name}"] for name in part.ROW_ARRAYS})
 
-    def _made_by(self) -> str:
-        """What a snapshot depends on."""
-        made_by = {**self.smoothing.to_dict(), "n_labels": self.n_labels, "longest_step_ns": self._longest_step_ns}
-        return json.dumps(made_by)
+    def _definition(self) -> str:
+        """Return everything that the state of this smoother depends on, as JSON."""
+        definition = {**self.smoothing.to_dict(), "n_labels": self.n_labels, "max_step_ns": self._max_step_ns}
+        return json.dumps(definition)
 
 
 def _merge(events: dict[int, list[ActivityEvent]], more: dict[int, list[ActivityEvent]]) -> None:
-    for row, found in more.items():
-        events.setdefault(row, []).extend(found)
+    for row, later in more.items():
+        events.setdefault(row, []).extend(later)

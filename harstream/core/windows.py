@@ -1,4 +1,4 @@
-"""WindowBuffer: a ring of samples per device, and the windows that fall due."""
+"""Ring buffers of samples, from which due windows are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harstream.core.rows import RowArrays
 
 
 class WindowBuffer(RowArrays):
-    """A ring of ``window_samples`` per device row, written by index, never shifted.
+    """Ring buffer of ``window_samples`` samples per row, written by index and never shifted.
 
-    A window is due when ``window_samples`` consecutive samples are there and ``stride_samples`` new ones
-    have come since the last.
+    The first window of a row is due after ``window_samples`` samples, the next ones after ``stride_samples`` more each.
+    ``write`` must stop at the sample that makes a window due; the window is then read with ``gather``.
     """
 
     ROW_ARRAYS = ("ring", "written", "due_in")
@@ -21,28 +21,33 @@ class WindowBuffer(RowArrays):
         self.window_samples = window_samples
         self.stride_samples = stride_samples
         self.ring = np.zeros((capacity, window_samples, n_channels), np.float32)
-        self.written = np.zeros(capacity, np.int64)  # samples since the restart
+        self.written = np.zeros(capacity, np.int64)  # samples since the reset
         self.due_in = np.zeros(capacity, np.int64)  # samples until the next window is due
 
-    def restart(self, rows: Int64) -> None:
+    def reset(self, rows: Int64) -> None:
         """Forget the samples of ``rows``."""
         self.written[rows] = 0
         self.due_in[rows] = self.window_samples
 
-    def write(self, rows: Int64, counts: Int64, at: Int64, samples: Float32) -> None:
-        """Append samples to ``rows`` (each once): ``counts`` of them, beginning at ``at`` in ``samples``.
+    def write(self, rows: Int64, counts: Int64, first: Int64, samples: Float32) -> None:
+        """Append samples to ``rows``.
 
-        No count may pass the row's ``due_in``: what is due must be gathered first.
+        Args:
+            rows: (n_rows,) each row at most once.
+            counts: (n_rows,) samples to append; at most ``due_in`` of the row.
+            first: (n_rows,) index in ``samples`` of the first of them.
+            samples: (n_samples, n_channels).
+
         """
         row = np.repeat(rows, counts)
         within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         slot = (np.repeat(self.written[rows], counts) + within) % self.window_samples
-        self.ring[row, slot] = samples[np.repeat(at, counts) + within]
+        self.ring[row, slot] = samples[np.repeat(first, counts) + within]
         self.written[rows] += counts
         self.due_in[rows] -= counts
 
     def gather(self, rows: Int64) -> Float32:
-        """The windows of ``rows``, oldest sample first: (n_rows, window_samples, n_channels). They are due no more."""
+        """Return a copy of the due windows of ``rows``, oldest sample first (n_rows, window_samples, n_channels)."""
         oldest = self.written[rows] % self.window_samples
         slots = (oldest[:, None] + np.arange(self.window_samples)) % self.window_samples
         self.due_in[rows] = self.stride_samples

@@ -6,7 +6,7 @@ from harstream.core.devices import DeviceTable
 
 
 def rows(table, *devices, at=0.0):
-    return table.rows_of(devices, np.full(len(devices), at)).tolist()
+    return table.find_or_add(devices, np.full(len(devices), at)).tolist()
 
 
 def test_a_device_keeps_its_row():

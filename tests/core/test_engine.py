@@ -1,5 +1,6 @@
 """Engine: samples in, due windows out; how a stream is cut, and who else is there, changes nothing."""
 
+import doctest
 import warnings
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harstream.core import engine as engine_module
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import CHANNELS, GravityFilter, NoiseFilter, Normalisation, SignalSpec
@@ -505,3 +507,8 @@ def test_a_batch_must_be_aligned():
         SampleBatch(
             ["a"], *(np.zeros(n) for n in (1, 1, 1)), np.ones(1, np.int64), np.zeros(1), np.zeros((2, 6), np.float32)
         )
+
+
+def test_the_example_in_the_engines_docstring_is_true():
+    assert doctest.testmod(engine_module).attempted > 5
+    assert doctest.testmod(engine_module).failed == 0

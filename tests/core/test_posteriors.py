@@ -20,7 +20,7 @@ def believed(made: PosteriorFilter, probabilities) -> list[int]:
 
 
 def hmm(dwell_s: float = 10.0, trust: float = 1.0, lag: int = 0) -> HmmFilter:
-    return HmmFilter(posteriors.dwelling(dwell_s, 1.28, 2), trust, lag, 1)
+    return HmmFilter(posteriors.transitions_from_dwell(dwell_s, 1.28, 2), trust, lag, 1)
 
 
 def test_without_smoothing_every_window_is_its_own():
@@ -72,10 +72,10 @@ def test_looking_back_is_the_forward_backward_algorithm():
     weight = np.prod(probabilities[np.arange(6), paths], axis=1)
     weight *= np.prod(transitions[paths[:, :-1], paths[:, 1:]], axis=1)
     for ago in range(4):
-        posterior = np.bincount(paths[:, -1 - ago], weight, 3) / weight.sum()
-        state, posterior = made.looking_back(ROW, ago)
-        assert state[0] == posterior.argmax()
-        np.testing.assert_allclose(posterior, posterior.max(), rtol=1e-9)
+        expected = np.bincount(paths[:, -1 - ago], weight, 3) / weight.sum()
+        state, posterior = made.smooth(ROW, ago)
+        assert state[0] == expected.argmax()
+        np.testing.assert_allclose(posterior, expected.max(), rtol=1e-9)
 
 
 def test_a_certain_and_wrong_network_cannot_make_the_belief_irrevocable():
@@ -93,8 +93,8 @@ def test_less_trust_and_longer_activities_make_changes_slower():
 
 @pytest.mark.parametrize("n_labels", [2, 6, 18])
 def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
-    labels = posteriors.dwelling(20.0, 1.28, n_labels)
-    for transitions in (labels, posteriors.with_unknown(labels, 2.0, 1.28)):
+    labels = posteriors.transitions_from_dwell(20.0, 1.28, n_labels)
+    for transitions in (labels, posteriors.transitions_with_unknown(labels, 2.0, 1.28)):
         np.testing.assert_allclose(transitions.sum(axis=1), 1)
         assert (transitions > 0).all()
         assert transitions[0, 0] == pytest.approx(np.exp(-1.28 / 20))
@@ -104,28 +104,30 @@ def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
 @pytest.mark.parametrize("stride_s", [1.28, 2.5, 5.0, 10.0])
 @pytest.mark.parametrize("n_labels", [2, 6, 18])
 def test_however_long_the_stride_what_the_network_is_sure_of_is_not_unknown(n_labels, stride_s):
-    transitions = posteriors.with_unknown(posteriors.dwelling(5.0, stride_s, n_labels), 1.0, stride_s)
+    transitions = posteriors.transitions_with_unknown(
+        posteriors.transitions_from_dwell(5.0, stride_s, n_labels), 1.0, stride_s
+    )
     np.testing.assert_allclose(transitions.sum(axis=1), 1)
     made = HmmFilter(transitions, 0.7, 0, 1)
-    sure = posteriors.with_doubt(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
+    sure = posteriors.probabilities_with_unknown(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
     assert believed(made, sure) == [0] * 10
 
 
 def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
     for n_labels in (2, 6):
         np.testing.assert_allclose(
-            posteriors.dwelling(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels)
+            posteriors.transitions_from_dwell(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels)
         )
 
 
 def test_where_labels_stay_for_ever_nothing_becomes_unknown():
-    transitions = posteriors.with_unknown(np.eye(3), 1.0, 1.28)
+    transitions = posteriors.transitions_with_unknown(np.eye(3), 1.0, 1.28)
     np.testing.assert_array_equal(transitions[:3], np.eye(4)[:3])
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])
 def test_unknown_is_ahead_exactly_where_the_top_probability_is_below_the_threshold(threshold):
     probabilities = np.random.default_rng(2).dirichlet([0.3] * 6, 500)
-    state = posteriors.with_doubt(probabilities, threshold).argmax(axis=1)
+    state = posteriors.probabilities_with_unknown(probabilities, threshold).argmax(axis=1)
     np.testing.assert_array_equal(state == 6, probabilities.max(axis=1) < threshold)
     np.testing.assert_array_equal(state[state < 6], probabilities.argmax(axis=1)[state < 6])
