@@ -58,7 +58,7 @@ def flag(value: Any, where: str) -> bool:
 def text(value: Any, where: str) -> str:
     """Return ``value`` if it is a text that is not empty. Raise ConfigError otherwise."""
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where}: expected a text, got {value!r}")
+        raise ConfigError(f"{where}: expected a text that is not empty, got {value!r}")
     return value
 
 
