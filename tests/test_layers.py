@@ -34,7 +34,7 @@ ALLOWED = {
     "embedded": {"errors"},
     "partitions": {"errors"},
     "options": {"checks", "errors"},
-    "config": {"options", "partitions", "mqtt", "wire", *_MODEL, *_BASE},
+    "config": {"options", "partitions", "mqtt", "wire", "bundle", *_BASE},
     "logs": set(),
     "signals": set(),
     "serve": {"config", "logs", "signals", "mqtt", "embedded", "wire", *_MODEL, *_BASE, ""},
@@ -204,7 +204,8 @@ def test_core_reduces_without_blas():
     ("statement", "absent"),
     [
         ("import harstream", ["numpy", "click", "scipy", "paho"]),
-        ("import harstream.cli", ["tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
+        ("import harstream.config", ["paho", "scipy", "click", "tensorflow", "ai_edge_litert"]),
+        ("import harstream.cli", ["paho", "tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
         ("import harstream.config, harstream.mqtt.urls", ["paho"]),
         ("import harstream.serve.daemon", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
         ("import harstream.evaluate.scoring, harstream.evaluate.report", ["tensorflow", "keras", "matplotlib"]),

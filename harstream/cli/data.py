@@ -19,7 +19,7 @@ def data() -> None:
 
 
 @data.command("list")
-def list_() -> None:
+def list_data_sets() -> None:
     """List the kinds of data with their content, publisher and size."""
     from harstream.datasets import WINDOW_KINDS, public
 

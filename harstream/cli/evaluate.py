@@ -73,9 +73,9 @@ def evaluate(
             with labels_path.open("w", encoding="utf-8") as file:
                 for device, payload in published.label_messages(recordings, classifier):
                     file.write(json.dumps({"device": device, **json.loads(payload)}) + "\n")
-    _echo(evaluation)
+    _print_scores(evaluation)
     if evaluation.stream is not None:
-        _echo_stream(evaluation.stream)
+        _print_sessions(evaluation.stream)
     if json_path is not None:
         json_path.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
     if report is not None:
@@ -84,7 +84,7 @@ def evaluate(
         click.echo(f"wrote {write(evaluation, report)}")
 
 
-def _echo(evaluation: Evaluation) -> None:
+def _print_scores(evaluation: Evaluation) -> None:
     scores = evaluation.scores
     click.echo(f"{evaluation.model} ({evaluation.backend}) on {evaluation.source}")
     for note in evaluation.notes:
@@ -103,7 +103,7 @@ def _echo(evaluation: Evaluation) -> None:
         click.echo(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}   {' '.join(f'{count:6d}' for count in row)}")
 
 
-def _echo_stream(stream: SessionScores) -> None:
+def _print_sessions(stream: SessionScores) -> None:
     from harstream.evaluate.report import abstained_rows, comparison_rows
 
     click.echo(f"{len(stream.sessions)} whole sessions, {stream.minutes:.0f} minutes")
