@@ -17,6 +17,7 @@ from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
+from harstream.progress import Progress, silent
 from harstream.train import export
 from harstream.train.card import card, with_files
 from harstream.train.fitting.fit import fit, fit_temperature
@@ -30,7 +31,6 @@ from harstream.train.fitting.prepare import (
     prepare,
     smoothing_for,
 )
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.cross_validation import CrossValidation, cross_validate
 

@@ -17,7 +17,7 @@ from harstream.core.smoothing import SmoothedLabels, Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate import sessions as streaming
 from harstream.evaluate.sessions import Session
-from harstream.train.fitting.progress import Progress, silent
+from harstream.progress import Progress, silent
 from research.smoothing import results as stream_results
 from research.smoothing.streams import Stream
 

@@ -22,11 +22,11 @@ from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams
 from harstream.evaluate import sessions as streaming
 from harstream.evaluate.events import NO_LABEL
+from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import fit, fit_temperature
 from harstream.train.fitting.prepare import prepare
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.validation.task import fingerprint

@@ -27,9 +27,9 @@ from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, HarstreamError
+from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import setting_of, settle
 from research.smoothing import results as stream_results

@@ -15,13 +15,13 @@ from harstream.core.batches import Float32, Int64
 from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
+from harstream.progress import Progress, silent
 from harstream.train.fitting import architectures
 from harstream.train.fitting.batches import batch_function
 from harstream.train.fitting.checkpoint import CheckpointFolder, fingerprint
 from harstream.train.fitting.history import Epoch
 from harstream.train.fitting.loop import TrainingLoop
 from harstream.train.fitting.loss import ensemble, objective
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import split_by_subject
 

@@ -15,7 +15,7 @@ from harstream.datasets import base, windows
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
-from harstream.train.fitting.progress import Progress, silent
+from harstream.progress import Progress, silent
 from harstream.train.folds import folds_of
 
 #: The smoothing of a new bundle, chosen by ``research.smoothing.study``; see docs/results/streaming.md.

@@ -24,11 +24,11 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.evaluate.metrics import calibration_error
+from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train import export
 from harstream.train.fitting import architectures
 from harstream.train.fitting.prepare import data_name, labels_of_kind, library_versions, prepare, signal_dict
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.sweep import results, settings

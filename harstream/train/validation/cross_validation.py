@@ -17,9 +17,9 @@ from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.evaluate.metrics import Scores, calibration_error
+from harstream.progress import Progress, silent
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import fit_temperature
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.validation import pool as processes

@@ -23,7 +23,7 @@ import numpy as np
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import HarstreamError
-from harstream.train.fitting.progress import Progress
+from harstream.progress import Progress
 from harstream.train.validation.task import Fold, Task, hold_out
 
 #: The windows of a signal: those to train on, and those to count.

@@ -22,10 +22,10 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
+from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train import export
 from harstream.train.fitting.fit import fit
-from harstream.train.fitting.progress import Progress, silent
 from harstream.train.fitting.recipe import FitConfig
 
 

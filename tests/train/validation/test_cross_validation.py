@@ -15,8 +15,8 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
+from harstream.progress import Progress
 from harstream.train.fitting.fit import Fitted, fit
-from harstream.train.fitting.progress import Progress
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import cross_validation as validate
 from harstream.train.validation import task as holdout
