@@ -17,7 +17,7 @@ import numpy as np
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import MEASURE_MAX_SAMPLES, Timeline
-from harstream.datasets.csv import Writer
+from harstream.datasets.csv import CsvWriter
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
@@ -77,7 +77,7 @@ class _OpenFile:
 
     def __init__(self, path: Path, device: str, label: str, *, gyro: bool) -> None:
         self.device, self.label, self.gyro = device, label, gyro
-        self._writer = Writer(path, gyro=gyro)
+        self._writer = CsvWriter(path, gyro=gyro)
         self._first_us = self._last_us = -1
 
     def write(self, t_ns: Int64, samples: Float32) -> int:

@@ -165,7 +165,7 @@ def _recording(name: str, file: _File, piece: Piece, rate_hz: float) -> Recordin
     return Recording(name, file.name.partition("_")[0], rate_hz, samples, segments, has_gyro)
 
 
-class Writer:
+class CsvWriter:
     """A new csv file, to which samples are appended as they come.
 
     Numbers are written as the shortest text that reads back as the same float32. Raises DatasetError
@@ -195,7 +195,7 @@ class Writer:
     def close(self) -> None:
         self._file.close()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> CsvWriter:
         return self
 
     def __exit__(

@@ -37,7 +37,7 @@ def write(folder: Path, lines: list[str], header: str = csv.HEADER, name: str = 
 
 def test_what_the_writer_writes_is_read_to_the_bit(tmp_path: Path) -> None:
     samples, t = signal(500), times(500)
-    with csv.Writer(tmp_path / "anna_walk.csv") as writer:
+    with csv.CsvWriter(tmp_path / "anna_walk.csv") as writer:
         for first in range(0, 300, 25):
             writer.write(t[first : first + 25], samples[first : first + 25], "WALKING")
         writer.write(t[300:350], samples[300:350])
@@ -53,7 +53,7 @@ def test_what_the_writer_writes_is_read_to_the_bit(tmp_path: Path) -> None:
 
 def test_a_recording_without_gyroscope_leaves_its_columns_out(tmp_path: Path) -> None:
     samples = signal(100)
-    with csv.Writer(tmp_path / "ben_1.csv", gyro=False) as writer:
+    with csv.CsvWriter(tmp_path / "ben_1.csv", gyro=False) as writer:
         writer.write(times(100), samples, "SITTING")
     (recording,) = csv.load(tmp_path)
     assert not recording.has_gyro
@@ -62,10 +62,10 @@ def test_a_recording_without_gyroscope_leaves_its_columns_out(tmp_path: Path) ->
 
 
 def test_the_writer_overwrites_nothing_and_takes_no_label_that_would_break_the_line(tmp_path: Path) -> None:
-    with csv.Writer(tmp_path / "ben_1.csv") as writer, pytest.raises(DatasetError, match="has a comma"):
+    with csv.CsvWriter(tmp_path / "ben_1.csv") as writer, pytest.raises(DatasetError, match="has a comma"):
         writer.write(times(1), signal(1), "up, then down")
     with pytest.raises(DatasetError, match=r"ben_1\.csv: cannot be written: File exists"):
-        csv.Writer(tmp_path / "ben_1.csv")
+        csv.CsvWriter(tmp_path / "ben_1.csv")
 
 
 def test_units_in_the_header_are_converted(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_file_of_one_sample_and_a_folder_without_files_are_refused(tmp_path: P
 def test_jitter_is_put_on_the_grid_and_files_of_one_rate_agree_on_it(tmp_path: Path) -> None:
     for name, rate_hz, seed in (("anna_1", 49.7, 1), ("ben_1", 50.3, 2)):
         rng = np.random.default_rng(seed)
-        with csv.Writer(tmp_path / f"{name}.csv") as writer:
+        with csv.CsvWriter(tmp_path / f"{name}.csv") as writer:
             writer.write(times(2000, rate_hz) + rng.uniform(-0.15, 0.15, 2000) / rate_hz, signal(2000, seed), "A")
     recordings = csv.load(tmp_path)
     assert [(recording.rate_hz, len(recording.samples)) for recording in recordings] == [(50.0, 2000)] * 2
