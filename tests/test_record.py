@@ -280,7 +280,7 @@ def test_a_file_that_cannot_be_written_ends_the_recording_with_a_line_naming_it(
     recording.begin("WALKING")
     (tmp_path / "out").rmdir()
     send(recording, walk(50))
-    with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written"):
+    with pytest.raises(DatasetError, match=r"anna_phone_.*cannot create the file"):
         recording.raise_failure()
     assert recording.end() == []
 

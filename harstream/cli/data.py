@@ -51,7 +51,7 @@ def download(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     from harstream.datasets.download import download as fetch
     from harstream.datasets.download import sha256_of
 
-    data_set = public.find(name)
+    data_set = public.find_set(name)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ConfigError(f"--sha256: {sha256!r} is not 64 hexadecimal digits")
     target = out / data_set.file_name
@@ -72,6 +72,6 @@ def download(name: str, out: Path, url: str | None, sha256: str | None) -> None:
             f"{target}: the SHA-256 is {digest}, expected {expected}; delete the file and fetch it again, "
             "or, if its publisher changed it, accept it with --sha256"
         )
-    public.check(data_set, target)
+    public.check_archive(data_set, target)
     click.echo(f"{target}: complete, SHA-256 {digest}")
     click.echo(f"next: harstream evaluate --data {name}:{target}")

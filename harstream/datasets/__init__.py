@@ -1,4 +1,4 @@
-"""Recordings of real subjects: files as their publishers ship them, read into samples and labels."""
+"""Data sets: recordings of real subjects, read from the files that their publishers ship into samples and labels."""
 
 from harstream.datasets.base import (
     KINDS,

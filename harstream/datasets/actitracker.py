@@ -1,8 +1,13 @@
 """Actitracker: six activities with a phone in the trouser pocket (WISDM Lab, Fordham University, Kwapisz et al. 2010).
 
-One file, ``WISDM_ar_v1.1_raw.txt``, one sample of the accelerometer in m/s2 each
-``user,activity,time in ns,x,y,z;`` at 20 Hz. Most are one to a line, but some lines hold several, some
-lack a part, and some have 0 for the time. There is no gyroscope.
+Layout: one file, ``WISDM_ar_v1.1_raw.txt``, with samples ``user,activity,time in ns,x,y,z;`` at 20 Hz. Most lines hold
+one sample, but some hold several, some samples lack a part, and some have 0 for the time.
+
+Units: m/s2 in the file, g in the recordings. There is no gyroscope.
+
+Labels: the name of the activity, such as ``Jogging``.
+
+Licence: the publisher names none, see ABOUT.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import numpy as np
 
 from harstream.datasets import files
 from harstream.datasets.base import Recording
-from harstream.datasets.stamped import Piece, Stamped, on_grid, recordings, sessions
+from harstream.datasets.stamped import Piece, StampedSamples, make_recordings, resample_to_grid, split_sessions
 from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.payloads import ACC_UNITS
@@ -34,7 +39,7 @@ _ACTIVITIES = {
 }
 LABELS = tuple(_ACTIVITIES.values())
 
-#: For the model card: what the recordings are, and whose.
+#: Description, source and licence for the model card.
 ABOUT = """\
 WISDM activity prediction data set, version 1.1 (often called Actitracker): accelerometer at 20 Hz, without
 gyroscope, of 36 users walking, jogging, climbing stairs, sitting and standing under supervision.
@@ -55,40 +60,49 @@ _SAMPLE = re.compile(
 
 
 def load(path: Path) -> list[Recording]:
-    """Every uninterrupted stretch of one user's one activity, in g at 20 Hz, without gyroscope.
+    """Return every uninterrupted stretch of one activity of one user, in g at 20 Hz, without gyroscope.
 
-    ``path`` is the file, or a folder, zip or tar it lies in. A recording is ``33_JOGGING``, the next of
-    the same ``33_JOGGING_2``. A broken sample is passed over, as is one without time, and how many there were
-    is logged. Raises DatasetError where there is no file, more than one, or no valid sample in it.
+    The first recording of an activity is named ``33_JOGGING``, the next one ``33_JOGGING_2``. Malformed samples and
+    those without time are skipped, and their number is logged.
+
+    Args:
+        path: The file, or a folder, zip or tar that holds it.
+
+    Raises:
+        DatasetError: There is no such file, more than one, or no valid sample in it.
+
     """
-    found = list(files.read(path, lambda last: _FILE.fullmatch(last) is not None))
-    if len(found) != 1:
-        names = ", ".join(name for name, _ in found) or "no WISDM_ar_v1.1_raw.txt"
-        raise DatasetError(f"{path}: holds {names}: expected one file of raw samples")
-    users, activities, stamped = _samples(found[0][1], f"{path}/{found[0][0]}")
+    content = list(files.read_files(path, lambda last: _FILE.fullmatch(last) is not None))
+    if len(content) != 1:
+        names = ", ".join(name for name, _ in content) or "none"
+        raise DatasetError(f"{path}: expected one file WISDM_ar_v1.1_raw.txt, found {names}")
+    users, activities, samples = _parse_sessions(content[0][1], f"{path}/{content[0][0]}")
     pieces: dict[tuple[str, str], list[Piece]] = {}
-    for user, activity, some in zip(users, activities, on_grid(stamped, RATE_HZ), strict=True):
-        pieces.setdefault((user, activity), []).extend(some)
+    for user, activity, grid in zip(users, activities, resample_to_grid(samples, RATE_HZ), strict=True):
+        pieces.setdefault((user, activity), []).extend(grid)
     return [
         recording
-        for (user, label), several in sorted(pieces.items(), key=lambda item: (int(item[0][0]), item[0][1]))
-        for recording in recordings(f"{user}_{label}", user, RATE_HZ, label, several, has_gyro=False)
+        for (user, label), grid in sorted(pieces.items(), key=lambda item: (int(item[0][0]), item[0][1]))
+        for recording in make_recordings(f"{user}_{label}", user, RATE_HZ, label, grid, has_gyro=False)
     ]
 
 
-def _samples(text: bytes, where: str) -> tuple[list[str], list[str], list[Stamped]]:
-    """User, activity and samples in g of every session, as they follow each other in the file."""
+def _parse_sessions(text: bytes, where: str) -> tuple[list[str], list[str], list[StampedSamples]]:
+    """Return user, activity and samples in g of every session, in order of the file; ``where`` is its path."""
     parts = [part for part in re.split(rb"[;\n]", text) if part.strip(b" \t\r,")]
     rows = [match.groups() for part in parts if (match := _SAMPLE.fullmatch(part)) and int(match[3]) > 0]
     if not rows:
-        raise DatasetError(f"{where}: none of its {len(parts)} parts is 'user,activity,time in ns,x,y,z;'")
+        raise DatasetError(
+            f"{where}: expected samples 'user,activity,time in ns,x,y,z;', got {len(parts)} texts of another form"
+        )
     if len(rows) < len(parts):
-        log.warning("%s: %d of %d samples passed over: broken, or no time", where, len(parts) - len(rows), len(parts))
+        skipped = len(parts) - len(rows)
+        log.warning("%s: skipped %d of %d samples, malformed or without time", where, skipped, len(parts))
     columns = np.array(rows, np.bytes_).T
     t_ns, samples = columns[2].astype(np.int64), columns[3:].T.astype(np.float32) * np.float32(ACC_UNITS["m/s2"])
-    several = sessions(t_ns, columns[0], columns[1])
+    sessions = split_sessions(t_ns, columns[0], columns[1])
     return (
-        [columns[0, part.start].decode() for part in several],
-        [_ACTIVITIES[columns[1, part.start].decode()] for part in several],
-        [Stamped(t_ns[part], samples[part]) for part in several],
+        [columns[0, part.start].decode() for part in sessions],
+        [_ACTIVITIES[columns[1, part.start].decode()] for part in sessions],
+        [StampedSamples(t_ns[part], samples[part]) for part in sessions],
     )

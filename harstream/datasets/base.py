@@ -1,8 +1,8 @@
-"""What every loader returns, and the one place that knows the kinds."""
+"""Recordings and windows as every loader returns them, and the table of loaders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,98 +15,111 @@ from harstream.errors import DatasetError
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A labelled stretch of a recording: samples ``start`` to ``stop`` (exclusive, 0-based)."""
+    """Labelled stretch of a recording."""
 
-    start: int
-    stop: int
+    start: int  # index of the first sample
+    stop: int  # index after the last sample
     label: str
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One uninterrupted recording of one subject, at a constant rate, its first sample at time 0."""
+    """One recording of one subject, without interruption and at a constant rate."""
 
-    name: str  # unique in its data set; valid as a device name
-    subject: str  # who wore it: folds are made by this
+    name: str  # unique in its data set and valid as a device name
+    subject: str  # folds are made by this name
     rate_hz: float
-    samples: npt.NDArray[np.float32]  # (n_samples, 6) acc in g, gyro in rad/s
-    segments: tuple[Segment, ...]  # in order of time, not overlapping; may leave gaps
-    has_gyro: bool = True  # False: it was recorded without a gyroscope, and gyro is 0
+    samples: npt.NDArray[np.float32]  # (n_samples, 6) acc x, y, z in g and gyro x, y, z in rad/s
+    segments: tuple[Segment, ...]  # in order of time, without overlap; samples between them have no label
+    has_gyro: bool = True  # False: there was no gyroscope, and the gyro columns are 0
 
     @property
     def duration_s(self) -> float:
+        """Duration in seconds."""
         return len(self.samples) / self.rate_hz
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedWindows:
-    """Windows as their publisher filtered and cut them; nothing is left of the recordings they come from."""
+    """Windows that their publisher filtered and cut. The recordings they come from are not in the data set."""
 
-    windows: npt.NDArray[np.float32]  # (n_windows, 128, 9) in the order of core.spec.DEFAULT_CHANNELS, g and rad/s
+    windows: npt.NDArray[np.float32]  # (n_windows, 128, 9) channels as core.spec.DEFAULT_CHANNELS, g and rad/s
     label: npt.NDArray[np.int64]  # (n_windows,) index into ``labels``
     labels: tuple[str, ...]
-    subject: npt.NDArray[np.str_] | None  # (n_windows,); None: they come without
+    subject: npt.NDArray[np.str_] | None  # (n_windows,) names; None: the data set does not name the subjects
     rate_hz: float = 50.0
 
 
-#: KIND of ``--data KIND:PATH`` to the module that reads it, imported when asked for: its ``load`` gives recordings.
+#: Module that reads each KIND of ``--data KIND:PATH``, imported on demand. Its ``load`` returns recordings.
 KINDS = {
     "hapt": "harstream.datasets.hapt",
     "wisdm-watch": "harstream.datasets.wisdm",
     "actitracker": "harstream.datasets.actitracker",
     "csv": "harstream.datasets.csv",
 }
-#: Kinds that hold windows only: their module's ``load_windows`` gives them.
+#: The same for kinds that hold windows only. Their module's ``load_windows`` returns these.
 WINDOW_KINDS = {"uci-har": "harstream.datasets.uci_har"}
 
 
 def load(data: str) -> list[Recording]:
-    """Read ``KIND:PATH``, where PATH is the folder or the archive as its publisher ships it.
+    """Read the recordings of ``KIND:PATH``; PATH is the folder or archive as its publisher ships it.
 
-    Raises DatasetError for an unknown kind, a missing path, a file that is not as the kind says, and for
-    published windows, which are no recordings.
+    Raises:
+        DatasetError: The kind is unknown or holds windows only, the path is missing, or a file is malformed.
+
     """
-    kind, path = _split(data)
+    kind, path = _split_kind(data)
     if kind in WINDOW_KINDS:
         raise DatasetError(
-            f"{data}: windows that their publisher filtered and cut, no recordings: they cannot be split by subject, "
-            f"trained on or replayed, only be scored by `harstream evaluate`; hapt is the same study's raw recordings"
+            f"{data}: holds windows that their publisher filtered and cut, but recordings are needed: "
+            "use `harstream evaluate`, or hapt, which has the raw recordings of the same study"
         )
     load_recordings: Callable[[Path], list[Recording]] = import_module(KINDS[kind]).load
     recordings = load_recordings(path)
     if not recordings:
-        raise DatasetError(f"{path}: holds no {kind} recording")
+        raise DatasetError(f"{path}: expected {kind} recordings, found none")
     return recordings
 
 
 def load_windows(data: str) -> PublishedWindows:
-    """Read ``KIND:PATH`` of a kind in WINDOW_KINDS. Raises DatasetError as ``load`` does."""
-    kind, path = _split(data)
+    """Read the windows of ``KIND:PATH``, with a kind of WINDOW_KINDS.
+
+    Raises:
+        DatasetError: The kind is unknown or holds recordings, the path is missing, or a file is malformed.
+
+    """
+    kind, path = _split_kind(data)
     if kind not in WINDOW_KINDS:
-        raise DatasetError(f"{data}: holds recordings, no windows")
+        raise DatasetError(f"{data}: holds recordings, but windows are needed: use a kind of {', '.join(WINDOW_KINDS)}")
     load: Callable[[Path], PublishedWindows] = import_module(WINDOW_KINDS[kind]).load_windows
     return load(path)
 
 
-def _split(data: str) -> tuple[str, Path]:
+def _split_kind(data: str) -> tuple[str, Path]:
+    """Split ``KIND:PATH`` and check both parts."""
     kind, colon, path = data.partition(":")
-    known = [*KINDS, *WINDOW_KINDS]
-    if not colon or not path or kind not in known:
-        raise DatasetError(f"{data!r} is not KIND:PATH with KIND one of {', '.join(known)}")
+    kinds = [*KINDS, *WINDOW_KINDS]
+    if not colon or not path or kind not in kinds:
+        raise DatasetError(f"expected KIND:PATH with KIND one of {', '.join(kinds)}, got {data!r}")
     if not Path(path).exists():
         raise DatasetError(f"{path}: no such file or folder")
     return kind, Path(path)
 
 
 def select_subjects(recordings: Sequence[Recording], subjects: Sequence[str]) -> list[Recording]:
-    """Only the recordings of these subjects. Raises DatasetError for one of whom there is none."""
-    known = subject_names(recordings)
+    """Return the recordings of these subjects.
+
+    Raises:
+        DatasetError: A subject has no recording.
+
+    """
+    names = subject_names(recordings)
     for subject in subjects:
-        if subject not in known:
-            raise DatasetError(f"subject {subject!r}: the recordings are of {', '.join(known)}")
+        if subject not in names:
+            raise DatasetError(f"subject {subject!r} has no recording: the subjects are {', '.join(names)}")
     return [recording for recording in recordings if recording.subject in subjects]
 
 
-def subject_names(recordings: Sequence[Recording]) -> list[str]:
-    """The subjects, sorted, each once."""
+def subject_names(recordings: Iterable[Recording]) -> list[str]:
+    """Return the name of each subject once, sorted."""
     return sorted({recording.subject for recording in recordings})

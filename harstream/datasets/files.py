@@ -1,4 +1,4 @@
-"""The files of a data set, however it is packed."""
+"""Files of a data set, read from a folder, a zip or a tar alike."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ from zipfile import BadZipFile, ZipFile
 
 from harstream.errors import DatasetError
 
-Wanted = Callable[[str], bool]
+#: Returns True for the name (without folders) of a file to read.
+NameFilter = Callable[[str], bool]
 
-# RuntimeError: encrypted, or packed in a way that Python does not know.
+# RuntimeError: encrypted, or compressed in a way that Python does not support.
 _UNREADABLE = (BadZipFile, TarError, EOFError, OSError, RuntimeError, LZMAError, zlib.error)
 
 
-def read(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file whose last part is ``wanted``, one after another, sorted.
+def read_files(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of every file whose last name part is ``wanted``, sorted by name.
 
-    ``path`` is a folder, a zip (also with zips in it), a tar (also compressed), or the one file itself. A
-    name is the path inside it, with slashes; that of a zip inside the zip is part of it. What macOS adds
-    to archives is passed over. Raises DatasetError where something is not readable.
+    A name is the path inside ``path``, with slashes. If the file is in a zip inside the zip, the path of the inner zip
+    is part of its name. Files that macOS adds to archives are skipped.
+
+    Args:
+        path: A folder, a zip (which may contain zips), a tar (which may be compressed), or the one file itself.
+        wanted: Filter of the names.
+
+    Raises:
+        DatasetError: A file or archive cannot be read.
+
     """
     try:
         if path.is_dir():
@@ -34,60 +42,65 @@ def read(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         elif wanted(path.name):
             yield path.name, path.read_bytes()
         elif tarfile.is_tarfile(path):
-            yield from _untar(path, wanted)
+            yield from _read_tar(path, wanted)
         else:
-            yield from _unzip(path, "", wanted)
+            yield from _read_zip(path, "", wanted)
     except _UNREADABLE as error:
-        raise DatasetError(f"{path}: not a readable folder, zip or tar: {error}") from error
+        raise DatasetError(f"{path}: expected a readable folder, zip or tar: {error}") from error
 
 
-def _unzip(source: Path | io.BytesIO, prefix: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+def _read_zip(source: Path | io.BytesIO, prefix: str, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     with ZipFile(source) as archive:
         for name in sorted(archive.namelist()):
             last = PurePosixPath(name).name
-            if _of_macos(name) or name.endswith("/"):
+            if _is_from_macos(name) or name.endswith("/"):
                 continue
             if wanted(last):
                 yield prefix + name, archive.read(name)
             elif last.endswith(".zip"):
-                yield from _unzip(io.BytesIO(archive.read(name)), f"{prefix}{name}/", wanted)
+                yield from _read_zip(io.BytesIO(archive.read(name)), f"{prefix}{name}/", wanted)
 
 
-def _untar(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+def _read_tar(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
         for member in archive:
-            if wanted(PurePosixPath(member.name).name) and not _of_macos(member.name):
+            if wanted(PurePosixPath(member.name).name) and not _is_from_macos(member.name):
                 file = archive.extractfile(member)
                 if file is not None:
                     yield member.name, file.read()
 
 
-def _of_macos(name: str) -> bool:
+def _is_from_macos(name: str) -> bool:
+    """Return True for files with attributes that macOS adds to archives."""
     return "__MACOSX" in name or PurePosixPath(name).name.startswith("._")
 
 
-def names(path: Path) -> list[str]:
-    """The path of every file in a zip (and in the zips in it) or tar, all of which is read: a damaged one is found.
+def list_files(path: Path) -> list[str]:
+    """Return the path of every file in a tar, or in a zip and the zips in it; each is read, so damage is found.
 
-    Raises DatasetError naming what is damaged.
+    Raises:
+        DatasetError: The archive is damaged or incomplete.
+
     """
     try:
         if tarfile.is_tarfile(path):
-            return [name for name, _ in _untar(path, lambda last: True)]
-        return _names_in_zip(path, "")
+            return [name for name, _ in _read_tar(path, lambda last: True)]
+        return _list_zip(path, "")
     except _UNREADABLE as error:
-        raise DatasetError(f"{path}: not a whole zip or tar: {error}: delete it and fetch it again") from error
+        raise DatasetError(
+            f"{path}: expected a complete zip or tar: {error}: delete the file and download it again"
+        ) from error
 
 
-def _names_in_zip(source: Path | io.BytesIO, prefix: str) -> list[str]:
-    found = []
+def _list_zip(source: Path | io.BytesIO, prefix: str) -> list[str]:
+    names = []
     with ZipFile(source) as archive:
         damaged = archive.testzip()
         if damaged is not None:
             raise BadZipFile(f"{prefix}{damaged} is damaged")
         for name in archive.namelist():
-            if not _of_macos(name) and not name.endswith("/"):
-                found.append(prefix + name)
+            if not _is_from_macos(name) and not name.endswith("/"):
+                names.append(prefix + name)
                 if name.endswith(".zip"):
-                    found += _names_in_zip(io.BytesIO(archive.read(name)), f"{prefix}{name}/")
-    return found
+                    names += _list_zip(io.BytesIO(archive.read(name)), f"{prefix}{name}/")
+    return names

@@ -1,4 +1,4 @@
-"""The public data sets: where they are, how large, whose, and what their archives must hold."""
+"""Public data sets: address, size, licence and content of the archives that ``harstream data`` downloads."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ _UCI = "https://archive.ics.uci.edu/static/public"
 
 @dataclass(frozen=True, slots=True)
 class PublicSet:
-    """One data set as its publisher ships it."""
+    """Data set as its publisher ships it."""
 
     kind: str  # KIND of ``--data KIND:PATH``
-    about: str
-    licence: str
+    about: str  # description in one line
+    licence: str  # terms in one line, with the paper to cite
     url: str
-    file_name: str  # what it is saved as
-    size_mb: int  # about
-    members: Mapping[str, int]  # how many files it must hold whose path ends like this (a regular expression)
-    #: As those who fetched the file report it; the publishers give none.
-    sha256: str | None = None
+    file_name: str  # name of the downloaded file
+    size_mb: int  # rounded
+    members: Mapping[str, int]  # least number of files whose path ends with this regular expression
+    sha256: str | None = None  # of a downloaded file, because the publishers give none; None: not known
 
 
 SETS = {
@@ -73,17 +72,30 @@ SETS = {
 }
 
 
-def find(kind: str) -> PublicSet:
-    """Raises ConfigError for a kind that nobody publishes."""
+def find_set(kind: str) -> PublicSet:
+    """Return the public data set of a kind.
+
+    Raises:
+        ConfigError: There is none.
+
+    """
     if kind not in SETS:
-        raise ConfigError(f"{kind!r} is no public data set: there are {', '.join(SETS)}")
+        raise ConfigError(f"{kind!r} is not a public data set: the public ones are {', '.join(SETS)}")
     return SETS[kind]
 
 
-def check(public: PublicSet, path: Path) -> None:
-    """Read the whole archive. Raises DatasetError where it is damaged, or lacks what it must hold."""
-    names = files.names(path)
+def check_archive(public: PublicSet, path: Path) -> None:
+    """Read a whole archive and check its content.
+
+    Raises:
+        DatasetError: The archive is damaged or lacks files.
+
+    """
+    names = files.list_files(path)
     for pattern, wanted in public.members.items():
         found = sum(re.search(rf"(^|/){pattern}$", name) is not None for name in names)
         if found < wanted:
-            raise DatasetError(f"{path}: is no {public.kind}: holds {found} files like {pattern}, not {wanted}")
+            raise DatasetError(
+                f"{path}: expected {wanted} files like {pattern} in {public.kind}, found {found}: "
+                "delete the file and download it again"
+            )

@@ -1,8 +1,7 @@
-"""Samples that each carry a time of their own, onto a grid of constant rate: by the clock and the resamplers of core.
+"""Samples with a time stamp each, placed on a grid of constant rate by the clock and the resamplers of core.
 
-What a recording becomes here is what a live device that sent the same samples at the same times would
-have been to the Engine: jitter is followed, short gaps are bridged, longer ones and changes of rate
-split it, another rate is resampled.
+The result is what the Engine would see of a device that sends the same samples at the same times: jitter is followed,
+short gaps are bridged, longer gaps and changes of rate split the recording, and another rate is resampled.
 """
 
 from __future__ import annotations
@@ -20,75 +19,77 @@ from harstream.core.grid import Grid
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 
-#: Samples in a message where times are regular; and how many come alone from where they are not, by which the
-#: clock has noticed another rate (timeline.MEASURE_MIN_SAMPLES).
+#: Samples in a message while the stamps are regular.
 _MESSAGE_SAMPLES = 16
-_ALONE_SAMPLES = 64
-#: Messages of each source fed at once: bounds the memory.
+#: Samples sent one by one after an irregular stamp. The clock of core needs so many stamps to notice another rate
+#: (timeline.MEASURE_MIN_SAMPLES).
+_SINGLE_SAMPLES = 64
+#: Messages of each source fed at once. The number limits the memory in use.
 _BATCH_MESSAGES = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Stamped:
-    """Samples of one source, which may be jittered, repeated, late, or missing."""
+class StampedSamples:
+    """Samples of one source in order of arrival. They may have jitter, and may be repeated, late or missing."""
 
-    t_ns: Int64  # (n_samples,)
-    samples: Float32  # (n_samples, n_signals), at most six
+    t_ns: Int64  # (n_samples,) time stamps
+    samples: Float32  # (n_samples, n_signals); n_signals is at most 6
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Uninterrupted samples on the grid."""
+    """Samples on the grid, without interruption."""
 
-    t_ns: Int64  # (n_samples,) by the source's clock; a period apart, but for its drift
+    t_ns: Int64  # (n_samples,) times by the source's clock: one period apart, except for the clock's drift
     samples: Float32  # (n_samples, n_signals)
 
     def __len__(self) -> int:
         return len(self.t_ns)
 
 
-def on_grid(sources: Sequence[Stamped], rate_hz: float) -> list[list[Piece]]:
-    """The uninterrupted pieces of every source, in order of time, at ``rate_hz``.
+def resample_to_grid(sources: Sequence[StampedSamples], rate_hz: float) -> list[list[Piece]]:
+    """Return the uninterrupted pieces of each source at ``rate_hz``, in order of time.
 
-    Samples not newer than the one before are dropped, as the Engine does.
+    A sample that is not newer than the one before it is dropped, as in the Engine.
     """
     spec = SignalSpec(sample_rate_hz=rate_hz)
-    # In one row each, all at once: a step of the clock costs nearly the same for a thousand sources as for one.
+    # Each source has a row, and all rows are fed at once: a thousand rows cost hardly more time than one.
     grid = Grid(spec, len(sources))
-    begins = [_messages(source.t_ns, spec.period_ns) for source in sources]
-    parts: list[list[list[Piece]]] = [[] for _ in sources]
+    begins = [_message_starts(source.t_ns, spec.period_ns) for source in sources]
+    parts: list[list[list[Piece]]] = [[] for _ in sources]  # by source, piece and batch
     for batch, rows in _batches(sources, begins):
-        for stretch, restart in grid.feed(rows, batch)[1]:
+        for grid_samples, restart in grid.feed(rows, batch)[1]:
             for row in restart.tolist():
                 parts[row].append([])
-            first = stretch.first.tolist()
-            for row, start, count in zip(stretch.rows.tolist(), first, stretch.counts.tolist(), strict=True):
+            first = grid_samples.first.tolist()
+            for row, start, count in zip(grid_samples.rows.tolist(), first, grid_samples.counts.tolist(), strict=True):
                 where = slice(start, start + count)
                 n_signals = sources[row].samples.shape[1]
-                parts[row][-1].append(Piece(stretch.t_ns[where], stretch.samples[where, :n_signals]))
-    return [[_joined(piece) for piece in pieces if piece] for pieces in parts]
+                parts[row][-1].append(Piece(grid_samples.t_ns[where], grid_samples.samples[where, :n_signals]))
+    return [[_concatenate(piece) for piece in pieces if piece] for pieces in parts]
 
 
-def _messages(t_ns: Int64, period_ns: float) -> Int64:
-    """Where messages begin: every ``_MESSAGE_SAMPLES``, or with each sample where times are not regular.
+def _message_starts(t_ns: Int64, period_ns: float) -> Int64:
+    """Return the index of each message's first sample, (n_messages,).
 
-    Regular is what lies within half a period of where counting puts it. A clock that was wrong about the
-    rate is right again after some tens of samples, if they come one by one.
+    A message holds _MESSAGE_SAMPLES samples while the stamps are regular, which means within half a period of the
+    time that counting gives. After an irregular stamp each sample is a message of its own for a while, so that the
+    clock gets enough stamps to measure another rate.
     """
-    begins, begin, alone = [], 0, 0
+    begins, begin, single = [], 0, 0
     count = np.arange(_MESSAGE_SAMPLES) * period_ns
     while begin < len(t_ns):
         begins.append(begin)
         ahead = t_ns[begin : begin + _MESSAGE_SAMPLES] - t_ns[begin]
         if (np.abs(ahead - count[: len(ahead)]) > 0.5 * period_ns).any():
-            alone = _ALONE_SAMPLES
-        begin += 1 if alone else len(ahead)
-        alone = max(alone - 1, 0)
+            single = _SINGLE_SAMPLES
+        begin += 1 if single else len(ahead)
+        single = max(single - 1, 0)
     return np.array(begins, np.int64)
 
 
-def _batches(sources: Sequence[Stamped], begins: Sequence[Int64]) -> Iterator[tuple[SampleBatch, Int64]]:
-    """Every source's messages in order, ``_BATCH_MESSAGES`` at a time, with the source of each."""
+def _batches(sources: Sequence[StampedSamples], begins: Sequence[Int64]) -> Iterator[tuple[SampleBatch, Int64]]:
+    """Yield batches of up to _BATCH_MESSAGES messages of each source, in order, and the row of each message."""
     for first in range(0, max(map(len, begins), default=0), _BATCH_MESSAGES):
         rows, t_ns, counts, samples = [], [], [], []
         for row, (source, begin) in enumerate(zip(sources, begins, strict=True)):
@@ -107,7 +108,7 @@ def _batches(sources: Sequence[Stamped], begins: Sequence[Int64]) -> Iterator[tu
                 [""] * n,
                 stamps,
                 np.ones(n, np.bool_),
-                np.zeros(n),  # a rate that is not announced is measured, whatever it is
+                np.zeros(n),  # no rate is announced, so the clock measures it
                 np.concatenate(counts),
                 stamps / 1e9,
                 np.concatenate(samples),
@@ -116,53 +117,68 @@ def _batches(sources: Sequence[Stamped], begins: Sequence[Int64]) -> Iterator[tu
         )
 
 
-def _joined(parts: Sequence[Piece]) -> Piece:
+def _concatenate(parts: Sequence[Piece]) -> Piece:
     return Piece(np.concatenate([part.t_ns for part in parts]), np.concatenate([part.samples for part in parts]))
 
 
-def merged(one: Sequence[Piece], other: Sequence[Piece], rate_hz: float) -> list[Piece]:
-    """Two sources of one device side by side, on the grid of ``one``, over where both exist.
+def merge_sources(one: Sequence[Piece], other: Sequence[Piece], rate_hz: float) -> list[Piece]:
+    """Return the signals of two sources of one device side by side, on the grid of ``one``, while both have samples.
 
-    Each has its own clock, so the grid of ``other`` lies up to half a period off: it is interpolated
-    linearly, which keeps its time exact; where the two grids coincide, nothing changes. Half a period
-    before its first and after its last sample, ``other`` counts as existing.
+    Each source has its own clock, so the grid of ``other`` may be shifted by up to half a period. Its signals are
+    interpolated linearly, which keeps their time exact and changes nothing where the two grids coincide. The time up to
+    half a period before the first and after the last sample of ``other`` belongs to it.
     """
     half_ns = 0.5e9 / rate_hz
-    found = []
+    merged = []
     for piece in one:
-        for beside in other:
-            t_ns, at_ns = np.maximum.accumulate(beside.t_ns - piece.t_ns[0]), piece.t_ns - piece.t_ns[0]
+        for second in other:
+            t_ns, at_ns = np.maximum.accumulate(second.t_ns - piece.t_ns[0]), piece.t_ns - piece.t_ns[0]
             both = np.flatnonzero((at_ns >= t_ns[0] - half_ns) & (at_ns <= t_ns[-1] + half_ns))
             if len(both):
                 where = slice(both[0], both[-1] + 1)
-                values = [np.interp(at_ns[where], t_ns, signal) for signal in beside.samples.T]
+                values = [np.interp(at_ns[where], t_ns, signal) for signal in second.samples.T]
                 side = np.stack(values, axis=1).astype(np.float32)
-                found.append(Piece(piece.t_ns[where], np.hstack([piece.samples[where], side])))
-    return found
+                merged.append(Piece(piece.t_ns[where], np.hstack([piece.samples[where], side])))
+    return merged
 
 
-def sessions(t_ns: Int64, *labels: npt.NDArray[Any]) -> list[slice]:
-    """Where consecutive samples belong together: every array of ``labels`` is constant, and time does not jump back.
+def split_sessions(t_ns: Int64, *labels: npt.NDArray[Any]) -> list[slice]:
+    """Return slices of consecutive samples in which each array of ``labels`` is constant and time does not jump back.
 
-    A stamp that lies before the one above it by more than the Engine bridges is no late sample: the
-    recording was begun anew.
+    A time stamp that is older than the one before it by more than the longest gap that the Engine bridges does not
+    belong to a late sample. It starts a new session.
+
+    Args:
+        t_ns: Time stamps, (n_samples,).
+        *labels: Arrays of any type, (n_samples,) each.
+
     """
-    anew = np.diff(t_ns) < -SignalSpec().max_gap_s * 1e9
+    starts = np.diff(t_ns) < -SignalSpec().max_gap_s * 1e9
     for label in labels:
-        anew |= label[1:] != label[:-1]
-    bounds = [0, *(np.flatnonzero(anew) + 1).tolist(), len(t_ns)]
+        starts |= label[1:] != label[:-1]
+    bounds = [0, *(np.flatnonzero(starts) + 1).tolist(), len(t_ns)]
     return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
-def recordings(
+def make_recordings(
     name: str, subject: str, rate_hz: float, label: str, pieces: Sequence[Piece], *, has_gyro: bool
 ) -> list[Recording]:
-    """Every piece of somebody's one activity as a recording: ``name``, and from the second on ``name_2``."""
-    made = []
+    """Return each piece of a subject's one activity as a recording.
+
+    Args:
+        name: Name of the first recording. The next ones are ``name_2``, ``name_3`` and so on.
+        subject: Name of the subject.
+        rate_hz: Sample rate of the pieces.
+        label: Label of all samples.
+        pieces: Pieces with acc in g and, if ``has_gyro``, gyro in rad/s.
+        has_gyro: True if the pieces have six signals, False if they have three.
+
+    """
+    result = []
     for number, piece in enumerate(pieces, 1):
         samples = np.zeros((len(piece), 6), np.float32)
         samples[:, : piece.samples.shape[1]] = piece.samples
         unique = name if number == 1 else f"{name}_{number}"
         segments = (Segment(0, len(piece), label),)
-        made.append(Recording(unique, subject, rate_hz, samples, segments, has_gyro))
-    return made
+        result.append(Recording(unique, subject, rate_hz, samples, segments, has_gyro))
+    return result

@@ -1,4 +1,4 @@
-"""What the text files of data sets have in common: rows of numbers, and numbers with names."""
+"""Parsers that several loaders share: rows of numbers, and lists of numbers with names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import numpy as np
 from harstream.core.batches import Float64
 from harstream.errors import DatasetError
 
-#: A regular expression for a decimal number.
+#: Regular expression of a decimal number.
 NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
-def numbers(rows: Sequence[Sequence[str | bytes]]) -> tuple[Float64, int | None]:
-    """Rows of equally many words to (n_rows, n_columns), and the first row in which not all are finite numbers."""
+def parse_numbers(rows: Sequence[Sequence[str | bytes]]) -> tuple[Float64, int | None]:
+    """Parse rows of words, each with the same number of words.
+
+    Returns:
+        The numbers, (n_rows, n_columns), and the index of the first row with a word that is not a finite number, or
+        None if there is no such row.
+
+    """
     try:
         values = np.array(rows).astype(np.float64)
     except ValueError:
@@ -31,14 +37,25 @@ def _is_number(word: str | bytes) -> bool:
     return True
 
 
-def named(text: bytes, where: str) -> dict[int, str]:
-    """Lines of a number and its name, such as ``1 WALKING``. Raises DatasetError naming ``where`` and the line."""
+def parse_names(text: bytes, where: str) -> dict[int, str]:
+    """Parse lines with a number and its name, such as ``1 WALKING``, into names by number.
+
+    Args:
+        text: Content of the file.
+        where: Path of the file, for messages.
+
+    Raises:
+        DatasetError: A line is malformed; the message names file and line.
+
+    """
     names = {}
     for number, line in enumerate(text.decode(errors="replace").splitlines(), 1):
         words = line.split()
         if not words:
             continue
         if len(words) != 2 or not words[0].isdigit():
-            raise DatasetError(f"{where}, line {number}: expected a number and a name, got {line.strip()!r}")
+            raise DatasetError(
+                f"{where}, line {number}: expected a number and a name such as '1 WALKING', got {line.strip()!r}"
+            )
         names[int(words[0])] = words[1]
     return names

@@ -1,10 +1,15 @@
-"""WISDM 2019, the watch part: 18 everyday activities, at the wrist (UCI Machine Learning Repository, Weiss 2019).
+"""WISDM 2019, watch part: 18 everyday activities at the wrist (UCI Machine Learning Repository, Weiss 2019).
 
-The folder ``raw/watch`` holds two files per subject, ``accel/data_16NN_accel_watch.txt`` in m/s2 and
-``gyro/data_16NN_gyro_watch.txt`` in rad/s, one sample a line: ``subject,code,time in ns,x,y,z;``. The code
-is the activity's letter in ``activity_key.txt``; the samples of one activity are one session of about
-three minutes. The sensors have clocks of their own, nominally 20 Hz; now and then the watch samples at
-100 Hz for some seconds.
+Layout: the folder ``raw/watch`` holds two files per subject, ``accel/data_16NN_accel_watch.txt`` and
+``gyro/data_16NN_gyro_watch.txt``, with one sample a line: ``subject,code,time in ns,x,y,z;``. The two sensors have
+their own clocks, nominally at 20 Hz. Sometimes the watch samples at 100 Hz for some seconds.
+
+Units: m/s2 and rad/s in the files; g and rad/s in the recordings.
+
+Labels: ``code`` is the letter of the activity in ``activity_key.txt``. Samples of one activity are one session of about
+three minutes.
+
+Licence: CC BY 4.0, see ABOUT.
 """
 
 from __future__ import annotations
@@ -17,7 +22,14 @@ import numpy as np
 
 from harstream.datasets import files
 from harstream.datasets.base import Recording
-from harstream.datasets.stamped import Piece, Stamped, merged, on_grid, recordings, sessions
+from harstream.datasets.stamped import (
+    Piece,
+    StampedSamples,
+    make_recordings,
+    merge_sources,
+    resample_to_grid,
+    split_sessions,
+)
 from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.payloads import ACC_UNITS
@@ -48,11 +60,11 @@ _CODES = {
 }
 LABELS = tuple(_CODES.values())
 
-#: For the model card: what the recordings are, and whose.
+#: Description, source and licence for the model card.
 ABOUT = """\
 WISDM Smartphone and Smartwatch Activity and Biometrics Dataset, the raw signals of the watch at 20 Hz: students aged
-18 to 25, each doing 18 everyday activities for three minutes. Accelerometer and gyroscope are stamped separately and
-were put on one grid by the clock that serves live devices.
+18 to 25, each doing 18 everyday activities for three minutes. Accelerometer and gyroscope have time stamps of their own
+and were placed on one grid by the clock that serves live devices.
 
 Placement: a watch (LG G Watch) at the wrist of the dominant hand.
 
@@ -61,8 +73,8 @@ Smartwatch-Based Biometrics Using Activities of Daily Living, IEEE Access 7, 201
 
 Licence: CC BY 4.0."""
 
-#: Where the two sensors' times have less in common than this part, it is said.
-_OVERLAP = 0.95
+#: A warning is logged if less than this share of a subject's accelerometer samples has gyroscope samples.
+_MIN_OVERLAP = 0.95
 _FILE = re.compile(r"data_(\d+)_(accel|gyro)_watch\.txt")
 _LINE = re.compile(
     rb"^[ \t]*(\d+),([A-Z]),(\d{1,18}),(%s),(%s),(%s)[ \t]*;?[ \t\r]*$" % (NUMBER, NUMBER, NUMBER), re.MULTILINE
@@ -71,62 +83,77 @@ _TEXT = re.compile(rb"^.*[^\s;].*$", re.MULTILINE)
 
 
 def load(path: Path) -> list[Recording]:
-    """Every session below a folder or in a zip, also a zip in it, in g and rad/s at 20 Hz.
+    """Return every session of a folder or zip (also in a zip inside the zip), in g and rad/s at 20 Hz.
 
-    A recording is one subject's one activity, ``1601_WALKING``; where it is interrupted for longer than the
-    Engine bridges, or the watch changed its rate, the rest is another, ``1601_WALKING_2``. A broken line is
-    passed over, and how many there were is logged. Raises DatasetError where there is no file, a subject has
-    only one of the two sensors, or a file has no valid line.
+    A recording is one activity of one subject, such as ``1601_WALKING``. After a gap that is longer than the Engine
+    bridges, or a change of rate, the rest is another recording, ``1601_WALKING_2``. Malformed lines are skipped and
+    their number is logged.
+
+    Raises:
+        DatasetError: There is no file, a file is present twice, a subject has only one of the two sensors, or a file
+            has no valid line.
+
     """
-    found: dict[tuple[str, str, str], list[Stamped]] = {}  # by subject, sensor and code
-    read: dict[tuple[str, str], str] = {}
-    for name, text in files.read(path, lambda last: _FILE.fullmatch(last) is not None):
+    samples: dict[tuple[str, str, str], list[StampedSamples]] = {}  # by subject, sensor and code
+    names: dict[tuple[str, str], str] = {}  # of the files, by subject and sensor
+    for name, text in files.read_files(path, lambda last: _FILE.fullmatch(last) is not None):
         match = _FILE.fullmatch(PurePosixPath(name).name)
         assert match
         subject, sensor = match.groups()
-        if (subject, sensor) in read:
-            raise DatasetError(f"{path}: holds {read[subject, sensor]} and {name}: which of them is it?")
-        read[subject, sensor] = name
-        for code, session in _sessions(text, subject, f"{path}/{name}"):
-            found.setdefault((subject, sensor, code), []).append(session)
-    if not read:
-        raise DatasetError(f"{path}: holds no data_NNNN_accel_watch.txt")
-    for subject, sensor in read:
+        if (subject, sensor) in names:
+            raise DatasetError(
+                f"{path}: expected one {match[0]}, found {names[subject, sensor]} and {name}: remove one"
+            )
+        names[subject, sensor] = name
+        for code, session in _parse_sessions(text, subject, f"{path}/{name}"):
+            samples.setdefault((subject, sensor, code), []).append(session)
+    if not names:
+        raise DatasetError(f"{path}: expected files data_NNNN_accel_watch.txt, found none")
+    for subject, sensor in names:
         other = "gyro" if sensor == "accel" else "accel"
-        if (subject, other) not in read:
-            raise DatasetError(f"{path}: {read[subject, sensor]} has no data_{subject}_{other}_watch.txt beside it")
-    return _recordings(found)
+        if (subject, other) not in names:
+            raise DatasetError(f"{path}: data_{subject}_{other}_watch.txt is missing, for {names[subject, sensor]}")
+    return _make_recordings(samples)
 
 
-def _sessions(text: bytes, subject: str, where: str) -> list[tuple[str, Stamped]]:
-    """The sessions of one file, each with its activity's code, in g or rad/s."""
+def _parse_sessions(text: bytes, subject: str, where: str) -> list[tuple[str, StampedSamples]]:
+    """Return (code of the activity, samples in g or rad/s) of each session of one file; ``where`` is its path."""
     rows = [row for row in _LINE.findall(text) if row[0].decode() == subject and row[1].decode() in _CODES]
-    broken = len(_TEXT.findall(text)) - len(rows)
+    malformed = len(_TEXT.findall(text)) - len(rows)
     if not rows:
-        raise DatasetError(f"{where}: none of its {broken} lines is '{subject},code,time in ns,x,y,z;'")
-    if broken:
-        log.warning("%s: %d of %d lines passed over: broken", where, broken, broken + len(rows))
+        raise DatasetError(f"{where}: expected lines '{subject},code,time in ns,x,y,z;', got {malformed} other lines")
+    if malformed:
+        log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
     columns = np.array(rows, np.bytes_).T
     codes, t_ns, samples = columns[1], columns[2].astype(np.int64), columns[3:].T.astype(np.float32)
     if where.endswith("accel_watch.txt"):
         samples *= np.float32(ACC_UNITS["m/s2"])
-    return [(codes[part.start].decode(), Stamped(t_ns[part], samples[part])) for part in sessions(t_ns, codes)]
+    return [
+        (codes[part.start].decode(), StampedSamples(t_ns[part], samples[part])) for part in split_sessions(t_ns, codes)
+    ]
 
 
-def _recordings(found: dict[tuple[str, str, str], list[Stamped]]) -> list[Recording]:
-    keys = [key for key, several in found.items() for _ in several]
+def _make_recordings(samples: dict[tuple[str, str, str], list[StampedSamples]]) -> list[Recording]:
+    """Place all samples on grids, and merge the two sensors of each activity of each subject."""
+    keys = [key for key, sessions in samples.items() for _ in sessions]
+    grids = resample_to_grid([session for sessions in samples.values() for session in sessions], RATE_HZ)
     pieces: dict[tuple[str, str, str], list[Piece]] = {}
-    for key, some in zip(keys, on_grid([one for several in found.values() for one in several], RATE_HZ), strict=True):
-        pieces.setdefault(key, []).extend(some)
-    made: list[Recording] = []
+    for key, grid in zip(keys, grids, strict=True):
+        pieces.setdefault(key, []).extend(grid)
+    recordings: list[Recording] = []
     for subject in sorted({subject for subject, _, _ in pieces}):
-        first, acc_samples = len(made), 0
+        first, acc_samples = len(recordings), 0
         for code, label in _CODES.items():
             acc, gyro = (pieces.get((subject, sensor, code), []) for sensor in ("accel", "gyro"))
-            both = merged(acc, gyro, RATE_HZ)
-            made += recordings(f"{subject}_{label}", subject, RATE_HZ, label, both, has_gyro=True)
+            both = merge_sources(acc, gyro, RATE_HZ)
+            recordings += make_recordings(f"{subject}_{label}", subject, RATE_HZ, label, both, has_gyro=True)
             acc_samples += sum(map(len, acc))
-        kept = sum(len(recording.samples) for recording in made[first:])
-        if kept < _OVERLAP * acc_samples:
-            log.warning("subject %s: both sensors in %d s of %d s only", subject, kept / RATE_HZ, acc_samples / RATE_HZ)
-    return made
+        kept = sum(len(recording.samples) for recording in recordings[first:])
+        if kept < _MIN_OVERLAP * acc_samples:
+            log.warning(
+                "subject %s: used %d s of %d s, which both sensors recorded",
+                subject,
+                kept / RATE_HZ,
+                acc_samples / RATE_HZ,
+            )
+    return recordings

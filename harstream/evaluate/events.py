@@ -174,6 +174,6 @@ def _count_events(true: Bool, published: Bool, separated: Bool, decided: Bool) -
 
 
 def _number_runs(mask: Bool, separated: Bool) -> Int64:
-    """Number the runs of True in ``mask`` from 0, (n_pieces,); -1 outside them."""
+    """Return the number of the run of True that each piece belongs to, (n_pieces,), from 0; -1 outside runs."""
     begins = mask & (~np.r_[False, mask[:-1]] | separated)
     return np.where(mask, np.cumsum(begins) - 1, -1)

@@ -99,9 +99,9 @@ def test_another_file_than_the_known_one_is_refused_naming_both_hashes(tmp_path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (archive(damaged=True), "not a whole zip or tar: HAPT Data Set.zip"),
-        (archive(60), "is no hapt: holds 60 files like acc_exp"),
-        (b"<html>We moved</html>", "not a whole zip or tar"),
+        (archive(damaged=True), "expected a complete zip or tar: HAPT Data Set.zip"),
+        (archive(60), "expected 61 files like acc_exp"),
+        (b"<html>We moved</html>", "expected a complete zip or tar"),
     ],
 )
 def test_what_is_not_whole_or_something_else_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -114,10 +114,13 @@ def test_what_is_not_whole_or_something_else_is_refused(tmp_path: Path, content:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["download", "mnist"], "'mnist' is no public data set: there are hapt, uci-har, wisdm-watch, actitracker"),
-        (["download", "csv"], "'csv' is no public data set"),
+        (
+            ["download", "mnist"],
+            "'mnist' is not a public data set: the public ones are hapt, uci-har, wisdm-watch, actitracker",
+        ),
+        (["download", "csv"], "'csv' is not a public data set"),
         (["download", "hapt", "--sha256", "12ab"], "--sha256: '12ab' is not 64 hexadecimal digits"),
-        (["download", "hapt", "--url", "ftp://here/x"], "ftp://here/x: not an http:// or https:// address"),
+        (["download", "hapt", "--url", "ftp://here/x"], "ftp://here/x: expected an address http://"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -129,4 +132,4 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: l
 def test_a_missing_file_is_refused_with_the_server_s_answer(tmp_path: Path, server: FileServer) -> None:
     result = invoke("download", "hapt", "--out", tmp_path, "--url", server.url.replace("set", "missing"))
     assert result.exit_code == 2
-    assert "the server answers 404" in result.output
+    assert "the server answered 404" in result.output

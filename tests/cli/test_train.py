@@ -167,7 +167,7 @@ def test_published_windows_cannot_be_split_by_subject(tmp_path: Path) -> None:
     (tmp_path / "windows").mkdir()
     result = train("--data", f"uci-har:{tmp_path / 'windows'}", "--out", tmp_path / "out")
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
-    assert "cannot be split by subject" in result.output
+    assert "recordings are needed" in result.output
 
 
 def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_broken_samples_and_those_without_time_are_passed_over_and_counted(tmp_p
     with caplog.at_level(logging.WARNING):
         (recording,) = actitracker.load(write(tmp_path / "set", "\n".join([*made, "", ";", "  "])))
     np.testing.assert_allclose(recording.samples[:, 1], np.arange(60) / 10 / G, atol=1e-4)  # bridged
-    assert "WISDM_ar_v1.1_raw.txt: 3 of 60 samples passed over" in caplog.text
+    assert "WISDM_ar_v1.1_raw.txt: skipped 3 of 60 samples" in caplog.text
 
 
 def test_pauses_and_new_beginnings_make_another_recording(tmp_path: Path) -> None:
@@ -92,10 +92,12 @@ def test_it_is_read_however_it_is_packed(tmp_path: Path, packed: str) -> None:
 
 
 def test_a_file_without_samples_and_no_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"WISDM_ar_v1\.1_raw\.txt: none of its 2 parts"):
+    with pytest.raises(
+        DatasetError, match=r"WISDM_ar_v1\.1_raw\.txt: expected samples 'user,activity,time in ns,x,y,z;', got 2 texts"
+    ):
         actitracker.load(write(tmp_path / "set", "some\nwords\n"))
     (tmp_path / "set" / "WISDM_ar_v1.1_raw.txt").unlink()
-    with pytest.raises(DatasetError, match=r"holds no WISDM_ar_v1\.1_raw\.txt"):
+    with pytest.raises(DatasetError, match=r"expected one file WISDM_ar_v1\.1_raw\.txt"):
         actitracker.load(tmp_path / "set")
 
 

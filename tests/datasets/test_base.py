@@ -33,7 +33,7 @@ def test_an_encrypted_archive_is_refused_in_one_line(tmp_path: Path) -> None:
     for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         archive[archive.index(header) + flags] |= 1
     (tmp_path / "own.zip").write_bytes(archive)
-    with pytest.raises(DatasetError, match=r"own\.zip: not a readable folder, zip or tar: .*encrypted"):
+    with pytest.raises(DatasetError, match=r"own\.zip: expected a readable folder, zip or tar: .*encrypted"):
         base.load(f"csv:{tmp_path}/own.zip")
 
 
@@ -50,5 +50,5 @@ def test_every_kind_but_one_s_own_says_whose_it_is_and_can_be_fetched(kind: str)
 def test_recordings_of_some_subjects_only_and_none_is_an_error() -> None:
     recordings = [Recording(name, name[:2], 50.0, np.zeros((5, 6), np.float32), ()) for name in ("01a", "01b", "02a")]
     assert [recording.name for recording in select_subjects(recordings, ["01"])] == ["01a", "01b"]
-    with pytest.raises(DatasetError, match="subject '03': the recordings are of 01, 02"):
+    with pytest.raises(DatasetError, match="subject '03' has no recording: the subjects are 01, 02"):
         select_subjects(recordings, ["01", "03"])

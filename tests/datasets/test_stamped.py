@@ -1,11 +1,11 @@
-"""Stamped samples on a grid: what the Engine would have made of them, and nothing lost on the way."""
+"""StampedSamples samples on a grid: what the Engine would have made of them, and nothing lost on the way."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from harstream.datasets.stamped import Piece, Stamped, merged, on_grid, sessions
+from harstream.datasets.stamped import Piece, StampedSamples, merge_sources, resample_to_grid, split_sessions
 
 RATE_HZ = 20.0
 PERIOD_NS = 50_000_000
@@ -17,9 +17,9 @@ def wave(t_ns: np.ndarray, n_signals: int = 3) -> np.ndarray:
     return np.sin(phase).astype(np.float32)
 
 
-def source(t_ns: np.ndarray) -> Stamped:
+def source(t_ns: np.ndarray) -> StampedSamples:
     t_ns = np.asarray(t_ns, np.int64)
-    return Stamped(t_ns, wave(t_ns))
+    return StampedSamples(t_ns, wave(t_ns))
 
 
 def regular(n: int, period_ns: float = PERIOD_NS, start_ns: int = 10**15) -> np.ndarray:
@@ -33,7 +33,7 @@ def one(pieces: list[list[Piece]]) -> Piece:
 
 def test_regular_samples_pass_as_they_are() -> None:
     made = source(regular(400))
-    piece = one(on_grid([made], RATE_HZ))
+    piece = one(resample_to_grid([made], RATE_HZ))
     np.testing.assert_array_equal(piece.t_ns, made.t_ns)
     np.testing.assert_array_equal(piece.samples, made.samples)
 
@@ -41,15 +41,15 @@ def test_regular_samples_pass_as_they_are() -> None:
 def test_a_drifting_clock_and_jitter_lose_no_sample_and_stay_near_their_stamps() -> None:
     t_ns = regular(3600, 1.003 * PERIOD_NS)
     jitter = np.random.default_rng(1).uniform(-0.2, 0.2, len(t_ns)) * PERIOD_NS
-    made = Stamped(t_ns + np.rint(jitter).astype(np.int64), wave(t_ns))
-    piece = one(on_grid([made], RATE_HZ))
+    made = StampedSamples(t_ns + np.rint(jitter).astype(np.int64), wave(t_ns))
+    piece = one(resample_to_grid([made], RATE_HZ))
     np.testing.assert_array_equal(piece.samples, made.samples)
     assert np.abs(piece.t_ns - t_ns).max() < 0.5 * PERIOD_NS
 
 
 def test_a_short_gap_is_bridged_and_a_long_one_splits() -> None:
     t_ns = np.delete(regular(400), np.r_[100:105, 200:220])
-    first, second = on_grid([source(t_ns)], RATE_HZ)[0]
+    first, second = resample_to_grid([source(t_ns)], RATE_HZ)[0]
     assert (len(first), len(second)) == (200, 180)
     np.testing.assert_allclose(first.samples, wave(regular(200)), atol=0.15)
     assert second.t_ns[0] == regular(400)[220]
@@ -58,13 +58,13 @@ def test_a_short_gap_is_bridged_and_a_long_one_splits() -> None:
 def test_repeated_and_late_samples_are_dropped() -> None:
     t_ns = regular(200)
     order = np.r_[0:50, 49, 48, 50:200]
-    piece = one(on_grid([source(t_ns[order])], RATE_HZ))
+    piece = one(resample_to_grid([source(t_ns[order])], RATE_HZ))
     np.testing.assert_array_equal(piece.samples, wave(t_ns))
 
 
 def test_another_rate_is_found_and_resampled() -> None:
     t_ns = regular(3000, PERIOD_NS / 5)
-    pieces = on_grid([source(t_ns)], RATE_HZ)[0]
+    pieces = resample_to_grid([source(t_ns)], RATE_HZ)[0]
     piece = max(pieces, key=len)
     assert len(piece) > 0.9 * 3000 / 5
     np.testing.assert_allclose(np.diff(piece.t_ns), PERIOD_NS, atol=2)
@@ -74,7 +74,7 @@ def test_another_rate_is_found_and_resampled() -> None:
 def test_a_sensor_that_changes_its_rate_for_a_while_loses_little() -> None:
     slow, fast = regular(400), regular(1000, PERIOD_NS / 5, int(regular(401)[-1]))
     after = regular(400, start_ns=int(fast[-1]) + PERIOD_NS)
-    pieces = on_grid([source(np.concatenate([slow, fast, after]))], RATE_HZ)[0]
+    pieces = resample_to_grid([source(np.concatenate([slow, fast, after]))], RATE_HZ)[0]
     assert sum(map(len, pieces)) > 1000 - 3 * RATE_HZ
     # Where samples of the slow rate still count as missing ones of the fast, they are joined by straight lines.
     for piece in pieces:
@@ -83,12 +83,12 @@ def test_a_sensor_that_changes_its_rate_for_a_while_loses_little() -> None:
 
 def test_sources_do_not_touch_each_other() -> None:
     several = [source(regular(300)), source(regular(150, 1.001 * PERIOD_NS)), source(np.delete(regular(90), [3, 4]))]
-    for together, alone in zip(on_grid(several, RATE_HZ), several, strict=True):
-        np.testing.assert_array_equal(one([together]).samples, one(on_grid([alone], RATE_HZ)).samples)
+    for together, alone in zip(resample_to_grid(several, RATE_HZ), several, strict=True):
+        np.testing.assert_array_equal(one([together]).samples, one(resample_to_grid([alone], RATE_HZ)).samples)
 
 
 def test_no_source_makes_no_piece() -> None:
-    assert on_grid([], RATE_HZ) == []
+    assert resample_to_grid([], RATE_HZ) == []
 
 
 def piece_of(t_ns: np.ndarray) -> Piece:
@@ -97,7 +97,7 @@ def piece_of(t_ns: np.ndarray) -> Piece:
 
 def test_two_sensors_are_merged_where_both_exist() -> None:
     t_ns = regular(200)
-    (both,) = merged([piece_of(t_ns[:150])], [piece_of(t_ns[40:])], RATE_HZ)
+    (both,) = merge_sources([piece_of(t_ns[:150])], [piece_of(t_ns[40:])], RATE_HZ)
     np.testing.assert_array_equal(both.t_ns, t_ns[40:150])
     np.testing.assert_array_equal(both.samples, np.tile(wave(t_ns[40:150]), 2))
 
@@ -105,7 +105,7 @@ def test_two_sensors_are_merged_where_both_exist() -> None:
 @pytest.mark.parametrize("offset_ns", [-20_000_000, 7_000_000, 24_000_000])
 def test_the_other_sensor_s_time_is_kept_though_its_clock_is_off_the_grid(offset_ns: int) -> None:
     t_ns = regular(200)
-    (both,) = merged([piece_of(t_ns)], [piece_of(t_ns + offset_ns)], RATE_HZ)
+    (both,) = merge_sources([piece_of(t_ns)], [piece_of(t_ns + offset_ns)], RATE_HZ)
     assert len(both) == 200
     np.testing.assert_allclose(both.samples[5:-5, 3:], wave(t_ns)[5:-5], atol=0.01)
 
@@ -114,16 +114,16 @@ def test_an_interruption_of_either_sensor_interrupts_both() -> None:
     t_ns = regular(300)
     acc = [piece_of(t_ns[:100]), piece_of(t_ns[120:])]
     gyro = [piece_of(t_ns[:200]), piece_of(t_ns[230:])]
-    lengths = [len(both) for both in merged(acc, gyro, RATE_HZ)]
+    lengths = [len(both) for both in merge_sources(acc, gyro, RATE_HZ)]
     assert lengths == [100, 80, 70]
 
 
 def test_sensors_that_never_ran_together_give_nothing() -> None:
-    assert merged([piece_of(regular(100))], [piece_of(regular(100, start_ns=0))], RATE_HZ) == []
+    assert merge_sources([piece_of(regular(100))], [piece_of(regular(100, start_ns=0))], RATE_HZ) == []
 
 
 def test_a_session_ends_where_a_label_changes_or_time_jumps_back_but_not_with_a_late_sample() -> None:
     t_ns = np.array([0, 50, 100, 80, 150, 200, 0, 50], np.int64) * 1_000_000
     t_ns[6:] -= 10**9
     label = np.array(["A", "A", "A", "A", "A", "B", "B", "B"])
-    assert sessions(t_ns, label) == [slice(0, 5), slice(5, 6), slice(6, 8)]
+    assert split_sessions(t_ns, label) == [slice(0, 5), slice(5, 6), slice(6, 8)]

@@ -69,17 +69,17 @@ def test_a_zip_and_a_zip_in_a_zip_are_read(tmp_path: Path, pack) -> None:
 
 
 def test_they_are_no_recordings(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot be split by subject, trained on or replayed"):
+    with pytest.raises(DatasetError, match="but recordings are needed"):
         base.load(f"uci-har:{write(tmp_path)}")
 
 
 def test_recordings_are_no_published_windows(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds recordings, no windows"):
+    with pytest.raises(DatasetError, match="holds recordings, but windows are needed"):
         base.load_windows(f"hapt:{tmp_path}")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"neither y_train\.txt nor y_test\.txt"):
+    with pytest.raises(DatasetError, match=r"expected y_train\.txt or y_test\.txt, found neither"):
         uci_har.load_windows(tmp_path)
     signals(write(tmp_path), "body_gyro_y").unlink()
     with pytest.raises(DatasetError, match=r"body_gyro_y_train\.txt is missing"):
@@ -89,21 +89,21 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("train/y_train.txt", "1\n4\n5\n1\n", r"y_train\.txt, line 3: activity 5 is not in activity_labels\.txt"),
+        ("train/y_train.txt", "1\n4\n5\n1\n", r"y_train\.txt, line 3: activity 5 has no name in activity_labels\.txt"),
         ("train/y_train.txt", "1\n4\none\n1\n", r"y_train\.txt, line 3: expected a whole number, got 'one'"),
-        ("train/y_train.txt", "1\n4\n1\n", r"body_acc_x_train\.txt: 4 windows, but 3 activities"),
-        ("train/subject_train.txt", "1\n", r"subject_train\.txt: 1 lines for 4 windows"),
+        ("train/y_train.txt", "1\n4\n1\n", r"body_acc_x_train\.txt: expected 3 windows, one per activity, got 4"),
+        ("train/subject_train.txt", "1\n", r"subject_train\.txt: expected 4 lines, one per window, got 1"),
         ("activity_labels.txt", "1 WALKING\n4\n", r"activity_labels\.txt, line 2: expected a number and a name"),
-        ("train/Inertial Signals/total_acc_y_train.txt", "1 2\n", r"y_train\.txt, line 1: 2 numbers, not the 128"),
+        ("train/Inertial Signals/total_acc_y_train.txt", "1 2\n", r"y_train\.txt, line 1: expected 128 numbers, got 2"),
         (
             "train/Inertial Signals/total_acc_y_train.txt",
             ("1 " * 128 + "\n") * 3 + "nan " * 128,
-            "line 4: holds what is no finite number",
+            "line 4: expected 128 finite numbers",
         ),
         (
             "train/Inertial Signals/total_acc_y_train.txt",
             ("x " * 128 + "\n") * 4,
-            "line 1: holds what is no finite number",
+            "line 1: expected 128 finite numbers",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_only_what_both_sensors_saw_is_kept_and_too_little_of_it_is_said(tmp_pat
     with caplog.at_level(logging.WARNING):
         (recording,) = wisdm.load(tmp_path)
     assert (recording.name, len(recording.samples)) == ("1601_WALKING", 150)
-    assert "subject 1601: both sensors in 7 s of 15 s only" in caplog.text
+    assert "subject 1601: used 7 s of 15 s, which both sensors recorded" in caplog.text
 
 
 def test_an_interrupted_activity_becomes_two_recordings(tmp_path: Path) -> None:
@@ -72,27 +72,27 @@ def test_broken_and_blank_lines_are_passed_over_and_counted(tmp_path: Path, capl
     with caplog.at_level(logging.WARNING):
         (recording,) = wisdm.load(write(tmp_path, text, lines("A", 62)))
     assert len(recording.samples) == 62  # the one that the broken lines took the place of is bridged
-    assert "data_1601_accel_watch.txt: 4 of 65 lines passed over" in caplog.text
+    assert "data_1601_accel_watch.txt: skipped 4 malformed lines of 65" in caplog.text
 
 
 def test_a_file_without_a_valid_line_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"data_1601_gyro_watch\.txt: none of its 2 lines"):
+    with pytest.raises(DatasetError, match=r"data_1601_gyro_watch\.txt: expected lines .* got 2 other lines"):
         wisdm.load(write(tmp_path, lines("A", 60), "nothing\nmuch\n"))
 
 
 def test_a_subject_with_one_sensor_only_is_refused(tmp_path: Path) -> None:
     write(tmp_path, lines("A", 60), lines("A", 60))
     (tmp_path / "wisdm-dataset/raw/watch/gyro/data_1601_gyro_watch.txt").unlink()
-    with pytest.raises(DatasetError, match=r"data_1601_accel_watch\.txt has no data_1601_gyro_watch\.txt"):
+    with pytest.raises(DatasetError, match=r"data_1601_gyro_watch\.txt is missing"):
         wisdm.load(tmp_path)
 
 
 def test_a_subject_s_file_twice_and_none_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds no data_NNNN_accel_watch"):
+    with pytest.raises(DatasetError, match="expected files data_NNNN_accel_watch"):
         wisdm.load(tmp_path)
     write(tmp_path / "one", lines("A", 60), lines("A", 60))
     write(tmp_path / "two", lines("A", 60), lines("A", 60))
-    with pytest.raises(DatasetError, match="which of them is it"):
+    with pytest.raises(DatasetError, match="remove one"):
         wisdm.load(tmp_path)
 
 
