@@ -144,7 +144,7 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 
 
 def test_a_path_without_sessions_or_no_zip_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="expected files acc_expNN_userMM\.txt, found none"):
+    with pytest.raises(DatasetError, match=r"expected files acc_expNN_userMM\.txt, found none"):
         hapt.load(tmp_path)
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(DatasetError, match=r"broken\.zip: expected a readable folder, zip or tar"):
