@@ -1,8 +1,8 @@
-"""What the engine must compute, once more and naively: one device at a time, scipy and slicing only.
+"""Second implementation of the engine, as simple as possible: one device at a time, with scipy and slicing only.
 
-Nothing of ``harstream`` is imported here. A device's stream is told in *slots*: slot ``k`` is the
-device's ``k``-th sample since it was switched on, whether it ever arrived or not. The oracle knows the
-true slots; the engine has to find them from the stamps.
+It imports nothing of ``harstream``. Samples are identified by *slots*: slot ``k`` is the ``k``-th sample of a device
+since it was switched on, whether or not it arrived. The oracle knows the true slots; the engine must find them from the
+stamps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.special import i0
 
 
 @dataclass
-class Stretch:
+class Piece:
     """Consecutive samples between two restarts."""
 
     first_slot: int
@@ -27,45 +27,44 @@ class Stretch:
 
 
 @dataclass
-class Told:
-    """What was made of a device's messages."""
+class Accepted:
+    """Samples that must be accepted of the messages of a device, and the counts of its mishaps."""
 
-    stretches: list[Stretch]
+    pieces: list[Piece]
     late: int = 0
     gaps: int = 0
     restarts: int = 0
 
 
-def follow(arrivals: list[tuple[int, np.ndarray]], rate_hz: float, max_gap_s: float) -> Told:
-    """Messages as (slot of the first sample, samples), in order of arrival, sample by sample."""
-    told = Told([])
+def follow(arrivals: list[tuple[int, np.ndarray]], rate_hz: float, max_gap_s: float) -> Accepted:
+    """Return what is accepted of messages (slot of the first sample, samples), given in order of arrival."""
+    accepted = Accepted([])
     for first, samples in arrivals:
         for slot, sample in enumerate(samples.astype(np.float64), first):
-            if not told.stretches:
-                told.stretches.append(Stretch(slot))
-            stretch = told.stretches[-1]
-            due = stretch.first_slot + len(stretch.samples)
+            if not accepted.pieces:
+                accepted.pieces.append(Piece(slot))
+            piece = accepted.pieces[-1]
+            due = piece.first_slot + len(piece.samples)
             if slot < due:
-                told.late += 1
+                accepted.late += 1
                 continue
             if missing := slot - due:
-                told.gaps += 1
+                accepted.gaps += 1
                 if missing / rate_hz > max_gap_s + 1e-9:
-                    told.restarts += 1
-                    stretch = Stretch(slot)
-                    told.stretches.append(stretch)
+                    accepted.restarts += 1
+                    piece = Piece(slot)
+                    accepted.pieces.append(piece)
                 else:
-                    line = np.linspace(stretch.samples[-1], sample, missing + 2)[1:-1]
-                    stretch.samples.extend(line.astype(np.float32).astype(np.float64))
-            stretch.samples.append(sample)
-    return told
+                    line = np.linspace(piece.samples[-1], sample, missing + 2)[1:-1]
+                    piece.samples.extend(line.astype(np.float32).astype(np.float64))
+            piece.samples.append(sample)
+    return accepted
 
 
 def resample(samples: np.ndarray, rate_hz: float, grid_hz: float) -> tuple[np.ndarray, np.ndarray]:
-    """Onto the grid by a Kaiser-windowed sinc of 60 dB between 0.7 and 1.0 of the lower Nyquist frequency.
+    """Resample onto the grid by a Kaiser-windowed sinc of 60 dB between 0.7 and 1.0 of the lower Nyquist frequency.
 
-    Returns the outputs and where they lie, counted in input samples. Only outputs with all the inputs
-    the kernel reaches for.
+    Returns the outputs that have all inputs of the kernel, and their positions, counted in input samples.
     """
     if rate_hz == grid_hz:
         return samples, np.arange(len(samples), dtype=float)
@@ -87,20 +86,20 @@ def resample(samples: np.ndarray, rate_hz: float, grid_hz: float) -> tuple[np.nd
 
 
 def causal_median(signal: np.ndarray, size: int) -> np.ndarray:
-    """(n,) The median of the last ``size`` samples; before the first, there was only that one."""
+    """Return the median of the last ``size`` samples (n,). Before the first sample come copies of it."""
     padded = np.concatenate([np.full(size - 1, signal[0]), signal])
     return medfilt(padded, size)[size // 2 : size // 2 + len(signal)]
 
 
 def body_of(total: np.ndarray, window: int, grid_hz: float, order: int, cutoff_hz: float) -> np.ndarray:
-    """(n,) total minus its low-pass, the filter being steady at the mean of the first window when it starts."""
+    """Return total minus its low-pass (n,). The filter starts in its steady state for the mean of the first window."""
     sos = butter(order, cutoff_hz, fs=grid_hz, output="sos")
     gravity, _ = sosfilt(sos, total, zi=sosfilt_zi(sos) * total[:window].mean())
     return total - gravity
 
 
 def frames_of(gyro: np.ndarray, grid_hz: float) -> list[Rotation]:
-    """From the device's frame at each sample (n, 3) to that at the first."""
+    """Return the rotations from the device's frame at each sample of ``gyro`` (n, 3) to its frame at the first."""
     frames = [Rotation.identity()]
     for before, after in itertools.pairwise(gyro):
         frames.append(frames[-1] * Rotation.from_rotvec((before + after) / 2 / grid_hz))
@@ -110,7 +109,7 @@ def frames_of(gyro: np.ndarray, grid_hz: float) -> list[Rotation]:
 def aided_body_of(
     total: np.ndarray, gyro: np.ndarray, window: int, grid_hz: float, order: int, cutoff_hz: float
 ) -> np.ndarray:
-    """(n, 3) total minus the low-pass of what it is in the frame of the first sample, turned back."""
+    """Return total minus gravity (n, 3); gravity is low-passed in the frame of the first sample and rotated back."""
     frames = frames_of(gyro, grid_hz)
     fixed = np.stack([frame.apply(vector) for frame, vector in zip(frames, total, strict=True)])
     gravity = fixed - np.stack([body_of(axis, window, grid_hz, order, cutoff_hz) for axis in fixed.T], axis=1)
@@ -121,7 +120,7 @@ NAMES = [f"{kind}_{axis}" for kind in ("total_acc", "gyro", "body_acc") for axis
 
 
 def windows(
-    stretch: Stretch,
+    piece: Piece,
     rate_hz: float,
     *,
     grid_hz: float = 50.0,
@@ -133,8 +132,8 @@ def windows(
     cutoff_hz: float = 0.3,
     aided: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The windows of a stretch (n_windows, window, n_channels), and the slot each begins at (a fraction)."""
-    grid, where = resample(np.array(stretch.samples), rate_hz, grid_hz)
+    """Return the windows of a piece (n_windows, window, n_channels), and the slot (a fraction) at which each begins."""
+    grid, where = resample(np.array(piece.samples), rate_hz, grid_hz)
     if len(grid) < window:
         return np.zeros((0, window, len(channels))), np.zeros(0)
     clean = np.stack([causal_median(signal, median) if median else signal for signal in grid.T], axis=1)
@@ -144,10 +143,10 @@ def windows(
         body = np.stack([body_of(signal, window, grid_hz, order, cutoff_hz) for signal in clean[:, :3].T], axis=1)
     every = np.concatenate([clean, body], axis=1)[:, [NAMES.index(name) for name in channels]]
     starts = range(0, len(grid) - window + 1, stride)
-    return np.stack([every[start : start + window] for start in starts]), stretch.first_slot + where[list(starts)]
+    return np.stack([every[start : start + window] for start in starts]), piece.first_slot + where[list(starts)]
 
 
-def expected(told: Told, rate_hz: float, **how) -> tuple[np.ndarray, np.ndarray]:
-    """The windows of all stretches, and the slot each begins at."""
-    parts = [windows(stretch, rate_hz, **how) for stretch in told.stretches]
+def expected(accepted: Accepted, rate_hz: float, **how) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows of all pieces, and the slot at which each begins."""
+    parts = [windows(piece, rate_hz, **how) for piece in accepted.pieces]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])

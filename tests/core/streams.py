@@ -1,4 +1,4 @@
-"""Devices for the tests: signals, messages cut from them, and what comes out of an engine."""
+"""Simulated devices for the tests: signals, messages cut from them, and their windows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Message:
 
 
 def gait(n: int, rate_hz: float = 50.0, seed: int = 0) -> np.ndarray:
-    """(n, 6) somebody walking, with noise of its own in every sample."""
+    """Return a signal (n, 6) like that of a person who walks, with noise."""
     rng = np.random.default_rng(seed)
     t = np.arange(n) / rate_hz
     step = 2 * np.pi * (1.6 + 0.4 * rng.random()) * t
@@ -53,7 +53,7 @@ def cut(
     rate_hz: float = 50.0,
     announced: float = 0.0,
 ) -> list[Message]:
-    """A stream cut into messages of the given sizes, stamped exactly; the last takes what is left."""
+    """Cut a stream into exactly stamped messages of the given sizes; the last one has the rest."""
     if isinstance(sizes, int):
         sizes = [sizes] * (len(samples) // sizes)
     bounds = np.concatenate([[0], np.cumsum(list(sizes), dtype=np.int64)])
@@ -72,7 +72,7 @@ def unstamped(messages: Sequence[Message], arrivals_s: Sequence[float]) -> list[
 
 
 def batch(messages: Sequence[Message]) -> SampleBatch:
-    """All the messages in one batch."""
+    """Return one batch of all messages."""
     return SampleBatch(
         [message.device for message in messages],
         np.array([message.t_ns for message in messages], np.int64),
@@ -85,7 +85,7 @@ def batch(messages: Sequence[Message]) -> SampleBatch:
 
 
 def feed(engine: Engine, messages: Sequence[Message], sizes: Iterable[int] | None = None) -> WindowBatch:
-    """Feed the messages one by one, or in batches of the given sizes (the rest one by one); all windows due."""
+    """Feed the messages one by one, or in batches of the given sizes and the rest one by one; return all windows."""
     out = [WindowBatch.empty(engine.spec.window_samples, engine.spec.n_channels)]
     start = 0
     for size in sizes or ():
@@ -96,7 +96,7 @@ def feed(engine: Engine, messages: Sequence[Message], sizes: Iterable[int] | Non
 
 
 def of(windows: WindowBatch, device: str) -> WindowBatch:
-    """Only that device's windows."""
+    """Return the windows of one device."""
     mine = np.array([name == device for name in windows.devices], np.bool_)
     return WindowBatch(
         [device] * int(mine.sum()),
@@ -108,7 +108,7 @@ def of(windows: WindowBatch, device: str) -> WindowBatch:
 
 
 def assert_same(got: WindowBatch, want: WindowBatch) -> None:
-    """The same windows to the bit, at the same times within a microsecond."""
+    """Check that the windows are the same to the bit, and their times within a microsecond."""
     assert list(got.devices) == list(want.devices)
     np.testing.assert_array_equal(got.windows, want.windows)
     np.testing.assert_allclose(got.start_ns - want.start_ns, 0, atol=1000)

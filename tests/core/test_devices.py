@@ -1,4 +1,4 @@
-"""DeviceTable: rows given, grown, taken back."""
+"""DeviceTable: assigns rows, grows, and reuses the rows of evicted devices."""
 
 import numpy as np
 
@@ -46,5 +46,5 @@ def test_only_devices_idle_before_the_limit_are_evicted_and_their_rows_reused():
     assert sorted(rows(table, "x", "y", "z")) == [0, 1, 2]  # no row is lost, none used twice
 
 
-def test_evicting_nobody_is_nothing():
+def test_an_empty_table_evicts_nothing():
     assert DeviceTable(4, 3).evict(1e18)[0] == []

@@ -1,4 +1,4 @@
-"""Engine: samples in, due windows out; how a stream is cut, and who else is there, changes nothing."""
+"""Engine: windows depend neither on how a stream is cut nor on the other devices."""
 
 import doctest
 import warnings
@@ -25,7 +25,7 @@ BOTH = pytest.mark.parametrize("spec", [SPEC, AIDED], ids=["butterworth", "compl
 
 
 def walk(device, rate_hz, seconds=8.0, sizes=10, seed=0, t_ns=T0_NS):
-    """A device walking, announcing its rate."""
+    """Return the messages of a device that announces its rate."""
     signal = gait(int(seconds * rate_hz), rate_hz, seed)
     return cut(signal, sizes, device=device, rate_hz=rate_hz, announced=rate_hz, t_ns=t_ns)
 
@@ -219,7 +219,7 @@ def test_no_window_spans_a_restart(spec):
 def test_growing_past_the_first_capacity_keeps_every_state():
     signals = {f"d{i}": walk(f"d{i}", 50.0 if i % 3 else 100.0, 3.0, 30, i % 10) for i in range(150)}
     engine, got = Engine(SPEC), []
-    # Devices join by tens while those before are in mid-window: rows pass 64 and 128 on the way.
+    # Ten devices join at a time while the others are in the middle of a window. Rows 64 and 128 make it grow.
     joined = list(signals)
     queues = {name: list(messages) for name, messages in signals.items()}
     turn = 0
@@ -254,9 +254,9 @@ def test_devices_with_nothing_accepted_for_long_are_evicted():
 @pytest.mark.parametrize("before_hz", [50.0, 100.0, 20.0, 1.0])
 def test_nothing_leaks_to_the_next_device_on_a_row(spec, rate_hz, before_hz):
     engine = Engine(spec, max_devices=1)
-    strange = 50 * gait(3000, seed=5)
-    feed(engine, cut(strange, 77, device="old", rate_hz=49.0, announced=before_hz, t_ns=T0_NS + 9999 * SECOND))
-    feed(engine, [Message("old", T0_NS + 9960 * SECOND, strange[:50], before_hz)])
+    unusual = 50 * gait(3000, seed=5)
+    feed(engine, cut(unusual, 77, device="old", rate_hz=49.0, announced=before_hz, t_ns=T0_NS + 9999 * SECOND))
+    feed(engine, [Message("old", T0_NS + 9960 * SECOND, unusual[:50], before_hz)])
     assert engine.evict(1e18) == ["old"]
     messages = walk("new", rate_hz)
     before = engine.stats
@@ -264,7 +264,7 @@ def test_nothing_leaks_to_the_next_device_on_a_row(spec, rate_hz, before_hz):
     assert engine.stats == before
 
 
-def test_a_device_that_comes_back_after_eviction_starts_anew_even_in_the_past():
+def test_a_device_that_comes_back_after_eviction_starts_even_in_the_past():
     engine = Engine(SPEC)
     feed(engine, walk("a", 50.0, t_ns=T0_NS + 3600 * SECOND))
     back = walk("a", 50.0, seed=2)
@@ -284,7 +284,7 @@ def test_devices_beyond_the_limit_are_counted_and_the_others_served():
     assert len(of(got, "c")) == 0
     assert engine.stats.samples_devices == 400
     assert engine.n_devices == 2
-    assert len(engine.feed(batch(messages["c"]))) == 0  # nobody of the batch finds room
+    assert len(engine.feed(batch(messages["c"]))) == 0  # there is room for no device of the batch
     engine.evict(1e18)
     assert_same(feed(engine, messages["c"]), feed(Engine(SPEC), messages["c"]))
 
@@ -293,7 +293,7 @@ def test_devices_beyond_the_limit_are_counted_and_the_others_served():
 
 
 def trouble():
-    """Devices of all sorts, mid-stream: at other rates, with gaps, drifting, measured, unstamped."""
+    """Return messages of devices with other rates, with gaps, a drifting clock, a measured rate, or no stamps."""
     streams = [
         walk("fifty", 50.0),
         walk("hundred", 100.0, seed=1),
@@ -417,7 +417,7 @@ def test_after_a_jump_back_by_hours_all_is_late():
 
 
 @pytest.mark.parametrize("jump_s", [1, 3600, 5_000_000_000])
-def test_after_a_jump_forward_the_device_starts_anew(jump_s):
+def test_after_a_jump_forward_the_device_restarts(jump_s):
     engine = Engine(SPEC)
     early, late = walk("a", 50.0), walk("a", 50.0, seed=1, t_ns=T0_NS + (8 + jump_s) * SECOND)
     assert_same(

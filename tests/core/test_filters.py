@@ -1,4 +1,4 @@
-"""The noise filter and the gravity split, row by row."""
+"""Noise filter and gravity split."""
 
 import numpy as np
 import pytest
@@ -18,19 +18,19 @@ def noise(n, signals=3, seed=0):
 
 
 def ragged(feed, rows, streams, cuts):
-    """Feed stream ``i`` to row ``rows[i]`` in as many pieces as ``cuts[i]`` tells; the outputs, joined by row."""
+    """Feed stream ``i`` to row ``rows[i]`` in pieces of sizes ``cuts[i]``; return the joined outputs of each row."""
     done, out, call = [0] * len(rows), [[] for _ in rows], 0
     while any(done[i] < len(streams[i]) for i in range(len(rows))):
-        take = [min(cuts[i][call % len(cuts[i])], len(streams[i]) - done[i]) for i in range(len(rows))]
-        some = [i for i in range(len(rows)) if take[i]]
-        pieces = [streams[i][done[i] : done[i] + take[i]] for i in some]
-        restart = np.array([done[i] == 0 for i in some])
+        sizes = [min(cuts[i][call % len(cuts[i])], len(streams[i]) - done[i]) for i in range(len(rows))]
+        sending = [i for i in range(len(rows)) if sizes[i]]
+        pieces = [streams[i][done[i] : done[i] + sizes[i]] for i in sending]
+        restart = np.array([done[i] == 0 for i in sending])
         result = feed(
-            np.array([rows[i] for i in some]), np.array([take[i] for i in some]), restart, np.concatenate(pieces)
+            np.array([rows[i] for i in sending]), np.array([sizes[i] for i in sending]), restart, np.concatenate(pieces)
         )
-        for i, part in zip(some, np.split(result, np.cumsum([take[i] for i in some])[:-1]), strict=True):
+        for i, part in zip(sending, np.split(result, np.cumsum([sizes[i] for i in sending])[:-1]), strict=True):
             out[i].append(part)
-            done[i] += take[i]
+            done[i] += sizes[i]
         call += 1
     return [np.concatenate(parts) for parts in out]
 
@@ -85,7 +85,7 @@ def test_a_constant_is_all_gravity_from_the_first_sample_on():
     assert np.abs(split.seed(np.array([0, 1]), still)).max() < 1e-6
 
 
-def test_the_mean_that_seeds_gravity_does_not_depend_on_the_company():
+def test_the_mean_that_seeds_gravity_does_not_depend_on_the_other_rows():
     firsts = np.stack([noise(128, seed=n) for n in range(9)])
     together = GravitySplit(GravityFilter(), 50.0, 9)
     alone = GravitySplit(GravityFilter(), 50.0, 9)
@@ -112,10 +112,10 @@ AIDED = GravityFilter("complementary")
 
 
 def swinging(swing_hz, seconds=40, rate_hz=50.0, offset_dps=1.0, seed=0):
-    """A phone in the trouser pocket of somebody walking: samples (n, 6) and gravity (n, 3), in its own frame.
+    """Simulate a phone in the trouser pocket of a person who walks: samples (n, 6) and gravity (n, 3), in its frame.
 
-    The thigh swings by 30 degrees about the hip, 0.4 m above the phone, and turns about itself by 8; the
-    hip goes up and down, and the heel strikes, at every step. The gyroscope has an offset.
+    The thigh swings by 30 degrees about the hip, which is 0.4 m above the phone, and rotates by 8 degrees. At every
+    step the hip goes up and down and the heel strikes. The gyroscope has an offset.
     """
     fine = 20
     dt = 1 / (rate_hz * fine)
@@ -139,7 +139,7 @@ def swinging(swing_hz, seconds=40, rate_hz=50.0, offset_dps=1.0, seed=0):
 
 
 def split_all(gravity_filter, samples, window=128, rate_hz=50.0):
-    """(n, 3) body acceleration of one device from its start on."""
+    """Return the body acceleration (n, 3) of one device from its start."""
     split, row = gravity_split(gravity_filter, rate_hz, 1), np.array([0])
     rest = samples[window:]
     return np.concatenate([split.seed(row, samples[None, :window])[0], split.feed(row, np.array([len(rest)]), rest)])
@@ -167,7 +167,7 @@ def test_aided_body_acceleration_is_the_oracles_however_the_rows_are_cut(order, 
 
 @given(cuts=st.lists(st.lists(st.integers(1, 17), min_size=1, max_size=5), min_size=9, max_size=9))
 @settings(max_examples=15, deadline=None)
-def test_aided_bits_depend_neither_on_the_cut_nor_on_the_company(cuts):
+def test_aided_bits_depend_neither_on_the_cut_nor_on_the_other_rows(cuts):
     streams = [2 * noise(50 + 3 * n, 6, seed=n) for n in range(9)]
     firsts = np.stack([noise(40, 6, seed=n) for n in range(9)])
     together, alone = gravity_split(AIDED, 50.0, 9), gravity_split(AIDED, 50.0, 9)

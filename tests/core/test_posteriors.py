@@ -1,4 +1,4 @@
-"""The filters, one device at a time: what they believe of a sequence of probabilities."""
+"""Posterior filters of one device: the states that follow from a sequence of probabilities."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ A, B = [0.9, 0.1], [0.1, 0.9]
 ROW = np.array([0])
 
 
-def believed(made: PosteriorFilter, probabilities) -> list[int]:
-    """The state after each window."""
+def states(posterior_filter: PosteriorFilter, probabilities) -> list[int]:
+    """Return the state after each window."""
     return [
-        int(made.feed(ROW, np.array([i == 0]), np.array([p], np.float64))[0][0]) for i, p in enumerate(probabilities)
+        int(posterior_filter.feed(ROW, np.array([i == 0]), np.array([p], np.float64))[0][0])
+        for i, p in enumerate(probabilities)
     ]
 
 
@@ -24,21 +25,23 @@ def hmm(dwell_s: float = 10.0, trust: float = 1.0, lag: int = 0) -> HmmFilter:
 
 
 def test_without_smoothing_every_window_is_its_own():
-    assert believed(PosteriorFilter(2, 1), [A, B, A, A, B]) == [0, 1, 0, 0, 1]
+    assert states(PosteriorFilter(2, 1), [A, B, A, A, B]) == [0, 1, 0, 0, 1]
 
 
-@pytest.mark.parametrize("made", [ExponentialFilter(0.4, 2, 1), HysteresisFilter(0.0, 2, 2, 1), hmm(30.0, 0.7)])
-def test_one_odd_window_changes_nothing_and_two_do(made):
-    assert believed(made, [A, A, A, B, A, A, A, B, B, B]) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+@pytest.mark.parametrize(
+    "posterior_filter", [ExponentialFilter(0.4, 2, 1), HysteresisFilter(0.0, 2, 2, 1), hmm(30.0, 0.7)]
+)
+def test_one_odd_window_changes_nothing_and_two_do(posterior_filter):
+    assert states(posterior_filter, [A, A, A, B, A, A, A, B, B, B]) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
 
 
 def test_the_exponential_filter_is_a_weighted_mean():
-    made = ExponentialFilter(0.25, 2, 1)
-    believed(made, [[1, 0], [0, 1], [1, 0]])
-    np.testing.assert_allclose(made.posterior[0], [0.75 * 0.75 + 0.25, 0.75 * 0.25], rtol=1e-15)
+    posterior_filter = ExponentialFilter(0.25, 2, 1)
+    states(posterior_filter, [[1, 0], [0, 1], [1, 0]])
+    np.testing.assert_allclose(posterior_filter.posterior[0], [0.75 * 0.75 + 0.25, 0.75 * 0.25], rtol=1e-15)
 
 
-def test_hysteresis_wants_the_same_rival_by_a_margin_in_consecutive_windows():
+def test_hysteresis_changes_only_if_the_same_rival_leads_by_a_margin_in_consecutive_windows():
     ahead, hardly, other = [0.2, 0.7, 0.1], [0.4, 0.5, 0.1], [0.2, 0.1, 0.7]
     first = [0.8, 0.1, 0.1]
     for windows, state in (
@@ -48,51 +51,51 @@ def test_hysteresis_wants_the_same_rival_by_a_margin_in_consecutive_windows():
         ([ahead, other, ahead], 0),
         ([other, ahead, ahead], 1),
     ):
-        assert believed(HysteresisFilter(0.3, 2, 3, 1), [first, *windows])[-1] == state
+        assert states(HysteresisFilter(0.3, 2, 3, 1), [first, *windows])[-1] == state
 
 
 def test_the_hmm_filter_is_the_forward_algorithm():
     transitions = np.array([[0.9, 0.08, 0.02], [0.2, 0.7, 0.1], [0.05, 0.15, 0.8]])
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 20)
-    made = HmmFilter(transitions, 0.6, 0, 1)
-    believed(made, probabilities)
+    posterior_filter = HmmFilter(transitions, 0.6, 0, 1)
+    states(posterior_filter, probabilities)
     alpha = np.ones(3)
     for i, p in enumerate(probabilities):
         alpha = (alpha if i == 0 else alpha @ transitions) * p**0.6
-    np.testing.assert_allclose(made.posterior[0], alpha / alpha.sum(), rtol=1e-9)
+    np.testing.assert_allclose(posterior_filter.posterior[0], alpha / alpha.sum(), rtol=1e-9)
 
 
-def test_looking_back_is_the_forward_backward_algorithm():
+def test_the_fixed_lag_smoother_is_the_forward_backward_algorithm():
     transitions = np.array([[0.9, 0.08, 0.02], [0.2, 0.7, 0.1], [0.05, 0.15, 0.8]])
     probabilities = np.random.default_rng(1).dirichlet([1, 1, 1], 6)
-    made = HmmFilter(transitions, 1.0, 3, 1)
-    believed(made, probabilities)
-    # By enumeration of every path.
+    posterior_filter = HmmFilter(transitions, 1.0, 3, 1)
+    states(posterior_filter, probabilities)
+    # The reference enumerates all paths.
     paths = np.stack(np.meshgrid(*[range(3)] * 6, indexing="ij"), axis=-1).reshape(-1, 6)
     weight = np.prod(probabilities[np.arange(6), paths], axis=1)
     weight *= np.prod(transitions[paths[:, :-1], paths[:, 1:]], axis=1)
     for ago in range(4):
         expected = np.bincount(paths[:, -1 - ago], weight, 3) / weight.sum()
-        state, posterior = made.smooth(ROW, ago)
+        state, posterior = posterior_filter.smooth(ROW, ago)
         assert state[0] == expected.argmax()
         np.testing.assert_allclose(posterior, expected.max(), rtol=1e-9)
 
 
-def test_a_certain_and_wrong_network_cannot_make_the_belief_irrevocable():
+def test_a_certain_and_wrong_network_cannot_make_the_posterior_irrevocable():
     certain = [[1.0, 0.0]] * 100
-    assert believed(hmm(), [*certain, [0, 1], [0, 1]])[-1] == 1
+    assert states(hmm(), [*certain, [0, 1], [0, 1]])[-1] == 1
 
 
 def test_less_trust_and_longer_activities_make_changes_slower():
     def windows_to_change(**settings: float) -> int:
-        return believed(hmm(**settings), [A] * 10 + [B] * 30)[10:].index(1)
+        return states(hmm(**settings), [A] * 10 + [B] * 30)[10:].index(1)
 
     assert windows_to_change(trust=1.0) < windows_to_change(trust=0.4) < windows_to_change(trust=0.2)
     assert windows_to_change(dwell_s=3, trust=0.5) < windows_to_change(dwell_s=3000, trust=0.5)
 
 
 @pytest.mark.parametrize("n_labels", [2, 6, 18])
-def test_transitions_are_probabilities_and_stays_last_as_long_as_said(n_labels):
+def test_transitions_are_probabilities_and_states_last_as_long_as_given(n_labels):
     labels = posteriors.transitions_from_dwell(20.0, 1.28, n_labels)
     for transitions in (labels, posteriors.transitions_with_unknown(labels, 2.0, 1.28)):
         np.testing.assert_allclose(transitions.sum(axis=1), 1)
@@ -108,9 +111,9 @@ def test_however_long_the_stride_what_the_network_is_sure_of_is_not_unknown(n_la
         posteriors.transitions_from_dwell(5.0, stride_s, n_labels), 1.0, stride_s
     )
     np.testing.assert_allclose(transitions.sum(axis=1), 1)
-    made = HmmFilter(transitions, 0.7, 0, 1)
+    posterior_filter = HmmFilter(transitions, 0.7, 0, 1)
     sure = posteriors.probabilities_with_unknown(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
-    assert believed(made, sure) == [0] * 10
+    assert states(posterior_filter, sure) == [0] * 10
 
 
 def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
@@ -120,7 +123,7 @@ def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
         )
 
 
-def test_where_labels_stay_for_ever_nothing_becomes_unknown():
+def test_labels_that_stay_for_ever_never_become_unknown():
     transitions = posteriors.transitions_with_unknown(np.eye(3), 1.0, 1.28)
     np.testing.assert_array_equal(transitions[:3], np.eye(4)[:3])
 

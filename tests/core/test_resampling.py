@@ -1,4 +1,4 @@
-"""Another rate onto the grid: no aliases, no images, the right amplitude at the right time."""
+"""Resampling: no aliases, no images, the right amplitude at the right time."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from harstream.core.spec import NoiseFilter, SignalSpec
 
 from .streams import T0_NS, cut, feed
 
-# One long series per window, nothing but the resampler at work on it.
+# One long series per window, processed by nothing but the resampler.
 SPEC = SignalSpec(
     window_samples=500, stride_samples=500, channels=("total_acc_x",), noise_filter=NoiseFilter("none"), max_gap_s=0.5
 )
@@ -18,7 +18,7 @@ RATES = [20.0, 25.0, 31.25, 40.0, 64.0, 100.0, 104.0, 200.0]
 
 
 def resampled(rate_hz, signal, seconds=25.0):
-    """The series on the grid, and the event time of each of its samples in seconds since the stream's first."""
+    """Return the series on the grid, and the event time of each sample, in seconds since the start of the stream."""
     t = np.arange(int(seconds * rate_hz)) / rate_hz
     samples = np.zeros((len(t), 6), np.float32)
     samples[:, 0] = signal(t)
@@ -85,19 +85,19 @@ def test_the_first_output_waits_for_the_kernel_and_no_longer(rate_hz):
     assert t[0] == pytest.approx(half_s, abs=1.5 / rate_hz)
 
 
-def test_the_usual_rates_are_taken_exactly():
+def test_the_usual_rates_have_exact_ratios():
     # 50 Hz grid: 20 -> 5/2, 25 -> 2, 31.25 -> 8/5, 100 -> 1/2, 104 -> 25/52, 200 -> 1/4
     for rate_hz in (20, 25, 31.25, 40, 52, 64, 100, 104, 128, 200, 400):
         assert float(ratio_of(rate_hz, 50.0)) == 50.0 / rate_hz
 
 
 @pytest.mark.parametrize("rate_hz", [6.25, 7, 11, 19, 26, 49, 51, 99, 101, 119, 999, 1600])
-def test_any_rate_is_taken_within_one_percent(rate_hz):
+def test_any_rate_has_a_ratio_within_one_percent(rate_hz):
     assert float(ratio_of(rate_hz, 50.0)) * rate_hz == pytest.approx(50.0, rel=0.0085)
 
 
 @pytest.mark.parametrize(("measured_hz", "meant_hz"), [(20.3, 20), (24.8, 25), (99.2, 100), (31.0, 31.25), (40.3, 40)])
-def test_a_measured_rate_is_taken_for_the_simplest_nearby(measured_hz, meant_hz):
+def test_a_measured_rate_becomes_the_simplest_ratio_nearby(measured_hz, meant_hz):
     assert 50.0 / simplest_ratio(measured_hz, 50.0, 0.02) == meant_hz
 
 
@@ -108,7 +108,7 @@ def test_rates_outside_an_eighth_to_32_times_the_grid_are_not_accepted(rate_hz):
     assert accepts(1600.0, 50.0)
 
 
-def test_resamplers_nobody_uses_any_more_make_room_for_new_rates(monkeypatch):
+def test_unused_resamplers_make_room_for_new_rates(monkeypatch):
     monkeypatch.setattr(resampling, "MAX_RATIOS", 2)
     engine = Engine(SPEC)
 
@@ -118,17 +118,19 @@ def test_resamplers_nobody_uses_any_more_make_room_for_new_rates(monkeypatch):
 
     assert len(feed(engine, device("a", 100.0))) == 1
     assert len(feed(engine, device("b", 25.0))) == 1
-    assert len(feed(engine, device("c", 200.0))) == 0  # a third rate finds no room: counted, not raised
+    assert (
+        len(feed(engine, device("c", 200.0))) == 0
+    )  # there is no room for a third rate: its samples are counted, and nothing is raised
     assert engine.stats.samples_rate == 2400
     assert engine.evict(1e18) == ["a", "b", "c"]
     late = feed(engine, device("c", 200.0))
     assert len(late) == 1
     assert engine.stats.samples_rate == 2400
-    # A constant stays one: nothing of the time without a resampler is left.
+    # A constant stays constant, so nothing of the time without a resampler is left.
     np.testing.assert_allclose(late.windows[0, :, SPEC.channels.index("total_acc_x")], 1.0, atol=1e-6)
 
 
-def test_a_device_refused_for_want_of_room_starts_well_once_there_is_some(monkeypatch):
+def test_a_device_without_a_resampler_starts_once_there_is_room_for_one(monkeypatch):
     monkeypatch.setattr(resampling, "MAX_RATIOS", 1)
     engine = Engine(SPEC)
     earlier = T0_NS - 100 * 10**9

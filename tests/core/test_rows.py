@@ -1,4 +1,4 @@
-"""What belongs to rows: taking batches apart so that none meets a row twice."""
+"""Splitting of batches so that no part has a row twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smoother: steady labels, doubt, and enter and exit events, however windows are cut into batches."""
+"""Smoother: labels, UNKNOWN, and enter and exit events; how windows are cut into batches changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ by_name = pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=lambda s: f"{s.ty
 
 
 class Windows:
-    """Windows of some devices: made one after another, fed as you like."""
+    """Windows of several devices, to be fed in batches of any size."""
 
     def __init__(self) -> None:
         self.devices: list[str] = []
@@ -59,7 +59,7 @@ class Windows:
 
 
 def one(labels: str, *, sure: float = 0.9, device: str = "a", t_ns: int = T0_NS) -> Windows:
-    """Windows of a device, one letter each: A, B, C, or ? where nothing is likely."""
+    """Return windows of one device, one per letter: A, B, C, or ? if all labels are equally likely."""
     windows = Windows()
     for i, letter in enumerate(labels):
         p = [1 / 3] * 3 if letter == "?" else [sure if name == letter else (1 - sure) / 2 for name in "ABC"]
@@ -68,7 +68,7 @@ def one(labels: str, *, sure: float = 0.9, device: str = "a", t_ns: int = T0_NS)
 
 
 def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0) -> Windows:
-    """Devices that change what they do, interleaved at random, some with gaps and one whose clock goes back."""
+    """Return windows of devices that change their activity, interleaved at random, with gaps and jumps of the clock."""
     rng = np.random.default_rng(seed)
     clock = {f"d{i}": T0_NS + int(rng.integers(0, 100 * SECOND)) for i in range(n_devices)}
     doing = dict.fromkeys(clock, 0)
@@ -86,7 +86,7 @@ def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0) -> Windows:
     return windows
 
 
-def smoother(smoothing: Smoothing) -> Smoother:
+def new_smoother(smoothing: Smoothing) -> Smoother:
     return Smoother(smoothing, 3, STRIDE_S)
 
 
@@ -96,12 +96,12 @@ def smoother(smoothing: Smoothing) -> Smoother:
 @by_name
 @given(cuts=st.lists(st.integers(0, 200), max_size=12), seed=st.integers(0, 3))
 @settings(max_examples=15)
-def test_how_windows_are_cut_into_batches_changes_no_belief_and_no_event(smoothing, cuts, seed):
+def test_how_windows_are_cut_into_batches_changes_no_label_and_no_event(smoothing, cuts, seed):
     windows = crowd(seed=seed)
-    whole = windows.feed(smoother(smoothing))
+    whole = windows.feed(new_smoother(smoothing))
     bounds = sorted({0, *cuts, len(windows.devices)})
-    made = smoother(smoothing)
-    parts = [windows.feed(made, begin, end) for begin, end in pairwise(bounds)]
+    smoother = new_smoother(smoothing)
+    parts = [windows.feed(smoother, begin, end) for begin, end in pairwise(bounds)]
     for i in range(3):
         assert [value for part in parts for value in part[i]] == whole[i]  # to the bit
 
@@ -109,9 +109,9 @@ def test_how_windows_are_cut_into_batches_changes_no_belief_and_no_event(smoothi
 @by_name
 def test_one_by_one_is_as_all_at_once(smoothing):
     windows = crowd(n_windows=15)
-    whole = windows.feed(smoother(smoothing))
-    made = smoother(smoothing)
-    parts = [windows.feed(made, i, i + 1) for i in range(len(windows.devices))]
+    whole = windows.feed(new_smoother(smoothing))
+    smoother = new_smoother(smoothing)
+    parts = [windows.feed(smoother, i, i + 1) for i in range(len(windows.devices))]
     for i in range(3):
         assert [value for part in parts for value in part[i]] == whole[i]
     assert whole[2]
@@ -120,13 +120,13 @@ def test_one_by_one_is_as_all_at_once(smoothing):
 @by_name
 def test_a_device_does_not_depend_on_who_else_is_there(smoothing):
     windows = crowd()
-    label, confidence, events = windows.feed(smoother(smoothing))
+    label, confidence, events = windows.feed(new_smoother(smoothing))
     for device in set(windows.devices):
         mine = [i for i, name in enumerate(windows.devices) if name == device]
         alone = Windows()
         for i in mine:
             alone.add(device, windows.start_ns[i], windows.probabilities[i])
-        got = alone.feed(smoother(smoothing))
+        got = alone.feed(new_smoother(smoothing))
         assert got[0] == [label[i] for i in mine]
         assert got[1] == [confidence[i] for i in mine]
         assert got[2] == [event for event in events if event.device == device]
@@ -135,15 +135,15 @@ def test_a_device_does_not_depend_on_who_else_is_there(smoothing):
 @by_name
 def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
     windows = crowd(n_devices=100, n_windows=10)
-    made = smoother(smoothing)
-    windows.feed(made, 0, 500)
-    restored = smoother(smoothing)
-    restored.restore(made.snapshot())
-    assert windows.feed(restored, 500) == windows.feed(made, 500)
+    smoother = new_smoother(smoothing)
+    windows.feed(smoother, 0, 500)
+    restored = new_smoother(smoothing)
+    restored.restore(smoother.snapshot())
+    assert windows.feed(restored, 500) == windows.feed(smoother, 500)
     with pytest.raises(ValueError, match="already has devices"):
-        restored.restore(made.snapshot())
+        restored.restore(smoother.snapshot())
     with pytest.raises(ValueError, match="the snapshot is of"):
-        smoother(Smoothing("exponential", weight=0.9)).restore(made.snapshot())
+        new_smoother(Smoothing("exponential", weight=0.9)).restore(smoother.snapshot())
 
 
 # --- posteriors ------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
 
 def test_without_smoothing_the_label_is_the_networks():
     windows = crowd()
-    label, confidence, _ = windows.feed(smoother(Smoothing()))
+    label, confidence, _ = windows.feed(new_smoother(Smoothing()))
     p = np.array(windows.probabilities, np.float32)
     assert label == p.argmax(axis=1).tolist()
     assert confidence == p.max(axis=1).tolist()
@@ -161,7 +161,7 @@ def test_without_smoothing_the_label_is_the_networks():
     "smoothing", [Smoothing("exponential", weight=0.4), Smoothing("hmm", dwell_s=60.0), Smoothing("hysteresis")]
 )
 def test_an_odd_window_shows_in_no_label(smoothing):
-    label, _, events = one("AAAABAAAACAAAA").feed(smoother(smoothing))
+    label, _, events = one("AAAABAAAACAAAA").feed(new_smoother(smoothing))
     assert set(label) == {0}
     assert [(event.kind, event.label) for event in events] == [(ENTER, 0)]
 
@@ -169,48 +169,48 @@ def test_an_odd_window_shows_in_no_label(smoothing):
 def test_confidence_is_a_probability_and_of_unknown_the_networks_own():
     for smoothing in SMOOTHINGS:
         windows = crowd()
-        label, confidence, _ = windows.feed(smoother(smoothing))
+        label, confidence, _ = windows.feed(new_smoother(smoothing))
         assert 0 <= min(confidence) <= max(confidence) <= 1
         for i in np.flatnonzero(np.array(label) == UNKNOWN_INDEX):
             assert confidence[i] == max(windows.probabilities[i])
 
 
-def test_doubt_is_unknown_and_passes():
-    label, _, _ = one("AAAAA????AAAA").feed(smoother(Smoothing("hmm", 0.7)))
+def test_a_stretch_without_a_likely_label_is_unknown_and_then_ends():
+    label, _, _ = one("AAAAA????AAAA").feed(new_smoother(Smoothing("hmm", 0.7)))
     assert {*label[:5], *label[-3:]} == {0}
     assert UNKNOWN_INDEX in label[5:9]
     changes = sum(a != b for a, b in pairwise(label))
     assert changes == 2
 
 
-def test_one_doubtful_window_among_good_ones_is_no_reason_to_abstain():
+def test_one_uncertain_window_among_certain_ones_is_not_unknown_in_an_hmm():
     windows = one("AAAAAAAAAAA")
     windows.probabilities[5] = [0.6, 0.3, 0.1]
-    assert windows.feed(smoother(Smoothing("none", 0.7)))[0][5] == UNKNOWN_INDEX
-    assert set(windows.feed(smoother(Smoothing("hmm", 0.7)))[0]) == {0}
+    assert windows.feed(new_smoother(Smoothing("none", 0.7)))[0][5] == UNKNOWN_INDEX
+    assert set(windows.feed(new_smoother(Smoothing("hmm", 0.7)))[0]) == {0}
 
 
 def test_without_a_threshold_nothing_is_ever_unknown():
     for smoothing in SMOOTHINGS:
         if smoothing.unknown_below == 0:
-            assert UNKNOWN_INDEX not in one("?????A??B??").feed(smoother(smoothing))[0]
+            assert UNKNOWN_INDEX not in one("?????A??B??").feed(new_smoother(smoothing))[0]
 
 
 @pytest.mark.parametrize("gap_s", [-100, 0.0, 0.6, 2, 1000])
-def test_a_window_that_does_not_follow_begins_anew(gap_s):
-    made = smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
+def test_a_window_that_does_not_follow_restarts_the_device(gap_s):
+    smoother = new_smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
     windows = one("AAAAAAAA")
     end_ns = windows.start_ns[-1] + WINDOW_NS
     after = one("B", sure=0.6, t_ns=end_ns + round(gap_s * SECOND))
-    assert windows.feed(made)[0][-1] == 0
-    assert after.feed(made)[0] == [1]
+    assert windows.feed(smoother)[0][-1] == 0
+    assert after.feed(smoother)[0] == [1]
 
 
 def test_jitter_between_windows_that_do_not_overlap_is_no_restart():
-    made = Smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3), 3, WINDOW_NS / 1e9)
+    smoother = Smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3), 3, WINDOW_NS / 1e9)
     start_ns = T0_NS + np.arange(9) * (WINDOW_NS + 1000)
     p = np.array([[0.9, 0.05, 0.05]] * 8 + [[0.2, 0.6, 0.2]], np.float32)
-    posteriors, events = made.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
+    posteriors, events = smoother.feed(["a"] * 9, p, start_ns, start_ns + WINDOW_NS)
     assert set(posteriors.label.tolist()) == {0}
     assert len(events) == 1
 
@@ -218,32 +218,30 @@ def test_jitter_between_windows_that_do_not_overlap_is_no_restart():
 @pytest.mark.parametrize(("window_samples", "stride_samples", "rate_hz"), [(128, 64, 50.0), (400, 100, 20.0)])
 @pytest.mark.parametrize("gap_s", [0.3, 0.55, 1.0, 2.3])
 @pytest.mark.parametrize("after", [0.05, 0.5, 0.95])
-def test_what_is_believed_begins_anew_exactly_where_the_engine_does(
-    window_samples, stride_samples, rate_hz, gap_s, after
-):
+def test_the_smoother_restarts_exactly_where_the_engine_does(window_samples, stride_samples, rate_hz, gap_s, after):
     spec = SignalSpec(sample_rate_hz=rate_hz, window_samples=window_samples, stride_samples=stride_samples)
-    engine, made = Engine(spec), Smoother(Smoothing("hmm"), 3, stride_samples / rate_hz)
-    before = round(window_samples + (1 + after) * stride_samples)  # so far into a stride the gap begins
+    engine, smoother = Engine(spec), Smoother(Smoothing("hmm"), 3, stride_samples / rate_hz)
+    before = round(window_samples + (1 + after) * stride_samples)  # the gap begins at this part of a stride
     events = []
     for first, count in ((0, before), (before, 2 * window_samples)):
         t_ns = T0_NS + round((first / rate_hz + gap_s * (first > 0)) * SECOND)
         due = engine.feed(SampleBatch.from_message("a", np.zeros((count, 6), np.float32), t_ns=t_ns, rate_hz=rate_hz))
         sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
-        events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
+        events += smoother.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
     assert [event.kind for event in events] == [ENTER] + [EXIT, ENTER] * engine.stats.restarts
     assert engine.stats.restarts == (gap_s > spec.max_gap_s)
 
 
 def test_a_clock_that_is_followed_is_no_restart_however_short_the_stride():
-    """The device says 50 Hz and sends 48.75; once that is found out, windows are said to be longer."""
+    """The device announces 50 Hz and sends 48.75 Hz. Once that is measured, its windows become longer."""
     spec = SignalSpec(window_samples=128, stride_samples=4)
-    engine, made = Engine(spec), Smoother(Smoothing(), 3, 0.08)
+    engine, smoother = Engine(spec), Smoother(Smoothing(), 3, 0.08)
     events, starts = [], []
     for first in range(0, 1000, 25):
         t_ns = T0_NS + round(first / 48.75 * SECOND)
         due = engine.feed(SampleBatch.from_message("a", np.zeros((25, 6), np.float32), t_ns=t_ns, rate_hz=50.0))
         sure = np.tile(np.array([0.9, 0.05, 0.05], np.float32), (len(due), 1))
-        events += made.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
+        events += smoother.feed(due.devices, sure, due.start_ns, due.end_ns)[1]
         starts += due.start_ns.tolist()
     assert (np.diff(starts) < 0).any()
     assert [event.kind for event in events] == [ENTER]
@@ -253,15 +251,15 @@ def test_a_clock_that_is_followed_is_no_restart_however_short_the_stride():
 
 
 def half_way(i: int) -> int:
-    """Between the centres of windows ``i - 1`` and ``i``."""
+    """Return the time half-way between the centres of windows ``i - 1`` and ``i``."""
     return T0_NS + i * STRIDE_NS - STRIDE_NS // 2 + WINDOW_NS // 2
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing(), Smoothing("hmm", trust=0.3, fixed_lag_windows=3)])
 def test_a_change_is_an_exit_and_an_enter_half_way_between_two_windows(smoothing):
-    made = smoother(smoothing)
-    _, _, events = one("AAAAABBBBBBBB", sure=0.99).feed(made)
-    events += made.evict(["a"])
+    smoother = new_smoother(smoothing)
+    _, _, events = one("AAAAABBBBBBBB", sure=0.99).feed(smoother)
+    events += smoother.evict(["a"])
     end_ns = T0_NS + 12 * STRIDE_NS + WINDOW_NS
     assert [(e.kind, e.label, e.t_ns, e.duration_ns) for e in events] == [
         (ENTER, 0, T0_NS, 0),
@@ -276,12 +274,12 @@ def test_an_exits_confidence_is_the_mean_of_the_activitys_windows():
     windows = one("AAAB")
     for i, sure in enumerate([0.6, 0.7, 0.8]):
         windows.probabilities[i] = [sure, 0.1, 0.9 - sure]
-    _, _, events = windows.feed(smoother(Smoothing()))
+    _, _, events = windows.feed(new_smoother(Smoothing()))
     assert [event.confidence for event in events] == pytest.approx([0.6, 0.7, 0.9])
 
 
 def test_unknown_is_neither_entered_nor_exited():
-    _, _, events = one("??AAA??BB").feed(smoother(Smoothing("none", 0.5)))
+    _, _, events = one("??AAA??BB").feed(new_smoother(Smoothing("none", 0.5)))
     assert [(event.kind, event.label) for event in events] == [(ENTER, 0), (EXIT, 0), (ENTER, 1)]
     assert events[0].t_ns == half_way(2)
     assert events[1].t_ns == half_way(5)
@@ -289,10 +287,10 @@ def test_unknown_is_neither_entered_nor_exited():
 
 
 @pytest.mark.parametrize("lag", [0, 1, 4])
-def test_a_gap_ends_what_was_done_and_it_begins_anew(lag):
-    made = smoother(Smoothing("hmm", fixed_lag_windows=lag))
+def test_a_gap_ends_the_activity_and_enters_it_again(lag):
+    smoother = new_smoother(Smoothing("hmm", fixed_lag_windows=lag))
     before, after = one("AAAAAA"), one("AAAAAAA", t_ns=T0_NS + 60 * SECOND)
-    events = before.feed(made)[2] + after.feed(made)[2]
+    events = before.feed(smoother)[2] + after.feed(smoother)[2]
     assert [(event.kind, event.t_ns) for event in events] == [
         (ENTER, T0_NS),
         (EXIT, T0_NS + 5 * STRIDE_NS + WINDOW_NS),
@@ -300,61 +298,63 @@ def test_a_gap_ends_what_was_done_and_it_begins_anew(lag):
     ]
 
 
-def test_a_fixed_lag_holds_events_back_but_no_label_and_hears_what_comes_later():
-    """Of an odd window, the filter says B at once; hindsight says A."""
+def test_a_fixed_lag_delays_events_but_no_label_and_uses_later_windows():
+    """The filter gives an odd window the label B; the smoother, which knows later windows, gives it A."""
     windows = one("AAAAAAAAAAAAA", sure=0.8)
     windows.probabilities[4] = [0.05, 0.9, 0.05]
-    at_once, later = (windows.feed(smoother(Smoothing("hmm", dwell_s=5.0, fixed_lag_windows=lag))) for lag in (0, 4))
+    at_once, later = (
+        windows.feed(new_smoother(Smoothing("hmm", dwell_s=5.0, fixed_lag_windows=lag))) for lag in (0, 4)
+    )
     assert at_once[:2] == later[:2]
     assert 1 in at_once[0]
     assert [event.kind for event in at_once[2]] == [ENTER, EXIT, ENTER, EXIT, ENTER]
     assert [event.kind for event in later[2]] == [ENTER]
-    made = smoother(Smoothing("hmm", fixed_lag_windows=3))
-    counts = [len(one("AAAAA").feed(made, i, i + 1)[2]) for i in range(5)]
+    smoother = new_smoother(Smoothing("hmm", fixed_lag_windows=3))
+    counts = [len(one("AAAAA").feed(smoother, i, i + 1)[2]) for i in range(5)]
     assert counts == [0, 0, 0, 1, 0]
 
 
 @by_name
-def test_what_is_held_back_can_be_had_at_once_and_ends_nothing(smoothing):
+def test_flush_returns_the_waiting_events_and_ends_nothing(smoothing):
     windows = crowd()
     names = sorted(set(windows.devices))
-    made, other = smoother(smoothing), smoother(smoothing)
-    events = windows.feed(made)[2]
-    held = made.flush()
-    assert bool(held) is (smoothing.fixed_lag_windows > 0)
-    assert made.flush() == []
-    ends = made.evict(names)
+    smoother, other = new_smoother(smoothing), new_smoother(smoothing)
+    events = windows.feed(smoother)[2]
+    flushed = smoother.flush()
+    assert bool(flushed) is (smoothing.fixed_lag_windows > 0)
+    assert smoother.flush() == []
+    ends = smoother.evict(names)
     assert {event.kind for event in ends} == {EXIT}
     wanted = windows.feed(other)[2] + other.evict(names)
     for device in names:
-        mine = [event for event in (*events, *held, *ends) if event.device == device]
+        mine = [event for event in (*events, *flushed, *ends) if event.device == device]
         assert mine == [event for event in wanted if event.device == device]
 
 
 def test_after_a_flush_windows_go_on_as_before():
-    made = smoother(Smoothing("hmm", fixed_lag_windows=2))
+    smoother = new_smoother(Smoothing("hmm", fixed_lag_windows=2))
     windows = one("AAAAAABBBBBB", sure=0.99)
-    events = windows.feed(made, 0, 8)[2] + made.flush() + windows.feed(made, 8)[2] + made.flush()
+    events = windows.feed(smoother, 0, 8)[2] + smoother.flush() + windows.feed(smoother, 8)[2] + smoother.flush()
     assert [(event.kind, event.t_ns) for event in events] == [(ENTER, T0_NS), (EXIT, half_way(6)), (ENTER, half_way(6))]
 
 
 def test_no_activity_lasts_less_than_nothing_where_windows_grow():
-    """Their ends rise, but they become so much longer that their centres do not."""
-    made = Smoother(Smoothing(), 3, 0.08)
+    """The ends of the windows rise, but the windows get so much longer that their centres do not."""
+    smoother = Smoother(Smoothing(), 3, 0.08)
     end_ns = T0_NS + np.arange(1, 5) * 80_000_000
     start_ns = end_ns - np.array([2.56, 2.56, 2.8, 3.1]) * SECOND
     p = np.array([[0.9, 0.1, 0], [0, 0.9, 0.1], [0.9, 0.1, 0], [0, 0.9, 0.1]], np.float32)
-    _, events = made.feed(["a"] * 4, p, start_ns.astype(np.int64), end_ns)
+    _, events = smoother.feed(["a"] * 4, p, start_ns.astype(np.int64), end_ns)
     assert [event.duration_ns >= 0 for event in events if event.kind == EXIT] == [True] * 3
 
 
 @by_name
 def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
     windows = crowd()
-    made = smoother(smoothing)
-    _, _, events = windows.feed(made)
-    events += made.evict(sorted(set(windows.devices)))
-    assert len(made) == 0
+    smoother = new_smoother(smoothing)
+    _, _, events = windows.feed(smoother)
+    events += smoother.evict(sorted(set(windows.devices)))
+    assert len(smoother) == 0
     for device in set(windows.devices):
         mine = [event for event in events if event.device == device]
         inside: ActivityEvent | None = None
@@ -371,14 +371,14 @@ def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
 
 
 def test_an_evicted_device_that_comes_back_is_new_and_others_are_not_touched():
-    made = smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
-    one("AAAAAA").feed(made)
-    one("AAAAAA", device="b").feed(made)
-    assert [(event.device, event.kind) for event in made.evict(["a", "nobody"])] == [("a", EXIT)]
-    assert made.evict(["a"]) == []
-    label, _, events = one("B", sure=0.6, t_ns=T0_NS + 6 * STRIDE_NS).feed(made)
+    smoother = new_smoother(Smoothing("hmm", dwell_s=1000.0, trust=0.3))
+    one("AAAAAA").feed(smoother)
+    one("AAAAAA", device="b").feed(smoother)
+    assert [(event.device, event.kind) for event in smoother.evict(["a", "nobody"])] == [("a", EXIT)]
+    assert smoother.evict(["a"]) == []
+    label, _, events = one("B", sure=0.6, t_ns=T0_NS + 6 * STRIDE_NS).feed(smoother)
     assert (label, events[0].t_ns) == ([1], T0_NS + 6 * STRIDE_NS)
-    label, _, events = one("B", sure=0.6, device="b", t_ns=T0_NS + 6 * STRIDE_NS).feed(made)
+    label, _, events = one("B", sure=0.6, device="b", t_ns=T0_NS + 6 * STRIDE_NS).feed(smoother)
     assert (label, events) == ([0], [])
 
 
@@ -391,7 +391,7 @@ def test_a_definition_comes_back_from_json(smoothing):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({}, "field 'type' is missing"),
         ({"type": ["hmm"]}, "['hmm'] is not one of none, exponential, hysteresis, hmm"),
@@ -410,13 +410,13 @@ def test_a_definition_comes_back_from_json(smoothing):
         (["hmm"], "smoothing: expected an object"),
     ],
 )
-def test_an_impossible_definition_is_refused_naming_field_and_value(data, told):
+def test_an_impossible_definition_is_refused_naming_field_and_value(data, message):
     with pytest.raises(ConfigError, match="smoothing") as caught:
         Smoothing.from_dict(data)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_transitions_of_other_labels_are_refused():
     two = Smoothing("hmm", transitions=((0.9, 0.1), (0.1, 0.9)))
     with pytest.raises(ConfigError, match="2 rows for 3 labels"):
-        smoother(two)
+        new_smoother(two)

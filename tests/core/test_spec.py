@@ -1,4 +1,4 @@
-"""SignalSpec: what it takes, what it refuses, and that it survives the way through JSON."""
+"""SignalSpec: valid and invalid values, and the round trip through JSON."""
 
 import json
 

@@ -19,16 +19,16 @@ HOW = {"window": 32, "stride": 16, "channels": CHANNELS}
 RATES = [20.0, 31.25, 50.0, 100.0, 104.0]
 
 
-# --- a device's stream: what arrives, told by slots ----------------------------------------------
+# --- a device's stream: what arrives, in slots ----------------------------------------------
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Stamps slot ``k`` with T0 + k periods, the clock being off by ``drift`` and every stamp by some jitter."""
+    """Clock of a device, which stamps slot ``k`` with T0 + k periods, with a drift and jitter."""
 
     rate_hz: float
     drift: float = 0.0
-    jitter: float = 0.0  # of a period, at most, either way
+    jitter: float = 0.0  # at most, in periods, in both directions
     seed: int = 0
 
     def messages(self, arrivals, announced=None):
@@ -51,7 +51,7 @@ class Clock:
 def arrivals(draw, rate_hz, mishaps=True, most=25):
     """Messages as (slot, samples) in order of arrival.
 
-    Every mishap is followed by two messages on time: one that keeps happening would be a rate.
+    Messages on time follow each mishap, because one that repeats would look like another rate.
     """
     signal = gait(int(100 * rate_hz), rate_hz, draw(st.integers(0, 9)))
     sizes = st.integers(1, most)
@@ -87,13 +87,13 @@ def arrivals(draw, rate_hz, mishaps=True, most=25):
 
 
 def check(clock, arrived, announced=None, atol_ns=1000.0):
-    """What the engine makes of the messages is what the oracle makes of the slots."""
+    """Check that the windows and counts of the engine are those of the oracle."""
     engine = Engine(SPEC)
     got = feed(engine, clock.messages(arrived, announced))
-    told = oracle.follow(arrived, clock.rate_hz, SPEC.max_gap_s)
-    windows, slots = oracle.expected(told, clock.rate_hz, **HOW)
+    accepted = oracle.follow(arrived, clock.rate_hz, SPEC.max_gap_s)
+    windows, slots = oracle.expected(accepted, clock.rate_hz, **HOW)
     stats = engine.stats
-    assert (stats.samples_late, stats.gaps, stats.restarts) == (told.late, told.gaps, told.restarts)
+    assert (stats.samples_late, stats.gaps, stats.restarts) == (accepted.late, accepted.gaps, accepted.restarts)
     assert stats.rates_measured == stats.samples_rate == 0
     assert got.windows.shape == windows.shape
     np.testing.assert_allclose(got.windows, windows, atol=2e-6)
@@ -185,8 +185,8 @@ def test_a_gap_beyond_max_gap_s_restarts():
     assert (engine.stats.gaps, engine.stats.restarts) == (1, 1)
     starts = [0, 16, 32, 48, 64, 126, 142, 158, 174, 190]
     np.testing.assert_array_equal(got.start_ns, clock.ns(starts))
-    anew = feed(Engine(SPEC), clock.messages([(126, signal[126:])]))
-    np.testing.assert_array_equal(got.windows[5:], anew.windows)
+    alone = feed(Engine(SPEC), clock.messages([(126, signal[126:])]))
+    np.testing.assert_array_equal(got.windows[5:], alone.windows)
 
 
 def test_without_a_tolerance_any_missing_sample_restarts():
@@ -249,7 +249,7 @@ def test_a_device_that_announces_the_rate_it_measured_is_not_restarted_by_every_
 
 
 def assert_learnt(messages, rate_hz, by_s):
-    """The rate is found once, at some message before ``by_s``; from it on, all is as if it had been announced."""
+    """Check that the rate is measured once, before ``by_s``, and that the windows are then as if it were announced."""
     engine = Engine(SPEC)
     got = feed(engine, messages, [len(messages)])
     assert engine.stats.rates_measured == 1
@@ -344,7 +344,7 @@ def test_a_device_that_only_sends_now_and_then_is_not_mistaken_for_a_slow_one():
 
 
 def arrivals_s(messages, delays_s, rate_hz=50.0):
-    """When each message arrives: when it was sent, plus a delay, in order."""
+    """Return the arrival times: when each message was sent, plus its delay, but in order."""
     sent = [m.t_ns / 1e9 + len(m) / rate_hz for m in messages]
     return np.maximum.accumulate(np.array(sent) + delays_s)
 

@@ -1,4 +1,4 @@
-"""WindowBuffer: which samples a due window has, and when it is due."""
+"""WindowBuffer: the samples of a due window, and when it is due."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from harstream.core.windows import WindowBuffer
 
 
 def run(buffer, row, samples, sizes):
-    """Write in pieces of the given sizes, gathering whatever falls due."""
+    """Write in pieces of the given sizes, and return the windows that fall due."""
     out, at = [], 0
     for size in sizes:
         left = min(size, len(samples) - at)
@@ -36,7 +36,7 @@ def test_windows_are_slices_of_the_stream_one_stride_apart(window, stride, sizes
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_restart_forgets_the_samples_before():
+def test_a_reset_forgets_the_samples_before():
     samples = np.arange(40, dtype=np.float32).reshape(-1, 1)
     buffer = WindowBuffer(8, 4, 1, 1)
     buffer.reset(np.array([0]))
