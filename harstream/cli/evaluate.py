@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harstream import tables
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.core.labels import UNKNOWN
@@ -93,23 +94,21 @@ def _print_scores(evaluation: Evaluation) -> None:
         f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}, "
         f"calibration error {evaluation.reliability.error:.4f}"
     )
-    table = scores.confusion.tolist()
+    counts = scores.confusion.tolist()
     if scores.unknown is not None:
-        table = [[*row, unknown] for row, unknown in zip(table, scores.unknown.tolist(), strict=True)]
-    width = max(map(len, scores.labels))
-    last = "" if scores.unknown is None else f" (in this order, then {UNKNOWN})"
-    click.echo(f"{'truth':<{width}}  precision  recall   predicted as{last}")
-    for label, precision, recall, row in zip(scores.labels, scores.precision, scores.recall, table, strict=True):
-        click.echo(f"{label:<{width}}  {precision:9.4f}  {recall:6.4f}   {' '.join(f'{count:6d}' for count in row)}")
+        counts = [[*row, unknown] for row, unknown in zip(counts, scores.unknown.tolist(), strict=True)]
+    order = "" if scores.unknown is None else f" (in this order, then {UNKNOWN})"
+    rows = [
+        (label, f"{precision:.4f}", f"{recall:.4f}", " ".join(f"{count:6d}" for count in row))
+        for label, precision, recall, row in zip(scores.labels, scores.precision, scores.recall, counts, strict=True)
+    ]
+    click.echo(tables.plain(("truth", "precision", "recall", f"predicted as{order}"), rows, right=(1, 2)))
 
 
 def _print_sessions(stream: SessionScores) -> None:
     from harstream.evaluate.report import abstained_rows, comparison_rows
 
     click.echo(f"{len(stream.sessions)} whole sessions, {stream.minutes:.0f} minutes")
-    click.echo(f"{'':<42}  {'truth':>8}  {'published':>9}  single windows")
-    for name, truth, published, single in comparison_rows(stream):
-        click.echo(f"{name:<42}  {truth:>8}  {published:>9}  {single:>14}")
-    click.echo(f"{UNKNOWN} is published on")
-    for place, windows, unknown, share in abstained_rows(stream):
-        click.echo(f"  {share:>7}  ({unknown} of {windows}) of the windows that lie {place}")
+    click.echo(tables.plain(("", "truth", "published", "single windows"), comparison_rows(stream), right=(1, 2, 3)))
+    rows = [(place, str(windows), str(unknown), share) for place, windows, unknown, share in abstained_rows(stream)]
+    click.echo(tables.plain(("windows that lie", "windows", UNKNOWN, "share"), rows, right=(1, 2, 3)))

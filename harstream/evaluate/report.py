@@ -25,16 +25,16 @@ from harstream.evaluate.sessions import SessionScores, TrackScores
 FILE = "report.html"
 #: Largest number of timelines. If there are more sessions, those with the lowest accuracy are drawn.
 MAX_SESSIONS = 60
-_MAX_ROWS = 4  # of the timeline of the longest session, unless its rows would be shorter than _MIN_ROW_S
-_MIN_ROW_S = 150.0
+_MAX_ROWS = 4  # rows of the timeline of the longest session
+_MIN_ROW_S = 150.0  # duration of a row in seconds, if a session is that long
 _MANY_LABELS = 12  # a confusion matrix with more columns gets small cells
 
 #: Description of each place where a window can lie.
 _PLACES = {
-    "inside": "wholly inside one activity the model knows",
-    "partly_other": "up to half in a stretch of a label it does not know, such as a transition",
-    "mostly_other": "half or more in such a stretch",
-    "elsewhere": "else: partly or wholly unlabelled, or across two activities",
+    "inside": "wholly inside one activity that the model knows",
+    "partly_other": "less than half in an activity that it does not know, such as a transition",
+    "mostly_other": "half or more in such an activity",
+    "elsewhere": "elsewhere: in unlabelled time, in part or wholly, or across two activities",
 }
 
 
@@ -73,7 +73,7 @@ def render(evaluation: Evaluation) -> str:
         reliability=_reliability(evaluation),
         subjects=charts.subject_chart(evaluation.by_subject)
         if evaluation.by_subject
-        else "<p>The data do not say who wore the device.</p>",
+        else "<p>The data set does not name the subjects.</p>",
         sessions="" if evaluation.stream is None else _sessions(evaluation.stream),
     )
 
@@ -102,9 +102,9 @@ def comparison_rows(stream: SessionScores) -> list[tuple[str, str, str, str]]:
         row("flips per minute inside activities", "0", (_rate(t.flips, stream.minutes_inside) for t in tracks)),
         row("delay of a change, median", "", (delay(t, 50) for t in tracks)),
         row("delay of a change, 95th percentile", "", (delay(t, 95) for t in tracks)),
-        row("of that beyond one window, median", "", (delay(t, 50, stream.window_s) for t in tracks)),
-        row("of that beyond one window, 95th percentile", "", (delay(t, 95, stream.window_s) for t in tracks)),
-        row("changes whose label never came", f"of {stream.true_changes}", (str(t.missed) for t in tracks)),
+        row("delay minus one window, median", "", (delay(t, 50, stream.window_s) for t in tracks)),
+        row("delay minus one window, 95th percentile", "", (delay(t, 95, stream.window_s) for t in tracks)),
+        row("missed changes", f"of {stream.true_changes}", (str(t.missed) for t in tracks)),
         *(
             row(f"events {name}", of, (str(getattr(t.all_events, kind)) for t in tracks))
             for kind, name, of in (
@@ -175,12 +175,12 @@ def _confusion(scores: Scores) -> str:
 
 def _reliability(evaluation: Evaluation) -> str:
     """Return the reliability diagrams: of single windows, and of published labels if these were scored."""
-    diagrams = [("single windows, the network's own probabilities, calibrated", evaluation.reliability)]
+    diagrams = [("single windows, calibrated probabilities of the network", evaluation.reliability)]
     if evaluation.stream is not None:
         published, single = evaluation.stream.published, evaluation.stream.single
         diagrams = [
-            ("labels as published", published.reliability),
-            ("single windows, the network's own probabilities, calibrated", single.reliability),
+            ("published labels", published.reliability),
+            ("single windows, calibrated probabilities of the network", single.reliability),
         ]
     return "".join(
         f"<figure>{charts.reliability_diagram(bins)}<figcaption>{escape(name)}: expected calibration error "
@@ -212,7 +212,8 @@ def _sessions(stream: SessionScores) -> str:
         event_legend=charts.legend((f"e-{kind}", name) for kind, name in charts.EVENT_KINDS.items()),
         event_diagram=charts.event_diagram(stream.labels, stream.published.events),
         events=_events(stream),
-        left_out=f"<p>The {len(drawn)} sessions with the lowest accuracy; {left_out} better ones are left out.</p>"
+        left_out=f"<p>Only the {len(drawn)} sessions with the lowest accuracy are shown; "
+        f"{left_out} others are left out.</p>"
         if left_out
         else "",
         timeline_legend=charts.timeline_legend(
@@ -222,7 +223,7 @@ def _sessions(stream: SessionScores) -> str:
         ),
         timelines="\n".join(
             f'<section class="session"><h3>{escape(session.name)}</h3><p>subject {escape(session.subject)} · '
-            f"{_percent(session.accuracy)} of {len(session.true_label)} windows right</p>"
+            f"accuracy {_percent(session.accuracy)} of {len(session.true_label)} windows</p>"
             f"{charts.timeline(session, stream.labels, row_s)}</section>"
             for session in drawn
         ),
@@ -256,13 +257,13 @@ def _delays(stream: SessionScores) -> str:
             texts = ("-" if value is None else f"{value:.1f} s" for value in percentiles)
             rows.append((escape(label), str(len(changes)), *texts, str(missed)))
     if not rows:
-        return "<p>No change from one known activity to another.</p>"
+        return "<p>There is no change from one known activity to another.</p>"
     return "\n".join(
         [
-            "<p>From where the new activity's stretch begins until its label is published; 0 where it stood already. "
-            f"One window is {stream.window_s:.2f} s.</p>",
+            "<p>Time from the start of the new activity until its label is published; 0 if it was published before. "
+            f"One window lasts {stream.window_s:.2f} s.</p>",
             charts.delay_histogram(delays_s, stream.window_s) if delays_s else "",
-            _table(("change to", "changes", "median", "95th percentile", "label never came"), rows),
+            _table(("change to", "changes", "median", "95th percentile", "missed"), rows),
         ]
     )
 

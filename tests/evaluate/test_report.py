@@ -126,7 +126,16 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 
 def test_every_section_that_was_asked_for_is_there() -> None:
     text = Checked(report.render(evaluation())).text
-    for heading in ("Confusion", "Reliability", "Subjects", "Whole sessions", "Doubt", "Delay", "Events", "Timelines"):
+    for heading in (
+        "Confusion",
+        "Reliability",
+        "Subjects",
+        "Whole sessions",
+        "Abstention",
+        "Delay",
+        "Events",
+        "Timelines",
+    ):
         assert heading in text
     for words in ("accuracy", "macro-F1", "precision", "recall", "expected calibration error", "fragmented", "UNKNOWN"):
         assert words in text
@@ -135,14 +144,14 @@ def test_every_section_that_was_asked_for_is_there() -> None:
 def test_without_sessions_or_subjects_the_page_says_so_and_draws_the_rest() -> None:
     bare = replace(evaluation(), by_subject={}, stream=None)
     text = Checked(report.render(bare)).text
-    assert "do not say who" in text
+    assert "does not name the subjects" in text
     assert "Timelines" not in text
 
 
 def test_of_many_sessions_the_worst_are_drawn_and_the_page_says_what_is_left_out() -> None:
     many = [session(f"good-{i:03d}") for i in range(report.MAX_SESSIONS + 4)] + [session("bad", wrong=True)]
     text = Checked(report.render(evaluation(many))).text
-    assert "5 better ones are left out" in text
+    assert "5 others are left out" in text
     assert "bad" in text
     assert text.count("good-") == report.MAX_SESSIONS - 1
 
