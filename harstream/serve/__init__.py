@@ -1,1 +1,1 @@
-"""The daemon: everything with a socket, a clock or a thread."""
+"""Daemon of `harstream run`: the modules with sockets, clocks and threads. Read `app` first."""

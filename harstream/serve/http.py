@@ -1,4 +1,4 @@
-"""HTTP beside the daemon: metrics, health, readiness, and a page to look at."""
+"""HTTP server of the daemon: live page, metrics, health and readiness."""
 
 from __future__ import annotations
 
@@ -9,40 +9,66 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from harstream.errors import ConfigError
+from harstream.serve import page
+from harstream.serve.metrics import CONTENT_TYPE
+from harstream.serve.status import DaemonStatus
 
 log = logging.getLogger("harstream.http")
 
-#: Path to what answers it: status, content type, body.
-Routes = Mapping[str, Callable[[], tuple[int, str, bytes]]]
+#: Status code, media type and body.
+Response = tuple[int, str, bytes]
+#: Path to the function that answers a GET of it.
+Routes = Mapping[str, Callable[[], Response]]
+
+
+def daemon_routes(read_status: Callable[[], DaemonStatus], expose_metrics: Callable[[], bytes]) -> Routes:
+    """Return the paths that a daemon answers."""
+    return {
+        "/": lambda: (200, "text/html; charset=utf-8", page.render(read_status()).encode()),
+        "/metrics": lambda: (200, CONTENT_TYPE, expose_metrics()),
+        "/healthz": lambda: _health(read_status().alive, "the main loop does not move"),
+        "/readyz": lambda: _health(read_status().ready, "not ready"),
+    }
+
+
+def _health(good: bool, problem: str) -> Response:
+    return (200, "text/plain", b"ok\n") if good else (503, "text/plain", f"{problem}\n".encode())
 
 
 class HttpServer:
-    """Serves GET on a few fixed paths from a thread of its own."""
+    """Server that answers GET on fixed paths, in threads of its own.
+
+    The constructor binds the address.
+
+    Raises:
+        ConfigError: The address cannot be bound; for example, the port is in use.
+
+    """
 
     def __init__(self, address: tuple[str, int], routes: Routes) -> None:
-        """Bind at once. Raises ConfigError where that fails, as when the port is in use."""
-
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             server_version = "harstream"
             sys_version = ""
-            timeout = 30  # a client that says nothing does not keep a thread
+            timeout = 30  # seconds, after which a silent client is disconnected and its thread ends
 
             def do_GET(self) -> None:
+                """Answer a request."""
                 route = routes.get(self.path.partition("?")[0])
                 try:
-                    status, kind, body = route() if route else (404, "text/plain", b"not found\n")
+                    status, media_type, body = route() if route else (404, "text/plain", b"not found\n")
                 except Exception:
-                    log.exception("GET %s", self.path)
-                    status, kind, body = 500, "text/plain", b"internal error\n"
+                    log.exception("GET %s failed", self.path)
+                    status, media_type, body = 500, "text/plain", b"internal error\n"
                 self.send_response(status)
-                self.send_header("Content-Type", kind)
+                self.send_header("Content-Type", media_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
+                """Log a request at level debug, not on standard error as the base class does."""
                 log.debug(format, *args)
 
         class Server(ThreadingHTTPServer):
@@ -57,15 +83,17 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """With the real port, also where 0 was asked for."""
+        """Address of the server, with the port that the system chose if 0 was given."""
         host, port = self._server.server_address[:2]
         text = host if isinstance(host, str) else host.decode()
         return f"http://[{text}]:{port}" if ":" in text else f"http://{text}:{port}"
 
     def start(self) -> None:
+        """Start answering."""
         self._thread.start()
 
     def close(self) -> None:
+        """Stop answering and release the address, also if the server was never started."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

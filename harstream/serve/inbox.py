@@ -1,4 +1,4 @@
-"""The queue from the network thread to the loop, bounded in bytes."""
+"""Queue from the network thread to the main loop, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from itertools import accumulate
 
 from harstream.wire.samples import Message
 
-#: About a minute of 2,000 wearables at 50 Hz in JSON: long enough for a stall, short enough to fit a
-#: small machine's memory.
+#: About one minute of JSON from 2,000 wearables at 50 Hz: enough to survive a stall, and small enough for the memory
+#: of a small machine.
 MAX_BYTES = 64 * 2**20
-#: Above this part of MAX_BYTES the daemon is not ready: it does not keep up.
+#: Part of MAX_BYTES from which on the daemon is not ready, because it does not keep up.
 HIGH_WATER = 0.8
-#: What a message costs beside its topic and payload: the objects that hold it.
-_OVERHEAD = 250
+#: Bytes of the Python objects that hold a message, beside its topic and payload.
+_OVERHEAD_BYTES = 250
 
 
 class Inbox:
-    """When full, the oldest messages go first and are counted: the newest say what a subject does now.
+    """Queue of messages. A full one drops the oldest messages and counts them: the newest tell the present activity.
 
-    Messages that the network brought together stay together: nothing here is done for each.
+    Messages that arrived together are stored together, so that the cost does not grow with their number.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self.dropped = 0  # messages, since the start
-        self._arrivals: deque[tuple[Sequence[Message], int]] = deque()  # as they were put, with their bytes
+        self._arrivals: deque[tuple[Sequence[Message], int]] = deque()  # messages that arrived together, their bytes
         self._n_messages = self._n_bytes = 0
         self._changed = threading.Condition()
 
@@ -36,10 +36,11 @@ class Inbox:
 
     @property
     def below_high_water(self) -> bool:
+        """Whether the queue is far from full."""
         return self._n_bytes < HIGH_WATER * self.max_bytes
 
     def put(self, messages: Sequence[Message]) -> None:
-        """Messages that arrived together. They may leave together, so they should be no more than a take."""
+        """Append messages that arrived together. `get` may return all of them, so pass no more than one batch."""
         size = _size(messages)
         with self._changed:
             if not self._arrivals:
@@ -48,47 +49,50 @@ class Inbox:
             self._n_messages += len(messages)
             self._n_bytes += size
             while self._n_bytes > self.max_bytes and self._n_messages > 1:
-                self._shed()
+                self._drop()
 
-    def _shed(self) -> None:
-        """Drop from the oldest arrival as much as must go; not the very last message."""
+    def _drop(self) -> None:
+        """Drop as many of the oldest messages that arrived together as necessary, but never the last message."""
         messages, size = self._arrivals.popleft()
         self._n_messages -= len(messages)
         self._n_bytes -= size
-        dropped = len(messages) - (not self._arrivals)
-        if self._n_bytes + size - _size(messages[:dropped]) < self.max_bytes:
-            too_much = self._n_bytes + size - self.max_bytes
+        n_dropped = len(messages) - (not self._arrivals)
+        if self._n_bytes + size - _size(messages[:n_dropped]) < self.max_bytes:
+            excess = self._n_bytes + size - self.max_bytes
             sizes = accumulate(_size([message]) for message in messages)
-            dropped = min(dropped, next(i + 1 for i, so_far in enumerate(sizes) if so_far >= too_much))
-        self.dropped += dropped
-        if left := messages[dropped:]:
-            self._arrivals.appendleft((left, _size(left)))
-            self._n_messages += len(left)
-            self._n_bytes += _size(left)
+            n_dropped = min(n_dropped, next(i + 1 for i, total in enumerate(sizes) if total >= excess))
+        self.dropped += n_dropped
+        if rest := messages[n_dropped:]:
+            self._arrivals.appendleft((rest, _size(rest)))
+            self._n_messages += len(rest)
+            self._n_bytes += _size(rest)
 
-    def take(self, most: int, timeout_s: float, most_bytes: int = MAX_BYTES) -> list[Message]:
-        """The oldest messages, as they came: at once if there are any, else when one comes or time is up.
+    def get(self, max_messages: int, timeout_s: float, max_bytes: int = MAX_BYTES) -> list[Message]:
+        """Remove and return the oldest messages, in order of arrival.
 
-        Whole arrivals, until there are ``most`` messages or ``most_bytes`` of them.
+        Messages that arrived together leave together. So the result may exceed ``max_messages`` and ``max_bytes``, by
+        less than the messages of one arrival. An empty queue is waited for until ``timeout_s`` has passed, or `wake`
+        is called; the result may then be empty.
         """
         with self._changed:
             if not self._arrivals:
                 self._changed.wait(timeout_s)
-            taken: list[Message] = []
+            batch: list[Message] = []
             n_bytes = 0
-            while self._arrivals and len(taken) < most and n_bytes < most_bytes:
+            while self._arrivals and len(batch) < max_messages and n_bytes < max_bytes:
                 messages, size = self._arrivals.popleft()
-                taken.extend(messages)
+                batch.extend(messages)
                 n_bytes += size
-            self._n_messages -= len(taken)
+            self._n_messages -= len(batch)
             self._n_bytes -= n_bytes
-            return taken
+            return batch
 
     def wake(self) -> None:
-        """Let a waiting ``take`` return empty-handed."""
+        """Let a waiting `get` return at once."""
         with self._changed:
             self._changed.notify()
 
 
 def _size(messages: Sequence[Message]) -> int:
-    return sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD * len(messages)
+    """Return the bytes that messages occupy."""
+    return sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)

@@ -1,216 +1,260 @@
-"""What the daemon tells Prometheus. Every label value exists at 0 from the start; no device is ever one."""
+"""Prometheus metrics of the daemon.
+
+Every label value exists with 0 from the start, so that a rate can be computed from the first event on. The name of a
+device is never a label value.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from harstream import __version__
 from harstream.bundle import Bundle
-from harstream.wire.reject import REASONS
+from harstream.core.batches import Float64, Int64, SampleBatch
+from harstream.core.smoothing import SmoothedLabels
+from harstream.serve.histogram import ArrayHistogram
+from harstream.serve.status import DaemonStatus
+from harstream.wire.reject import REASONS, Rejection
 
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
+
+#: Upper bounds of histogram buckets.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LAG_SECONDS = (*SECONDS, 30.0, 60.0, 300.0, 3600.0)
-_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-#: Calls of a histogram that wait to be sorted: a second's worth or so.
-_MOST_WAITING = 256
-_CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
-class Tally(Collector):
-    """A counter or gauge that costs the loop an addition: what Prometheus wants is made when it asks.
+class DaemonMetrics:
+    """Registry of the daemon's metrics, with one method for each stage that observes them.
 
-    Each label value of it has one writer. With ``watch`` the numbers are read where they are kept anyway.
+    Numbers that the daemon keeps anyway are not counted again: each scrape reads them from a status snapshot.
     """
 
-    def __init__(
+    def __init__(self, bundle: Bundle, backend: str, read_status: Callable[[], DaemonStatus]) -> None:
+        disable_created_metrics()  # a time of creation for each series would double their number
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(_StatusCollector(read_status))
+
+        def counter(name: str, help_text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
+            made = Counter(f"harstream_{name}", help_text, [label] if label else [], registry=self.registry)
+            for value in values:
+                made.labels(value)
+            return made
+
+        def histogram(name: str, help_text: str, buckets: Sequence[float] = SECONDS) -> ArrayHistogram:
+            return ArrayHistogram(f"harstream_{name}", help_text, buckets, self.registry)
+
+        self._messages_rejected = counter(
+            "messages_rejected", "Malformed messages, by reason", label="reason", values=REASONS
+        )
+        self._last_message_timestamp = Gauge(
+            "harstream_last_message_timestamp_seconds", "Arrival time of the newest message", registry=self.registry
+        )
+        self._queue_wait = histogram("queue_wait_seconds", "Time that a message waited in the inbox")
+        self._lag = histogram(
+            "lag_seconds", "Time from the event time of a message's last sample to its arrival", _LAG_SECONDS
+        )
+        self._inference_duration = histogram("inference_duration_seconds", "Time to classify a batch of windows")
+        self._inference_batch_size = histogram("inference_batch_size", "Windows in a batch", _BATCH_SIZES)
+        self._latency = histogram(
+            "latency_seconds", "Time from the arrival of a window's last sample to the publication of its label"
+        )
+        self._windows_classified = counter(
+            "windows_classified", "Classified windows, by published label; UNKNOWN is one", label="label"
+        )
+        self._windows_dropped = counter(
+            "windows_dropped",
+            "Classified windows whose label was not published, by reason: outgoing (too many wait for the broker)",
+            label="reason",
+            values=["outgoing"],
+        )
+        self._confidence = ArrayHistogram(
+            "harstream_confidence", "Confidence of published labels", _CONFIDENCES, self.registry, "label", ()
+        )
+        self._activity_changes = counter(
+            "activity_changes", "Changes of a device's label, by new label", label="label"
+        )
+        self._events_dropped = counter(
+            "events_dropped",
+            "Events that were not published, by reason: outgoing (too many wait for the broker)",
+            label="reason",
+            values=["outgoing"],
+        )
+        self._mqtt_reconnects = counter("mqtt_reconnects", "Connections to the broker after the first")
+        self._reloads = counter(
+            "reloads",
+            "Reloads of settings and model, by result: done, refused",
+            label="result",
+            values=["done", "refused"],
+        )
+        self._confidence_rows: dict[tuple[str, ...], Int64] = {}  # published labels to their rows in the histogram
+        self._model = Info("harstream_model", "The model in use", registry=self.registry)
+        Info("harstream_build", "The running program", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
+        self.set_model(bundle, backend)
+
+    def set_model(self, bundle: Bundle, backend: str) -> None:
+        """Name the model in use, and add its labels. Counts of the labels of earlier models stay."""
+        labels = bundle.published_labels
+        for metric in (self._windows_classified, self._activity_changes):
+            for label in labels:
+                metric.labels(label)
+        self._confidence_rows[labels] = self._confidence.add_label_values(labels)
+        self._model.info({"model": bundle.id, "backend": backend})
+
+    # --- stages, in the order of the data path ------------------------------------------------
+
+    def observe_decoded(
         self,
-        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
-        name: str,
-        help_text: str,
-        registry: CollectorRegistry,
-        label: str = "",
-        label_values: Sequence[str] = ("",),
+        arrival_s: Float64,
+        batch: SampleBatch,
+        rejections: Sequence[Rejection],
+        *,
+        now_s: float,
+        default_rate_hz: float,
     ) -> None:
-        self._family, self._name, self._help, self._label = family, name, help_text, label
-        self._values: dict[str, float] = dict.fromkeys(label_values, 0)
-        self._watched: dict[str, Callable[[], float]] = {}
-        registry.register(self)
+        """Observe a batch of messages.
 
-    def add(self, number: float = 1, label_value: str = "") -> None:
-        self._values[label_value] += number
+        Args:
+            arrival_s: Arrival time of each message, also of the rejected ones, in seconds since the epoch.
+            batch: The well-formed messages.
+            rejections: The others.
+            now_s: Time at which the messages left the inbox, in seconds since the epoch.
+            default_rate_hz: Sample rate of messages that do not announce one.
 
-    def set(self, number: float) -> None:
-        self._values[""] = number
+        """
+        self._last_message_timestamp.set(arrival_s[-1])
+        self._queue_wait.observe(np.maximum(now_s - arrival_s, 0))
+        rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, default_rate_hz)
+        last_sample_s = batch.t_ns / 1e9 + (batch.counts - 1) / rate_hz
+        self._lag.observe(np.maximum(batch.arrival_s - last_sample_s, 0)[batch.stamped])
+        if rejections:
+            for reason, number in collections.Counter(rejection.reason for rejection in rejections).items():
+                self._messages_rejected.labels(reason).inc(number)
 
-    def know(self, label_values: Iterable[str]) -> None:
-        """These exist from now on too."""
-        self._values = dict.fromkeys(label_values, 0) | self._values
+    def observe_classified(self, n_windows: int, duration_s: float) -> None:
+        """Observe one call of the classifier."""
+        self._inference_duration.observe(duration_s)
+        self._inference_batch_size.observe(n_windows)
 
-    def watch(self, read: Callable[[], float], label_value: str = "") -> None:
-        self._watched[label_value] = read
+    def observe_labelled(
+        self,
+        published_labels: tuple[str, ...],
+        smoothed: SmoothedLabels,
+        latency_s: Float64,
+        *,
+        changes: Mapping[str, int],
+        n_dropped: int,
+    ) -> None:
+        """Observe the labels of a batch of windows.
+
+        Args:
+            published_labels: Names of the label indices, UNKNOWN last; those of a model passed to ``set_model``.
+            smoothed: Label and confidence of each window.
+            latency_s: Latency of each window in seconds, shape (n_windows,).
+            changes: Number of devices that changed to a label, by that label.
+            n_dropped: Labels that were not published.
+
+        """
+        self._latency.observe(latency_s)
+        self._confidence.observe(smoothed.confidence, self._confidence_rows[published_labels][smoothed.label])
+        for index, number in collections.Counter(smoothed.label.tolist()).items():
+            self._windows_classified.labels(published_labels[index]).inc(number)
+        for label, number in changes.items():
+            self._activity_changes.labels(label).inc(number)
+        if n_dropped:
+            self._windows_dropped.labels("outgoing").inc(n_dropped)
+
+    def observe_events(self, n_dropped: int) -> None:
+        """Observe the publication of events, of which ``n_dropped`` were not published."""
+        self._events_dropped.labels("outgoing").inc(n_dropped)
+
+    # --- incidents ----------------------------------------------------------------------------
+
+    def observe_reconnect(self) -> None:
+        """Observe a connection to the broker after the first."""
+        self._mqtt_reconnects.inc()
+
+    def observe_reload(self, result: str) -> None:
+        """Observe a reload with the result ``done`` or ``refused``."""
+        self._reloads.labels(result).inc()
+
+    def expose(self) -> bytes:
+        """Return all metrics in Prometheus' text format, whose media type is ``CONTENT_TYPE``."""
+        return generate_latest(self.registry)
+
+
+class _StatusCollector(Collector):
+    """Metrics whose values each scrape reads from one status snapshot."""
+
+    def __init__(self, read_status: Callable[[], DaemonStatus]) -> None:
+        self._read_status = read_status
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        family = self._family(self._name, self._help, labels=[self._label] if self._label else [])
-        for value, number in self._values.items():
-            watched = self._watched.get(value)
-            family.add_metric([value] if self._label else [], number if watched is None else watched())
-        yield family
-
-
-class ArrayHistogram(Collector):
-    """A histogram of many observations in one call, sorted into buckets when somebody asks or when many wait."""
-
-    def __init__(
-        self,
-        name: str,
-        help_text: str,
-        buckets: Sequence[float],
-        registry: CollectorRegistry,
-        label: str = "",
-        label_values: Sequence[str] = ("",),
-    ) -> None:
-        self._name, self._help, self._label = name, help_text, label
-        self._label_values = list(label_values)
-        self._buckets = np.asarray(buckets, np.float64)
-        self._counts = np.zeros((len(self._label_values), len(buckets) + 1), np.int64)
-        self._sums = np.zeros(len(self._label_values))
-        self._waiting: deque[tuple[npt.ArrayLike, npt.ArrayLike]] = deque()
-        self._sorting = threading.Lock()
-        registry.register(self)
-
-    def know(self, label_values: Sequence[str]) -> npt.NDArray[np.int64]:
-        """The indices of these label values, which exist from now on if they did not."""
-        with self._sorting:
-            new = [value for value in label_values if value not in self._label_values]
-            self._counts = np.concatenate([self._counts, np.zeros((len(new), self._counts.shape[1]), np.int64)])
-            self._sums = np.concatenate([self._sums, np.zeros(len(new))])
-            self._label_values = [*self._label_values, *new]
-            return np.array([self._label_values.index(value) for value in label_values], np.int64)
-
-    def observe(self, values: npt.ArrayLike, which: npt.ArrayLike = 0) -> None:
-        """Count ``values``, each under the label value with index ``which``. They are kept, not copied."""
-        self._waiting.append((values, which))
-        if len(self._waiting) >= _MOST_WAITING:
-            self._sort()
-
-    def _sort(self) -> None:
-        with self._sorting:
-            waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]  # others may follow meanwhile
-            if not waiting:
-                return
-            arrays = [np.atleast_1d(np.asarray(values, np.float64)) for values, _ in waiting]
-            indices = [
-                np.broadcast_to(np.asarray(which, np.int64), array.shape)
-                for array, (_, which) in zip(arrays, waiting, strict=True)
-            ]
-            array, index = np.concatenate(arrays), np.concatenate(indices)
-            slots = index * (len(self._buckets) + 1) + np.searchsorted(self._buckets, array)
-            self._counts += np.bincount(slots, minlength=self._counts.size).reshape(self._counts.shape)
-            self._sums += np.bincount(index, array, minlength=len(self._sums))
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        self._sort()
-        family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
-        bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
-        with self._sorting:
-            rows = list(zip(self._label_values, self._counts, self._sums, strict=True))
-        for value, counts, total in rows:
-            cumulative = list(zip(bounds, np.cumsum(counts).tolist(), strict=True))
-            family.add_metric([value] if self._label else [], cumulative, float(total))
-        yield family
-
-
-class Metrics:
-    """The registry and everything in it, by the name it has there less ``harstream_``."""
-
-    def __init__(self, bundle: Bundle, backend: str, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry(auto_describe=False)
-        labels = bundle.published_labels
-
-        def counter(name: str, text: str, label: str = "", values: Sequence[str] = ("",)) -> Tally:
-            return Tally(CounterMetricFamily, f"harstream_{name}", text, self.registry, label, values)
-
-        def gauge(name: str, text: str, label: str = "", values: Sequence[str] = ("",)) -> Tally:
-            return Tally(GaugeMetricFamily, f"harstream_{name}", text, self.registry, label, values)
-
-        def histogram(name: str, text: str, buckets: Sequence[float] = SECONDS) -> ArrayHistogram:
-            return ArrayHistogram(f"harstream_{name}", text, buckets, self.registry)
-
-        self.messages_received = counter("messages_received", "Messages taken from the inbox")
-        self.messages_rejected = counter("messages_rejected", "Malformed messages, by reason", "reason", [*REASONS])
-        self.messages_dropped = counter(
-            "messages_dropped", "Messages shed unread, by reason: inbox (full, the oldest went)", "reason", ["inbox"]
+        """Yield the metrics."""
+        status = self._read_status()
+        yield _family(CounterMetricFamily, "messages_received", "Messages taken from the inbox", status.messages_received)
+        yield _family(
+            CounterMetricFamily,
+            "messages_dropped",
+            "Messages dropped unread, by reason: inbox (it was full, and the oldest were dropped)",
+            {"inbox": status.messages_dropped},
+            label="reason",
         )
-        self.samples_received = counter("samples_received", "Samples in well-formed messages")
-        self.samples_dropped = counter(
+        yield _family(CounterMetricFamily, "samples_received", "Samples in well-formed messages", status.samples_received)
+        yield _family(
+            CounterMetricFamily,
             "samples_dropped",
             "Valid samples not used, by reason: late (not newer than the newest accepted), "
             "rate (cannot be resampled), devices (max-devices reached)",
-            "reason",
-            ["late", "rate", "devices"],
+            {"late": status.samples_late, "rate": status.samples_rate, "devices": status.samples_devices},
+            label="reason",
         )
-        self.gaps = counter("gaps", "Gaps in the samples of a device, bridged or not")
-        self.rates_measured = counter(
+        yield _family(CounterMetricFamily, "gaps", "Gaps in the samples of a device, bridged or not", status.gaps)
+        yield _family(
+            CounterMetricFamily,
             "rates_measured",
-            "Times a device was found to send at another rate than it said, by the spacing of messages",
+            "Times a device was found to send at another rate than it announced, by the spacing of its messages",
+            status.rates_measured,
         )
-        self.windows_classified = counter(
-            "windows_classified", "Windows classified, by the label published; UNKNOWN is one", "label", labels
+        yield _family(GaugeMetricFamily, "inbox_messages", "Messages waiting in the inbox", status.messages_waiting)
+        yield _family(GaugeMetricFamily, "devices", "Devices with state", status.devices)
+        yield _family(
+            GaugeMetricFamily,
+            "devices_by_activity",
+            "Devices by their last label",
+            {**dict.fromkeys(status.labels, 0), **status.devices_by_label},
+            label="label",
         )
-        self.windows_dropped = counter(
-            "windows_dropped",
-            "Classified windows whose label was not published, by reason: outgoing (too many await the broker)",
-            "reason",
-            ["outgoing"],
-        )
-        self.events_dropped = counter(
-            "events_dropped",
-            "Events not published, by reason: outgoing (too many await the broker)",
-            "reason",
-            ["outgoing"],
-        )
-        self.inference_duration = histogram("inference_duration_seconds", "Time to classify a batch of windows")
-        self.inference_batch_size = histogram("inference_batch_size", "Windows in a batch", _BATCH)
-        self.queue_wait = histogram("queue_wait_seconds", "Time a message waited in the inbox")
-        self.latency = histogram("latency_seconds", "Arrival of a window's last sample to publication")
-        self.lag = histogram("lag_seconds", "Event time of a message's last sample to its arrival", _LAG_SECONDS)
-        self.confidence = ArrayHistogram(
-            "harstream_confidence", "Confidence of published labels", _CONFIDENCE, self.registry, "label", labels
-        )
-        self.inbox_messages = gauge("inbox_messages", "Messages waiting in the inbox")
-        self.devices = gauge("devices", "Devices with state")
-        self.mqtt_connected = gauge("mqtt_connected", "1 while connected and subscribed")
-        self.mqtt_reconnects = counter("mqtt_reconnects", "Connections after the first")
-        self.last_message_timestamp = gauge("last_message_timestamp_seconds", "Arrival of the newest message")
-        self.activity_changes = counter(
-            "activity_changes", "Changes of a device's label, by new label", "label", labels
-        )
-        self.devices_by_activity = gauge("devices_by_activity", "Devices by their last label", "label", labels)
-        self.reloads = counter(
-            "reloads", "Settings and model read again, by result: done, or refused", "result", ["done", "refused"]
-        )
-        self._model = Info("harstream_model", "The model served", registry=self.registry)
-        self._model.info({"model": bundle.id, "backend": backend})
-        Info("harstream_build", "This program", registry=self.registry).info({"version": __version__})
-        ProcessCollector(registry=self.registry)
+        yield _family(GaugeMetricFamily, "mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
 
-    def serve(self, bundle: Bundle, backend: str) -> None:
-        """Another model from now on; what was counted of the labels of the one before stays."""
-        labels = bundle.published_labels
-        for tally in (self.windows_classified, self.activity_changes, self.devices_by_activity):
-            tally.know(labels)
-        self.confidence.know(labels)
-        self._model.info({"model": bundle.id, "backend": backend})
 
-    def expose(self) -> bytes:
-        """The text format that Prometheus scrapes."""
-        return generate_latest(self.registry)
+def _family(
+    kind: type[_Family], name: str, help_text: str, values: float | Mapping[str, float], label: str = ""
+) -> _Family:
+    """Return a metric with one value, or with one for each value of ``label``."""
+    family = kind(f"harstream_{name}", help_text, labels=[label] if label else [])
+    if isinstance(values, Mapping):
+        for label_value, value in values.items():
+            family.add_metric([label_value], value)
+    else:
+        family.add_metric([], values)
+    return family

@@ -1,4 +1,4 @@
-"""Settings and models exchanged under way: by SIGHUP, or because the model's folder has changed."""
+"""Reload of settings and model while the daemon runs: on SIGHUP, or after a change of the model's folder."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from harstream import bundle as bundles
 from harstream import logs
 from harstream.classifier import load_classifier
 from harstream.config import OPTIONS, RunConfig
 from harstream.errors import BundleError, HarstreamError
-
-if TYPE_CHECKING:
-    from harstream.serve.daemon import Daemon
+from harstream.serve.daemon import Daemon
 
 log = logging.getLogger("harstream")
 
-#: How often the model's folder is looked at; it must then have stayed as it is until the next time.
+#: Seconds between two looks at the model's folder. A change counts after the folder stayed the same for one interval.
 WATCH_EVERY_S = 2.0
-Stamps = tuple[tuple[str, int, int, int], ...]
+#: Name, time of modification (ns), size (bytes) and inode of each file in a folder.
+FolderState = tuple[tuple[str, int, int, int], ...]
 
 
-def stamps(model: str) -> Stamps:
-    """What shows a change of the model's folder, without reading it; nothing where it is not there just now."""
+def folder_state(model: str) -> FolderState:
+    """Return what shows a change of the model's folder without reading it; empty if there is no folder now."""
     try:
         folder = bundles.find(model)
         files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
@@ -35,83 +33,109 @@ def stamps(model: str) -> Stamps:
 
 
 class Reloader:
-    """In a thread of its own, so that nothing waits for a model to be verified.
+    """Thread that reloads settings and model, so that nothing else waits while a model is verified.
 
-    What does not verify is refused, logged and counted, and everything stays as it was.
+    A model or setting that cannot be used is refused, logged and counted, and the daemon goes on as before.
+
+    Args:
+        daemon: Daemon to be changed.
+        read_config: Reads the settings again. Without it only the model is reloaded.
+        loaded: State of the model's folder before the daemon's classifier was loaded; default: the present state.
+
     """
 
     def __init__(
-        self, daemon: Daemon, reread: Callable[[], RunConfig] | None = None, served: Stamps | None = None
+        self, daemon: Daemon, read_config: Callable[[], RunConfig] | None = None, loaded: FolderState | None = None
     ) -> None:
-        """``served``: the folder's stamps from before the daemon's model was read."""
         self._daemon = daemon
-        self._reread = reread
-        self._asked = threading.Event()
+        self._read_config = read_config
+        self._requested = threading.Event()
         self._closing = False
-        self._served = self._seen = stamps(daemon.config.model) if served is None else served
+        # State of the folder when the model was loaded, and at the last look.
+        self._loaded = self._seen = folder_state(daemon.config.model) if loaded is None else loaded
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
-    def ask(self) -> None:
-        """From any thread: read the settings and the model again, whether they have changed or not."""
-        self._asked.set()
+    def request(self) -> None:
+        """Ask the thread to reload settings and model, changed or not. Any thread may call this."""
+        self._requested.set()
 
     def close(self) -> None:
+        """End the thread."""
         self._closing = True
-        self._asked.set()
+        self._requested.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         while True:
-            asked = self._asked.wait(WATCH_EVERY_S)
+            requested = self._requested.wait(WATCH_EVERY_S)
             if self._closing:
                 return
-            self._asked.clear()
-            changed = self.changed()
-            if asked or changed:
-                self._daemon.service.reloading()
-                serving = self.reload("SIGHUP" if asked else "the model's folder has changed", settings_too=asked)
-                self._daemon.service.ready(serving or self._daemon.classifier.bundle.id)
+            self._requested.clear()
+            changed = self.folder_changed()
+            if requested or changed:
+                self._daemon.notifier.reloading()
+                reason = "SIGHUP" if requested else "the model's folder changed"
+                model = self.reload(reason, settings_too=requested)
+                self._daemon.notifier.ready(model or self._daemon.pipeline.classifier.bundle.id)
 
-    def changed(self) -> bool:
-        """Whether the folder is another than the one served, and the same as at the last look: nobody writes there."""
-        now = stamps(self._daemon.config.model)
-        changed = now not in (self._served, ()) and now == self._seen
-        self._seen = now
-        if changed:  # refused or not, it is not looked at again until it changes again
-            self._served = now
+    def folder_changed(self) -> bool:
+        """Return whether the model's folder differs from the loaded one, and is the same as at the last look.
+
+        A change is reported once, whether or not the new model can be used. While files are written there, the folder
+        differs from look to look, and no change is reported.
+        """
+        state = folder_state(self._daemon.config.model)
+        changed = state not in (self._loaded, ()) and state == self._seen
+        self._seen = state
+        if changed:
+            self._loaded = state
         return changed
 
-    def reload(self, why: str, settings_too: bool = True) -> str | None:
-        """Now, in this thread; the model served from now on, None where all stays as it was."""
+    def reload(self, reason: str, settings_too: bool = True) -> str | None:
+        """Reload now, in the calling thread.
+
+        Args:
+            reason: Begin of the log line.
+            settings_too: Whether to read the settings again, not only the model.
+
+        Returns:
+            Id of the new model, or None if the reload was refused.
+
+        """
         daemon = self._daemon
         try:
             config = daemon.config
-            if settings_too and self._reread is not None:
-                config = self._merge(config, self._reread())
-            before = stamps(config.model)  # what is written there while it is read shows as a change
+            if settings_too and self._read_config is not None:
+                config = self._merge(config, self._read_config())
+            state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
             classifier = load_classifier(config.model, config.backend)
-            daemon.exchange(config, classifier)
+            daemon.change_model(config, classifier)
         except Exception as error:
-            daemon.metrics.reloads.add(1, "refused")
-            known = isinstance(error, HarstreamError | OSError)
-            log.error("%s: refused, and all stays as it was: %s", why, error, exc_info=not known)
+            daemon.metrics.observe_reload("refused")
+            expected = isinstance(error, HarstreamError | OSError)
+            log.error(
+                "%s: reload refused, settings and model stay as they are: %s", reason, error, exc_info=not expected
+            )
             return None
         logs.set_up(config.log_level, config.log_format)
-        self._served = before
-        daemon.metrics.reloads.add(1, "done")
-        log.info("%s: serving %s (%s)", why, classifier.bundle.id, classifier.backend)
+        self._loaded = state
+        daemon.metrics.observe_reload("done")
+        log.info("%s: reloaded, the model is now %s (%s)", reason, classifier.bundle.id, classifier.backend)
         return classifier.bundle.id
 
     @staticmethod
-    def _merge(now: RunConfig, read: RunConfig) -> RunConfig:
-        """What is read, where it can take effect under way."""
+    def _merge(current: RunConfig, new: RunConfig) -> RunConfig:
+        """Return the current settings, with the new values of those that can change in a running daemon."""
         names = [field.name for field in dataclasses.fields(RunConfig)]
-        changed = [name for name in names if getattr(now, name) != getattr(read, name)]
-        late = [name for name in changed if not OPTIONS[name].reloadable]
-        if late:
-            log.warning("changed, but only a restart makes it so: %s", ", ".join(OPTIONS[name].flag for name in late))
-        return dataclasses.replace(now, **{name: getattr(read, name) for name in changed if OPTIONS[name].reloadable})
+        changed = [name for name in names if getattr(current, name) != getattr(new, name)]
+        ignored = [name for name in changed if not OPTIONS[name].reloadable]
+        if ignored:
+            log.warning("changed, but a restart is needed to apply it: %s", ", ".join(OPTIONS[name].flag for name in ignored))
+        return dataclasses.replace(
+            current, **{name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
+        )

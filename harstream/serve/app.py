@@ -1,0 +1,116 @@
+"""Life of the process behind `harstream run`: build, start, run, close. Read this module first.
+
+The daemon's main loop is in `daemon`, its labelling thread in `labelling`, and the objects that turn messages into
+labels in `pipeline`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from harstream import __version__
+from harstream.classifier import load_classifier
+from harstream.config import RunConfig
+from harstream.embedded import EmbeddedBroker
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
+from harstream.serve.daemon import Daemon
+from harstream.serve.http import HttpServer, daemon_routes
+from harstream.serve.memory import freeze_startup_objects
+from harstream.serve.reload import Reloader, folder_state
+from harstream.signals import on_reload, on_stop
+
+log = logging.getLogger("harstream")
+
+
+def run(
+    config: RunConfig,
+    *,
+    read_config: Callable[[], RunConfig] | None = None,
+    on_start: Callable[[Daemon], None] | None = None,
+) -> None:
+    """Turn samples on a broker into labels until a signal ends it, then drain.
+
+    Args:
+        config: Settings.
+        read_config: Reads the settings again when a reload is asked for.
+        on_start: Called once, with the connected daemon.
+
+    Raises:
+        HarstreamError: Settings, bundle or broker do not permit the start.
+
+    """
+    state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
+    classifier = load_classifier(config.model, config.backend)
+    daemon = Daemon(config, classifier)
+    reloader = Reloader(daemon, read_config, state)
+    _stop_on_signals(daemon)
+    on_reload(reloader.request)
+    with ExitStack() as closing:
+        http_url = _start_http(config, daemon, closing)
+        settings = config.read_broker_settings() or _start_embedded_broker(closing)
+        daemon.notifier.send("STATUS=waiting for the broker")
+        daemon.connect(settings)
+        if daemon.connected:  # not so if a signal ended the wait for the broker
+            _log_ready(daemon, http_url)
+        freeze_startup_objects()
+        if on_start is not None:
+            on_start(daemon)
+        closing.callback(reloader.close)
+        reloader.start()
+        daemon.notifier.ready(classifier.bundle.id)
+        daemon.run()
+        log.info("stopped")
+
+
+def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
+    """Start the HTTP server, if there is to be one, and return its address."""
+    if config.http_address is None:
+        return "off"
+    server = HttpServer(config.http_address, daemon_routes(daemon.status, daemon.metrics.expose))
+    closing.callback(server.close)
+    server.start()
+    return server.url
+
+
+def _start_embedded_broker(closing: ExitStack) -> BrokerSettings:
+    """Start the embedded broker and return how to reach it."""
+    broker = EmbeddedBroker()
+    closing.callback(broker.close)
+    broker.start()
+    return BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
+
+
+def _log_ready(daemon: Daemon, http_url: str) -> None:
+    config, classifier, connection = daemon.config, daemon.pipeline.classifier, daemon.connection
+    assert connection is not None
+    first, *others = config.samples_template.subscriptions(config.served_partitions)
+    log.info(
+        "harstream %s ready: model %s (%s), broker %s%s (MQTT %s), samples %s%s, labels %s, http %s",
+        __version__,
+        classifier.bundle.id,
+        classifier.backend,
+        "embedded, wearables publish to " if config.broker is None else "",
+        connection.url,
+        connection.version,
+        first,
+        f" and {len(others)} more" if others else "",
+        config.labels_topic,
+        http_url,
+    )
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    """Drain the daemon at the first SIGTERM or SIGINT, and end the process at once at the second."""
+
+    def stop(number: signal.Signals) -> None:
+        if daemon.stopping.is_set():
+            os._exit(128 + number)
+        log.info("%s: draining; a second signal ends the process at once", number.name)
+        daemon.notifier.send("STOPPING=1")
+        daemon.stop()
+
+    on_stop(stop)

@@ -1,0 +1,204 @@
+"""Labelling thread: windows in, published labels and events out.
+
+Inference runs in a thread of its own, so that the main loop decodes meanwhile. The thread takes all windows that wait,
+as one batch; it never waits for a batch to fill. With few messages the batches are small, and with many they grow
+while the one before is classified.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from harstream.classifier import Classifier
+from harstream.core.batches import Predictions, WindowBatch
+from harstream.core.smoothing import Smoothing
+from harstream.serve.metrics import DaemonMetrics
+from harstream.serve.pipeline import Pipeline, Publication
+
+#: Messages that may wait for the thread: while one batch of windows is classified, the next is ready. More would only
+#: hide that inference does not keep up; the inbox is the place to wait, where waiting is bounded and counted.
+_MAX_WAITING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsDue:
+    """Windows of one pipeline that fell due."""
+
+    pipeline: Pipeline
+    windows: WindowBatch
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesEvicted:
+    """Devices of one pipeline that were evicted. It follows the last windows of these devices.
+
+    Without devices, it asks to clear the retained labels that the broker did not accept before.
+    """
+
+    pipeline: Pipeline
+    devices: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChanged:
+    """Another model and smoothing for the windows of one pipeline that follow."""
+
+    pipeline: Pipeline
+    classifier: Classifier
+    smoothing: Smoothing
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End of the thread, after everything handed over before."""
+
+
+Handover = WindowsDue | DevicesEvicted | ModelChanged | Stop
+
+
+class Publish(Protocol):
+    """Function that publishes messages to the broker."""
+
+    def __call__(self, messages: Sequence[Publication], *, retain: bool) -> int:
+        """Publish ``messages`` in order, and return how many were accepted, always the first ones."""
+        ...
+
+
+class Labelling:
+    """Thread that classifies, smooths, encodes and publishes.
+
+    Args:
+        publish: Publishes messages.
+        metrics: Observes each stage.
+        clock: Returns the present time in seconds since the epoch.
+        on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
+
+    """
+
+    def __init__(
+        self, publish: Publish, metrics: DaemonMetrics, clock: Callable[[], float], on_failure: Callable[[], None]
+    ) -> None:
+        self._publish = publish
+        self._metrics = metrics
+        self._clock = clock
+        self._on_failure = on_failure
+        self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
+        self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
+        self.failure: BaseException | None = None
+        self.windows_classified = 0
+        self.latency_sum_s = 0.0
+
+    # --- from other threads -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def hand_over(self, item: Handover, timeout_s: float | None = None) -> bool:
+        """Hand ``item`` to the thread, and wait for room if necessary. Return False if there was none in time."""
+        try:
+            self._waiting.put(item, timeout=timeout_s)
+        except queue.Full:
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Wait until everything that was handed over is labelled and published, then end the thread."""
+        self._waiting.put(Stop())
+        self._thread.join()
+
+    # --- in the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while True:
+                match self._waiting.get():
+                    case WindowsDue() as first:
+                        self.label([first, *self._waiting_windows()])
+                    case DevicesEvicted(pipeline, devices):
+                        self.evict(pipeline, devices)
+                    case ModelChanged(pipeline, classifier, smoothing):
+                        self.change_model(pipeline, classifier, smoothing)
+                    case Stop():
+                        return
+        except BaseException as error:  # a bug, which the main loop raises again
+            self.failure = error
+            self._on_failure()
+            while not isinstance(self._waiting.get(), Stop):  # until then the main loop must not block on a full queue
+                pass
+
+    def _waiting_windows(self) -> list[WindowsDue]:
+        """Return the windows that wait already. A larger batch takes hardly more time."""
+        due: list[WindowsDue] = []
+        waiting = self._waiting.queue  # only this thread removes items, so the first one stays until it is fetched
+        while waiting and isinstance(waiting[0], WindowsDue):
+            item = self._waiting.get()
+            assert isinstance(item, WindowsDue)
+            due.append(item)
+        return due
+
+    def label(self, due: Sequence[WindowsDue]) -> None:
+        """Classify windows and publish their labels. Windows of pipelines with one classifier make one batch."""
+        parts: dict[Classifier, dict[Pipeline, list[WindowBatch]]] = {}
+        for item in due:
+            parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item.windows)
+        for classifier, by_pipeline in parts.items():
+            batches = [WindowBatch.concatenate(windows) for windows in by_pipeline.values()]
+            predictions = self._classify(classifier, batches)
+            for pipeline, windows, predicted in zip(by_pipeline, batches, predictions, strict=True):
+                self._publish_labels(pipeline, windows, predicted)
+
+    def _classify(self, classifier: Classifier, batches: Sequence[WindowBatch]) -> list[Predictions]:
+        """Classify several batches as one, and return the predictions of each."""
+        start_s = time.perf_counter()
+        predictions = classifier.predict(_join([batch.windows for batch in batches]))
+        self._metrics.observe_classified(len(predictions.label), time.perf_counter() - start_s)
+        if len(batches) == 1:
+            return [predictions]
+        ends = np.cumsum([len(batch) for batch in batches])[:-1]
+        arrays = (predictions.probabilities, predictions.label, predictions.confidence)
+        return [Predictions(*part) for part in zip(*(np.split(array, ends) for array in arrays), strict=True)]
+
+    def _publish_labels(self, pipeline: Pipeline, windows: WindowBatch, predictions: Predictions) -> None:
+        labelled = pipeline.label(windows, predictions)
+        n_published = self._publish(labelled.labels, retain=True)
+        latency_s = np.maximum(self._clock() - windows.arrival_s, 0)
+        self._metrics.observe_labelled(
+            pipeline.classifier.bundle.published_labels,
+            labelled.smoothed,
+            latency_s,
+            changes=labelled.changes,
+            n_dropped=len(windows) - n_published,
+        )
+        self._publish_events(labelled.events)
+        self.latency_sum_s += float(latency_s.sum())
+        self.windows_classified += len(windows)
+
+    def _publish_events(self, events: Sequence[Publication]) -> None:
+        if events:
+            self._metrics.observe_events(n_dropped=len(events) - self._publish(events, retain=False))
+
+    def evict(self, pipeline: Pipeline, devices: Sequence[str]) -> None:
+        """End the activities of evicted devices, and clear their retained labels: nobody knows what they do now.
+
+        Labels that the broker does not accept now are cleared at the next eviction.
+        """
+        self._publish_events(pipeline.end_activities(devices))
+        n_cleared = self._publish(pipeline.clearing_messages(), retain=True)
+        pipeline.last_labels.cleared(n_cleared)
+
+    def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:
+        """Label the windows of ``pipeline`` with another model from now on."""
+        self._publish_events(pipeline.change_model(classifier, smoothing))
+        self._metrics.set_model(classifier.bundle, classifier.backend)
+
+    def flush_events(self, pipeline: Pipeline) -> None:
+        """Publish the events that are held back. Only after ``finish``."""
+        self._publish_events(pipeline.flush_events())

@@ -1,0 +1,59 @@
+"""Live page: an HTML page that shows a status snapshot and reloads itself."""
+
+from __future__ import annotations
+
+import functools
+import html
+from importlib import resources
+from string import Template
+
+from harstream import __version__
+from harstream.serve.status import DaemonStatus
+
+_ACTIVITY_ROW = Template(
+    '<tr><th>$label</th><td><span class="bar" style="width:$percent%"></span></td><td class="number">$count</td></tr>'
+)
+_TRAFFIC_ROW = Template("<tr><th>$name</th><td>$value</td></tr>")
+
+
+def render(status: DaemonStatus) -> str:
+    """Return the page as HTML."""
+    return _page().substitute(
+        state_class="ready" if status.ready else "not-ready",
+        state="ready" if status.ready else "not ready",
+        model=html.escape(status.model),
+        backend=status.backend,
+        version=__version__,
+        activities=_activity_rows(status),
+        traffic=_traffic_rows(status),
+    )
+
+
+@functools.cache
+def _page() -> Template:
+    """Return the template of the page, its style sheet already inside."""
+    folder = resources.files(__package__)
+    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
+    return Template(Template(text).safe_substitute(style=style))
+
+
+def _activity_rows(status: DaemonStatus) -> str:
+    counts = {label: status.devices_by_label.get(label, 0) for label in status.labels}
+    largest = max(*counts.values(), 1)
+    return "".join(
+        _ACTIVITY_ROW.substitute(label=html.escape(label), percent=f"{100 * count / largest:.0f}", count=count)
+        for label, count in counts.items()
+    )
+
+
+def _traffic_rows(status: DaemonStatus) -> str:
+    latency_s = status.mean_latency_s
+    rows = (
+        ("Devices", f"{status.devices:,}"),
+        ("Messages received", f"{status.messages_received:,}"),
+        ("Samples received", f"{status.samples_received:,}"),
+        ("Windows classified", f"{status.windows_classified:,}"),
+        ("Mean latency, last sample to label", "none yet" if latency_s is None else f"{1000 * latency_s:.1f} ms"),
+        ("Messages waiting", f"{status.messages_waiting:,}"),
+    )
+    return "".join(_TRAFFIC_ROW.substitute(name=name, value=value) for name, value in rows)

@@ -1,0 +1,200 @@
+"""Pipeline: the objects that serve one source of samples, from its messages to its labels."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harstream.classifier import Classifier
+from harstream.config import RunConfig
+from harstream.core.batches import Predictions, SampleBatch, WindowBatch
+from harstream.core.engine import Engine
+from harstream.core.events import ActivityEvent
+from harstream.core.smoothing import SmoothedLabels, Smoothing
+from harstream.wire import labels
+from harstream.wire.payloads import Units
+from harstream.wire.reject import Rejection
+from harstream.wire.samples import Decoder, Message
+
+log = logging.getLogger("harstream")
+
+_LOG_REJECTIONS_EVERY_S = 10.0
+#: Length to which topic and detail are cut in the log: both may repeat what a device sent.
+_MAX_LOGGED_CHARACTERS = 300
+
+#: A topic and a payload.
+Publication = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledWindows:
+    """Labels of a batch of windows, and what is to be published about them."""
+
+    smoothed: SmoothedLabels
+    changes: Counter[str]  # label to the number of devices that changed to it
+    labels: list[Publication]  # one for each window, in order
+    events: list[Publication]
+
+
+class Pipeline:
+    """Decoder, engine, classifier, smoother and topics of one source.
+
+    Two threads use a pipeline. The main loop decodes messages, makes windows and evicts devices; the labelling thread
+    uses everything that comes after the classifier. Sources with the same bundle may share one classifier.
+    """
+
+    def __init__(self, config: RunConfig, classifier: Classifier) -> None:
+        bundle = classifier.bundle
+        # Of the main loop.
+        self.decoder = Decoder(
+            config.samples_template,
+            needs_gyro=bundle.spec.uses_gyro,
+            units=Units(config.acc_unit, config.gyro_unit),
+            max_payload_bytes=config.max_payload_bytes,
+        )
+        self.engine = Engine(bundle.spec, max_devices=config.max_devices)
+        self._rejection_log = RejectionLog()
+        # Of the labelling thread.
+        self.classifier = classifier
+        self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
+        self.last_labels = LastLabels(bundle.published_labels)
+        self._labels_topic = config.labels_template.topic
+        self._events_topic = None if config.events_template is None else config.events_template.topic
+
+    # --- main loop ----------------------------------------------------------------------------
+
+    def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
+        """Decode messages. Malformed ones are returned as rejections, and logged from time to time."""
+        batch, rejections = self.decoder.decode(messages)
+        if rejections:
+            self._rejection_log.add(rejections)
+        return batch, rejections
+
+    # --- labelling thread ---------------------------------------------------------------------
+
+    def label(self, windows: WindowBatch, predictions: Predictions) -> LabelledWindows:
+        """Smooth the predictions of ``windows`` and encode the labels and events."""
+        bundle = self.classifier.bundle
+        smoothed, events = self.smoother.feed(
+            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
+        )
+        payloads = labels.encode(windows, predictions, smoothed, bundle.published_labels, bundle.id)
+        names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
+        return LabelledWindows(
+            smoothed,
+            self.last_labels.update(windows.devices, names),
+            list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)),
+            self._encode_events(events),
+        )
+
+    def end_activities(self, devices: Sequence[str]) -> list[Publication]:
+        """Forget the labels of evicted devices, and return the events that end their activities."""
+        self.last_labels.remove(devices)
+        return self._encode_events(self.smoother.evict(devices))
+
+    def clearing_messages(self) -> list[Publication]:
+        """Return the empty messages that clear the retained labels of evicted devices, in the order of eviction."""
+        return [(self._labels_topic(device), b"") for device in self.last_labels.to_clear]
+
+    def flush_events(self) -> list[Publication]:
+        """Return the events that the smoother holds back. No activity ends."""
+        return self._encode_events(self.smoother.flush())
+
+    def change_model(self, classifier: Classifier, smoothing: Smoothing) -> list[Publication]:
+        """Use another classifier, whose bundle needs the same windows, from the next window on.
+
+        If labels or smoothing differ, the state of the smoother has no meaning for the new model. Every activity then
+        ends, and the returned events say so.
+        """
+        bundle = classifier.bundle
+        events: list[Publication] = []
+        if bundle.labels != self.classifier.bundle.labels or smoothing != self.smoother.smoothing:
+            events = self._encode_events(self.smoother.evict(self.last_labels.devices))
+            self.smoother = bundle.smoother(smoothing)
+        self.classifier = classifier
+        self.last_labels.add_labels(bundle.published_labels)
+        return events
+
+    def _encode_events(self, events: Sequence[ActivityEvent]) -> list[Publication]:
+        if self._events_topic is None:
+            return []
+        bundle = self.classifier.bundle
+        return [
+            (self._events_topic(event.device), labels.encode_event(event, bundle.published_labels, bundle.id))
+            for event in events
+        ]
+
+
+class LastLabels:
+    """Last published label of each device of a source. The broker retains it until it is cleared."""
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(labels, 0)  # label to the number of devices that have it
+        self.to_clear: dict[str, None] = {}  # evicted devices whose label the broker still retains, in order
+        self._labels: dict[str, str] = {}  # device to label
+
+    @property
+    def devices(self) -> list[str]:
+        """Devices that have a label."""
+        return list(self._labels)
+
+    def add_labels(self, labels: Iterable[str]) -> None:
+        """Add the labels of another model."""
+        for label in labels:
+            self.counts.setdefault(label, 0)
+
+    def update(self, devices: Sequence[str], labels: Sequence[str]) -> Counter[str]:
+        """Set the labels of devices, in order, and count the changes by new label. A first label is no change."""
+        changes: Counter[str] = Counter()
+        for device, label in zip(devices, labels, strict=True):
+            before = self._labels.get(device)
+            if before == label:
+                continue
+            self._labels[device] = label
+            self.counts[label] += 1
+            if before is None:
+                self.to_clear.pop(device, None)  # the device is back, and its new label replaces the old one
+            else:
+                self.counts[before] -= 1
+                changes[label] += 1
+        return changes
+
+    def remove(self, devices: Iterable[str]) -> None:
+        """Remove evicted devices. Their retained labels are then to be cleared."""
+        for device in devices:
+            label = self._labels.pop(device, None)
+            if label is not None:
+                self.counts[label] -= 1
+                self.to_clear[device] = None
+
+    def cleared(self, number: int) -> None:
+        """Note that the retained labels of the first ``number`` devices of ``to_clear`` are cleared."""
+        self.to_clear = dict.fromkeys(list(self.to_clear)[number:])
+
+
+class RejectionLog:
+    """Log of rejected messages: one line now and then, however many are rejected."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()  # by reason, since the last line
+        self._next_s = 0.0  # monotonic clock
+
+    def add(self, rejections: Sequence[Rejection]) -> None:
+        """Count rejections. If a line is due, log the counts by reason and the last rejection in full."""
+        self._counts.update(rejection.reason for rejection in rejections)
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _LOG_REJECTIONS_EVERY_S
+        last = rejections[-1]
+        log.warning(
+            "rejected messages by reason: %s. The last one, on topic %r: %s: %s",
+            ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
+            last.topic[:_MAX_LOGGED_CHARACTERS],
+            last.reason,
+            last.detail[:_MAX_LOGGED_CHARACTERS],
+        )
+        self._counts.clear()

@@ -1,0 +1,39 @@
+"""Snapshot of the daemon, read by the live page, the health checks and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """State and totals of a daemon at one moment. Totals count from the start of the process."""
+
+    model: str  # id of the bundle, such as waist@1.0.0
+    backend: str
+    labels: tuple[str, ...]  # labels that the model may publish, UNKNOWN last
+
+    alive: bool = False  # the main loop moves
+    ready: bool = False  # connected, not stopping, and the inbox is below its high-water mark
+    connected: bool = False  # connected to the broker and subscribed
+
+    devices: int = 0  # devices with state
+    devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
+
+    messages_received: int = 0  # messages taken from the inbox
+    messages_waiting: int = 0  # messages in the inbox
+    messages_dropped: int = 0  # messages removed from a full inbox
+    samples_received: int = 0  # samples in well-formed messages
+    samples_late: int = 0  # samples not newer than the newest accepted one of their device
+    samples_rate: int = 0  # samples of a rate that cannot be resampled
+    samples_devices: int = 0  # samples of devices beyond max_devices
+    gaps: int = 0  # gaps in the samples of a device
+    rates_measured: int = 0  # times a measured rate replaced the announced one
+    windows_classified: int = 0
+    latency_sum_s: float = 0.0  # sum over all classified windows
+
+    @property
+    def mean_latency_s(self) -> float | None:
+        """Mean time from the arrival of a window's last sample to publication; None before the first window."""
+        return self.latency_sum_s / self.windows_classified if self.windows_classified else None
