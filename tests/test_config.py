@@ -23,12 +23,12 @@ SECRET = "s3cr3t-horse"
 
 @pytest.fixture
 def run(monkeypatch):
-    """`harstream run` up to the call of serve: returns exit code, output and the settings."""
+    """`harstream run` up to the start of the daemon: returns exit code, output and the settings."""
     monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
 
     def invoke(*flags: str, **environment: str):
         served: list[RunConfig] = []
-        monkeypatch.setattr("harstream.serve.daemon.serve", lambda config, reread: served.append(config))
+        monkeypatch.setattr("harstream.serve.app.run", lambda config, read_config: served.append(config))
         variables = {f"HARSTREAM_RUN_{name.upper()}": value for name, value in environment.items()}
         for name in list(variables):
             monkeypatch.setenv(name, variables[name])

@@ -18,7 +18,8 @@ from harstream.errors import BrokerError, BundleError, ConfigError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.options import Option
-from harstream.serve.metrics import Metrics
+from harstream.serve.metrics import DaemonMetrics
+from harstream.serve.status import DaemonStatus
 from harstream.wire.payloads import Units, decode
 from harstream.wire.reject import REASONS
 from harstream.wire.samples import Decoder, Message
@@ -68,7 +69,8 @@ def default_cell(option: Option) -> str:
 def test_the_metric_table_has_every_metric_with_its_labels():
     made = bundle.Bundle(Path(), "x", "1", ("A", "B"), SignalSpec(), 1.0, {})
     exposed = {}
-    for family in Metrics(made, "litert").registry.collect():
+    status = DaemonStatus(made.id, "litert", made.published_labels)
+    for family in DaemonMetrics(made, "litert", lambda: status).registry.collect():
         if family.name.startswith("harstream"):
             name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
             names = {label for sample in family.samples for label in sample.labels} - {"le"}

@@ -207,7 +207,7 @@ def test_core_reduces_without_blas():
         ("import harstream.config", ["paho", "scipy", "click", "tensorflow", "ai_edge_litert"]),
         ("import harstream.cli", ["paho", "tensorflow", "keras", "ai_edge_litert", "scipy", "amqtt"]),
         ("import harstream.config, harstream.mqtt.urls", ["paho"]),
-        ("import harstream.serve.daemon", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
+        ("import harstream.serve.app", ["tensorflow", "keras", "amqtt", "rich", "matplotlib"]),
         ("import harstream.evaluate.scoring, harstream.evaluate.report", ["tensorflow", "keras", "matplotlib"]),
     ],
 )

@@ -15,7 +15,8 @@ from harstream.bench import packets
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.publish import ENCODERS, SAMPLES_PER_MESSAGE
-from harstream.serve.daemon import MAX_TAKE, Daemon
+from harstream.serve.daemon import MAX_BATCH_MESSAGES, Daemon
+from harstream.serve.labelling import WindowsDue
 from harstream.simulate.source import sources
 from harstream.wire.samples import Message
 
@@ -30,14 +31,14 @@ def us_per_sample(classifier: Classifier, n_devices: int) -> float:
     spent_ns = samples = batches = 0
     for messages, warm in _batches(n_devices):
         began_ns = time.process_time_ns()
-        windows = daemon.take(messages)
+        windows = daemon.make_windows(messages)
         if len(windows):
-            daemon.classify(windows)
+            daemon.labelling.label([WindowsDue(daemon.pipeline, windows)])
         if warm:
             spent_ns += time.process_time_ns() - began_ns
             samples += SAMPLES_PER_MESSAGE * len(messages)
             batches += 1
-        if batches >= _BATCHES and batches * MAX_TAKE >= 2 * n_devices:
+        if batches >= _BATCHES and batches * MAX_BATCH_MESSAGES >= 2 * n_devices:
             break
     return spent_ns / 1e3 / samples
 
@@ -54,7 +55,7 @@ def _batches(n_devices: int) -> Iterator[tuple[list[Message], bool]]:
             np.arange(n_devices) % packets.STARTS <= number
         ).tolist():  # devices start at different rounds
             batch.append(Message(topics[i], encoded[i % len(encoded)], _START_NS / 1e9))
-            if len(batch) == MAX_TAKE:
+            if len(batch) == MAX_BATCH_MESSAGES:
                 yield batch, number > _WARM_UP
                 batch = []
         number += 1

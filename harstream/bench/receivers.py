@@ -23,12 +23,14 @@ _REPORT_EVERY_S = 0.05
 def run_daemon(settings: dict[str, Any], counters: SharedCounters) -> None:
     """Run the whole daemon, as ``harstream run`` does."""
     from harstream import config, logs
-    from harstream.serve.daemon import Daemon, serve
+    from harstream.serve import app
+    from harstream.serve.daemon import Daemon
 
-    def started(daemon: Daemon) -> None:
+    def on_start(daemon: Daemon) -> None:
         def report() -> None:
-            counters[DONE], counters[WINDOWS] = daemon.messages, daemon.windows
-            counters[DROPPED] = daemon.inbox.dropped
+            status = daemon.status()
+            counters[DONE], counters[WINDOWS] = status.messages_received, status.windows_classified
+            counters[DROPPED] = status.messages_dropped
             if counters[STOP]:
                 daemon.stop()
 
@@ -36,7 +38,7 @@ def run_daemon(settings: dict[str, Any], counters: SharedCounters) -> None:
 
     logs.set_up("warning", "text")
     ca = settings["ca"]
-    serve(config.RunConfig(**settings["config"], ca=Path(ca) if ca else None), started)
+    app.run(config.RunConfig(**settings["config"], ca=Path(ca) if ca else None), on_start=on_start)
 
 
 def run_paho(settings: dict[str, Any], counters: SharedCounters) -> None:

@@ -16,11 +16,11 @@ from harstream.cli.run_options import GivenSettings, run_options
 def run(ctx: click.Context, /, **_: Any) -> None:
     """Turn samples on a broker into activity labels on the same broker."""
     from harstream import logs, signals
-    from harstream.serve.daemon import serve
+    from harstream.serve import app
 
     signals.on_stop(lambda _: os._exit(0))  # nothing has started yet that would need an orderly end
     signals.on_reload(lambda: None)
     given = GivenSettings.from_context(ctx)
     config = given.read()
     logs.set_up(config.log_level, config.log_format)
-    serve(config, reread=given.read)
+    app.run(config, read_config=given.read)

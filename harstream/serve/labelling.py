@@ -157,10 +157,12 @@ class Labelling:
 
     def _classify(self, classifier: Classifier, batches: Sequence[WindowBatch]) -> list[Predictions]:
         """Classify several batches as one, and return the predictions of each."""
+        alone = len(batches) == 1
+        windows = batches[0].windows if alone else np.concatenate([batch.windows for batch in batches])
         start_s = time.perf_counter()
-        predictions = classifier.predict(_join([batch.windows for batch in batches]))
-        self._metrics.observe_classified(len(predictions.label), time.perf_counter() - start_s)
-        if len(batches) == 1:
+        predictions = classifier.predict(windows)
+        self._metrics.observe_classified(len(windows), time.perf_counter() - start_s)
+        if alone:
             return [predictions]
         ends = np.cumsum([len(batch) for batch in batches])[:-1]
         arrays = (predictions.probabilities, predictions.label, predictions.confidence)

@@ -7,6 +7,7 @@ device is never a label value.
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -49,7 +50,8 @@ class DaemonMetrics:
     """
 
     def __init__(self, bundle: Bundle, backend: str, read_status: Callable[[], DaemonStatus]) -> None:
-        disable_created_metrics()  # a time of creation for each series would double their number
+        # A time of creation for each series would double their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(_StatusCollector(read_status))
 
@@ -89,9 +91,7 @@ class DaemonMetrics:
         self._confidence = ArrayHistogram(
             "harstream_confidence", "Confidence of published labels", _CONFIDENCES, self.registry, "label", ()
         )
-        self._activity_changes = counter(
-            "activity_changes", "Changes of a device's label, by new label", label="label"
-        )
+        self._activity_changes = counter("activity_changes", "Changes of a device's label, by new label", label="label")
         self._events_dropped = counter(
             "events_dropped",
             "Events that were not published, by reason: outgoing (too many wait for the broker)",
@@ -211,40 +211,36 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """Yield the metrics."""
         status = self._read_status()
-        yield _family(CounterMetricFamily, "messages_received", "Messages taken from the inbox", status.messages_received)
-        yield _family(
-            CounterMetricFamily,
+        yield _counter("messages_received", "Messages taken from the inbox", status.messages_received)
+        yield _counter(
             "messages_dropped",
             "Messages dropped unread, by reason: inbox (it was full, and the oldest were dropped)",
             {"inbox": status.messages_dropped},
             label="reason",
         )
-        yield _family(CounterMetricFamily, "samples_received", "Samples in well-formed messages", status.samples_received)
-        yield _family(
-            CounterMetricFamily,
+        yield _counter("samples_received", "Samples in well-formed messages", status.samples_received)
+        yield _counter(
             "samples_dropped",
             "Valid samples not used, by reason: late (not newer than the newest accepted), "
             "rate (cannot be resampled), devices (max-devices reached)",
             {"late": status.samples_late, "rate": status.samples_rate, "devices": status.samples_devices},
             label="reason",
         )
-        yield _family(CounterMetricFamily, "gaps", "Gaps in the samples of a device, bridged or not", status.gaps)
-        yield _family(
-            CounterMetricFamily,
+        yield _counter("gaps", "Gaps in the samples of a device, bridged or not", status.gaps)
+        yield _counter(
             "rates_measured",
             "Times a device was found to send at another rate than it announced, by the spacing of its messages",
             status.rates_measured,
         )
-        yield _family(GaugeMetricFamily, "inbox_messages", "Messages waiting in the inbox", status.messages_waiting)
-        yield _family(GaugeMetricFamily, "devices", "Devices with state", status.devices)
-        yield _family(
-            GaugeMetricFamily,
+        yield _gauge("inbox_messages", "Messages waiting in the inbox", status.messages_waiting)
+        yield _gauge("devices", "Devices with state", status.devices)
+        yield _gauge(
             "devices_by_activity",
             "Devices by their last label",
             {**dict.fromkeys(status.labels, 0), **status.devices_by_label},
             label="label",
         )
-        yield _family(GaugeMetricFamily, "mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
+        yield _gauge("mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
 
 
 def _family(
@@ -258,3 +254,7 @@ def _family(
     else:
         family.add_metric([], values)
     return family
+
+
+_counter = functools.partial(_family, CounterMetricFamily)
+_gauge = functools.partial(_family, GaugeMetricFamily)

@@ -135,7 +135,8 @@ class Reloader:
         changed = [name for name in names if getattr(current, name) != getattr(new, name)]
         ignored = [name for name in changed if not OPTIONS[name].reloadable]
         if ignored:
-            log.warning("changed, but a restart is needed to apply it: %s", ", ".join(OPTIONS[name].flag for name in ignored))
+            flags = ", ".join(OPTIONS[name].flag for name in ignored)
+            log.warning("changed, but only a restart applies it: %s", flags)
         return dataclasses.replace(
             current, **{name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
         )

@@ -67,10 +67,10 @@ def test_the_package_and_its_version_pull_in_nothing_heavy():
     ("error", "code"), [(ConfigError, 2), (DatasetError, 2), (BundleError, 3), (BrokerError, 4), (HarstreamError, 1)]
 )
 def test_an_error_of_ours_is_one_line_and_its_exit_code(error, code, monkeypatch):
-    def fail(_, reread):
+    def fail(_, read_config):
         raise error("field: 1 is not 2")
 
-    monkeypatch.setattr("harstream.serve.daemon.serve", fail)
+    monkeypatch.setattr("harstream.serve.app.run", fail)
     monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
     result = invoke("run")
     assert (result.exit_code, result.output) == (code, "harstream: field: 1 is not 2\n")

@@ -144,15 +144,15 @@ def broken(self, windows):
     return predict(self, windows)
 GO = []
 Classifier.predict = broken
-from harstream.serve import daemon
-load = daemon.load_classifier
-daemon.load_classifier = lambda *a: (load(*a), GO.append("go"))[0]
+from harstream.serve import app
+load = app.load_classifier
+app.load_classifier = lambda *a: (load(*a), GO.append("go"))[0]
 from harstream.cli import main
 main()
 """
 
 
-def test_a_bug_in_the_classifying_thread_is_exit_1_and_a_traceback(start, mosquitto, subjects):
+def test_a_bug_in_the_labelling_thread_is_exit_1_and_a_traceback(start, mosquitto, subjects):
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address, code=BROKEN)
         for topic, content in messages(subjects):

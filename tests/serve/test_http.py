@@ -1,16 +1,33 @@
-"""HTTP beside the daemon."""
+"""The HTTP server, and what a daemon answers there."""
 
 from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from harstream.errors import ConfigError
-from harstream.serve.http import HttpServer
+from harstream.serve import daemon as serving
+from harstream.serve.daemon import Daemon
+from harstream.serve.http import HttpServer, daemon_routes
 
-from ..servers import free_port, http_get
+from ..live_streams import messages
+from ..servers import Mosquitto, free_port, http_get, metric, wait_until
+from .daemons import make_config, receive_all, running
+
+
+@contextmanager
+def serving_http(daemon: Daemon) -> Iterator[str]:
+    """The address of a server with the daemon's routes."""
+    server = HttpServer(("127.0.0.1", 0), daemon_routes(daemon.status, daemon.metrics.expose))
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.close()
 
 
 def boom():
@@ -26,10 +43,10 @@ ROUTES = {
 
 @pytest.fixture
 def server():
-    made = HttpServer(("127.0.0.1", 0), ROUTES)
-    made.start()
-    yield made
-    made.close()
+    server = HttpServer(("127.0.0.1", 0), ROUTES)
+    server.start()
+    yield server
+    server.close()
 
 
 def test_fixed_paths_are_answered_and_others_are_not_found(server):
@@ -69,7 +86,7 @@ def test_a_port_in_use_is_a_configuration_error_naming_it(server):
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1", "a..b", "x" * 70])
-def test_an_address_that_is_not_ours_is_a_configuration_error(host):
+def test_an_address_of_another_host_is_a_configuration_error(host):
     with pytest.raises(ConfigError, match="cannot listen on"):
         HttpServer((host, free_port()), ROUTES)
 
@@ -82,14 +99,63 @@ def test_ipv6_works_too_where_there_is_any():
         with pytest.raises(ConfigError, match="cannot listen on"):
             HttpServer(("::1", 0), ROUTES)
         return
-    made = HttpServer(("::1", 0), ROUTES)
-    made.start()
-    assert made.url.startswith("http://[::1]:")
-    assert http_get(f"{made.url}/")[0] == 200
-    made.close()
+    server = HttpServer(("::1", 0), ROUTES)
+    server.start()
+    assert server.url.startswith("http://[::1]:")
+    assert http_get(f"{server.url}/")[0] == 200
+    server.close()
 
 
 def test_a_server_that_was_never_started_can_be_closed():
-    made = HttpServer(("127.0.0.1", 0), ROUTES)
-    made.close()
-    assert http_get(f"{made.url}/") == (0, "")
+    server = HttpServer(("127.0.0.1", 0), ROUTES)
+    server.close()
+    assert http_get(f"{server.url}/") == (0, "")
+
+
+# --- a daemon's routes --------------------------------------------------------------------------------
+
+
+def test_readiness_follows_subscription_inbox_and_broker(tmp_path, classifier):
+    broker = Mosquitto(tmp_path)
+    daemon = Daemon(make_config(broker.port), classifier)
+    with serving_http(daemon) as url:
+        assert http_get(f"{url}/readyz")[0] == 503
+        assert http_get(f"{url}/healthz") == (200, "ok\n")
+        with broker, running(daemon):
+            assert http_get(f"{url}/readyz") == (200, "ok\n")
+            full, daemon.inbox.max_bytes = daemon.inbox.max_bytes, 0
+            assert http_get(f"{url}/readyz") == (503, "not ready\n")
+            daemon.inbox.max_bytes = full
+            broker.stop()
+            wait_until(lambda: http_get(f"{url}/readyz")[0] == 503, "not ready")
+            assert http_get(f"{url}/healthz")[0] == 200
+            broker.start()
+            wait_until(lambda: http_get(f"{url}/readyz")[0] == 200, "ready again")
+        assert http_get(f"{url}/readyz")[0] == 503
+
+
+def test_a_daemon_is_healthy_while_its_loop_moves_and_while_it_waits_for_a_broker(classifier, monkeypatch):
+    daemon = Daemon(make_config(), classifier)
+    monkeypatch.setattr(serving, "HEARTBEAT_S", 0.0)
+    assert daemon.status().alive  # there is no loop yet
+    daemon.step(0)
+    with serving_http(daemon) as url:
+        wait_until(lambda: http_get(f"{url}/healthz")[0] == 503, "the heartbeat to be missed")
+        monkeypatch.setattr(serving, "HEARTBEAT_S", 3600.0)
+        assert http_get(f"{url}/healthz") == (200, "ok\n")
+
+
+def test_metrics_and_the_live_page_are_answered(classifier, subjects):
+    daemon = Daemon(make_config(), classifier)
+    receive_all(daemon, messages(subjects))
+    daemon.step(0)
+    with serving_http(daemon) as url:
+        status, text = http_get(f"{url}/metrics")
+        assert status == 200
+        assert metric(text, "harstream_messages_received_total") == sum(1 for _ in messages(subjects))
+        status, text = http_get(f"{url}/")
+        assert status == 200
+        assert "random@0.0.1" in text
+        assert "WALKING_UPSTAIRS" in text
+        assert "UNKNOWN" in text
+        assert "subject" not in text  # no name of a device

@@ -1,23 +1,23 @@
-"""Every promised metric, there from the start; no device is ever a label."""
+"""Every promised metric exists from the start."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import threading
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream import __version__
-from harstream.serve.metrics import SECONDS, ArrayHistogram, Metrics
+from harstream.core.smoothing import SmoothedLabels
+from harstream.serve.metrics import SECONDS, DaemonMetrics
+from harstream.serve.status import DaemonStatus
 from harstream.wire.reject import REASONS
 
 from ..conftest import LABELS
 
-#: Section 8 of the design: name to its label and the values that label has.
+#: Name of each metric to its label and the values of that label.
 PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "messages_received_total": ("", ()),
     "messages_rejected_total": ("reason", tuple(REASONS)),
@@ -38,6 +38,9 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "last_message_timestamp_seconds": ("", ()),
     "events_dropped_total": ("reason", ("outgoing",)),
     "confidence_count": ("label", (*LABELS, "UNKNOWN")),
+    "messages_dropped_total": ("reason", ("inbox",)),
+    "rates_measured_total": ("", ()),
+    "reloads_total": ("result", ("done", "refused")),
     "activity_changes_total": ("label", (*LABELS, "UNKNOWN")),
     "devices_by_activity": ("label", (*LABELS, "UNKNOWN")),
 }
@@ -45,7 +48,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @pytest.fixture
 def metrics(bundle):
-    return Metrics(bundle, "litert")
+    status = DaemonStatus("random@0.0.1", "litert", bundle.published_labels)
+    return DaemonMetrics(bundle, "litert", lambda: status)
 
 
 def samples(metrics):
@@ -59,13 +63,13 @@ def samples(metrics):
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_promised_metric_is_there_at_0_with_every_label_value(metrics, name):
+def test_a_promised_metric_starts_at_0_with_every_label_value(metrics, name):
     label, values = PROMISED[name]
     found = {labels: value for (full, labels), value in samples(metrics).items() if full == f"harstream_{name}"}
     assert found == {((label, value),) if label else (): 0 for value in (values or ("",))}
 
 
-def test_model_build_and_process_are_told(metrics):
+def test_model_build_and_process_have_metrics(metrics):
     found = samples(metrics)
     assert found["harstream_model_info", (("backend", "litert"), ("model", "random@0.0.1"))] == 1
     assert found["harstream_build_info", (("version", __version__),)] == 1
@@ -88,61 +92,32 @@ def test_latency_buckets_run_from_half_a_millisecond_to_ten_seconds(metrics):
     assert (bounds[0], bounds[-2]) == (0.0005, 10.0)
 
 
-@given(st.lists(st.lists(st.floats(0, 20) | st.sampled_from(SECONDS), max_size=20), max_size=5))
-def test_an_array_histogram_counts_as_the_librarys_own(takes):
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    array, single = ArrayHistogram("h", "help", SECONDS, ours), Histogram("h", "help", buckets=SECONDS, registry=theirs)
-    for values in takes:
-        array.observe(values)
-        for value in values:
-            single.observe(value)
-    assert told(ours) == pytest.approx(told(theirs))
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2)), max_size=30))
-def test_an_array_histogram_with_a_label_counts_as_the_librarys_own(observed):
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    array = ArrayHistogram("h", "help", (0.5, 0.9), ours, "label", ("a", "b", "c"))
-    single = Histogram("h", "help", ["label"], buckets=(0.5, 0.9), registry=theirs)
-    for name in "abc":
-        single.labels(name)
-    array.observe([value for value, _ in observed], [which for _, which in observed])
-    for value, which in observed:
-        single.labels("abc"[which]).observe(value)
-    assert told(ours) == pytest.approx(told(theirs))
-
-
-def told(registry):
-    return {
-        (
-            sample.name,
-            *((key, float(value) if key == "le" else value) for key, value in sorted(sample.labels.items())),
-        ): sample.value
-        for family in registry.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    }
-
-
-def test_numbers_kept_elsewhere_are_read_when_asked(metrics):
-    numbers = {"inbox": 3, "late": 5}
-    metrics.inbox_messages.watch(lambda: numbers["inbox"])
-    metrics.samples_dropped.watch(lambda: numbers["late"], "late")
+def test_numbers_that_the_daemon_keeps_are_read_at_each_scrape(bundle):
+    status = DaemonStatus("random@0.0.1", "litert", bundle.published_labels, messages_waiting=3)
+    metrics = DaemonMetrics(bundle, "litert", lambda: status)
     for late in (5, 8):
-        numbers["late"] = late
+        status = dataclasses.replace(status, samples_late=late, devices_by_label={"SITTING": late, "OLD": 1})
         found = samples(metrics)
         assert found["harstream_inbox_messages", ()] == 3
         assert found["harstream_samples_dropped_total", (("reason", "late"),)] == late
         assert found["harstream_samples_dropped_total", (("reason", "rate"),)] == 0
+        by_label = {labels[0][1]: value for (name, labels), value in found.items() if "devices_by" in name}
+        assert by_label == {**dict.fromkeys(bundle.published_labels, 0), "SITTING": late, "OLD": 1}
 
 
-def test_observations_while_somebody_asks_are_not_lost(metrics):
-    """Two threads: one observes, one scrapes."""
-    n, stop = 20_000, threading.Event()
-    asking = threading.Thread(target=lambda: [metrics.expose() for _ in iter(stop.is_set, True)])
-    asking.start()
-    for _ in range(n):
-        metrics.latency.observe(0.001)
-    stop.set()
-    asking.join()
-    assert samples(metrics)["harstream_latency_seconds_count", ()] == n
+def test_labels_of_another_model_are_counted_beside_those_before(metrics, bundle):
+    label_windows(metrics, bundle.published_labels, [0, -1, -1])
+    other = dataclasses.replace(bundle, name="other", labels=("SITTING", "SWIMMING"))
+    metrics.set_model(other, "int8")
+    label_windows(metrics, other.published_labels, [0, 1, 1, -1])
+    found = samples(metrics)
+    assert found["harstream_model_info", (("backend", "int8"), ("model", "other@0.0.1"))] == 1
+    for label, number in {"WALKING": 1, "SITTING": 1, "SWIMMING": 2, "UNKNOWN": 3, "LAYING": 0}.items():
+        assert found["harstream_windows_classified_total", (("label", label),)] == number
+        assert found["harstream_confidence_count", (("label", label),)] == number
+        assert ("harstream_activity_changes_total", (("label", label),)) in found
+
+
+def label_windows(metrics: DaemonMetrics, published_labels: tuple[str, ...], indices: list[int]) -> None:
+    smoothed = SmoothedLabels(np.array(indices), np.full(len(indices), 0.9, np.float32))
+    metrics.observe_labelled(published_labels, smoothed, np.zeros(len(indices)), changes={}, n_dropped=0)

@@ -1,9 +1,10 @@
-"""Another model and other settings under way: verified first, no window lost."""
+"""Reload of model and settings while the daemon runs: verified first, and no window is lost."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,25 +22,24 @@ from harstream.serve.daemon import Daemon
 from harstream.serve.reload import Reloader
 
 from ..live_streams import assert_labels, expected, messages
-from ..servers import Client, Process, free_port, http_get, metric, wait_until
-from .test_daemon import exposed, running
+from ..servers import Client, Process, http_get, metric, wait_until
+from .daemons import exposed, make_config, publish_all, running
 
 
 def change(folder: Path, **fields: Any) -> None:
-    """Other fields in its bundle.json."""
+    """Set fields of bundle.json."""
     path = folder / "bundle.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
 @pytest.fixture
 def daemon(mosquitto, own_bundle) -> Daemon:
-    config = RunConfig(broker=mosquitto.address, model=str(own_bundle), instance="test", http="off")
-    return Daemon(config, load_classifier(own_bundle))
+    return Daemon(make_config(mosquitto.port, model=str(own_bundle)), load_classifier(own_bundle))
 
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch):
-    """The log's handlers stay pytest's."""
+    """Keep pytest's handlers of the log."""
     monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
 
 
@@ -60,26 +60,28 @@ def test_a_new_model_takes_over_between_two_windows_and_none_is_lost(
         assert_labels([(device, {**label, "model": "random@0.0.1"}) for device, label in client.labels()], wanted)
         models = [label["model"] for _, label in client.labels()]
         assert set(models) == {"random@0.0.1", "random@0.0.2"}
-        assert models == sorted(models)  # once the new one, never the old again
+        assert models == sorted(models)  # no window has the old model after one with the new
         text = exposed(daemon)
         assert 'harstream_model_info{backend="litert",model="random@0.0.2"} 1.0' in text
         assert metric(text, 'harstream_reloads_total{result="done"}') == 1
 
 
 def test_smoothing_goes_on_where_neither_it_nor_the_labels_change(daemon, own_bundle):
-    smoother = daemon.smoother
+    pipeline = daemon.pipeline
+    smoother = pipeline.smoother
     change(own_bundle, version="0.0.2")
-    daemon._serve(load_classifier(own_bundle))
-    assert daemon.smoother is smoother
+    other = load_classifier(own_bundle)
+    pipeline.change_model(other, other.bundle.smoothing)
+    assert pipeline.smoother is smoother
     change(own_bundle, smoothing={"type": "exponential", "weight": 0.5})
-    daemon._serve(load_classifier(own_bundle))
-    assert daemon.smoother.smoothing.type == "exponential"
+    other = load_classifier(own_bundle)
+    pipeline.change_model(other, other.bundle.smoothing)
+    assert pipeline.smoother.smoothing.type == "exponential"
 
 
 def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects, daemon):
     with Client(mosquitto.port) as client, running(daemon):
-        for topic, content in messages(subjects[:2]):
-            client.publish(topic, content)
+        publish_all(client, subjects[:2])
         wait_until(client.labels, "labels of the old")
         bundle = bundles.load(own_bundle)
         change(own_bundle, version="0.0.2", labels=[f"NEW_{label}" for label in bundle.labels])
@@ -87,8 +89,8 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects
             load_classifier(own_bundle)
         seal_bundle(bundles.load(own_bundle))
         assert Reloader(daemon).reload("test")
-        for topic, content in messages(subjects[2:]):
-            client.publish(topic, content)
+        n_windows = len(expected(subjects, load_classifier(own_bundle)))
+        publish_all(client, subjects[2:])
         wait_until(lambda: any(label["label"].startswith("NEW_") for _, label in client.labels()), "labels of the new")
         wait_until(lambda: metric(exposed(daemon), "harstream_devices") == len(subjects), "everybody")
         both = [f"{prefix}{label}" for prefix in ("", "NEW_") for label in bundle.labels]
@@ -97,7 +99,7 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects
             text = exposed(daemon)
             counted = sum(metric(text, f'harstream_windows_classified_total{{label="{label}"}}') for label in both)
             confident = sum(metric(text, f'harstream_confidence_count{{label="{label}"}}') for label in both)
-            return counted == confident == len(expected(subjects, load_classifier(own_bundle)))
+            return counted == confident == n_windows
 
         wait_until(all_counted, "every window to be counted under old names or new ones")
         text = exposed(daemon)
@@ -106,21 +108,21 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "reason"),
     [
         (lambda folder: (folder / "model.tflite").write_bytes(b"other"), "sha256"),
         (lambda folder: (folder / "bundle.json").unlink(), "neither a folder with a bundle.json"),
         (lambda folder: change(folder, labels=["A", "B"]), "labels"),
     ],
 )
-def test_what_does_not_verify_is_refused_and_the_old_one_stays(daemon, own_bundle, caplog, damage, told):
-    before = daemon.classifier
+def test_a_model_that_does_not_verify_is_refused_and_the_old_one_stays(daemon, own_bundle, caplog, damage, reason):
+    before = daemon.pipeline.classifier
     damage(own_bundle)
     assert not Reloader(daemon).reload("test")
-    assert daemon.classifier is before
-    assert daemon._handover.empty()
-    assert told in caplog.text
-    assert "all stays as it was" in caplog.text
+    assert daemon.pipeline.classifier is before
+    assert daemon.labelling._waiting.empty()
+    assert reason in caplog.text
+    assert "settings and model stay as they are" in caplog.text
     assert metric(exposed(daemon), 'harstream_reloads_total{result="refused"}') == 1
 
 
@@ -129,8 +131,8 @@ def test_a_model_that_needs_other_windows_is_refused_naming_field_and_both_value
     change(own_bundle, signal={**spec, "stride_samples": 32})
     seal_bundle(bundles.load(own_bundle))
     assert not Reloader(daemon).reload("test")
-    assert "stride_samples is 32, served is 64" in caplog.text
-    # Its normalisation is the network's own affair.
+    assert "stride_samples is 32, but the running model has 64" in caplog.text
+    # The normalisation may differ: the classifier applies it, so the windows are the same.
     norm = {key: np.asarray(value).tolist() for key, value in spec["normalisation"].items()}
     norm["std"] = [2 * value for value in norm["std"]]
     change(own_bundle, signal={**spec, "normalisation": norm})
@@ -144,21 +146,21 @@ def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
     )
     with caplog.at_level(logging.WARNING):
         assert Reloader(daemon, lambda: read).reload("test")
-    assert "only a restart makes it so: qos" in caplog.text
+    assert "only a restart applies it: qos" in caplog.text
     assert (daemon.config.idle_s, daemon.config.qos) == (7.0, 1)
 
 
-def test_a_changed_folder_is_noticed_once_and_when_nobody_writes_there_any_more(daemon, own_bundle):
+def test_a_changed_folder_is_noticed_once_and_only_when_its_files_are_complete(daemon, own_bundle):
     reloader = Reloader(daemon)
-    assert not reloader.changed()
+    assert not reloader.folder_changed()
     for version in ("0.0.2", "0.0.20", "0.0.200"):
         change(own_bundle, version=version)
-        assert not reloader.changed()
-    assert reloader.changed()
-    assert not reloader.changed()
+        assert not reloader.folder_changed()
+    assert reloader.folder_changed()
+    assert not reloader.folder_changed()
 
 
-def test_what_changes_while_the_model_is_read_shows_afterwards(daemon, own_bundle, monkeypatch):
+def test_a_change_while_the_model_is_loaded_is_noticed_afterwards(daemon, own_bundle, monkeypatch):
     def load(model: str, backend: str) -> Classifier:
         loaded = load_classifier(model, backend)
         change(own_bundle, version="0.0.20")
@@ -167,8 +169,8 @@ def test_what_changes_while_the_model_is_read_shows_afterwards(daemon, own_bundl
     monkeypatch.setattr(reloading, "load_classifier", load)
     reloader = Reloader(daemon)
     assert reloader.reload("test") == "random@0.0.1"
-    assert not reloader.changed()
-    assert reloader.changed()
+    assert not reloader.folder_changed()
+    assert reloader.folder_changed()
 
 
 def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):
@@ -180,9 +182,9 @@ def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):
     reloader.start()
     with monkeypatch.context() as broken:
         broken.setattr(reloading, "load_classifier", fail)
-        reloader.ask()
+        reloader.request()
         wait_until(lambda: "of the native code" in caplog.text, "the failure")
-    reloader.ask()
+    reloader.request()
     wait_until(lambda: metric(exposed(daemon), 'harstream_reloads_total{result="done"}') == 1, "the next")
     assert metric(exposed(daemon), 'harstream_reloads_total{result="refused"}') == 1
     reloader.close()
@@ -191,10 +193,11 @@ def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):
 @pytest.fixture
 def start(tmp_path: Path, mosquitto) -> Callable[..., tuple[Process, str]]:
     def begin(file: Path) -> tuple[Process, str]:
-        url = f"127.0.0.1:{free_port()}"
-        process = Process("run", "--config", str(file), "--http", url, folder=tmp_path)
+        process = Process("run", "--config", str(file), "--http", "127.0.0.1:0", folder=tmp_path)
         process.wait_for(" ready: ")
-        return process, f"http://{url}/metrics"
+        address = re.search(r"http (http://\S+)", process.err)
+        assert address
+        return process, f"{address[1]}/metrics"
 
     return begin
 
@@ -208,16 +211,16 @@ def test_sighup_reads_file_and_model_again(start, mosquitto, tmp_path, own_bundl
         change(own_bundle, version="0.0.2")
         file.write_text(f'{common}model = "{own_bundle}"\nlog_level = "debug"\n')
         process.send(signal.SIGHUP)
-        process.wait_for("SIGHUP: serving random@0.0.2 (litert)")
+        process.wait_for("SIGHUP: reloaded, the model is now random@0.0.2 (litert)")
         wait_until(lambda: 'model="random@0.0.2"' in http_get(metrics)[1], "the metric")
         file.write_text(f"{common}modell = 1\n")
         process.send(signal.SIGHUP)
         process.wait_for("did you mean 'model'?")
         assert process.running()
-        # And without being asked, when the folder it serves from changes.
+        # Without a signal: a change of the model's folder is enough.
         shutil.copytree(random_bundle, tmp_path / "next")
         change(tmp_path / "next", version="0.0.3")
         shutil.copy(tmp_path / "next" / "bundle.json", own_bundle / "bundle.json")
-        process.wait_for("the model's folder has changed: serving random@0.0.3")
+        process.wait_for("the model's folder changed: reloaded, the model is now random@0.0.3")
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0

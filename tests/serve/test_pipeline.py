@@ -1,0 +1,52 @@
+"""What belongs to one source: the last label of each device, and the log of rejections."""
+
+from __future__ import annotations
+
+import time
+
+from harstream.serve.pipeline import LastLabels, RejectionLog
+from harstream.wire.reject import Rejection
+
+
+def test_last_labels_count_devices_and_changes():
+    last = LastLabels(["WALKING", "SITTING", "UNKNOWN"])
+    assert last.update(["a", "b", "a"], ["WALKING", "WALKING", "WALKING"]) == {}  # a first label is no change
+    assert last.counts == {"WALKING": 2, "SITTING": 0, "UNKNOWN": 0}
+    assert last.update(["a", "a", "b"], ["SITTING", "WALKING", "UNKNOWN"]) == {"SITTING": 1, "WALKING": 1, "UNKNOWN": 1}
+    assert last.counts == {"WALKING": 1, "SITTING": 0, "UNKNOWN": 1}
+    assert last.devices == ["a", "b"]
+
+
+def test_labels_of_evicted_devices_are_to_be_cleared_until_they_are_or_the_device_is_back():
+    last = LastLabels(["WALKING"])
+    last.update(["a", "b", "c"], ["WALKING"] * 3)
+    last.remove(["b", "never labelled", "a", "c"])
+    assert last.counts == {"WALKING": 0}
+    assert list(last.to_clear) == ["b", "a", "c"]
+    last.update(["a"], ["WALKING"])
+    assert list(last.to_clear) == ["b", "c"]
+    last.cleared(1)
+    assert list(last.to_clear) == ["c"]
+
+
+def test_labels_of_another_model_are_added_at_0():
+    last = LastLabels(["WALKING"])
+    last.update(["a"], ["WALKING"])
+    last.add_labels(["WALKING", "RUNNING"])
+    assert last.counts == {"WALKING": 1, "RUNNING": 0}
+
+
+def test_rejections_are_logged_now_and_then_with_counts_and_the_last_one(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    log = RejectionLog()
+    bad = Rejection("t/" + "x" * 1000, "shape", "acc is missing")
+    log.add([bad])
+    log.add([bad, bad])
+    now[0] += 20
+    log.add([bad, Rejection("t/b", "json", "not JSON")])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].startswith("rejected messages by reason: shape 1. The last one, on topic 't/xxx")
+    assert len(lines[0]) < 500
+    assert lines[1] == ("rejected messages by reason: shape 3, json 1. The last one, on topic 't/b': json: not JSON")
