@@ -86,7 +86,7 @@ class Smoothing:
         """
         parameters = sorted({name for names in _PARAMETERS.values() for name in names})
         fields = checks.fields(data, "smoothing", ["type"], ["unknown_below", *parameters])
-        own = _PARAMETERS.get(str(fields["type"]), parameters)
+        own = _PARAMETERS.get(str(fields["type"]), parameters)  # an unknown type is reported by the constructor
         checks.fields(data, "smoothing", ["type"], ["unknown_below", *own])
         if "transitions" in fields:
             where = "smoothing.transitions"
@@ -99,7 +99,7 @@ class Smoothing:
         out = {name: getattr(self, name) for name in ("type", "unknown_below", *_PARAMETERS[self.type])}
         if out.get("transitions") is not None:
             out["transitions"] = [list(row) for row in out["transitions"]]
-            del out["dwell_s"]
+            del out["dwell_s"]  # without effect beside transitions
         else:
             out.pop("transitions", None)
         return out

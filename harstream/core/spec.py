@@ -16,7 +16,6 @@ import numpy.typing as npt
 from harstream import checks
 from harstream.errors import ConfigError
 
-ACC = ("acc_x", "acc_y", "acc_z")
 GYRO = ("gyro_x", "gyro_y", "gyro_z")
 TOTAL_ACC = ("total_acc_x", "total_acc_y", "total_acc_z")
 BODY_ACC = ("body_acc_x", "body_acc_y", "body_acc_z")
