@@ -1,1 +1,1 @@
-"""Studies that run once in a while, and the scripts that made what the documents show. Not in the wheel."""
+"""Studies and scripts that run from time to time from a checkout; README.md lists them. Not part of the wheel."""

@@ -1,10 +1,14 @@
-"""Tables and plots from committed results: ``python -m research.figures docs/results``.
+"""Tables and plots of committed results.
 
-Nothing is trained or measured here. For every file of results ``NAME.json``, in the folder or below, it writes
-``NAME.md`` and ``NAME.png`` beside it (of ``smoothing_study`` the table alone); for the ``results.json`` of an
-experiment's own folder, ``table.md`` and ``boxplot.png``. Other files are left alone.
-``--channels hapt:hapt.zip docs/results/channels`` counts the values of each channel of recordings into
-``channels.json`` first, and draws that.
+    python -m research.figures docs/results
+
+writes ``NAME.md`` and ``NAME.png`` beside each results file ``NAME.json`` in the folder or below. A smoothing study
+gets only the table, counts of channels only the plot. The ``results.json`` in a sweep's own folder gets ``table.md``
+and ``boxplot.png``. Other files stay as they are. Nothing is trained or measured.
+
+    python -m research.figures --channels hapt:hapt.zip docs/results/channels
+
+first counts the values of each channel of the recordings into ``channels.json``, then draws them.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harstream import datasets
 from harstream.core.spec import GYRO
 from harstream.errors import DatasetError, HarstreamError
 from harstream.train.sweep import figures as sweep_figures
@@ -27,40 +32,49 @@ from harstream.train.sweep import results
 from research import channels
 from research.smoothing import results as stream_results
 
-#: Colours told apart by those who do not see all of them (Okabe and Ito 2008), then others for many labels.
+#: Colours that colour-blind readers can distinguish (Okabe and Ito 2008), then more for many labels.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#b8a800", "#7f7f7f")
 
 
-def channel_plot(found: dict[str, Any], path: Path) -> None:
-    """One panel for each channel: the density of its values under each label."""
-    names = list(found["channels"])
+def channel_plot(counts_by_channel: dict[str, Any], path: Path) -> None:
+    """Draw the density of each channel's values by label, one panel per channel; write a PNG."""
+    names = list(counts_by_channel["channels"])
     n_columns = min(3, len(names))
     n_rows = math.ceil(len(names) / n_columns)
     figure = Figure(figsize=(3.7 * n_columns, 2.3 * n_rows + 0.7), layout="constrained")
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        entry = found["channels"][name]
+        entry = counts_by_channel["channels"][name]
         edges = np.linspace(entry["low"], entry["high"], len(next(iter(entry["counts"].values()))) + 1)
         for number, (label, counts) in enumerate(entry["counts"].items()):
             n_values = max(sum(counts) + entry["beyond"][label], 1)
             density = np.array(counts) / n_values / (edges[1] - edges[0])
             axes.stairs(density, edges, color=_COLOURS[number % len(_COLOURS)], label=label, linewidth=1.1)
         axes.set_title(f"{name}, {'rad/s' if name in GYRO else 'g'}", fontsize=9)
-        # Rest is so narrow that motion would be a line along the bottom.
+        # On a linear scale, the narrow peak of rest would press motion to the bottom.
         axes.set_yscale("symlog", linthresh=1.0)
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=7)
-        _tidy(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, frameon=False)
-    figure.suptitle(f"{found['data']}, {len(found['wearers'])} subjects: density of each channel's values", fontsize=10)
-    _write(figure, path)
+    n_subjects, data = len(counts_by_channel["wearers"]), counts_by_channel["data"]
+    figure.suptitle(f"{data}, {n_subjects} subjects: density of each channel's values", fontsize=10)
+    # The file holds no date and no version of the library: the same counts give the same file.
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def regenerate(folder: Path) -> list[Path]:
-    """Make every table and plot of ``folder`` anew from its JSON; the paths written. Raises DatasetError."""
+    """Write the tables and plots of all results files in ``folder``; return the paths written.
+
+    Raises:
+        DatasetError: There is no such folder, or a results file is damaged.
+
+    """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     written: list[Path] = []
@@ -78,15 +92,14 @@ def regenerate(folder: Path) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m research.figures", description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="where the results are; with --channels where to write them")
-    parser.add_argument("--channels", metavar="KIND:PATH", help="count the values of these recordings' channels first")
+    """Run the command; return 0, or 2 after an error in one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m research.figures", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", type=Path, help="folder of results files")
+    parser.add_argument("--channels", metavar="KIND:PATH", help="first count the values of these recordings' channels")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.channels:
-            from harstream import datasets
-
             counted = channels.to_text(channels.count(datasets.load(chosen.channels), chosen.channels))
             chosen.folder.mkdir(parents=True, exist_ok=True)
             (chosen.folder / "channels.json").write_text(counted, encoding="utf-8")
@@ -97,18 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in written:
         print(path)
     return 0
-
-
-def _tidy(axes: Any) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.set_axisbelow(True)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    # Without the date and the library's version, so that the same results give the same file.
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The smoothing study: smoothers compared on held-out subjects."""
+"""Smoothing study: smoothers compared on whole recordings of subjects that the network was not trained on."""

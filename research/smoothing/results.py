@@ -1,4 +1,4 @@
-"""The results of ``smoothing_study`` in a file: read, as a Markdown table, and as a section of a model card."""
+"""Results of a smoothing study: read from the file, as a Markdown table, and as scores for a model card."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harstream import tables
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError, DatasetError
-from harstream.train.sweep.results import read_json, spread
+from harstream.train.sweep.results import read_json
 
 FORMAT = "harstream streaming 1"
-#: The rows of the smoothing that new bundles get: as it would be if it never abstained, and as it is.
+#: Names of the rows of the smoothing that new bundles get: without abstaining, and as it is.
 DEFAULTS = ("default, never UNKNOWN", "default")
-#: The figures of labels that are held back for a fixed lag: of what they say, and of when they come.
+#: Figures of labels that wait for a fixed lag: of the labels themselves, and of the time at which they are known.
 WHEN_KNOWN = ("accuracy", "unknown_inside", "flips_per_minute")
 WHEN_IT_COMES = ("delay_median_s", "delay_p95_s", "missed_changes")
 
-#: The strangers that training with ``strangers_share`` teaches to be in doubt of (see ``augment.strangers``).
-_TAUGHT = ("shuffled", "inverted", "on a table")
-#: Columns: a title, the figure, what it is multiplied by, decimals.
+#: Unfamiliar signals that are also examples in training with ``strangers_share`` (see ``train.fitting.augment``).
+_TRAINED_ON = ("shuffled", "inverted", "on a table")
+#: Column of a table: title, key of the figure, factor, decimals.
 _Column = tuple[str, str, float, int]
 _STEADINESS: tuple[_Column, ...] = (
     ("accuracy, %", "accuracy", 100, 2),
     ("of labelled, %", "accuracy_of_labelled", 100, 2),
     ("UNKNOWN inside, %", "unknown_inside", 100, 2),
-    ("UNKNOWN, untaught, %", "unknown_mostly_other", 100, 1),
-    ("UNKNOWN, partly untaught, %", "unknown_partly_other", 100, 1),
+    ("UNKNOWN, other activities, %", "unknown_mostly_other", 100, 1),
+    ("UNKNOWN, partly other, %", "unknown_partly_other", 100, 1),
     ("changes/min", "changes_per_minute", 1, 2),
     ("flips/min", "flips_per_minute", 1, 2),
     ("delay, s", "delay_median_s", 1, 2),
@@ -40,137 +41,158 @@ _EVENTS: tuple[_Column, ...] = tuple(
     for name in ("true", "correct", "deleted", "fragmented", "merged", "published", "inserted", "undecided")
 )
 _TEXT = """\
-# Labels as they are published
+# Smoothing study: labels as they are published
 
     {command}
 
-{sessions} whole recordings of {n_subjects} subjects of `{data}`, {minutes:.0f} minutes, streamed as they would be worn,
-each through a network trained on other subjects ({folds} folds by subject): mean ± standard deviation over {seeds}
-seeds. Probabilities are calibrated on the subjects of the other folds. Of a type of smoothing the parameters were
-chosen on one half of the subjects and counted on the other, both ways, for {splits} ways of halving. The default was
-chosen with all of these subjects in view: look at hmm for what such a choice is worth on others.
+{sessions} whole recordings of {n_subjects} subjects of `{data}`, {minutes:.0f} minutes, are streamed as live devices
+would send them. Each goes through a network that was trained on other subjects ({folds} folds by subject). Figures are
+mean ± standard deviation over the seeds ({seeds}). Probabilities are calibrated on the subjects of the other folds.
 
-Accuracy is of windows wholly inside an activity, UNKNOWN being wrong; untaught are windows at least half of which is
-labelled as something that the network was not taught. The truth changes {truth:.2f} times a minute. A flip is a change
-inside one activity, a delay runs from an activity's begin to its label, missed is one that ended before.
+The parameters of each type of smoothing were chosen on one half of the subjects and scored on the other half, both
+ways, for {splits} random splits. The default was chosen with all subjects in view, so its figures are optimistic; those
+of hmm show what such a choice is worth on other subjects.
+
+- Accuracy is of windows that lie wholly inside an activity; UNKNOWN counts as wrong. `of labelled` leaves UNKNOWN out.
+- `other activities`: windows at least half in a segment whose label the network does not know; `partly other`: less.
+- The true activity changes {truth:.2f} times per minute. A flip is a change of the label inside one activity.
+- The delay is the time from the start of an activity to its label; `95 %` is the 95th percentile. A missed activity
+  ended before its label was published.
 
 {steadiness}
 
-As events (Ward, Lukowicz and Gellersen 2011), counted on all subjects; one that is fragmented and merged counts
-as both, undecided are published events in time of which the truth is not known:
+The same as events (Ward, Lukowicz and Gellersen 2011), over all subjects. An event that is both fragmented and merged
+counts as both. `undecided` are published events at times whose true activity is not known.
 
 {events}
 
 The default is `{default}`.
-Its enter and exit events wait for more windows. This is what they say of each window where they wait for so many,
-and how long after its begin an activity is told of:
+Its enter and exit events wait for later windows. The next table shows the labels that events give each window after
+waiting for so many windows, and the delay until then.
 
 {held}
 
-The same recordings made strange, and a phone on a table: the share of windows that the default publishes as UNKNOWN.
+The next table shows the share of windows that the default publishes as UNKNOWN for unfamiliar signals: the same
+recordings altered, and a phone on a table.
 
-{strangers}
+{unfamiliar}
 
-Parameters that were chosen, and how often:
+Parameters that were chosen, with the number of times:
 
 {chosen}
 """
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What ``smoothing_study`` wrote. Raises DatasetError."""
-    found = read_json(path)
-    if found.get("format") != FORMAT or not found.get("runs"):
-        raise DatasetError(f"{path}: format is {found.get('format')!r}, this harstream reads {FORMAT!r}")
-    return found
+    """Return the results that ``research.smoothing.study`` wrote.
+
+    Raises:
+        DatasetError: The file cannot be read, or is not such a file.
+
+    """
+    study = read_json(path)
+    if study.get("format") != FORMAT:
+        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {study.get('format')!r}")
+    if not study.get("runs"):
+        raise DatasetError(f"{path}: expected the results of at least one seed, got none")
+    return study
 
 
-def figures(section: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is compared, of a ``stream`` section (``Streaming.to_dict``)."""
-    said, events = section["published"], section["published"]["events"]["all"]
-    share = {place: entry["share"] for place, entry in section["unknown"].items()}
+def figures(scores: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the figures that are compared, from the section ``stream`` of ``harstream evaluate --stream --json``."""
+    published, events = scores["published"], scores["published"]["events"]["all"]
+    share = {place: entry["share"] for place, entry in scores["unknown"].items()}
     both = events["fragmented_and_merged"]
     counts = {name: events[name] for name in ("true", "published", "correct", "deleted", "inserted", "undecided")}
     counts |= {"fragmented": events["fragmented"] + both, "merged": events["merged"] + both}
     return {
-        "accuracy": said["accuracy"],
-        "accuracy_of_labelled": said["accuracy"] / (1 - share["inside"]) if share["inside"] < 1 else None,
+        "accuracy": published["accuracy"],
+        "accuracy_of_labelled": published["accuracy"] / (1 - share["inside"]) if share["inside"] < 1 else None,
         **{f"unknown_{place}": value for place, value in share.items()},
-        "changes_per_minute": said["changes_per_minute"],
-        "true_changes_per_minute": section["true_changes_per_minute"],
-        "flips_per_minute": said["flips_per_minute"],
-        "delay_median_s": said["delay_s"]["median"],
-        "delay_p95_s": said["delay_s"]["p95"],
-        "missed_changes": said["missed_changes"],
+        "changes_per_minute": published["changes_per_minute"],
+        "true_changes_per_minute": scores["true_changes_per_minute"],
+        "flips_per_minute": published["flips_per_minute"],
+        "delay_median_s": published["delay_s"]["median"],
+        "delay_p95_s": published["delay_s"]["p95"],
+        "missed_changes": published["missed_changes"],
         **{f"events_{name}": count for name, count in counts.items()},
     }
 
 
 def mean(values: Sequence[Any]) -> Any:
-    """Number by number of what is alike but for its numbers; None where there is none, texts as they are."""
+    """Return the mean of JSON values of equal structure, number by number.
+
+    Nulls are left out; the mean of nulls is None. Texts are equal and stay as they are.
+    """
     first = values[0]
     if isinstance(first, Mapping):
         return {key: mean([value[key] for value in values]) for key in first}
     if isinstance(first, str):
         return first
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    return known[0] if all(value == known[0] for value in known) else statistics.fmean(known)
+    return numbers[0] if all(value == numbers[0] for value in numbers) else statistics.fmean(numbers)
 
 
-def section(found: Mapping[str, Any], smoothing: Smoothing) -> dict[str, Any]:
-    """What a model card says of labels as published: ``stream`` of ``pipeline.train``, mean over the seeds.
+def card_scores(study: Mapping[str, Any], smoothing: Smoothing) -> dict[str, Any]:
+    """Return the scores of the default smoothing for a model card (``card.as_published``), mean over the seeds.
 
-    ``smoothing`` is the bundle's. Raises ConfigError where the results are of another.
+    Raises:
+        ConfigError: ``smoothing``, that of the bundle, is not the default of the study.
+
     """
-    if found["default"] != smoothing.to_dict():
-        raise ConfigError(f"smoothing: the results are of {found['default']}, the bundle has {smoothing.to_dict()}")
-    runs = found["runs"]
+    if study["default"] != smoothing.to_dict():
+        raise ConfigError(
+            f"smoothing: the study is of {study['default']}, the bundle has {smoothing.to_dict()}; repeat the study"
+        )
+    runs = study["runs"]
     return {
         **mean([run["stream"] for run in runs]),
-        "method": f"each through networks trained on other subjects ({_folds(found)} folds, mean of {len(runs)} seeds)",
+        "method": f"each through networks trained on other subjects ({_folds(study)} folds, mean of {len(runs)} seeds)",
         "strangers": {
-            _stranger(kind, found): mean([run["strangers"][kind]["share"] for run in runs])
+            _unfamiliar_name(kind, study): mean([run["strangers"][kind]["share"] for run in runs])
             for kind in runs[0]["strangers"]
         },
     }
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """The text of a Markdown file."""
-    runs = found["runs"]
-    stream = mean([run["stream"] for run in runs])
+def table(study: Mapping[str, Any]) -> str:
+    """Return the text of the Markdown file."""
+    runs = study["runs"]
+    scores = mean([run["stream"] for run in runs])
     names = [row["name"] for row in runs[0]["rows"]]
     rows = [(name, [_named(run["rows"], name)["figures"] for run in runs]) for name in names]
     held = [(str(entries[0]["windows"]), entries) for entries in zip(*(run["held_back"] for run in runs), strict=True)]
-    strangers = [(_stranger(kind, found), [run["strangers"][kind] for run in runs]) for kind in runs[0]["strangers"]]
+    unfamiliar = [
+        (_unfamiliar_name(kind, study), [run["strangers"][kind] for run in runs]) for kind in runs[0]["strangers"]
+    ]
     return _TEXT.format(
-        command=found["command"],
-        sessions=stream["sessions"],
-        n_subjects=len(found["wearers"]),
-        data=found["data"],
-        minutes=stream["minutes"],
-        folds=_folds(found),
+        command=study["command"],
+        sessions=scores["sessions"],
+        n_subjects=len(study["wearers"]),
+        data=study["data"],
+        minutes=scores["minutes"],
+        folds=_folds(study),
         seeds=len(runs),
-        splits=found["splits"],
-        truth=stream["true_changes_per_minute"],
+        splits=study["splits"],
+        truth=scores["true_changes_per_minute"],
         steadiness=_table(rows, _STEADINESS),
         events=_table(rows, _EVENTS),
-        default=", ".join(f"{key} {value}" for key, value in found["default"].items()).removeprefix("type "),
+        default=", ".join(f"{key} {value}" for key, value in study["default"].items()).removeprefix("type "),
         held=_table(held, [column for column in _STEADINESS if column[1] in WHEN_KNOWN + WHEN_IT_COMES]),
-        strangers=_table(strangers, [("UNKNOWN, %", "share", 100, 1)]),
+        unfamiliar=_table(unfamiliar, [("UNKNOWN, %", "share", 100, 1)]),
         chosen="\n".join(_chosen(name, runs) for name in names if name not in ("none", *DEFAULTS)),
     )
 
 
-def _folds(found: Mapping[str, Any]) -> int:
-    return len(found["runs"][0]["temperatures"])
+def _folds(study: Mapping[str, Any]) -> int:
+    return len(study["runs"][0]["temperatures"])
 
 
-def _stranger(kind: str, found: Mapping[str, Any]) -> str:
-    """Its name, and whether the network was trained on such, made of other subjects' windows."""
-    return f"{kind} (trained on)" if kind in _TAUGHT and found["config"]["strangers_share"] else kind
+def _unfamiliar_name(kind: str, study: Mapping[str, Any]) -> str:
+    """Return the name of an unfamiliar signal; "(trained on)" marks what training made from other subjects' windows."""
+    return f"{kind} (trained on)" if kind in _TRAINED_ON and study["config"]["strangers_share"] else kind
 
 
 def _named(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
@@ -178,31 +200,33 @@ def _named(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
 
 
 def _table(rows: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], columns: Sequence[_Column]) -> str:
-    """One line for each row, of the figures of each seed."""
-    lines = [["", *(title for title, *_ in columns)], ["---"] * (len(columns) + 1)]
-    for name, by_seed in rows:
-        lines.append([name, *(_cell([one[key] for one in by_seed], by, n) for _, key, by, n in columns)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    """Return a Markdown table with a line for each row: its name, and its figures under each seed."""
+    head = ["", *(title for title, *_ in columns)]
+    lines = [
+        [
+            name,
+            *(_cell([figures[key] for figures in by_seed], factor, decimals) for _, key, factor, decimals in columns),
+        ]
+        for name, by_seed in rows
+    ]
+    return tables.markdown(head, lines)
 
 
-def _cell(values: Sequence[float | None], by: float, decimals: int) -> str:
-    """``97.12 ± 0.10``; one seed has no deviation."""
-    known = [by * value for value in values if value is not None]
-    if not known:
-        return "-"
-    centre, sd = spread(known)
-    return f"{centre:.{decimals}f}" + ("" if sd is None else f" ± {sd:.{decimals}f}")
+def _cell(values: Sequence[float | None], factor: float, decimals: int) -> str:
+    numbers = [factor * value for value in values if value is not None]
+    return tables.spread(numbers, decimals) if numbers else "-"
 
 
 def _chosen(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line with the parameters that were chosen for a row, the most frequent first."""
     times: Counter[str] = Counter()
     for run in runs:
         for entry in _named(run["rows"], name)["chosen"]:
             fields = dict(entry["smoothing"])
-            unused = (
+            omitted = (
                 "type",
                 "fixed_lag_windows",
                 *(() if fields["unknown_below"] else ("unknown_below", "unknown_dwell_s")),
             )
-            times[", ".join(f"{key} {value}" for key, value in fields.items() if key not in unused)] += entry["times"]
+            times[", ".join(f"{key} {value}" for key, value in fields.items() if key not in omitted)] += entry["times"]
     return f"- {name}: " + "; ".join(f"{text} ({n})" for text, n in times.most_common())

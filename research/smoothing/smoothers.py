@@ -1,4 +1,4 @@
-"""Smoothers compared: each type's best parameters, chosen on some subjects and counted on others."""
+"""Comparison of smoothers: the parameters of each type are chosen on some subjects and scored on others."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from harstream.core.events import ENTER, ActivityEvent
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.smoothing import SmoothedLabels, Smoother, Smoothing
 from harstream.core.spec import SignalSpec
-from harstream.evaluate import sessions as streaming
-from harstream.evaluate.sessions import Session
+from harstream.evaluate.sessions import Session, build_session, label_track, measure_delays, summarise
 from harstream.progress import Progress, silent
-from research.smoothing import results as stream_results
-from research.smoothing.streams import Stream
+from research.smoothing import results
+from research.smoothing.streams import HeldOutStream
 
-#: The most that choosing allows: UNKNOWN in windows wholly inside an activity, and strides of added median delay.
+#: Limits of the choice: share of UNKNOWN in windows inside an activity, and strides of additional median delay.
 MAX_UNKNOWN_INSIDE, MAX_DELAY_STRIDES = 0.01, 1.0
-#: The subjects are halved so many times.
+#: Number of random splits of the subjects into halves.
 SPLITS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What choosing needs to know of one session."""
+class SessionCounts:
+    """Counts of one session from which parameters are chosen."""
 
     inside: int  # windows wholly inside an activity
-    right: int  # of them; UNKNOWN is wrong
-    unknown: int  # of them
-    other: int  # windows mostly inside something that was never taught
-    unknown_other: int  # of them
-    delays_s: tuple[float, ...]  # of the changes whose label came
+    right: int  # windows inside an activity whose published label is right; UNKNOWN is wrong
+    unknown: int  # windows inside an activity that are published as UNKNOWN
+    other: int  # windows mostly inside a segment whose label the network does not know
+    unknown_other: int  # of these, windows that are published as UNKNOWN
+    delays_s: tuple[float, ...]  # delay of each change of activity whose label was published
 
     @classmethod
-    def of(cls, session: Session) -> Tally:
+    def of(cls, session: Session) -> SessionCounts:
+        """Count one session."""
         inside, unknown = session.abstained["inside"]
-        changes = streaming.measure_delays(session.truth, session.published)
+        changes = measure_delays(session.truth, session.published)
         return cls(
             inside,
             int((session.published_label == session.true_label).sum()),
@@ -52,25 +52,26 @@ class Tally:
 
 
 class SubjectStreams:
-    """The streams of one run, to be smoothed one way or another."""
+    """Held-out streams of one run, which any smoothing can be applied to."""
 
-    def __init__(self, held_out: Sequence[Stream], labels: tuple[str, ...], spec: SignalSpec) -> None:
-        self.streams, self.labels, self.spec = tuple(held_out), labels, spec
+    def __init__(self, streams: Sequence[HeldOutStream], labels: tuple[str, ...], spec: SignalSpec) -> None:
+        self.streams, self.labels, self.spec = tuple(streams), labels, spec
         self.stride_s = spec.stride_samples / spec.sample_rate_hz
 
     def smooth(
-        self, smoothing: Smoothing, said: Sequence[Predictions] = ()
+        self, smoothing: Smoothing, predictions: Sequence[Predictions] = ()
     ) -> tuple[list[SmoothedLabels], dict[str, list[ActivityEvent]]]:
-        """What is believed of each stream, and its events by name: all worn at once, as so many devices.
+        """Return the smoothed labels of each stream, and the events by name of the recording.
 
-        ``said`` stand in for the streams' own predictions.
+        The streams are smoothed together, as those of as many devices. ``predictions`` replace the streams' own.
         """
         smoother = Smoother(smoothing, len(self.labels), self.stride_s)
         names = [stream.recording.name for stream in self.streams]
         lengths = [len(stream.start_ns) for stream in self.streams]
-        believed, events = smoother.feed(
+        own = [stream.predictions for stream in self.streams]
+        smoothed, events = smoother.feed(
             np.repeat(names, lengths).tolist(),
-            np.concatenate([one.probabilities for one in said or [stream.predictions for stream in self.streams]]),
+            np.concatenate([one.probabilities for one in predictions or own]),
             np.concatenate([stream.start_ns for stream in self.streams]),
             np.concatenate([stream.end_ns for stream in self.streams]),
         )
@@ -78,49 +79,53 @@ class SubjectStreams:
         for event in [*events, *smoother.evict(names)]:
             by_name[event.device].append(event)
         at = np.cumsum(lengths)[:-1]
-        parts = zip(np.split(believed.label, at), np.split(believed.confidence, at), strict=True)
+        parts = zip(np.split(smoothed.label, at), np.split(smoothed.confidence, at), strict=True)
         return [SmoothedLabels(label, confidence) for label, confidence in parts], by_name
 
     def sessions(self, smoothing: Smoothing) -> list[Session]:
-        """The streams as they would be published."""
-        beliefs, _ = self.smooth(smoothing)
-        return [self._session(stream, said) for stream, said in zip(self.streams, beliefs, strict=True)]
+        """Return the streams as sessions with the labels that would be published."""
+        smoothed, _ = self.smooth(smoothing)
+        return [self._session(stream, labels) for stream, labels in zip(self.streams, smoothed, strict=True)]
 
     def held_back(self, smoothing: Smoothing) -> tuple[list[Session], list[Session]]:
-        """The same by what events say of each window, as if it were known at once, and at the time it is known."""
-        beliefs, events = self.smooth(smoothing)
-        held_ns = round(smoothing.fixed_lag_windows * self.stride_s * 1e9)
-        sessions, late = [], []
-        for stream, said in zip(self.streams, beliefs, strict=True):
-            label = told(stream, events[stream.recording.name])
-            sessions.append(self._session(stream, SmoothedLabels(label, said.confidence)))
-            track = streaming.label_track(stream.end_ns + held_ns, label, sessions[-1].duration_ns, self.spec)
-            late.append(replace(sessions[-1], published=track))
-        return sessions, late
+        """Return the streams as sessions with the labels that events give, which wait for the fixed lag.
 
-    def section(self, sessions: Sequence[Session]) -> dict[str, Any]:
-        """The ``stream`` section that ``harstream evaluate --stream --json`` would write of them."""
-        return streaming.summarise(sessions, self.labels, self.spec).to_dict()
+        The first list has each label at the end of its window, the second at the time at which it is known.
+        """
+        smoothed, events = self.smooth(smoothing)
+        lag_ns = round(smoothing.fixed_lag_windows * self.stride_s * 1e9)
+        at_window_end, when_known = [], []
+        for stream, labels in zip(self.streams, smoothed, strict=True):
+            label = labels_of_events(stream, events[stream.recording.name])
+            session = self._session(stream, SmoothedLabels(label, labels.confidence))
+            track = label_track(stream.end_ns + lag_ns, label, session.duration_ns, self.spec)
+            at_window_end.append(session)
+            when_known.append(replace(session, published=track))
+        return at_window_end, when_known
 
-    def _session(self, stream: Stream, said: SmoothedLabels) -> Session:
-        at = stream.start_ns, stream.end_ns
-        return streaming.build_session(stream.recording, self.labels, self.spec, *at, stream.predictions, said)
+    def scores(self, sessions: Sequence[Session]) -> dict[str, Any]:
+        """Return the scores of sessions, as the section ``stream`` of ``harstream evaluate --stream --json``."""
+        return summarise(sessions, self.labels, self.spec).to_dict()
+
+    def _session(self, stream: HeldOutStream, smoothed: SmoothedLabels) -> Session:
+        times = stream.start_ns, stream.end_ns
+        return build_session(stream.recording, self.labels, self.spec, *times, stream.predictions, smoothed)
 
 
-def told(stream: Stream, events: Sequence[ActivityEvent]) -> Int64:
-    """(n_windows,) the label that the events give the middle of every window: of a fixed lag, the last word on it."""
+def labels_of_events(stream: HeldOutStream, events: Sequence[ActivityEvent]) -> Int64:
+    """Return the label (n_windows,) that events give to the middle of each window of a stream."""
     middle = stream.start_ns + (stream.end_ns - stream.start_ns) // 2
-    out = np.full(len(middle), UNKNOWN_INDEX, np.int64)
+    label = np.full(len(middle), UNKNOWN_INDEX, np.int64)
     for event in events:
-        out[middle >= event.t_ns] = event.label if event.kind == ENTER else UNKNOWN_INDEX
-    return out
+        label[middle >= event.t_ns] = event.label if event.kind == ENTER else UNKNOWN_INDEX
+    return label
 
 
-# --- choosing and comparing ---------------------------------------------------------------------------
+# --- choice and comparison ----------------------------------------------------------------------------
 
 
 def candidates(kind: str) -> Iterator[Smoothing]:
-    """Every definition of a type that is tried, without abstaining."""
+    """Yield the parameters of a type of smoothing that are tried, all without abstaining."""
     if kind == "none":
         yield Smoothing()
     elif kind == "exponential":
@@ -135,26 +140,37 @@ def candidates(kind: str) -> Iterator[Smoothing]:
 
 
 def abstaining(smoothing: Smoothing) -> Iterator[Smoothing]:
-    """The same with every threshold that is tried."""
+    """Yield the smoothing with each threshold of abstaining that is tried."""
     for threshold in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         for dwell_s in (1.0, 1.5, 2.5, 5.0) if smoothing.type == "hmm" else (smoothing.unknown_dwell_s,):
             yield replace(smoothing, unknown_below=threshold, unknown_dwell_s=dwell_s)
 
 
 def choose(
-    tallies: Mapping[Smoothing, Sequence[Tally]], own: Sequence[Tally], which: Sequence[int], stride_s: float
+    counts: Mapping[Smoothing, Sequence[SessionCounts]],
+    unsmoothed: Sequence[SessionCounts],
+    which: Sequence[int],
+    stride_s: float,
 ) -> Smoothing:
-    """The best of the definitions in ``tallies``, on the sessions ``which``; ``own`` are of the windows' own labels.
+    """Return the best smoothing on some of the sessions.
 
-    Of those that never abstain, the most accurate that adds no more than MAX_DELAY_STRIDES to the median delay of the
-    windows' own labels. Of those that do and are as quick, abstain in at most MAX_UNKNOWN_INSIDE of the windows
-    inside activities and are as accurate as the windows' own labels, the one that abstains most often in what was
-    never taught; where there is none, the most accurate.
+    Both rules admit only smoothings whose median delay exceeds that of unsmoothed labels by at most MAX_DELAY_STRIDES.
+    Of those that never abstain, the most accurate is the best. Of those that abstain, it is the one that abstains most
+    often in activities that the network does not know; it must abstain in at most MAX_UNKNOWN_INSIDE of the windows
+    inside known activities and be at least as accurate as unsmoothed labels. If none is admitted, it is the most
+    accurate.
+
+    Args:
+        counts: Counts of all sessions under each smoothing.
+        unsmoothed: Counts of all sessions with the network's own labels.
+        which: Indices of the sessions to choose on.
+        stride_s: Stride of the windows in s.
+
     """
 
-    def summed(counts: Sequence[Tally]) -> tuple[float, float, float, float]:
-        """Accuracy, the shares of UNKNOWN inside activities and in what was never taught, the median delay."""
-        chosen = [counts[index] for index in which]
+    def totals(all_counts: Sequence[SessionCounts]) -> tuple[float, float, float, float]:
+        """Return accuracy, share of UNKNOWN inside activities and in unknown ones, and median delay in s."""
+        chosen = [all_counts[index] for index in which]
         n_inside, n_other = sum(one.inside for one in chosen), sum(one.other for one in chosen)
         delays = [delay for one in chosen for delay in one.delays_s]
         return (
@@ -164,51 +180,57 @@ def choose(
             float(np.median(delays)) if delays else np.inf,
         )
 
-    least, _, _, own_delay_s = summed(own)
+    least_accuracy, _, _, unsmoothed_delay_s = totals(unsmoothed)
 
     def merit(smoothing: Smoothing) -> tuple[bool, float]:
-        accuracy, unknown, unknown_other, delay_s = summed(tallies[smoothing])
-        quick = delay_s <= own_delay_s + MAX_DELAY_STRIDES * stride_s
+        accuracy, unknown, unknown_other, delay_s = totals(counts[smoothing])
+        quick = delay_s <= unsmoothed_delay_s + MAX_DELAY_STRIDES * stride_s
         if not smoothing.unknown_below:
             return quick, accuracy
-        allowed = quick and unknown <= MAX_UNKNOWN_INSIDE and accuracy >= least
-        return allowed, unknown_other if allowed else accuracy
+        admitted = quick and unknown <= MAX_UNKNOWN_INSIDE and accuracy >= least_accuracy
+        return admitted, unknown_other if admitted else accuracy
 
-    return max(tallies, key=merit)
+    return max(counts, key=merit)
 
 
 def halves(subjects: Sequence[str], seed: int) -> tuple[list[int], list[int]]:
-    """The sessions of one half of the subjects, drawn at random, and those of the other; ``subjects`` by session."""
+    """Return the indices of the sessions of a random half of the subjects, and of the other half.
+
+    ``subjects`` names the subject of each session.
+    """
     names = sorted(set(subjects))
     chosen = set(np.random.default_rng(seed).permutation(names)[: len(names) // 2].tolist())
     first = [index for index, subject in enumerate(subjects) if subject in chosen]
     return first, [index for index, subject in enumerate(subjects) if subject not in chosen]
 
 
-def compare(streams: SubjectStreams, kind: str, doubting: bool, progress: Progress = silent) -> dict[str, Any]:
-    """A row of the results: the type's best, chosen on one half of the subjects for the other, mean of SPLITS."""
-    tried = [one for certain in candidates(kind) for one in (abstaining(certain) if doubting else (certain,))]
-    tallies = {}
+def compare(streams: SubjectStreams, kind: str, abstains: bool, progress: Progress = silent) -> dict[str, Any]:
+    """Return a row of the results: a type of smoothing, chosen on half of the subjects and scored on the other half.
+
+    Both halves are chosen on in turn, and the figures are the mean over SPLITS random splits.
+    """
+    tried = [one for certain in candidates(kind) for one in (abstaining(certain) if abstains else (certain,))]
+    counts = {}
     for number, smoothing in enumerate(tried):
-        progress(f"{kind}, {'abstaining' if doubting else 'certain'}", number, len(tried))
-        tallies[smoothing] = [Tally.of(session) for session in streams.sessions(smoothing)]
-    own = [Tally.of(session) for session in streams.sessions(Smoothing())]
+        progress(f"{kind}, {'abstaining' if abstains else 'certain'}", number, len(tried))
+        counts[smoothing] = [SessionCounts.of(session) for session in streams.sessions(smoothing)]
+    unsmoothed = [SessionCounts.of(session) for session in streams.sessions(Smoothing())]
     subjects = [stream.recording.subject for stream in streams.streams]
     chosen: list[Smoothing] = []
-    made: dict[Smoothing, list[Session]] = {}
+    labelled: dict[Smoothing, list[Session]] = {}
     figures = []
     for split in range(SPLITS):
         two = halves(subjects, split)
-        sessions: dict[int, Session] = {}
+        scored: dict[int, Session] = {}
         for chosen_on, scored_on in (two, two[::-1]):
-            best = choose(tallies, own, chosen_on, streams.stride_s)
+            best = choose(counts, unsmoothed, chosen_on, streams.stride_s)
             chosen.append(best)
-            if best not in made:
-                made[best] = streams.sessions(best)
-            sessions |= {index: made[best][index] for index in scored_on}
-        figures.append(stream_results.figures(streams.section([sessions[index] for index in sorted(sessions)])))
+            if best not in labelled:
+                labelled[best] = streams.sessions(best)
+            scored |= {index: labelled[best][index] for index in scored_on}
+        figures.append(results.figures(streams.scores([scored[index] for index in sorted(scored)])))
     return {
-        "name": f"{kind}, abstaining" if doubting else kind,
+        "name": f"{kind}, abstaining" if abstains else kind,
         "chosen": [{"smoothing": one.to_dict(), "times": n} for one, n in Counter(chosen).most_common()],
-        "figures": stream_results.mean(figures),
+        "figures": results.mean(figures),
     }

@@ -1,16 +1,16 @@
-"""Whole recordings as networks hear them that never saw their subjects: every due window, and made strange too."""
+"""Held-out streams: whole recordings through networks that were trained on other subjects.
+
+Each recording is streamed as it is and altered (see ``unfamiliar``); the network predicts each due window.
+"""
 
 from __future__ import annotations
 
 import gc
-import io
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -20,47 +20,47 @@ from harstream.core.batches import Float32, Int64, Predictions
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams
-from harstream.evaluate import sessions as streaming
 from harstream.evaluate.events import NO_LABEL
+from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.progress import Progress, silent
-from harstream.storage import replace_file
+from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import fit, fit_temperature
 from harstream.train.fitting.prepare import prepare
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of
 from harstream.train.validation.task import fingerprint
-from research.smoothing.unfamiliar import STRANGERS, strange
+from research.smoothing.unfamiliar import ALTERATIONS, UNALTERED, alter
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """One whole recording, beginning at event time 0, and what the network says of every due window."""
+class HeldOutStream:
+    """One whole recording, starting at event time 0, and the network's predictions of its due windows."""
 
     recording: Recording
     start_ns: Int64  # (n_windows,) event time of the window's first sample
-    end_ns: Int64  # (n_windows,) that of its last sample plus one sample period
-    predictions: Predictions  # of the n_windows windows, calibrated
-    strange: Mapping[str, Predictions]  # the same where the recording is made strange, by kind of STRANGERS
+    end_ns: Int64  # (n_windows,) event time of its last sample plus one sample period
+    predictions: Predictions  # (n_windows,) calibrated
+    unfamiliar: Mapping[str, Predictions]  # by kind of alteration: predictions of the altered recording
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Every subject's recordings, each by the network of the fold that held this subject out, under one seed."""
+class StudyRun:
+    """Streams of all subjects under one seed, each through the network of the fold that held this subject out."""
 
     seed: int
-    temperatures: tuple[float, ...]  # by fold, each fitted on the subjects of the other folds
-    streams: tuple[Stream, ...]
+    temperatures: tuple[float, ...]  # by fold; fitted on the subjects of the other folds
+    streams: tuple[HeldOutStream, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A stream as it is kept on the disk: without the recording, and not calibrated yet."""
+class StoredStream:
+    """Stream as stored in the working folder: without the recording, and not calibrated."""
 
     name: str  # of the recording
-    start_ns: Int64
-    end_ns: Int64
-    logits: Mapping[str, Float32]  # (n_windows, n_labels) by kind of STRANGERS
+    start_ns: Int64  # (n_windows,)
+    end_ns: Int64  # (n_windows,)
+    logits: Mapping[str, Float32]  # (n_windows, n_labels) by kind of ALTERATIONS
 
 
 def held_out(
@@ -72,41 +72,56 @@ def held_out(
     work: Path,
     repeats: int = 1,
     progress: Progress = silent,
-) -> tuple[tuple[str, ...], list[Run]]:
-    """The labels with windows, and a run for each seed from ``config.seed`` on.
+) -> tuple[tuple[str, ...], list[StudyRun]]:
+    """Train a network for each fold of subjects, and stream the held-out recordings through it.
 
-    Subjects are dealt into ``config.folds`` groups as ``validate.cross_validate`` does. Each finished fold, and each
-    epoch of one that is not, is kept in the folder ``work``, where the same call goes on. Raises DatasetError and
-    ConfigError as ``pipeline.prepare`` and ``fit`` do.
+    Subjects are dealt into ``config.folds`` folds as cross-validation deals them.
+
+    Args:
+        recordings: Recordings of all subjects.
+        spec: Signal; each fit measures the normalisation anew.
+        labels: Labels of the network; None for all labels of the recordings.
+        config: Configuration of the fits; its seed is the first one.
+        work: Folder of finished folds and of the checkpoint of the current one. The same call continues there.
+        repeats: Number of seeds.
+        progress: Called with a step's name, the part done and the whole.
+
+    Returns:
+        The labels that have windows, and a run for each seed.
+
+    Raises:
+        DatasetError: The recordings cannot be trained on.
+        ConfigError: The configuration is invalid.
+
     """
     prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
-    training, counted, found = prepared.training, prepared.counted, prepared.counted.labels
+    training, counted, labels_found = prepared.training, prepared.counted, prepared.counted.labels
     work.mkdir(parents=True, exist_ok=True)
-    # Of a subject held out by the same name, all the others may have changed.
-    whole = checkpoint.fingerprint(spec, replace(config, seed=0), training, counted)
+    # Not only the names of held-out subjects but all data decide whether a stored fold is still valid.
+    data_hash = checkpoint.fingerprint(spec, replace(config, seed=0), training, counted)
     runs = []
     for seed in range(config.seed, config.seed + repeats):
         groups = folds_of(counted.subject.tolist(), config.folds, seed)
         folds = []
         for number, group in enumerate(groups):
             name = f"seed {seed}, fold {number + 1} of {len(groups)}"
-            worn = [recording for recording in recordings if recording.subject in group]
-            path = work / f"{fingerprint([whole, seed, group, list(STRANGERS)])}.npz"
-            kept = _load(path)
-            if kept is None:
+            own = [recording for recording in recordings if recording.subject in group]
+            path = work / f"{fingerprint([data_hash, seed, group, list(ALTERATIONS)])}.npz"
+            stored = _load(path)
+            if stored is None:
                 folder = path.with_suffix("")  # of the fit's checkpoint
-                rest = training.select(np.flatnonzero(~np.isin(training.subject, group)))
-                kept = list(_hear(worn, rest, spec, replace(config, seed=seed), folder, name, progress))
-                _save(path, kept)
+                others = training.select(np.flatnonzero(~np.isin(training.subject, group)))
+                stored = list(_fit_and_stream(own, others, spec, replace(config, seed=seed), folder, name, progress))
+                _save(path, stored)
                 shutil.rmtree(folder, ignore_errors=True)
             progress(name, config.epochs, config.epochs)
-            by_name = {held.name: held for held in kept}
-            folds.append([(recording, by_name[recording.name]) for recording in worn])
-        runs.append(_calibrated(seed, folds, found))
-    return found, runs
+            by_name = {stream.name: stream for stream in stored}
+            folds.append([(recording, by_name[recording.name]) for recording in own])
+        runs.append(_calibrate(seed, folds, labels_found))
+    return labels_found, runs
 
 
-def _hear(
+def _fit_and_stream(
     recordings: Sequence[Recording],
     training: LabelledWindows,
     spec: SignalSpec,
@@ -114,74 +129,78 @@ def _hear(
     folder: Path,
     name: str,
     progress: Progress,
-) -> Iterator[Held]:
-    """Fit on the windows of ``training``, and hear the recordings of others in every way of STRANGERS."""
-    keras.backend.clear_session()  # or the graphs of all fits stay in memory
+) -> Iterator[StoredStream]:
+    """Train on the windows of ``training``, then stream ``recordings`` through the network, unaltered and altered."""
+    keras.backend.clear_session()  # otherwise the graphs of all fits stay in memory
     gc.collect()
 
-    def told(step: str, done: int, total: int) -> None:
+    def fit_progress(step: str, done: int, total: int) -> None:
         progress(f"{name}: {step}", done, total)
 
-    fitted = fit(training, spec, config, told, folder=folder)
+    fitted = fit(training, spec, config, fit_progress, folder=folder)
     logits: dict[str, list[Float32]] = {}
     times: list[tuple[Int64, Int64]] = []
-    for kind in STRANGERS:
+    for kind in ALTERATIONS:
         progress(f"{name}: streaming {kind}", 0, 1)
-        streams = whole_streams(strange(recording, kind, config.seed) for recording in recordings)
-        due = [due_windows(stream, spec) for stream in streams]
-        times = [(batch.start_ns, batch.end_ns) for batch in due]  # which the values do not change
-        whole = fitted.logits(np.concatenate([batch.windows for batch in due]))
-        logits[kind] = np.split(whole, np.cumsum([len(batch) for batch in due])[:-1])
+        streams = whole_streams(alter(recording, kind, config.seed) for recording in recordings)
+        batches = [due_windows(stream, spec) for stream in streams]
+        times = [(batch.start_ns, batch.end_ns) for batch in batches]  # the same for all kinds
+        all_logits = fitted.logits(np.concatenate([batch.windows for batch in batches]))
+        logits[kind] = np.split(all_logits, np.cumsum([len(batch) for batch in batches])[:-1])
     for index, recording in enumerate(recordings):
-        yield Held(recording.name, *times[index], {kind: parts[index] for kind, parts in logits.items()})
+        yield StoredStream(recording.name, *times[index], {kind: parts[index] for kind, parts in logits.items()})
 
 
-def _calibrated(seed: int, folds: Sequence[Sequence[tuple[Recording, Held]]], labels: tuple[str, ...]) -> Run:
-    """Each fold's logits to probabilities, by a temperature fitted on the windows inside activities of the others'."""
-    known = []
+def _calibrate(
+    seed: int, folds: Sequence[Sequence[tuple[Recording, StoredStream]]], labels: tuple[str, ...]
+) -> StudyRun:
+    """Turn each fold's logits into probabilities.
+
+    The temperature of a fold is fitted on the other folds' windows that lie inside activities.
+    """
+    by_fold = []  # (logits, label) of the windows inside activities
     for fold in folds:
         parts = []
-        for recording, held in fold:
-            truth = streaming.truth_track(recording, labels)
-            label, _ = streaming.locate_windows(truth, held.start_ns, held.end_ns, recording.rate_hz)
-            parts.append((held.logits["as it is"][label != NO_LABEL], label[label != NO_LABEL]))
-        known.append((np.concatenate([logits for logits, _ in parts]), np.concatenate([label for _, label in parts])))
+        for recording, stored in fold:
+            truth = truth_track(recording, labels)
+            label, _ = locate_windows(truth, stored.start_ns, stored.end_ns, recording.rate_hz)
+            inside = label != NO_LABEL
+            parts.append((stored.logits[UNALTERED][inside], label[inside]))
+        by_fold.append((np.concatenate([logits for logits, _ in parts]), np.concatenate([label for _, label in parts])))
     temperatures, streams = [], []
     for number, fold in enumerate(folds):
-        others = [one for index, one in enumerate(known) if index != number]
+        others = [windows for index, windows in enumerate(by_fold) if index != number]
         temperature = fit_temperature(
             np.concatenate([logits for logits, _ in others]), np.concatenate([label for _, label in others])
         )
         temperatures.append(temperature)
-        for recording, held in fold:
-            said = {kind: to_predictions(logits, temperature) for kind, logits in held.logits.items()}
-            streams.append(Stream(recording, held.start_ns, held.end_ns, said.pop("as it is"), said))
-    return Run(seed, tuple(temperatures), tuple(streams))
+        for recording, stored in fold:
+            predictions = {kind: to_predictions(logits, temperature) for kind, logits in stored.logits.items()}
+            unaltered = predictions.pop(UNALTERED)
+            streams.append(HeldOutStream(recording, stored.start_ns, stored.end_ns, unaltered, predictions))
+    return StudyRun(seed, tuple(temperatures), tuple(streams))
 
 
-def _save(path: Path, folds: Sequence[Held]) -> None:
-    arrays: dict[str, Any] = {"names": np.array(json.dumps([held.name for held in folds]))}
-    for index, held in enumerate(folds):
-        arrays |= {f"{index}.start_ns": held.start_ns, f"{index}.end_ns": held.end_ns}
-        arrays |= {f"{index}.{kind}": logits for kind, logits in held.logits.items()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    replace_file(path, buffer.getvalue())
+def _save(path: Path, streams: Sequence[StoredStream]) -> None:
+    arrays: dict[str, Any] = {}
+    for index, stream in enumerate(streams):
+        arrays |= {f"{index}.start_ns": stream.start_ns, f"{index}.end_ns": stream.end_ns}
+        arrays |= {f"{index}.{kind}": logits for kind, logits in stream.logits.items()}
+    replace_file(path, to_npz(arrays, {"names": [stream.name for stream in streams]}))
 
 
-def _load(path: Path) -> list[Held] | None:
-    """What ``_save`` wrote; None where there is nothing, or nothing that can be read."""
+def _load(path: Path) -> list[StoredStream] | None:
+    """Return the streams that ``_save`` wrote; None if there is no file, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = json.loads(str(file["names"]))
-            return [
-                Held(
-                    name,
-                    file[f"{index}.start_ns"],
-                    file[f"{index}.end_ns"],
-                    {kind: file[f"{index}.{kind}"] for kind in STRANGERS},
-                )
-                for index, name in enumerate(names)
-            ]
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+        content = from_npz(path.read_bytes())
+        return [
+            StoredStream(
+                name,
+                content[f"{index}.start_ns"],
+                content[f"{index}.end_ns"],
+                {kind: content[f"{index}.{kind}"] for kind in ALTERATIONS},
+            )
+            for index, name in enumerate(content["names"])
+        ]
+    except (OSError, KeyError, ValueError):
         return None

@@ -1,10 +1,10 @@
-"""Which smoothing? The smoothers compared on whole recordings of subjects the network was not trained on.
+"""Smoothing study: smoothers compared on whole recordings of held-out subjects.
 
     python -m research.smoothing.study --data hapt:hapt.zip --model waist --out docs/results/streaming.json
 
-trains the recipe of a bundle (or of ``--set``) once for each fold of subjects, streams the recordings of those held
-out, chooses each smoother's parameters on one half of the subjects and counts it on the other. Interrupted, the same
-command goes on. ``python -m research.figures`` makes the table of its results.
+trains the recipe of a bundle (or of ``--set``) once for each fold of subjects, streams the recordings of the held-out
+subjects, chooses the parameters of each smoother on one half of the subjects and scores them on the other half. The
+same command continues an interrupted study. ``python -m research.figures`` makes the table from the results.
 """
 
 from __future__ import annotations
@@ -32,43 +32,42 @@ from harstream.storage import replace_file
 from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import setting_of, settle
-from research.smoothing import results as stream_results
-from research.smoothing import smoothers, streams
+from research.smoothing import results, smoothers, streams
 from research.smoothing.smoothers import SubjectStreams
-from research.smoothing.streams import Run
+from research.smoothing.streams import StudyRun
 
-#: Held back for events, in windows: these are compared.
+#: Fixed lags of events that are compared, in windows.
 LAGS = (0, 1, 2, 3, 4)
 
 
-def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progress = silent) -> dict[str, Any]:
-    """Everything that is counted of one run, as JSON."""
+def study(run: StudyRun, labels: tuple[str, ...], spec: SignalSpec, progress: Progress = silent) -> dict[str, Any]:
+    """Return the results of one run as JSON values."""
     subjects = SubjectStreams(run.streams, labels, spec)
     rows = [
-        smoothers.compare(subjects, kind, doubting, progress)
+        smoothers.compare(subjects, kind, abstains, progress)
         for kind in ("none", "exponential", "hysteresis", "hmm")
-        for doubting in (False, True)
+        for abstains in (False, True)
     ]
     default = smoothing_for(spec)
     certain = replace(default, unknown_below=0.0)
-    sections = [subjects.section(subjects.sessions(smoothing)) for smoothing in (certain, default)]
-    for name, section in zip(stream_results.DEFAULTS, sections, strict=True):
-        rows.append({"name": name, "figures": stream_results.figures(section)})
+    default_scores = [subjects.scores(subjects.sessions(smoothing)) for smoothing in (certain, default)]
+    for name, scores in zip(results.DEFAULTS, default_scores, strict=True):
+        rows.append({"name": name, "figures": results.figures(scores)})
     held = []
     for lag in LAGS:
-        sessions, late = subjects.held_back(replace(default, fixed_lag_windows=lag))
-        known, come = (stream_results.figures(subjects.section(one)) for one in (sessions, late))
+        sessions = subjects.held_back(replace(default, fixed_lag_windows=lag))
+        at_window_end, when_known = (results.figures(subjects.scores(one)) for one in sessions)
         held.append(
             {
                 "windows": lag,
-                **{name: known[name] for name in stream_results.WHEN_KNOWN},
-                **{name: come[name] for name in stream_results.WHEN_IT_COMES},
+                **{name: at_window_end[name] for name in results.WHEN_KNOWN},
+                **{name: when_known[name] for name in results.WHEN_IT_COMES},
             }
         )
     shares = {}
-    for kind in run.streams[0].strange:
-        beliefs, _ = subjects.smooth(default, [stream.strange[kind] for stream in run.streams])
-        label = np.concatenate([one.label for one in beliefs])
+    for kind in run.streams[0].unfamiliar:
+        smoothed, _ = subjects.smooth(default, [stream.unfamiliar[kind] for stream in run.streams])
+        label = np.concatenate([one.label for one in smoothed])
         unknown = int((label == UNKNOWN_INDEX).sum())
         shares[kind] = {"windows": len(label), "unknown": unknown, "share": unknown / len(label)}
     return {
@@ -77,7 +76,7 @@ def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progres
         "rows": rows,
         "held_back": held,
         "strangers": shares,
-        "stream": sections[-1],
+        "stream": default_scores[-1],
     }
 
 
@@ -87,7 +86,21 @@ def study(run: Run, labels: tuple[str, ...], spec: SignalSpec, progress: Progres
 def recipe(
     recordings: Sequence[Recording], data: str, model: str | None, chosen: Sequence[str], seed: int, folds: int | None
 ) -> tuple[SignalSpec, tuple[str, ...] | None, FitConfig]:
-    """Signal, labels and configuration: a bundle's or, without, the shipped recipe, with ``--set`` on top."""
+    """Return the signal, the labels and the configuration of the networks.
+
+    Args:
+        recordings: Recordings of the study.
+        data: KIND:PATH of the recordings.
+        model: Name or folder of the bundle whose recipe is used; None for the recipe of ``harstream train``.
+        chosen: Settings (NAME=VALUE) that replace those of the recipe.
+        seed: First seed.
+        folds: Number of folds; None for the recipe's.
+
+    Raises:
+        BundleError: The bundle cannot be loaded.
+        ConfigError: A setting is invalid, or the bundle was trained by an incompatible version.
+
+    """
     if model is None:
         spec, labels, config = spec_of(recordings), labels_of_kind(data), FitConfig(seed=seed)
     else:
@@ -96,44 +109,46 @@ def recipe(
         try:
             config = replace(FitConfig(**bundle.training["config"]), seed=seed)
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"{bundle.path}: training.config is of another harstream: {error}") from error
+            raise ConfigError(
+                f"{bundle.path}: training.config is of an incompatible version of harstream: {error}"
+            ) from error
     spec, config = settle(dict(setting_of(text) for text in chosen), spec, config)
     return spec, labels, config if folds is None else replace(config, folds=folds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: 0, or 2 with one line on stderr."""
+    """Run the command; return 0, or 2 after an error in one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m research.smoothing.study", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", required=True, metavar="KIND:PATH")
-    parser.add_argument("--model", metavar="NAME|DIR", help="the bundle whose recipe is trained anew")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as of harstream train")
-    parser.add_argument("--folds", type=int, help="groups of subjects, each held out in turn [default: the recipe's]")
-    parser.add_argument("--seeds", type=int, default=2, help="how many [default: 2]")
-    parser.add_argument("--seed", type=int, default=0, help="the first one [default: 0]")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--work", type=Path, help="where finished folds are kept [default: --out with .work]")
+    parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
+    parser.add_argument("--model", metavar="NAME|DIR", help="bundle whose recipe the networks are trained by")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in harstream train")
+    parser.add_argument("--folds", type=int, help="number of groups of subjects [default: the recipe's]")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds [default: 2]")
+    parser.add_argument("--seed", type=int, default=0, help="first seed [default: 0]")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--work", type=Path, help="folder of finished folds [default: --out with .work]")
     chosen = parser.parse_args(arguments)
     work = chosen.work or chosen.out.with_suffix(".work")
     try:
         if chosen.seeds < 1:
-            raise ConfigError(f"seeds: expected at least 1, got {chosen.seeds}")
+            raise ConfigError(f"--seeds: expected at least 1, got {chosen.seeds}")
         recordings = datasets.load(chosen.data)
         spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
         with ProgressBar() as bar:
-            found, runs = streams.held_out(
+            labels_found, runs = streams.held_out(
                 recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=bar.update
             )
             studies = []
             for run in runs:
                 bar.print(f"seed {run.seed}")
-                studies.append(study(run, found, spec, bar.update))
-        results = {
-            "format": stream_results.FORMAT,
+                studies.append(study(run, labels_found, spec, bar.update))
+        content = {
+            "format": results.FORMAT,
             "data": data_name(chosen.data),
             "command": _command(chosen),
             "wearers": sorted({stream.recording.subject for stream in runs[0].streams}),
-            "labels": list(found),
+            "labels": list(labels_found),
             "signal": signal_dict(spec),
             "config": config.to_dict(),
             "splits": smoothers.SPLITS,
@@ -144,13 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harstream: {error}", file=sys.stderr)
         return 2
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(chosen.out, (json.dumps(results, indent=1) + "\n").encode())
-    print(f"wrote {chosen.out}; what was trained for it is in {work} and may be removed")
+    replace_file(chosen.out, (json.dumps(content, indent=1) + "\n").encode())
+    print(f"wrote {chosen.out}; the trained folds in {work} are no longer needed")
     return 0
 
 
 def _command(chosen: argparse.Namespace) -> str:
-    """What was typed, without this machine's folders."""
+    """Return the command line without the folders of this machine."""
     parts = ["python", "-m", "research.smoothing.study", "--data", data_name(chosen.data)]
     if chosen.model is not None:
         parts += ["--model", Path(chosen.model).name]

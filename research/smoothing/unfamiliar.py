@@ -1,14 +1,15 @@
-"""How often does a model abstain from what it was never taught? Recordings made strange, and a phone on a table.
+"""Share of UNKNOWN for unfamiliar signals: altered recordings, and a phone on a table.
 
     python -m research.smoothing.unfamiliar --data KIND:PATH [--model NAME|DIR]
 
-prints, by kind of signal, the part of windows that a bundle publishes as UNKNOWN. Of subjects it was trained on that
-is too good: ``smoothing_study`` counts it on subjects held out.
+prints, for each kind of signal, the share of windows that a bundle publishes as UNKNOWN. For subjects that the bundle
+was trained on, the share is too optimistic: ``research.smoothing.study`` measures it for held-out subjects.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -21,40 +22,47 @@ from harstream.core.batches import Float32
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.smoothing import Smoothing
 from harstream.datasets.base import Recording
+from harstream.errors import HarstreamError
 from harstream.evaluate import published
 
+#: Kind of the recording without any change.
+UNALTERED = "as it is"
+#: Samples that ``shuffled`` permutes among each other: a second at 50 Hz.
+_SHUFFLED_SAMPLES = 50
 
-def _as_it_is(samples: Float32, rng: np.random.Generator) -> Float32:
+
+def _unaltered(samples: Float32, rng: np.random.Generator) -> Float32:
     return samples
 
 
 def _shuffled(samples: Float32, rng: np.random.Generator) -> Float32:
-    """Every second's samples (50 of them) in random order: the same values, no rhythm."""
+    """Put the samples of each second in random order: the values stay, the rhythm is lost."""
     order = np.arange(len(samples))
-    for first in range(0, len(samples), 50):
-        rng.shuffle(order[first : first + 50])
+    for first in range(0, len(samples), _SHUFFLED_SAMPLES):
+        rng.shuffle(order[first : first + _SHUFFLED_SAMPLES])
     return samples[order]
 
 
 def _inverted(samples: Float32, rng: np.random.Generator) -> Float32:
-    """Every sign the other way: worn upside down and mirrored."""
+    """Change the sign of all channels: a device upside down and mirrored."""
     return -samples
 
 
 def _axes_mixed(samples: Float32, rng: np.random.Generator) -> Float32:
-    """x, y and z as z, x and y: a phone in another pocket."""
+    """Replace the axes x, y, z by z, x, y: a phone in another pocket."""
     return samples[:, [2, 0, 1, 5, 3, 4]]
 
 
 def _on_a_table(samples: Float32, rng: np.random.Generator) -> Float32:
-    """Face up and still, but for a phone sensor's noise."""
+    """Replace the samples by gravity along z and the noise of a phone's sensor."""
     noise = rng.normal(scale=[0.003] * 3 + [0.002] * 3, size=samples.shape)
     noise[:, 2] += 1.0
     return noise.astype(np.float32)
 
 
-STRANGERS: dict[str, Callable[[Float32, np.random.Generator], Float32]] = {
-    "as it is": _as_it_is,
+#: Kind of signal -> function that makes it from the samples (n_samples, 6) of a recording.
+ALTERATIONS: dict[str, Callable[[Float32, np.random.Generator], Float32]] = {
+    UNALTERED: _unaltered,
     "shuffled": _shuffled,
     "inverted": _inverted,
     "axes mixed": _axes_mixed,
@@ -62,10 +70,10 @@ STRANGERS: dict[str, Callable[[Float32, np.random.Generator], Float32]] = {
 }
 
 
-def strange(recording: Recording, kind: str, seed: int = 0) -> Recording:
-    """The recording made strange in a way of STRANGERS; what is random follows from its name and the seed."""
+def alter(recording: Recording, kind: str, seed: int = 0) -> Recording:
+    """Return the recording altered to a kind of ALTERATIONS; random numbers follow from its name and the seed."""
     rng = np.random.default_rng([seed, *recording.name.encode()])
-    return replace(recording, samples=STRANGERS[kind](recording.samples, rng))
+    return replace(recording, samples=ALTERATIONS[kind](recording.samples, rng))
 
 
 def unknown_share(
@@ -75,27 +83,41 @@ def unknown_share(
     smoothing: Smoothing | None = None,
     seed: int = 0,
 ) -> float:
-    """The part of windows published as UNKNOWN where the recordings are made strange in a way of STRANGERS."""
-    said = [
-        published.label_recording(strange(recording, kind, seed), classifier, smoothing=smoothing).smoothed.label
+    """Return the share of windows published as UNKNOWN when the recordings are altered to a kind of ALTERATIONS.
+
+    ``smoothing`` replaces that of the bundle.
+    """
+    labels = [
+        published.label_recording(alter(recording, kind, seed), classifier, smoothing=smoothing).smoothed.label
         for recording in recordings
     ]
-    return float((np.concatenate(said) == UNKNOWN_INDEX).mean())
+    return float((np.concatenate(labels) == UNKNOWN_INDEX).mean())
 
 
-def main() -> None:
-    """Print the shares, smoothed as the bundle says and, with the same threshold, unsmoothed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    arguments = parser.parse_args()
-    classifier, recordings = load_classifier(arguments.model), datasets.load(arguments.data)
-    single = Smoothing("none", classifier.bundle.smoothing.unknown_below)
-    print("| signal | UNKNOWN | of single windows |\n| --- | --- | --- |")
-    for kind in STRANGERS:
-        shares = [unknown_share(recordings, classifier, kind, smoothing) for smoothing in (None, single)]
-        print(f"| {kind} | {100 * shares[0]:.1f} % | {100 * shares[1]:.1f} % |")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 2 after an error in one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m research.smoothing.unfamiliar",
+        description="Print the share of windows published as UNKNOWN for each kind of unfamiliar signal: smoothed as "
+        "the bundle says and, with the same threshold, for single windows.",
+    )
+    parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR", help=f"name or folder of a bundle [{DEFAULT_MODEL}]"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        classifier, recordings = load_classifier(chosen.model), datasets.load(chosen.data)
+        single = Smoothing("none", classifier.bundle.smoothing.unknown_below)
+        print("| signal | UNKNOWN | of single windows |\n| --- | --- | --- |")
+        for kind in ALTERATIONS:
+            shares = [unknown_share(recordings, classifier, kind, smoothing) for smoothing in (None, single)]
+            print(f"| {kind} | {100 * shares[0]:.1f} % | {100 * shares[1]:.1f} % |")
+    except HarstreamError as error:
+        print(f"harstream: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -54,7 +54,7 @@ def cells(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_row_has_mean_and_deviation_over_seeds_and_says_what_they_rest_on(found: Results) -> None:
+def test_a_row_has_mean_and_deviation_over_seeds_and_their_numbers(found: Results) -> None:
     text = tables.table(found)
     head = cells(text, "")
     cnn = dict(zip(head, cells(text, "cnn"), strict=True))
@@ -80,7 +80,7 @@ def test_a_seed_under_which_not_every_subject_was_held_out_does_not_count(found:
         tables.table(found)
 
 
-def test_rows_of_one_name_are_told_apart_by_what_differs(found: Results) -> None:
+def test_rows_with_the_same_name_are_distinguished_by_their_differences(found: Results) -> None:
     found.rows.append(row("cnn", [unit(0, 50)], learning_rate=0.1))
     found.rows[0].config = {**found.rows[0].config, "learning_rate": 0.2}
     assert [name for name, _, _ in tables.complete(found)] == [
@@ -117,7 +117,7 @@ def test_one_command_makes_every_table_and_plot_again(found: Results, tmp_path: 
         (lambda row: row.pop("labels"), "labels"),
     ],
 )
-def test_a_row_without_its_seeds_and_epochs_does_not_stand(
+def test_a_row_without_seeds_or_epochs_is_refused(
     found: Results, tmp_path: Path, spoil: Any, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = json.loads(found.to_bytes())

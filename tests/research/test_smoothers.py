@@ -1,4 +1,4 @@
-"""Smoothers on recordings made by hand, and the choice between them."""
+"""Smoothers on constructed recordings, and the choice between them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 from harstream.evaluate.sessions import Session
-from research.smoothing import results as stream_results
-from research.smoothing import smoothers
-from research.smoothing.smoothers import SubjectStreams, Tally
-from research.smoothing.streams import Stream
+from research.smoothing import results, smoothers
+from research.smoothing.smoothers import SessionCounts, SubjectStreams
+from research.smoothing.streams import HeldOutStream
 
 SECOND = 1_000_000_000
 LABELS = ("A", "B", "C")
 SPEC = SignalSpec(window_samples=100, stride_samples=50)
 
 
-def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float = 0.0, seed: int = 0) -> Stream:
-    """Windows of 2 s, one a second, over (seconds, label) segments; of an untaught one the network makes a guess."""
+def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float = 0.0, seed: int = 0) -> HeldOutStream:
+    """Make windows of 2 s, one per second, over (seconds, label) segments; unknown labels get a random prediction."""
     rng = np.random.default_rng(seed)
     bounds = np.concatenate([[0], np.cumsum([seconds for seconds, _ in segments])])
     parts = [
@@ -52,11 +51,11 @@ def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float
     guess = probabilities.argmax(axis=1)
     predictions = Predictions(probabilities, guess, probabilities.max(axis=1))
     start_ns = start_s * SECOND
-    return Stream(recording, start_ns, start_ns + 2 * SECOND, predictions, {"shuffled": predictions})
+    return HeldOutStream(recording, start_ns, start_ns + 2 * SECOND, predictions, {"shuffled": predictions})
 
 
-def restless(n_subjects: int = 6) -> list[Stream]:
-    """A minute or two of each subject, a tenth of whose windows is mistaken."""
+def restless(n_subjects: int = 6) -> list[HeldOutStream]:
+    """Make a minute or two of each subject; a tenth of the windows has a wrong prediction."""
     rng = np.random.default_rng(0)
     return [
         stream(
@@ -79,11 +78,11 @@ def test_all_streams_are_smoothed_at_once_as_each_would_be_alone() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [Smoothing("none", 0.6), Smoothing("hmm", 0.6)])
-def test_what_events_tell_of_each_window_is_the_label_that_brought_them(smoothing: Smoothing) -> None:
+def test_events_give_each_window_the_label_that_caused_them(smoothing: Smoothing) -> None:
     subjects = SubjectStreams([stream([(10, "A"), (5, "A_TO_B"), (10, "B"), (10, "C")], wrong=0.1)], LABELS, SPEC)
-    (beliefs,), events = subjects.smooth(smoothing)
+    (smoothed,), events = subjects.smooth(smoothing)
     (only,) = events.values()
-    np.testing.assert_array_equal(smoothers.told(subjects.streams[0], only), beliefs.label)
+    np.testing.assert_array_equal(smoothers.labels_of_events(subjects.streams[0], only), smoothed.label)
 
 
 def test_labels_held_back_come_later_by_the_lag() -> None:
@@ -95,44 +94,46 @@ def test_labels_held_back_come_later_by_the_lag() -> None:
         assert session.accuracy == 1
 
 
-def test_a_tally_counts_unknown_apart_inside_activities_and_in_what_was_never_taught() -> None:
+def test_unknown_is_counted_inside_activities_and_apart_in_unknown_activities() -> None:
     subjects = SubjectStreams([stream([(10, "A"), (6, "A_TO_B"), (10, "B")])], LABELS, SPEC)
     (session,) = subjects.sessions(Smoothing("none", 0.6))
-    assert Tally.of(session) == Tally(inside=18, right=18, unknown=0, other=7, unknown_other=6, delays_s=(1.0,))
+    assert SessionCounts.of(session) == SessionCounts(
+        inside=18, right=18, unknown=0, other=7, unknown_other=6, delays_s=(1.0,)
+    )
     (never,) = subjects.sessions(Smoothing())
-    assert Tally.of(never).unknown_other == 0
+    assert SessionCounts.of(never).unknown_other == 0
 
 
 def test_of_those_that_never_abstain_the_most_accurate_is_chosen_unless_it_is_slow() -> None:
-    own = Tally(100, 90, 0, 10, 0, (2.0,))
-    quick = Tally(100, 95, 0, 10, 0, (2.5,))
-    slow = Tally(100, 99, 0, 10, 0, (3.5,))
-    tallies = {Smoothing("exponential", weight=0.8): [quick], Smoothing("exponential", weight=0.2): [slow]}
-    assert smoothers.choose(tallies, [own], [0], 1.0).weight == 0.8
-    assert smoothers.choose(tallies, [own], [0], 2.0).weight == 0.2
+    own = SessionCounts(100, 90, 0, 10, 0, (2.0,))
+    quick = SessionCounts(100, 95, 0, 10, 0, (2.5,))
+    slow = SessionCounts(100, 99, 0, 10, 0, (3.5,))
+    counts_of = {Smoothing("exponential", weight=0.8): [quick], Smoothing("exponential", weight=0.2): [slow]}
+    assert smoothers.choose(counts_of, [own], [0], 1.0).weight == 0.8
+    assert smoothers.choose(counts_of, [own], [0], 2.0).weight == 0.2
 
 
-def test_of_those_that_abstain_the_one_that_does_so_where_it_should_and_nowhere_else() -> None:
-    own = Tally(100, 90, 0, 10, 0, (2.0,))
+def test_of_those_that_abstain_the_one_is_best_that_abstains_in_unknown_activities_only() -> None:
+    own = SessionCounts(100, 90, 0, 10, 0, (2.0,))
     counts = {
-        0.4: Tally(100, 92, 0, 10, 3, (2.0,)),
-        0.5: Tally(100, 91, 1, 10, 5, (2.0,)),
-        0.6: Tally(100, 91, 2, 10, 8, (2.0,)),  # in doubt of too much that is good
-        0.7: Tally(100, 89, 1, 10, 9, (2.0,)),  # less accurate than single windows
-        0.8: Tally(100, 91, 1, 10, 9, (4.0,)),  # late
+        0.4: SessionCounts(100, 92, 0, 10, 3, (2.0,)),
+        0.5: SessionCounts(100, 91, 1, 10, 5, (2.0,)),
+        0.6: SessionCounts(100, 91, 2, 10, 8, (2.0,)),  # abstains too often inside activities
+        0.7: SessionCounts(100, 89, 1, 10, 9, (2.0,)),  # less accurate than single windows
+        0.8: SessionCounts(100, 91, 1, 10, 9, (4.0,)),  # late
     }
-    tallies = {Smoothing("none", threshold): [tally] for threshold, tally in counts.items()}
-    assert smoothers.choose(tallies, [own], [0], 1.0).unknown_below == 0.5
-    none_allowed = {smoothing: tally for smoothing, tally in tallies.items() if smoothing.unknown_below > 0.5}
+    counts_of = {Smoothing("none", threshold): [tally] for threshold, tally in counts.items()}
+    assert smoothers.choose(counts_of, [own], [0], 1.0).unknown_below == 0.5
+    none_allowed = {smoothing: tally for smoothing, tally in counts_of.items() if smoothing.unknown_below > 0.5}
     assert smoothers.choose(none_allowed, [own], [0], 1.0).unknown_below in (0.6, 0.8)  # the most accurate
 
 
 def test_only_the_sessions_asked_for_decide() -> None:
-    own = [Tally(10, 5, 0, 0, 0, (1.0,))] * 2
-    good, bad = Tally(10, 9, 0, 0, 0, (1.0,)), Tally(10, 1, 0, 0, 0, (1.0,))
+    own = [SessionCounts(10, 5, 0, 0, 0, (1.0,))] * 2
+    good, bad = SessionCounts(10, 9, 0, 0, 0, (1.0,)), SessionCounts(10, 1, 0, 0, 0, (1.0,))
     one, other = Smoothing("exponential", weight=0.3), Smoothing("exponential", weight=0.6)
-    tallies = {one: [good, bad], other: [bad, good]}
-    assert [smoothers.choose(tallies, own, [index], 1.0) for index in (0, 1)] == [one, other]
+    counts_of = {one: [good, bad], other: [bad, good]}
+    assert [smoothers.choose(counts_of, own, [index], 1.0) for index in (0, 1)] == [one, other]
 
 
 def test_a_subject_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,11 +141,11 @@ def test_a_subject_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypa
     always_unknown, counted = Smoothing("none", 0.99), []
 
     class Watched(SubjectStreams):
-        def section(self, sessions: Sequence[Session]) -> dict[str, Any]:
+        def scores(self, sessions: Sequence[Session]) -> dict[str, Any]:
             counted.append(sessions)
-            return super().section(sessions)
+            return super().scores(sessions)
 
-    def choose(tallies: object, own: object, which: Sequence[int], stride_s: float) -> Smoothing:
+    def choose(counts_of: object, own: object, which: Sequence[int], stride_s: float) -> Smoothing:
         return always_unknown if "0" in {made[index].recording.subject for index in which} else Smoothing()
 
     monkeypatch.setattr(smoothers, "choose", choose)
@@ -162,8 +163,8 @@ def test_a_subject_is_counted_once_a_split_by_what_was_chosen_on_others(monkeypa
 @pytest.mark.parametrize("kind", ["exponential", "hysteresis", "hmm"])
 def test_each_types_best_steadies_the_labels_of_subjects_it_was_not_chosen_on(kind: str) -> None:
     subjects = SubjectStreams(restless(4), LABELS, SPEC)
-    before = stream_results.figures(subjects.section(subjects.sessions(Smoothing())))
-    row = smoothers.compare(subjects, kind, doubting=False)
+    before = results.figures(subjects.scores(subjects.sessions(Smoothing())))
+    row = smoothers.compare(subjects, kind, abstains=False)
     assert row["name"] == kind
     for entry in row["chosen"]:
         assert entry["smoothing"]["type"] == kind
@@ -173,8 +174,8 @@ def test_each_types_best_steadies_the_labels_of_subjects_it_was_not_chosen_on(ki
     assert row["figures"]["unknown_inside"] == 0
 
 
-def test_one_that_may_abstain_does_so_in_what_was_never_taught() -> None:
-    row = smoothers.compare(SubjectStreams(restless(4), LABELS, SPEC), "exponential", doubting=True)
+def test_an_abstaining_smoother_abstains_in_unknown_activities() -> None:
+    row = smoothers.compare(SubjectStreams(restless(4), LABELS, SPEC), "exponential", abstains=True)
     assert row["name"] == "exponential, abstaining"
     assert all(entry["smoothing"]["unknown_below"] > 0 for entry in row["chosen"])
     assert row["figures"]["unknown_mostly_other"] > row["figures"]["unknown_inside"]

@@ -1,4 +1,4 @@
-"""Results of streaming, from the file to the table and the model card."""
+"""Results of a smoothing study, from the file to the table and the model card."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("tensorflow")
 
+from harstream import bundle as bundles
 from harstream.core.smoothing import Smoothing
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import card
 from harstream.train.fitting.prepare import DEFAULT_SMOOTHING
 from research import figures
-from research.smoothing import results as stream_results
-from research.smoothing import smoothers
+from research.smoothing import card as study_card
+from research.smoothing import results, smoothers
 from research.smoothing import study as smoothing_study
-from research.smoothing.streams import Run
+from research.smoothing.streams import StudyRun
 
 from .test_smoothers import LABELS, SPEC, restless
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """Results of two seeds, as they are read."""
+    """Return the results of two seeds, as read from a file."""
     with pytest.MonkeyPatch.context() as patch:
         every = smoothers.candidates
         patch.setattr(smoothers, "SPLITS", 2)
         patch.setattr(smoothers, "candidates", lambda kind: [next(every(kind))])
         runs = [
-            smoothing_study.study(Run(seed, (0.6, 0.7), tuple(restless(3 + seed)[seed:])), LABELS, SPEC)
+            smoothing_study.study(StudyRun(seed, (0.6, 0.7), tuple(restless(3 + seed)[seed:])), LABELS, SPEC)
             for seed in (0, 1)
         ]
     whole = {
-        "format": stream_results.FORMAT,
+        "format": results.FORMAT,
         "data": "csv:made",
         "command": "python -m research.smoothing.study --data csv:made",
         "wearers": ["0", "1", "2"],
@@ -52,7 +53,7 @@ def found() -> dict[str, Any]:
 
 
 def cells(text: str, name: str, table: int = 0) -> dict[str, str]:
-    """One row by the titles of its columns."""
+    """Return the cells of one row by the titles of their columns."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     heads = [i for i, line in enumerate(lines) if line.startswith("|  |")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[heads[table] :]]
@@ -64,11 +65,11 @@ def test_the_table_is_made_again_from_the_file_alone(found: dict[str, Any], tmp_
     path.write_text(json.dumps(found))
     assert figures.regenerate(tmp_path) == [tmp_path / "streaming.md"]
     text = path.with_suffix(".md").read_text()
-    assert text == stream_results.table(found)
+    assert text == results.table(found)
     accuracies = [100 * run["rows"][0]["figures"]["accuracy"] for run in found["runs"]]
     assert cells(text, "none")["accuracy, %"].startswith(f"{sum(accuracies) / 2:.2f} ± ")
-    assert cells(text, "default")["UNKNOWN, untaught, %"] != "0.0 ± 0.0"
-    assert cells(text, "default, never UNKNOWN")["UNKNOWN, untaught, %"] == "0.0 ± 0.0"
+    assert cells(text, "default")["UNKNOWN, other activities, %"] != "0.0 ± 0.0"
+    assert cells(text, "default, never UNKNOWN")["UNKNOWN, other activities, %"] == "0.0 ± 0.0"
     assert cells(text, "hmm", 1)["true"] == "15.0 ± 0.0"
     assert cells(text, "4", 2)["delay, s"] > cells(text, "0", 2)["delay, s"]
     assert set(cells(text, "shuffled", 3)) == {"", "UNKNOWN, %"}
@@ -77,34 +78,34 @@ def test_the_table_is_made_again_from_the_file_alone(found: dict[str, Any], tmp_
 
 
 def test_one_seed_has_no_deviation(found: dict[str, Any]) -> None:
-    text = stream_results.table({**found, "runs": found["runs"][:1]})
-    assert "±" not in text.split("seeds.", 1)[1]
+    text = results.table({**found, "runs": found["runs"][:1]})
+    assert text.count("±") == 1  # of the sentence that explains it
 
 
 def test_events_that_are_fragmented_and_merged_count_as_both(found: dict[str, Any]) -> None:
     section = json.loads(json.dumps(found["runs"][0]["stream"]))
-    before = stream_results.figures(section)
+    before = results.figures(section)
     section["published"]["events"]["all"]["fragmented_and_merged"] += 2
-    after = stream_results.figures(section)
+    after = results.figures(section)
     changed = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     assert changed == {"events_fragmented": 2, "events_merged": 2}
 
 
 def test_accuracy_of_what_is_labelled_leaves_unknown_out(found: dict[str, Any]) -> None:
-    told = stream_results.figures(found["runs"][0]["stream"])
-    assert told["accuracy_of_labelled"] == pytest.approx(told["accuracy"] / (1 - told["unknown_inside"]))
+    figures_ = results.figures(found["runs"][0]["stream"])
+    assert figures_["accuracy_of_labelled"] == pytest.approx(figures_["accuracy"] / (1 - figures_["unknown_inside"]))
 
 
-def test_a_mean_is_number_by_number_and_leaves_out_what_there_is_not() -> None:
-    found = stream_results.mean(
+def test_a_mean_is_number_by_number_and_leaves_nulls_out() -> None:
+    found = results.mean(
         [{"a": 1, "b": {"c": None}, "d": None, "e": "x"}, {"a": 2, "b": {"c": 3.0}, "d": None, "e": "x"}]
     )
     assert found == {"a": 1.5, "b": {"c": 3.0}, "d": None, "e": "x"}
-    assert isinstance(stream_results.mean([{"n": 42}, {"n": 42}])["n"], int)
+    assert isinstance(results.mean([{"n": 42}, {"n": 42}])["n"], int)
 
 
 def test_a_model_card_says_what_would_be_published_of_subjects_held_out(found: dict[str, Any]) -> None:
-    section = stream_results.section(found, DEFAULT_SMOOTHING)
+    section = results.card_scores(found, DEFAULT_SMOOTHING)
     text = card.as_published(DEFAULT_SMOOTHING, section)
     accuracy = sum(run["stream"]["published"]["accuracy"] for run in found["runs"]) / 2
     assert f"| published | {100 * accuracy:.2f} % |" in text
@@ -113,22 +114,34 @@ def test_a_model_card_says_what_would_be_published_of_subjects_held_out(found: d
     assert f"made strange: shuffled {100 * share:.0f} %." in text
 
 
-def test_it_is_said_of_which_strangers_the_network_was_taught_to_doubt(found: dict[str, Any]) -> None:
+def test_unfamiliar_signals_that_are_trained_on_are_marked(found: dict[str, Any]) -> None:
     taught = {**found, "config": {"strangers_share": 0.1}}
-    assert set(stream_results.section(taught, DEFAULT_SMOOTHING)["strangers"]) == {"shuffled (trained on)"}
-    assert "| shuffled (trained on) |" in stream_results.table(taught)
-    assert "trained on)" not in stream_results.table(found)
+    assert set(results.card_scores(taught, DEFAULT_SMOOTHING)["strangers"]) == {"shuffled (trained on)"}
+    assert "| shuffled (trained on) |" in results.table(taught)
+    assert "trained on)" not in results.table(found)
+
+
+def test_the_command_prints_the_section_of_a_bundle_with_the_smoothing_of_the_study(
+    found: dict[str, Any], random_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "streaming.json"
+    path.write_text(json.dumps(found))
+    assert study_card.main([str(path), "--model", str(random_bundle)]) == 2
+    assert "the bundle has" in capsys.readouterr().err
+    path.write_text(json.dumps({**found, "default": bundles.load(random_bundle).smoothing.to_dict()}))
+    assert study_card.main([str(path), "--model", str(random_bundle)]) == 0
+    assert capsys.readouterr().out.startswith("## As published\n")
 
 
 def test_figures_of_another_smoothing_are_not_put_on_a_card(found: dict[str, Any]) -> None:
     for other in (Smoothing(), replace(DEFAULT_SMOOTHING, unknown_below=0.7)):
         with pytest.raises(ConfigError, match="the bundle has"):
-            stream_results.section(found, other)
+            results.card_scores(found, other)
 
 
 def test_a_file_of_another_kind_is_refused(found: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     for spoilt in ({**found, "format": "harstream streaming 0"}, {**found, "runs": []}):
         path.write_text(json.dumps(spoilt))
-        with pytest.raises(DatasetError, match=r"x\.json: format is"):
-            stream_results.read(path)
+        with pytest.raises(DatasetError, match=r"x\.json: expected"):
+            results.read(path)

@@ -1,4 +1,4 @@
-"""One command from recordings to the figures of what would be published of subjects held out."""
+"""The command that goes from recordings to scores of the labels of held-out subjects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ pytest.importorskip("tensorflow")
 from harstream import bundle as bundles
 from harstream.datasets.base import Recording, Segment
 from harstream.train.fitting.prepare import DEFAULT_SMOOTHING
-from research.smoothing import results as stream_results
-from research.smoothing import smoothers, streams
+from research.smoothing import results, smoothers, streams
 from research.smoothing import study as smoothing_study
 
 from ..made_recordings import subject
@@ -24,7 +23,7 @@ TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set",
 
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
-    """What any --data gives: two activities, and between them a turn that is not taught."""
+    """Make the recordings that any --data loads: two activities, and between them one that is not trained."""
     monkeypatch.setattr("research.smoothing.study.labels_of_kind", lambda data: ("STILL", "MOVING"))
     found = []
     for number in range(4):
@@ -40,7 +39,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer definitions are tried, each type's first, and fewer halves."""
+    """Try only the first parameters of each type, and fewer splits."""
     every = smoothers.candidates
     monkeypatch.setattr(smoothers, "SPLITS", 2)
     monkeypatch.setattr(smoothers, "candidates", lambda kind: [next(every(kind))])
@@ -59,10 +58,10 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
 ) -> None:
     out = tmp_path / "results" / "streaming.json"
     assert study(out) == 0
-    told = capsys.readouterr()
-    assert "seed 0, fold 2 of 2" in told.err
-    assert "streaming.work" in told.out
-    found = stream_results.read(out)
+    printed = capsys.readouterr()
+    assert "seed 0, fold 2 of 2" in printed.err
+    assert "streaming.work" in printed.out
+    found = results.read(out)
     assert found["wearers"] == ["00", "01", "02", "03"]
     assert (found["data"], found["labels"]) == ("csv:made", ["STILL", "MOVING"])
     assert "somewhere" not in out.read_text()
@@ -78,7 +77,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
         "hysteresis, abstaining",
         "hmm",
         "hmm, abstaining",
-        *stream_results.DEFAULTS,
+        *results.DEFAULTS,
     ]
     n_windows = run["strangers"]["shuffled"]["windows"]
     assert {entry["windows"] for entry in run["strangers"].values()} == {n_windows}
@@ -100,7 +99,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--seeds", "0"), "seeds: expected at least 1"),
+        (("--seeds", "0"), "--seeds: expected at least 1"),
         (("--set", "epoch=3"), "no setting 'epoch'"),
         (("--set", "seed=3"), "seed: it is not a setting"),
         (("--folds", "1"), "folds: 1 is not between 2 and 1000"),
@@ -121,7 +120,7 @@ def test_a_bundles_recipe_is_its_signal_labels_and_configuration(
     made: list[Recording], own_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert study(tmp_path / "x.json", "--model", str(own_bundle)) == 2
-    assert "training.config is of another harstream" in capsys.readouterr().err
+    assert "training.config is of an incompatible version" in capsys.readouterr().err
     facts = json.loads((own_bundle / "bundle.json").read_text())
     facts["training"]["config"] = {"arch": "cnn", "arch_settings": {"filters": 4}, "epochs": 7, "seed": 5, "folds": 4}
     (own_bundle / "bundle.json").write_text(json.dumps(facts))

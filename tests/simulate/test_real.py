@@ -1,4 +1,4 @@
-"""Simulated wearables against the recordings: spectra and directions of gravity agree within stated factors."""
+"""Simulated wearables compared with recordings: spectra, gravity and windows agree within stated factors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from research.simulator.compare import Bout
 from ..servers import recorded
 
 
+pytestmark = pytest.mark.slow
+
+
 @cache
 def pair() -> tuple[list[Bout], list[Bout]]:
     return compare.real(base.load(f"hapt:{recorded('hapt.zip')}")), compare.simulated(42, 1000.0)
@@ -24,7 +27,7 @@ def pair() -> tuple[list[Bout], list[Bout]]:
 def test_band_power_agrees(activity: str) -> None:
     real, made = (np.quantile(compare.band_levels(s, activity), [0.25, 0.5, 0.75], axis=0) for s in pair())
     apart = 10 * np.abs(made - real)  # dB
-    # At rest powers of subjects span 20 to 30 dB and 42 are few; gaits are much alike.
+    # At rest, powers span 20 to 30 dB over subjects, and 42 recordings are few. Gaits are more alike.
     median, quartiles = (4.0, 5.0) if activity in GAITS else (5.0, 8.0)
     assert apart[1].max() < median
     assert apart[[0, 2]].max() < quartiles
@@ -32,7 +35,7 @@ def test_band_power_agrees(activity: str) -> None:
 
 
 @pytest.mark.parametrize("activity", ACTIVITIES)
-def test_gravity_lies_where_it_lay(activity: str) -> None:
+def test_directions_of_gravity_agree(activity: str) -> None:
     real, made = (compare.angles(compare.gravity(s, activity)) for s in pair())
     middle = np.abs(np.median(made, axis=0) - np.median(real, axis=0))
     # Half the spread over subjects, or less.
@@ -54,6 +57,6 @@ def test_windows_differ_hardly_more_than_those_of_two_groups_of_subjects(activit
 
 
 @pytest.mark.parametrize("activity", ACTIVITIES)
-def test_windows_are_as_lively(activity: str) -> None:
+def test_windows_move_as_much(activity: str) -> None:
     real, made = (np.quantile(compare.window_sizes(s, activity), [0.1, 0.5, 0.9], axis=0) for s in pair())
     assert np.abs(made - real).max() < (0.15 if activity in GAITS else 0.45)
