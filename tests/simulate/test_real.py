@@ -14,7 +14,6 @@ from research.simulator.compare import Bout
 
 from ..servers import recorded
 
-
 pytestmark = pytest.mark.slow
 
 
