@@ -24,7 +24,7 @@ from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
-from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
+from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate
 
 DEFAULT_TOPIC = "wearables/{device}/imu"

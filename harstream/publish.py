@@ -11,15 +11,16 @@ from typing import Protocol
 
 from harstream.core.batches import Float32
 from harstream.mqtt.connection import Connection
-from harstream.wire import payloads
+from harstream.wire.canonical import encode_json
+from harstream.wire.packed import encode_packed
 from harstream.wire.topics import TopicTemplate
 
 #: Default number of samples in a message: half a second at 50 Hz, as wearables send to save energy.
 SAMPLES_PER_MESSAGE = 25
 #: Encoder of each payload format: (time of the first sample in ns, rate in Hz, samples) to bytes.
 ENCODERS: dict[str, Callable[[int, float, Float32], bytes]] = {
-    "json": payloads.encode_json,
-    "packed": payloads.encode_packed,
+    "json": encode_json,
+    "packed": encode_packed,
 }
 FLUSH_S = 30.0
 #: Limit of the messages that the broker has not acknowledged. Beyond it a slow broker slows the publisher down.

@@ -21,8 +21,8 @@ from harstream.datasets.csv import CsvWriter
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
-from harstream.wire.payloads import Units
-from harstream.wire.samples import Decoder, Message
+from harstream.wire.decoder import Decoder, Message
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate, is_device_name
 
 #: Seconds without new samples after which a device counts as silent.

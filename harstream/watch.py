@@ -12,8 +12,9 @@ import msgspec
 
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
-from harstream.wire.payloads import Units, decode
-from harstream.wire.reject import Reject
+from harstream.wire.payloads import decode
+from harstream.wire.reject import RejectError
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Watch:
         name, now_s = self._samples.device(topic), time.monotonic()
         try:
             count = len(decode(payload, Units()).acc)
-        except Reject:
+        except RejectError:
             return
         if name is None or retained:
             return

@@ -20,9 +20,10 @@ from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.options import Option
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.status import DaemonStatus
-from harstream.wire.payloads import Units, decode
+from harstream.wire.decoder import Decoder, Message
+from harstream.wire.payloads import decode
 from harstream.wire.reject import REASONS
-from harstream.wire.samples import Decoder, Message
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 ROOT = Path(__file__).parent.parent

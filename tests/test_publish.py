@@ -11,7 +11,8 @@ import pytest
 from harstream.datasets.base import Recording
 from harstream.publish import publish
 from harstream.replay import RecordedSource
-from harstream.wire.payloads import Units, decode
+from harstream.wire.payloads import decode
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 TEMPLATE = TopicTemplate("wearables/{device}/imu")

@@ -15,7 +15,9 @@ from harstream import datasets
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.record import Recorder, check_label
-from harstream.wire.payloads import Units, encode_json, encode_packed
+from harstream.wire.canonical import encode_json
+from harstream.wire.packed import encode_packed
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 T0_NS = 1_763_668_800_020_000_000

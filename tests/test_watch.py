@@ -9,7 +9,7 @@ import pytest
 
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.watch import Watch
-from harstream.wire.payloads import encode_json
+from harstream.wire.canonical import encode_json
 from harstream.wire.topics import TopicTemplate
 
 from .servers import Client, wait_until

@@ -18,7 +18,7 @@ from harstream.publish import ENCODERS, SAMPLES_PER_MESSAGE
 from harstream.serve.daemon import MAX_BATCH_MESSAGES, Daemon
 from harstream.serve.labelling import WindowsDue
 from harstream.simulate.source import sources
-from harstream.wire.samples import Message
+from harstream.wire.decoder import Message
 
 _START_NS = 1_763_668_800_000_000_000
 #: Messages of each device before the measurement starts, and the smallest number of batches that are measured.

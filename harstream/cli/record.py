@@ -84,7 +84,7 @@ def record(
     """
     from harstream.record import Recorder, check_label
     from harstream.signals import on_stop
-    from harstream.wire.payloads import Units
+    from harstream.wire.samples import Units
     from harstream.wire.topics import TopicTemplate
 
     if label is not None:

@@ -23,7 +23,7 @@ from harstream.datasets.base import Recording
 from harstream.datasets.stamped import Piece, StampedSamples, make_recordings, resample_to_grid, split_sessions
 from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
-from harstream.wire.payloads import ACC_UNITS
+from harstream.wire.samples import ACC_UNITS
 
 log = logging.getLogger("harstream.datasets")
 

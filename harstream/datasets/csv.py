@@ -31,7 +31,7 @@ from harstream.datasets import files, texts
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.stamped import Piece, StampedSamples, resample_to_grid, split_sessions
 from harstream.errors import ConfigError, DatasetError
-from harstream.wire.payloads import ACC_UNITS, GYRO_UNITS
+from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
 
 #: First line of a file in the default units.
 HEADER = "t,ax,ay,az,gx,gy,gz,label"

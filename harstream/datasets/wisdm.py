@@ -32,7 +32,7 @@ from harstream.datasets.stamped import (
 )
 from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
-from harstream.wire.payloads import ACC_UNITS
+from harstream.wire.samples import ACC_UNITS
 
 log = logging.getLogger("harstream.datasets")
 

@@ -32,7 +32,7 @@ from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.status import DaemonStatus
 from harstream.serve.systemd import Notifier
-from harstream.wire.samples import Message
+from harstream.wire.decoder import Message
 
 log = logging.getLogger("harstream")
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate
 
-from harstream.wire.samples import Message
+from harstream.wire.decoder import Message
 
 #: About one minute of JSON from 2,000 wearables at 50 Hz: enough to survive a stall, and small enough for the memory
 #: of a small machine.

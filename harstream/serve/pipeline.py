@@ -15,9 +15,9 @@ from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
 from harstream.core.smoothing import SmoothedLabels, Smoothing
 from harstream.wire import labels
-from harstream.wire.payloads import Units
+from harstream.wire.decoder import Decoder, Message
 from harstream.wire.reject import Rejection
-from harstream.wire.samples import Decoder, Message
+from harstream.wire.samples import Units
 
 log = logging.getLogger("harstream")
 

@@ -1,1 +1,1 @@
-"""CONTRACT 2: topics and payloads. Pure functions between bytes and arrays."""
+"""Topics and payloads: pure functions between the bytes of MQTT messages and arrays."""

@@ -1,8 +1,57 @@
-"""The payloads nearly everybody sends, many at a time: canonical JSON, and packed float32.
+"""Fast path: readers of the most common payloads, canonical JSON and packed float32, for many messages at a time.
 
-Of one message, Python costs more than its numbers do: so a take's numbers are gathered as bytes and become arrays at
-the end, all at once. Whatever is out of the ordinary is left to ``payloads``, which reads it, or says what is wrong
-with it. Nothing is accepted here that it would reject, nor read otherwise.
+Python takes longer to handle one message than to convert its numbers. The fast path therefore does little for a single
+message: it leaves its numbers in buffers, and ``Decoder`` turns the buffers of a whole batch into one array.
+Whatever the fast path does not recognise takes the general path, ``payloads.decode``, which reads the message or
+rejects it with a reason. The fast path accepts nothing that the general path would reject, except numbers that are not
+finite or too large, which ``Decoder`` looks for in the array of the whole batch; and it reads nothing differently.
+
+**JSON.** A payload without the characters of numbers and without white space is its skeleton:
+
+>>> payload = b'{"t": 1763668800.02, "rate_hz": 50, "acc": [[0.91, -0.11, 0.51], [0.9, -0.1, 0.5]]}'
+>>> skeleton = payload.translate(None, _NUMBER_CHARACTERS)
+>>> skeleton
+b'{"t":,"rat_hz":,"acc":[[,,],[,,]]}'
+
+All messages of a device have the same skeleton, so its structure is parsed once and then looked up. Names lose a
+letter too (``rat_hz``, since ``e`` may be part of a number), which the structure restores:
+
+>>> _parse_skeleton(skeleton)
+_Structure(n_samples=2, scalars=('t', 'rate_hz'), has_gyro=False)
+
+The skeleton proves that every sample has three elements. ``JsonReader`` can thus ask simdjson for all numbers of a
+field as one buffer of float64, without a look at each list:
+
+>>> message = JsonReader().read(payload)
+>>> message.t_ns, message.rate_hz, message.n_samples, message.gyro
+(1763668800020000000, 50.0, 2, None)
+>>> np.frombuffer(message.acc, np.float64).reshape(-1, 3)
+array([[ 0.91, -0.11,  0.51],
+       [ 0.9 , -0.1 ,  0.5 ]])
+
+The general path takes over, and ``read`` returns None, if
+
+- a field is not one of t, t_ms, t_us, t_ns, rate_hz, acc and gyro (such as units, or ax to gz), or occurs twice;
+- acc is missing, a sample has not three elements, or acc and gyro differ in length;
+- simdjson finds anything but numbers where numbers belong, a name is only alike without its letters, or the time or
+  the rate is not valid.
+
+>>> _parse_skeleton(b'{"acc":[[,,]],"battry":}')
+_Structure(n_samples=0, scalars=(), has_gyro=False)
+
+**Packed.** The headers of all messages are read as one array of records, and all samples as one array of float32:
+
+>>> header = np.array([(b"HS", 1, 1, 1763668800020000000, 50, 2, 0)], _HEADER_RECORD).tobytes()
+>>> packed = header + np.arange(12, dtype="<f4").tobytes()
+>>> packed.startswith(PACKED_PREFIX)
+True
+>>> messages = read_packed([packed, packed[:-1]])
+>>> messages.counts, messages.samples
+(array([2, 0]), array([[ 0.,  1.,  2.,  3.,  4.,  5.],
+       [ 6.,  7.,  8.,  9., 10., 11.]], dtype=float32))
+
+The second message is too short, so its count is 0 and the general path takes over. So it does for a time or a rate that
+is not valid. Payloads with another prefix (no gyroscope, int16, another version) are never given to ``read_packed``.
 """
 
 from __future__ import annotations
@@ -15,55 +64,62 @@ import numpy as np
 import simdjson
 
 from harstream.core.batches import Float32, Float64, Int64
-from harstream.wire import payloads
-from harstream.wire.payloads import FLAG_GYRO, HEADER, MAGIC, VERSION
-from harstream.wire.reject import Reject
+from harstream.wire.canonical import event_time
+from harstream.wire.packed import FLAG_GYRO, HEADER, MAGIC, VERSION
+from harstream.wire.reject import RejectError
+from harstream.wire.samples import YEAR_2200_NS, check_rate
 
-#: What numbers are made of, and the space between tokens. JSON without them is its structure.
-_OF_NUMBERS = b"0123456789+-.eE \t\r\n"
+#: Characters of JSON numbers, and white space.
+_NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
+#: A member of an object in a skeleton: its name, and its brackets and commas if it is a list.
 _MEMBER = re.compile(rb'"([a-z_]+)":(\[[\[\],]*\])?')
-#: By their names less the characters of numbers.
-_SCALARS = {b"t": "t", b"t_ms": "t_ms", b"t_us": "t_us", b"t_ns": "t_ns", b"rat_hz": "rate_hz"}
-_TRIPLES = {b"acc", b"gyro"}
-#: A fleet has few structures, but for who sends nonsense. Beyond so many, all are learned anew.
-_MAX_STRUCTURES = 1024
+#: Name in a skeleton to name of the field.
+_SCALAR_FIELDS = {b"t": "t", b"t_ms": "t_ms", b"t_us": "t_us", b"t_ns": "t_ns", b"rat_hz": "rate_hz"}
+_LIST_FIELDS = {b"acc", b"gyro"}
+#: A fleet has a few skeletons; only malformed payloads bring many. Beyond this number all are forgotten.
+_MAX_SKELETONS = 1024
 
 
-class Read(NamedTuple):
-    """One JSON message, its numbers as they came: not yet scaled by a unit, nor checked to be finite."""
+class JsonMessage(NamedTuple):
+    """The content of one JSON message. Its numbers are not yet converted to g and rad/s, nor checked to be finite."""
 
-    t_ns: int | None
-    rate_hz: float
+    t_ns: int | None  # event time of the first sample; None: the message has no time
+    rate_hz: float  # 0: the message has no rate
     n_samples: int
-    acc: Any  # buffer of float64 (n_samples, 3)
-    gyro: Any  # the same; None without a gyroscope
+    acc: Any  # buffer of float64, (n_samples, 3)
+    gyro: Any  # buffer of float64, (n_samples, 3); None: the message has no gyroscope
 
 
-class Packed(NamedTuple):
-    """Packed messages, their numbers as they came."""
+class PackedMessages(NamedTuple):
+    """The content of packed messages. Their numbers are not yet converted to g and rad/s, nor checked to be finite."""
 
-    t_ns: Int64  # (n_messages,); 0: none was sent
-    rate_hz: Float64  # (n_messages,)
-    counts: Int64  # (n_messages,); 0: out of the ordinary, and not in ``rows``
-    rows: Float32  # (n_samples, 6)
+    t_ns: Int64  # (n_messages,) event time of the first sample; 0: the message has no time
+    rate_hz: Float64  # (n_messages,) 0: the message has no rate
+    counts: Int64  # (n_messages,) samples in the message; 0: left to the general path, and not in ``samples``
+    samples: Float32  # (n_samples, 6) of all messages, in their order
 
 
 class _Structure(NamedTuple):
-    n_samples: int  # 0: out of the ordinary
-    scalars: tuple[str, ...] = ()
-    gyro: bool = False
+    """The structure that all JSON messages with one skeleton share."""
+
+    n_samples: int  # 0: left to the general path
+    scalars: tuple[str, ...] = ()  # names of the fields that hold a single number
+    has_gyro: bool = False
 
 
-class Reader:
-    """Not for several threads at once: its parser is used again and again."""
+_GENERAL_PATH = _Structure(n_samples=0)
+
+
+class JsonReader:
+    """Reader of canonical JSON. It reuses one parser, so it belongs to one thread."""
 
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
-        self._structures: dict[bytes, _Structure] = {}
+        self._structures: dict[bytes, _Structure] = {}  # by skeleton
 
-    def read(self, payload: bytes) -> Read | None:
-        """A JSON payload of the ordinary kinds; None for any other, well-formed or not."""
-        skeleton = payload.translate(None, _OF_NUMBERS)
+    def read(self, payload: bytes) -> JsonMessage | None:
+        """Return the content of a payload, or None if the general path must read it."""
+        skeleton = payload.translate(None, _NUMBER_CHARACTERS)
         structure = self._structures.get(skeleton)
         if structure is None:
             structure = self._learn(skeleton)
@@ -73,7 +129,7 @@ class Reader:
             data: Any = self._parser.parse(payload)
             scalars = [(name, data[name]) for name in structure.scalars]
             acc = data["acc"].as_buffer(of_type="d")
-            gyro = data["gyro"].as_buffer(of_type="d") if structure.gyro else None
+            gyro = data["gyro"].as_buffer(of_type="d") if structure.has_gyro else None
             rate_hz, times = None, dict[str, Any]()
             for name, value in scalars:
                 if name == "rate_hz":
@@ -82,39 +138,40 @@ class Reader:
                     times[name] = value
                 else:
                     return None
-            return Read(payloads.event_time(**times), payloads.check_rate(rate_hz), structure.n_samples, acc, gyro)
-        except (ValueError, KeyError, TypeError, RuntimeError, Reject):
-            self._parser = simdjson.Parser()  # it has one document at a time, and may be left with a broken one
+            return JsonMessage(event_time(**times), check_rate(rate_hz), structure.n_samples, acc, gyro)
+        except (ValueError, KeyError, TypeError, RuntimeError, RejectError):
+            self._parser = simdjson.Parser()  # a parser keeps its last document, which may now be a broken one
             return None
 
     def _learn(self, skeleton: bytes) -> _Structure:
-        if len(self._structures) >= _MAX_STRUCTURES:
+        if len(self._structures) >= _MAX_SKELETONS:
             self._structures.clear()
-        structure = self._structures[skeleton] = _structure_of(skeleton)
+        structure = self._structures[skeleton] = _parse_skeleton(skeleton)
         return structure
 
 
-def _structure_of(skeleton: bytes) -> _Structure:
-    """What JSON whose numbers were taken out is, if it is ordinary: every member once, every sample a triple."""
-    found = _MEMBER.findall(skeleton)
-    members = dict(found)
-    if b"{" + b",".join(b'"%b":%b' % member for member in found) + b"}" != skeleton or len(members) != len(found):
-        return _Structure(0)
+def _parse_skeleton(skeleton: bytes) -> _Structure:
+    """Return the structure of the messages with this skeleton."""
+    members = _MEMBER.findall(skeleton)  # (name, brackets and commas) of each
+    rebuilt = b"{" + b",".join(b'"%b":%b' % member for member in members) + b"}"
+    if rebuilt != skeleton or len(dict(members)) != len(members):  # something else in between, or a name twice
+        return _GENERAL_PATH
     counts = {}
-    for name, value in found:
-        if name in _TRIPLES:
-            counts[name] = (len(value) - 1) // 5  # of "[[,,],[,,]]"
-            if not counts[name] or value != b"[" + b",".join([b"[,,]"] * counts[name]) + b"]":
-                return _Structure(0)
-        elif name not in _SCALARS or value:
-            return _Structure(0)
+    for name, brackets in members:
+        if name in _LIST_FIELDS:
+            counts[name] = (len(brackets) - 1) // len("[,,],")
+            if not counts[name] or brackets != b"[" + b",".join([b"[,,]"] * counts[name]) + b"]":
+                return _GENERAL_PATH
+        elif name not in _SCALAR_FIELDS or brackets:
+            return _GENERAL_PATH
     if b"acc" not in counts or len(set(counts.values())) > 1:
-        return _Structure(0)
-    scalars = tuple(_SCALARS[name] for name, _ in found if name in _SCALARS)
+        return _GENERAL_PATH
+    scalars = tuple(_SCALAR_FIELDS[name] for name, _ in members if name in _SCALAR_FIELDS)
     return _Structure(counts[b"acc"], scalars, b"gyro" in counts)
 
 
-_HEADER = np.dtype(
+#: ``packed.HEADER`` as a NumPy record.
+_HEADER_RECORD = np.dtype(
     [
         ("magic", "S2"),
         ("version", "u1"),
@@ -125,19 +182,20 @@ _HEADER = np.dtype(
         ("reserved", "<u2"),
     ]
 )
-#: How a payload begins that ``read_packed`` may be given, if it is as long as a header: float32 with a gyroscope.
-PACKED = MAGIC + bytes([VERSION, FLAG_GYRO])
+#: First bytes of the payloads for ``read_packed``: float32 with a gyroscope.
+PACKED_PREFIX = MAGIC + bytes([VERSION, FLAG_GYRO])
 
 
-def read_packed(payloads_: Sequence[bytes]) -> Packed:
-    """All at once. Of the wrong length or with a number in the header that is none: out of the ordinary."""
-    heads = np.frombuffer(b"".join([payload[: HEADER.size] for payload in payloads_]), _HEADER)
-    sizes = np.fromiter(map(len, payloads_), np.int64, len(payloads_))
-    t_ns, rate_hz, counts = heads["t_ns"], heads["rate_hz"].astype(np.float64), heads["count"].astype(np.int64)
-    good = (sizes == HEADER.size + 24 * counts) & (t_ns >= 0) & (t_ns <= payloads.YEAR_2200_NS)
-    good &= np.isfinite(rate_hz) & (rate_hz >= 0)
-    if not good.all():
-        counts = np.where(good, counts, 0)
-        payloads_ = [payload for payload, kept in zip(payloads_, good.tolist(), strict=True) if kept]
-    rows = np.frombuffer(b"".join([payload[HEADER.size :] for payload in payloads_]), "<f4").reshape(-1, 6)
-    return Packed(t_ns, rate_hz, counts, rows)
+def read_packed(payloads: Sequence[bytes]) -> PackedMessages:
+    """Return the content of payloads that begin with PACKED_PREFIX and are not shorter than a header."""
+    headers = np.frombuffer(b"".join([payload[: HEADER.size] for payload in payloads]), _HEADER_RECORD)
+    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    t_ns, rate_hz = headers["t_ns"], headers["rate_hz"].astype(np.float64)
+    counts = headers["count"].astype(np.int64)
+    valid = (sizes == HEADER.size + 24 * counts) & (t_ns >= 0) & (t_ns <= YEAR_2200_NS)
+    valid &= np.isfinite(rate_hz) & (rate_hz >= 0)
+    if not valid.all():
+        counts = np.where(valid, counts, 0)
+        payloads = [payload for payload, is_valid in zip(payloads, valid.tolist(), strict=True) if is_valid]
+    samples = np.frombuffer(b"".join([payload[HEADER.size :] for payload in payloads]), "<f4").reshape(-1, 6)
+    return PackedMessages(t_ns, rate_hz, counts, samples)

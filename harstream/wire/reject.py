@@ -1,10 +1,10 @@
-"""Why a message was rejected: the values of ``harstream_messages_rejected_total{reason}``."""
+"""Reasons why a message is rejected: the values of ``reason`` in ``harstream_messages_rejected_total``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Reason to what it means, as the README's table has it.
+#: Reason to its meaning. docs/reference/payloads.md has the same table.
 REASONS = {
     "empty": "no payload, or no sample in it",
     "too_large": "payload larger than the limit",
@@ -13,17 +13,23 @@ REASONS = {
     "packed": "a packed payload with another version, an unknown flag or the wrong length",
     "shape": "JSON, but not samples: a field is missing, of another type, or acc and gyro differ in length",
     "not_finite": "a sample, or a scale, is not a finite number",
-    "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message, or a unit mistaken",
-    "time": "event time is not finite, negative or beyond the year 2200",
-    "rate": "rate_hz is not finite or negative",
+    "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message, or the wrong unit",
+    "time": "event time is not finite, or not between the years 1970 and 2200",
+    "rate": "rate_hz is negative or not finite",
     "units": "a unit other than g, m/s2, rad/s, deg/s",
-    "gyroscope": "no gyroscope in the message, and the model needs one",
-    "retained": "a retained message: old samples, published before we subscribed",
+    "gyroscope": "no gyroscope in the message, but the model needs one",
+    "retained": "a retained message: its samples were published before harstream subscribed",
 }
 
 
-class Reject(Exception):  # noqa: N818 (not an error of ours)
-    """Raised inside wire for a malformed payload; decode turns it into a Rejection."""
+class RejectError(Exception):
+    """Raised by the decoders of this package for a message to reject. ``Decoder`` turns it into a Rejection.
+
+    Args:
+        reason: A key of REASONS.
+        detail: What is wrong with this message, with the value found.
+
+    """
 
     def __init__(self, reason: str, detail: str) -> None:
         assert reason in REASONS, reason
@@ -37,5 +43,5 @@ class Rejection:
     """A rejected message, for the counter and the log."""
 
     topic: str
-    reason: str
-    detail: str
+    reason: str  # a key of REASONS
+    detail: str  # what is wrong with this message

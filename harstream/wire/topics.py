@@ -1,4 +1,4 @@
-"""Topic templates: where a device's name, and its partition, stand in a topic."""
+"""Topic templates, such as ``wearables/{device}/imu``: the position of the device and the partition in a topic."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from harstream.errors import ConfigError
 
 DEVICE, PARTITION = "{device}", "{partition}"
-_VARY = (DEVICE, PARTITION)
+_PLACEHOLDERS = (DEVICE, PARTITION)
 MAX_DEVICE_LENGTH = 256
-#: Characters that a device name may not have: MQTT's separators and wildcards. Control characters
-#: are refused too.
+#: Separators and wildcards of MQTT, which no device name may have. Control characters are not allowed either.
 FORBIDDEN = frozenset("/+#")
 
 
 def is_device_name(name: str) -> bool:
-    """Whether a name can stand as one level of a topic we publish."""
+    """Return whether a name can be one level of a topic that harstream publishes to."""
     return (
         0 < len(name) <= MAX_DEVICE_LENGTH
         and FORBIDDEN.isdisjoint(name)
@@ -28,8 +27,17 @@ def is_device_name(name: str) -> bool:
 class TopicTemplate:
     """A topic with exactly one level ``{device}``, such as ``wearables/{device}/imu``.
 
-    Where samples come from there may be one level ``{partition}`` too, a number that the broker has put there: one
-    device's topic always has the same. Raises ConfigError where the text is no such thing.
+    A topic that samples come from may also have one level ``{partition}``, a number that the broker inserts. It is
+    always the same for one device.
+
+    Args:
+        text: The template.
+        option: Name of the option that the text comes from, for error messages.
+        may_partition: Whether a level ``{partition}`` is allowed.
+
+    Raises:
+        ConfigError: The text is not such a template.
+
     """
 
     text: str
@@ -39,17 +47,17 @@ class TopicTemplate:
         levels = tuple(text.split("/"))
         if text.startswith("$share/"):
             raise ConfigError(
-                f"{option}: {text!r}: a shared subscription deals each device's messages out among the "
-                "subscribers, which destroys every window"
+                f"{option}: {text!r} is a shared subscription, which spreads the messages of one device over several "
+                f"subscribers, so that no window is complete; to share the load, use {PARTITION}"
             )
         if PARTITION in levels and not may_partition:
-            raise ConfigError(f"{option}: {text!r}: only where the daemon takes samples from can {PARTITION} stand")
+            raise ConfigError(f"{option}: {text!r}: {PARTITION} is allowed only in the topic that samples come from")
         n_braces = 1 + (PARTITION in levels)
         if levels.count(DEVICE) != 1 or text.count("{") != n_braces or text.count("}") != n_braces:
             allowed = f", at most one {PARTITION}," if may_partition else ""
             raise ConfigError(f"{option}: {text!r} needs exactly one level {DEVICE}{allowed} and no other braces")
         if any(char in text for char in "+#"):
-            raise ConfigError(f"{option}: {text!r} has a wildcard; {DEVICE} is the only place that varies")
+            raise ConfigError(f"{option}: {text!r} has a wildcard; write {DEVICE} for the level that varies")
         if not text.isprintable():
             raise ConfigError(f"{option}: {text!r} has a control character, which no topic may have")
         object.__setattr__(self, "text", text)
@@ -57,39 +65,39 @@ class TopicTemplate:
 
     @property
     def has_partition(self) -> bool:
+        """Whether the template has a level ``{partition}``."""
         return PARTITION in self._levels
 
     @property
     def subscription(self) -> str:
-        """The filter that matches every device's topic."""
-        return "/".join("+" if level in _VARY else level for level in self._levels)
+        """The topic filter that matches the topics of all devices."""
+        return "/".join("+" if level in _PLACEHOLDERS else level for level in self._levels)
 
     def subscriptions(self, partitions: Sequence[int] = ()) -> tuple[str, ...]:
-        """The filters that match the topics of these partitions' devices; without, of all."""
+        """Return the topic filters that match the topics of these partitions; without partitions, of all devices."""
         if not partitions:
             return (self.subscription,)
         return tuple(self.text.replace(PARTITION, str(number)).replace(DEVICE, "+") for number in partitions)
 
     def topic(self, device: str) -> str:
-        """Where a device's messages go."""
+        """Return the topic of a device."""
         return self.text.replace(DEVICE, device)
 
     def device(self, topic: str) -> str | None:
-        """The device a topic names; None where the topic or the name is not ours to accept."""
+        """Return the device that a topic names; None if the topic does not fit or the name is not allowed."""
         levels = topic.split("/")
         if len(levels) != len(self._levels):
             return None
         name = None
-        for ours, theirs in zip(self._levels, levels, strict=True):
-            if ours == DEVICE:
-                name = theirs
-            elif not (theirs.isdecimal() if ours == PARTITION else theirs == ours):
+        for expected, level in zip(self._levels, levels, strict=True):
+            if expected == DEVICE:
+                name = level
+            elif not (level.isdecimal() if expected == PARTITION else level == expected):
                 return None
         return name if name is not None and is_device_name(name) else None
 
     def overlaps(self, other: TopicTemplate) -> bool:
-        """Whether some topic fits both: what is published to one would come back through the other."""
-        ours, theirs = self._levels, other._levels
-        return len(ours) == len(theirs) and all(
-            a == b or a in _VARY or b in _VARY for a, b in zip(ours, theirs, strict=True)
+        """Return whether a topic exists that fits both templates, so that harstream would receive its own messages."""
+        return len(self._levels) == len(other._levels) and all(
+            a == b or a in _PLACEHOLDERS or b in _PLACEHOLDERS for a, b in zip(self._levels, other._levels, strict=True)
         )

@@ -25,8 +25,9 @@ from harstream.cli.bench import _MODES
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import HarstreamError
-from harstream.wire.payloads import Units, decode
-from harstream.wire.samples import Decoder, Message
+from harstream.wire.decoder import Decoder, Message
+from harstream.wire.payloads import decode
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 from ..servers import program

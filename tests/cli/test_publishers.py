@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harstream.simulate.source import sources
-from harstream.wire.payloads import Units, decode
+from harstream.wire.payloads import decode
+from harstream.wire.samples import Units
 
 from ..servers import Client, Process, wait_until
 

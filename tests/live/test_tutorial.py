@@ -16,7 +16,9 @@ from harstream.cli import main
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.record import Recorder
 from harstream.simulate.source import sources
-from harstream.wire.payloads import Units, decode, encode_json
+from harstream.wire.canonical import encode_json
+from harstream.wire.payloads import decode
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 from ..servers import Client, Process, wait_until

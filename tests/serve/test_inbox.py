@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from harstream.serve.inbox import HIGH_WATER, Inbox
-from harstream.wire.samples import Message
+from harstream.wire.decoder import Message
 
 from ..servers import DEADLINE_S, wait_until
 

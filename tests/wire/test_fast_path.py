@@ -1,7 +1,8 @@
-"""The quick way reads nothing otherwise than the careful one, and takes nothing that it would reject."""
+"""The fast path reads nothing differently from the general path, and accepts nothing that it would reject."""
 
 from __future__ import annotations
 
+import doctest
 import json
 
 import numpy as np
@@ -9,23 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harstream.wire import fast_path as ordinary
-from harstream.wire.fast_path import PACKED, Reader, read_packed
-from harstream.wire.payloads import Samples, Units, decode, encode_json, encode_packed
-from harstream.wire.reject import Reject
+from harstream.wire import fast_path
+from harstream.wire.canonical import encode_json
+from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
+from harstream.wire.packed import encode_packed
+from harstream.wire.payloads import decode
+from harstream.wire.reject import RejectError
+from harstream.wire.samples import Samples, Units
 
 from .test_payloads import BAD, packed, wild_json
 
 ROWS = (np.arange(18).reshape(3, 6) / 7).astype(np.float32)
 
 
-def quickly(payload: bytes, reader: Reader) -> tuple[int | None, float, np.ndarray, np.ndarray | None] | None:
-    """Time, rate, acc and gyro as float64, (n_samples, 3) each."""
+def read_fast(payload: bytes, reader: JsonReader) -> tuple[int | None, float, np.ndarray, np.ndarray | None] | None:
+    """Return time, rate, acc and gyro (n_samples, 3) in float64; None if the message is left to the general path."""
     if payload.startswith(b"HS"):
-        read = read_packed([payload]) if payload.startswith(PACKED) and len(payload) >= 20 else None
+        read = read_packed([payload]) if payload.startswith(PACKED_PREFIX) and len(payload) >= 20 else None
         if read is None or not read.counts[0]:
             return None
-        rows = read.rows.astype(np.float64)
+        rows = read.samples.astype(np.float64)
         assert len(rows) == read.counts[0]
         return int(read.t_ns[0]) or None, float(read.rate_hz[0]), rows[:, :3], rows[:, 3:]
     content = reader.read(payload)
@@ -40,20 +44,23 @@ def quickly(payload: bytes, reader: Reader) -> tuple[int | None, float, np.ndarr
     return content.t_ns, content.rate_hz, acc, gyro
 
 
-def careful(payload: bytes) -> tuple[Samples | None, str]:
-    """The samples, or why there are none."""
+def read_generally(payload: bytes) -> tuple[Samples | None, str]:
+    """Return the samples, or None and the reason of the rejection."""
     try:
         return decode(payload, Units()), ""
-    except Reject as reject:
-        return None, reject.reason
+    except RejectError as error:
+        return None, error.reason
 
 
-def check(payload: bytes, reader: Reader) -> bool:
-    """What is read quickly is what is read carefully, but for numbers that are looked at later; whether it was read."""
-    content = quickly(payload, reader)
+def check(payload: bytes, reader: JsonReader) -> bool:
+    """Assert that both paths agree if the fast path reads the payload. Return whether it does.
+
+    The fast path may read numbers that are not finite or out of range: the decoder looks for them later.
+    """
+    content = read_fast(payload, reader)
     if content is None:
         return False
-    samples, reason = careful(payload)
+    samples, reason = read_generally(payload)
     if samples is None:
         assert reason in ("not_finite", "range")
         return True
@@ -64,6 +71,12 @@ def check(payload: bytes, reader: Reader) -> bool:
     if gyro is not None:
         np.testing.assert_array_equal(gyro.astype(np.float32), samples.gyro)
     return True
+
+
+def test_the_examples_of_the_docstring_are_right():
+    results = doctest.testmod(fast_path)
+    assert results.attempted > 8
+    assert results.failed == 0
 
 
 @pytest.mark.parametrize(
@@ -77,8 +90,8 @@ def check(payload: bytes, reader: Reader) -> bool:
         b'{"t_ms":1763668800123,"rate_hz":50,"acc":[[0.1,0.2,0.3],[1E2,2e+2,3]]}',
     ],
 )
-def test_the_ordinary_is_read_quickly(payload):
-    assert check(payload, Reader())
+def test_common_payloads_take_the_fast_path(payload):
+    assert check(payload, JsonReader())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +100,7 @@ def test_the_ordinary_is_read_quickly(payload):
         b'{"ax": 1, "ay": 2, "az": 3}',
         b'{"acc": [[1, 2, 3]], "units": {"acc": "g"}}',
         b'{"acc": [[1, 2, 3]], "battery": 3}',
-        b'{"acc": [[1, 2, 3]], "acc": [[4, 5, 6]]}',  # which of the two is meant, the careful way decides
+        b'{"acc": [[1, 2, 3]], "acc": [[4, 5, 6]]}',  # the general path decides which of the two counts
         b'{"acc": [[1, 2, 3]], "a1cc": [[4, 5, 6]]}',
         b'{"acc": [[1, 2], [3, 4, 5, 6]]}',
         b'{"ac c": [[1, 2, 3]]}',
@@ -98,43 +111,43 @@ def test_the_ordinary_is_read_quickly(payload):
         packed([[1, 2, 3, 4, 5, 6]], flags=3, scales=(1, 1), form="<i2"),
     ],
 )
-def test_what_is_out_of_the_ordinary_is_left_to_the_careful_way(payload):
-    assert quickly(payload, Reader()) is None
+def test_other_payloads_are_left_to_the_general_path(payload):
+    assert read_fast(payload, JsonReader()) is None
 
 
 def test_a_broken_message_does_not_spoil_the_next():
-    reader, good = Reader(), encode_json(10**18, 50.0, ROWS)
+    reader, good = JsonReader(), encode_json(10**18, 50.0, ROWS)
     for broken in (b'{"acc":[[1,2,3 4]]}', b'{"t":,"acc":[[1,2,3]]}', b'{"t":1e400,"acc":[[1,2,3]]}', b"{", good[:-1]):
         assert reader.read(broken) is None
         assert check(good, reader)
 
 
-def test_structures_without_number_do_not_pile_up():
-    reader = Reader()
-    for number in range(3 * ordinary._MAX_STRUCTURES):
+def test_ever_new_skeletons_do_not_pile_up():
+    reader = JsonReader()
+    for number in range(3 * fast_path._MAX_SKELETONS):
         reader.read(b'{"' + b"x" * number + b'":1}')
-    assert len(reader._structures) <= ordinary._MAX_STRUCTURES
+    assert len(reader._structures) <= fast_path._MAX_SKELETONS
     assert check(encode_json(10**18, 50.0, ROWS), reader)
 
 
-READER = Reader()
+READER = JsonReader()
 
 
 @pytest.mark.parametrize(("reason", "payload"), BAD, ids=lambda value: repr(value)[:60])
-def test_nothing_malformed_is_taken(reason, payload):
+def test_nothing_malformed_is_accepted(reason, payload):
     payload = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    for reader in (READER, Reader()):
+    for reader in (READER, JsonReader()):
         if check(payload, reader):
             assert reason in ("not_finite", "range")
 
 
 @given(wild_json())
-def test_arbitrary_json_is_read_alike(payload):
+def test_both_paths_read_arbitrary_json_alike(payload):
     check(payload, READER)
 
 
 @given(st.binary(max_size=80), st.integers(0, 90), st.sampled_from(["json", "packed"]))
-def test_a_damaged_payload_is_read_alike(noise, at, form):
+def test_both_paths_read_a_damaged_payload_alike(noise, at, form):
     payload = (encode_json if form == "json" else encode_packed)(10**18, 50.0, ROWS)
     check(payload[:at] + noise + payload[at + len(noise) :], READER)
     check(payload[:at], READER)
@@ -144,6 +157,6 @@ digits = st.text("0123456789+-.eE ,[]", max_size=6)
 
 
 @given(st.lists(digits, min_size=1, max_size=4), digits)
-def test_numbers_that_are_none_are_read_alike(numbers, t):
+def test_both_paths_read_malformed_numbers_alike(numbers, t):
     rows = ",".join(f"[{x},2,3]" for x in numbers)
     check(f'{{"t":{t},"acc":[{rows}]}}'.encode(), READER)

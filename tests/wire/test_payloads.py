@@ -1,4 +1,4 @@
-"""What wearables may send, and what becomes of everything else."""
+"""Payloads in every format decode to samples; everything malformed is rejected with the right reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from harstream.wire.payloads import YEAR_2200_NS, Units, decode, encode_json, encode_packed
-from harstream.wire.reject import REASONS, Reject
+from harstream.wire.canonical import encode_json
+from harstream.wire.packed import encode_packed
+from harstream.wire.payloads import decode
+from harstream.wire.reject import REASONS, RejectError
+from harstream.wire.samples import YEAR_2200_NS, Units
 
 ROW, TURN = [0.91, -0.11, 0.51], [0.01, 0.02, -0.5]
 T_NS = 1_763_668_800_123_456_789
@@ -55,7 +58,7 @@ def test_a_flat_single_sample():
     assert read({"ax": 0.1, "ay": 0.2, "az": 1}).gyro is None
 
 
-def test_fields_nobody_asked_for_are_ignored():
+def test_unknown_fields_are_ignored():
     extra = {"mag": [[1, 2, 3]], "battery": 0.5, "id": "w1", "nested": {"acc": "no"}, "seq": None}
     np.testing.assert_array_equal(read({"acc": [ROW], **extra}).acc, np.array([ROW], np.float32))
 
@@ -70,7 +73,7 @@ def test_fields_nobody_asked_for_are_ignored():
         ({"t_us": 1763668800123457}, 1_763_668_800_123_457_000),
         ({"t_ns": T_NS}, T_NS),
         ({"t_ns": YEAR_2200_NS}, YEAR_2200_NS),
-        ({"t": 1, "t_ms": 2, "t_us": 3, "t_ns": 4}, 4),  # the finest says most
+        ({"t": 1, "t_ms": 2, "t_us": 3, "t_ns": 4}, 4),  # the finest unit counts
     ],
 )
 def test_event_time_in_every_unit(field, t_ns):
@@ -197,28 +200,28 @@ BAD = [
 
 @pytest.mark.parametrize(("reason", "payload"), BAD, ids=lambda value: repr(value)[:60])
 def test_a_malformed_payload_is_rejected_for_the_right_reason(reason, payload):
-    with pytest.raises(Reject) as caught:
+    with pytest.raises(RejectError) as caught:
         read(payload)
     assert caught.value.reason == reason
     assert caught.value.detail
 
 
 def test_every_reason_a_payload_can_have_is_shown_above():
-    from_outside = {"too_large", "device", "gyroscope", "retained"}  # test_samples.py
+    from_outside = {"too_large", "device", "gyroscope", "retained"}  # test_decoder.py
     assert {reason for reason, _ in BAD} == set(REASONS) - from_outside
 
 
 @pytest.mark.parametrize("t_ns", ["1763668800123456789.0", "1.763668800123456789e18"])
-def test_nanoseconds_written_as_a_float_are_not_taken_for_exact(t_ns):
+def test_nanoseconds_written_as_a_float_are_rejected(t_ns):
     payload = f'{{"t_ns": {t_ns}, "acc": [[1, 2, 3]]}}'.encode()
-    with pytest.raises(Reject, match="t_ns"):
+    with pytest.raises(RejectError, match="t_ns"):
         decode(payload, Units())
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_samples_or_rejected(data):
     for payload in (data, b"HS" + data, b"HS\x01" + data, b"{" + data + b"}"):
-        sane(payload)
+        check_decode(payload)
 
 
 @given(st.binary(max_size=80), st.integers(0, 60), st.sampled_from(["json", "packed", "int16"]))
@@ -228,8 +231,8 @@ def test_a_damaged_payload_is_samples_or_rejected(noise, at, form):
         "packed": packed([[*ROW, *TURN]] * 2),
         "int16": packed([[1, 2, 3, 4, 5, 6]] * 2, flags=3, scales=(0.1, 0.1), form="<i2"),
     }[form]
-    sane(payload[:at] + noise + payload[at + len(noise) :])
-    sane(payload[:at])
+    check_decode(payload[:at] + noise + payload[at + len(noise) :])
+    check_decode(payload[:at])
 
 
 anything = st.recursive(
@@ -244,7 +247,7 @@ numbers = st.integers() | st.floats()
 
 @st.composite
 def wild_json(draw):
-    """JSON of all kinds, mostly nearly samples."""
+    """Draw JSON of all kinds, most of it close to valid samples."""
     value = draw(
         anything
         | st.fixed_dictionaries(
@@ -263,14 +266,14 @@ def wild_json(draw):
 
 @given(wild_json())
 def test_arbitrary_json_is_samples_or_rejected(payload):
-    sane(payload)
+    check_decode(payload)
 
 
-def sane(payload):
-    """Rejected with a reason, or samples that keep every promise of theirs."""
+def check_decode(payload):
+    """Assert that a payload is rejected, or decodes to valid samples."""
     try:
         samples = decode(payload, Units())
-    except Reject:  # with one of the reasons: its constructor sees to that
+    except RejectError:  # the constructor asserts that the reason is a known one
         return
     assert len(samples.acc) > 0
     assert samples.acc.shape[1] == 3

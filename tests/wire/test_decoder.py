@@ -1,4 +1,4 @@
-"""A take of messages: the good ones in one batch, the others told one by one."""
+"""A batch of messages: the well-formed ones become one SampleBatch, each other one a Rejection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
-from harstream.wire.payloads import encode_json, encode_packed
-from harstream.wire.samples import Decoder, Message
+from harstream.wire.canonical import encode_json
+from harstream.wire.decoder import Decoder, Message
+from harstream.wire.packed import encode_packed
 from harstream.wire.topics import TopicTemplate
 
 DECODER = Decoder(TopicTemplate("wearables/{device}/imu"))
@@ -43,7 +44,7 @@ def test_messages_become_one_batch_in_their_order():
     np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, [[1, 2, 3, 4, 5, 6]], ROWS]))
 
 
-def test_nothing_is_an_empty_batch():
+def test_no_messages_are_an_empty_batch():
     batch, rejections = DECODER.decode([])
     assert (len(batch), rejections) == (0, [])
 
@@ -61,7 +62,7 @@ def test_nothing_is_an_empty_batch():
         ("json", message(b"?")),
     ],
 )
-def test_a_bad_message_is_told_and_its_neighbours_survive(reason, bad):
+def test_a_bad_message_is_rejected_with_its_reason_and_its_neighbours_survive(reason, bad):
     batch, rejections = DECODER.decode([message(), bad, message(topic="wearables/w2/imu")])
     assert [(rejection.topic, rejection.reason) for rejection in rejections] == [(bad.topic, reason)]
     assert list(batch.devices) == ["w1", "w2"]
@@ -73,7 +74,7 @@ def test_the_limit_of_size_is_the_configured_one():
     assert len(Decoder(DECODER.template, max_payload_bytes=len(GOOD) - 1).decode([message()])[0]) == 0
 
 
-def test_without_need_of_a_gyroscope_none_is_missed():
+def test_a_model_without_gyroscope_accepts_messages_with_and_without():
     batch, rejections = Decoder(DECODER.template, needs_gyro=False).decode(
         [message(b'{"acc": [[1, 2, 3]]}'), message()]
     )
@@ -102,9 +103,9 @@ def test_whatever_is_sent_neither_decoder_nor_engine_raises_and_a_good_stream_lo
     for i, (device, payload) in enumerate(sent):
         mixed.insert((7 * i) % (len(mixed) + 1), message(payload, f"wearables/{device}/imu"))
     engine, windows = Engine(SignalSpec()), []
-    for take in (mixed[:5], mixed[5:]):
-        batch, rejections = DECODER.decode(take)
-        assert len(batch) + len(rejections) == len(take)
+    for part in (mixed[:5], mixed[5:]):
+        batch, rejections = DECODER.decode(part)
+        assert len(batch) + len(rejections) == len(part)
         due = engine.feed(batch)
         windows += [due.windows[i] for i, device in enumerate(due.devices) if device == "steady"]
     np.testing.assert_array_equal(np.array(windows), alone.windows)

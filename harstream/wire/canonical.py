@@ -1,0 +1,129 @@
+"""The canonical JSON payload: a batch of samples (acc, gyro), or a single sample (ax, ay, az, gx, gy, gz)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from harstream.core.batches import Float32
+from harstream.wire.reject import RejectError
+from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, YEAR_2200_NS, Samples, Units, check_rate, check_time, convert
+
+Triple = tuple[float, float, float]  # x, y, z
+
+
+class _Payload(msgspec.Struct):
+    """The fields of the JSON object. All are optional for the parser, and others are ignored."""
+
+    t: int | float | None = None  # seconds since 1970
+    t_ms: int | None = None
+    t_us: int | None = None
+    t_ns: int | None = None
+    rate_hz: float | None = None
+    units: dict[str, str] | None = None
+    acc: list[Triple] | None = None
+    gyro: list[Triple] | None = None
+    ax: float | None = None
+    ay: float | None = None
+    az: float | None = None
+    gx: float | None = None
+    gy: float | None = None
+    gz: float | None = None
+
+
+_decoder = msgspec.json.Decoder(_Payload)
+
+
+def decode_json(payload: bytes, units: Units) -> Samples:
+    """Decode a JSON payload; ``units`` are those of a message that names none. Raise RejectError if it is malformed."""
+    data = _parse(payload)
+    acc, gyro = _triples(data)
+    if not acc:
+        raise RejectError("empty", "no sample")
+    if gyro is not None and len(gyro) != len(acc):
+        raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
+    named = data.units or {}
+    return Samples(
+        event_time(data.t, data.t_ms, data.t_us, data.t_ns),
+        check_rate(data.rate_hz),
+        convert(acc, named.get("acc", units.acc), ACC_UNITS),
+        None if gyro is None else convert(gyro, named.get("gyro", units.gyro), GYRO_UNITS),
+    )
+
+
+def _parse(payload: bytes) -> _Payload:
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        # The detail names the field, as in "Expected `int`, got `str` - at `$.t_ns`".
+        detail = str(error)
+        if "`$.t" in detail:
+            raise RejectError("time", detail) from None
+        if "Number out of range" in detail:
+            raise RejectError("rate" if "`$.rate_hz" in detail else "not_finite", detail) from None
+        raise RejectError("shape", detail) from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # Many encoders write NaN and Infinity, although JSON has no such numbers.
+        not_finite = b"NaN" in payload or b"Infinity" in payload
+        raise RejectError("not_finite" if not_finite else "json", str(error)) from None
+
+
+def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
+    """Return accelerometer and gyroscope samples; the latter are None if the message has none."""
+    if data.acc is not None:
+        return data.acc, data.gyro
+    if data.ax is None or data.ay is None or data.az is None:
+        raise RejectError("shape", "neither acc nor ax, ay and az")
+    gyro = (data.gx, data.gy, data.gz)
+    if gyro == (None, None, None):
+        return [(data.ax, data.ay, data.az)], None
+    if data.gx is None or data.gy is None or data.gz is None:
+        raise RejectError("shape", "only some of gx, gy and gz")
+    return [(data.ax, data.ay, data.az)], [(data.gx, data.gy, data.gz)]
+
+
+def event_time(
+    t: int | float | None = None, t_ms: int | None = None, t_us: int | None = None, t_ns: int | None = None
+) -> int | None:
+    """Return an event time in nanoseconds, from the finest unit that is given; None if none is given.
+
+    Integers are never converted through a float, which would lose their last digits.
+
+    Raises:
+        RejectError: The time is not finite, or not between 1970 and 2200.
+
+    """
+    if t_ns is None:
+        if t_us is not None:
+            t_ns = t_us * 1000
+        elif t_ms is not None:
+            t_ns = t_ms * 1_000_000
+        elif isinstance(t, int):
+            t_ns = t * 10**9
+        elif t is None:
+            return None
+        elif not math.isfinite(t) or abs(t) > YEAR_2200_NS / 1e9:
+            raise RejectError("time", f"t is {t!r}, expected seconds since 1970")
+        else:
+            # A float of seconds resolves a quarter of a microsecond in this century, so the microsecond was meant.
+            t_ns = round(t * 1e6) * 1000
+    return check_time(t_ns)
+
+
+def encode_json(t_ns: int, rate_hz: float, samples: Float32) -> bytes:
+    """Encode samples as canonical JSON. The time is rounded to microseconds, samples to six decimals.
+
+    Args:
+        t_ns: Event time of the first sample.
+        rate_hz: Sampling rate.
+        samples: (n_samples, 6) in g and rad/s, or (n_samples, 3) in g without a gyroscope.
+
+    """
+    rows = np.round(samples.astype(np.float64), 6)
+    message = {"t": round(t_ns / 1e9, 6), "rate_hz": rate_hz, "acc": rows[:, :3].tolist()}
+    if rows.shape[1] > 3:
+        message["gyro"] = rows[:, 3:].tolist()
+    return msgspec.json.encode(message)

@@ -1,0 +1,239 @@
+"""Decoder: a batch of MQTT messages to one SampleBatch, and a Rejection for each message that is malformed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.wire import payloads
+from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
+from harstream.wire.packed import HEADER
+from harstream.wire.reject import RejectError, Rejection
+from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE, Samples, Units
+from harstream.wire.topics import TopicTemplate
+
+#: Topics whose device is remembered; beyond this number all are forgotten.
+_MAX_TOPICS = 200_000
+
+
+class Message(NamedTuple):
+    """An MQTT message with its time of arrival."""
+
+    topic: str
+    payload: bytes
+    arrival_s: float  # seconds since 1970
+    retained: bool = False
+
+
+class Decoder:
+    """Decoder of all messages that samples may come in. It keeps state, so it belongs to one thread.
+
+    Args:
+        template: The topics that samples come from.
+        needs_gyro: Whether to reject messages without a gyroscope.
+        units: Units of messages that do not name their own.
+        max_payload_bytes: Largest payload to accept.
+
+    """
+
+    def __init__(
+        self,
+        template: TopicTemplate,
+        needs_gyro: bool = True,
+        units: Units | None = None,
+        max_payload_bytes: int = 256 * 1024,
+    ) -> None:
+        self.template = template
+        self.needs_gyro = needs_gyro
+        self.units = units or Units()
+        self.max_payload_bytes = max_payload_bytes
+        self._json_reader = JsonReader()
+        self._device_by_topic: dict[str, str] = {}
+
+    def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
+        """Return the samples of all well-formed messages, in their order, and a Rejection for each other message.
+
+        Nothing that a device sends makes this raise an error.
+        """
+        accepted, devices, rejections = self._filter(messages)
+        payloads_ = [message.payload for message in accepted]
+        builder = _BatchBuilder(len(accepted))
+        self._read_packed(payloads_, builder)
+        self._read_json(payloads_, builder)
+        for index in builder.remaining().tolist():  # the general path
+            try:
+                builder.add_samples(index, self._decode_one(payloads_[index]))
+            except RejectError as error:
+                rejections.append(Rejection(accepted[index].topic, error.reason, error.detail))
+        batch = SampleBatch(
+            devices=devices,
+            t_ns=builder.t_ns,
+            stamped=builder.stamped,
+            rate_hz=builder.rate_hz,
+            counts=builder.counts,
+            arrival_s=np.array([message.arrival_s for message in accepted], np.float64),
+            samples=builder.samples(),
+        )
+        return self._drop_unusable(batch, accepted, rejections)
+
+    def _filter(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[str], list[Rejection]]:
+        """Reject messages by topic, size and retain flag. Return the others, their devices, and the rejections."""
+        rejections: list[Rejection] = []
+        device_by_topic, limit = self._device_by_topic, self.max_payload_bytes
+        devices = [device_by_topic.get(message.topic) for message in messages]
+        unwanted = [message for message in messages if message.retained or len(message.payload) > limit]
+        if None not in devices and not unwanted:
+            return messages, devices, rejections  # type: ignore[return-value]
+        if len(device_by_topic) > _MAX_TOPICS:
+            device_by_topic.clear()
+        accepted, names = [], []
+        for message in messages:
+            try:
+                name = self._device(message)
+            except RejectError as error:
+                rejections.append(Rejection(message.topic, error.reason, error.detail))
+                continue
+            device_by_topic[message.topic] = name
+            accepted.append(message)
+            names.append(name)
+        return accepted, names, rejections
+
+    def _device(self, message: Message) -> str:
+        """Return the device that a message comes from. Raise RejectError if the message is not to be decoded."""
+        if message.retained:
+            raise RejectError("retained", "a retained message")
+        device = self.template.device(message.topic)
+        if device is None:
+            raise RejectError("device", f"the topic names no device that {self.template.text!r} accepts")
+        if len(message.payload) > self.max_payload_bytes:
+            raise RejectError("too_large", f"{len(message.payload)} bytes, the most is {self.max_payload_bytes}")
+        return device
+
+    def _read_packed(self, payloads_: Sequence[bytes], builder: _BatchBuilder) -> None:
+        """Add the packed messages that the fast path reads."""
+        header_size = HEADER.size
+        indices = [
+            index
+            for index, payload in enumerate(payloads_)
+            if payload.startswith(PACKED_PREFIX) and len(payload) >= header_size
+        ]
+        if not indices:
+            return
+        packed = read_packed([payloads_[index] for index in indices])
+        valid = packed.counts > 0
+        t_ns, samples = packed.t_ns[valid], packed.samples
+        factors = np.repeat([ACC_UNITS[self.units.acc], GYRO_UNITS[self.units.gyro]], 3)
+        if (factors != 1).any():
+            with np.errstate(over="ignore", invalid="ignore"):
+                samples = (samples * factors).astype(np.float32)
+        builder.add(np.array(indices)[valid], t_ns, t_ns != 0, packed.rate_hz[valid], packed.counts[valid], samples)
+
+    def _read_json(self, payloads_: Sequence[bytes], builder: _BatchBuilder) -> None:
+        """Add the JSON messages that the fast path reads."""
+        indices, times, stamped, rates, counts, accs, gyros = [], [], [], [], [], [], []
+        read = self._json_reader.read
+        for index in builder.remaining().tolist():
+            message = read(payloads_[index])
+            if message is None or (message.gyro is None and self.needs_gyro):
+                continue
+            t_ns, rate_hz, n_samples, acc, gyro = message
+            indices.append(index)
+            times.append(t_ns or 0)
+            stamped.append(t_ns is not None)
+            rates.append(rate_hz)
+            counts.append(n_samples)
+            accs.append(acc)
+            gyros.append(bytes(24 * n_samples) if gyro is None else gyro)
+        if not indices:
+            return
+        samples = np.empty((sum(counts), 6), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for columns, buffers, factor in (
+                (slice(0, 3), accs, ACC_UNITS[self.units.acc]),
+                (slice(3, 6), gyros, GYRO_UNITS[self.units.gyro]),
+            ):
+                samples[:, columns] = np.frombuffer(b"".join(buffers), np.float64).reshape(-1, 3) * factor
+        builder.add(np.array(indices), times, stamped, rates, counts, samples)
+
+    def _decode_one(self, payload: bytes) -> Samples:
+        """Decode a payload by the general path. Raise RejectError if it is malformed."""
+        samples = payloads.decode(payload, self.units)
+        if samples.gyro is None and self.needs_gyro:
+            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
+        return samples
+
+    def _drop_unusable(
+        self, batch: SampleBatch, messages: Sequence[Message], rejections: list[Rejection]
+    ) -> tuple[SampleBatch, list[Rejection]]:
+        """Remove messages without samples, which are rejected already, and reject those with an unusable number.
+
+        The fast path does not look at single numbers. Here all of the batch are compared at once, and the general path
+        finds the reason for those few messages that fail.
+        """
+        usable = np.abs(batch.samples).max(axis=1, initial=0.0) <= MAX_MAGNITUDE  # False also for NaN
+        if batch.counts.all() and usable.all():
+            return batch, rejections
+        keep = batch.counts > 0
+        decoded = np.flatnonzero(keep)
+        counts = batch.counts[decoded]
+        keep[decoded] = np.logical_and.reduceat(usable, np.cumsum(counts) - counts) if len(decoded) else False
+        for index in decoded[~keep[decoded]].tolist():
+            try:
+                self._decode_one(messages[index].payload)
+            except RejectError as error:
+                rejections.append(Rejection(messages[index].topic, error.reason, error.detail))
+        return batch.select(keep), rejections
+
+
+class _BatchBuilder:
+    """The messages of a batch that are decoded so far. Each path adds those that it reads, in any order."""
+
+    def __init__(self, n_messages: int) -> None:
+        self.t_ns: Int64 = np.zeros(n_messages, np.int64)
+        self.stamped: Bool = np.zeros(n_messages, np.bool_)
+        self.rate_hz: Float64 = np.zeros(n_messages)
+        self.counts: Int64 = np.zeros(n_messages, np.int64)  # 0: not decoded yet, or rejected
+        self._parts: list[tuple[Int64, Float32]] = []  # indices of messages, and their samples in the same order
+
+    def remaining(self) -> Int64:
+        """Return the indices of the messages that no path has decoded."""
+        return np.flatnonzero(self.counts == 0)
+
+    def add(
+        self,
+        indices: Int64,
+        t_ns: npt.ArrayLike,
+        stamped: npt.ArrayLike,
+        rate_hz: npt.ArrayLike,
+        counts: npt.ArrayLike,
+        samples: Float32,
+    ) -> None:
+        """Add the messages with the given indices; ``samples`` (n_samples, 6) are of all of them, in their order."""
+        self.t_ns[indices], self.stamped[indices] = t_ns, stamped
+        self.rate_hz[indices], self.counts[indices] = rate_hz, counts
+        self._parts.append((indices, samples))
+
+    def add_samples(self, index: int, content: Samples) -> None:
+        """Add one message."""
+        samples = np.zeros((content.n_samples, 6), np.float32)
+        samples[:, :3] = content.acc
+        if content.gyro is not None:
+            samples[:, 3:] = content.gyro
+        stamped = content.t_ns is not None
+        self.add(np.array([index]), content.t_ns or 0, stamped, content.rate_hz, content.n_samples, samples)
+
+    def samples(self) -> Float32:
+        """Return the samples (n_samples, 6) of all messages, in the order of the messages."""
+        if len(self._parts) == 1:
+            return self._parts[0][1]
+        samples = np.zeros((int(self.counts.sum()), 6), np.float32)
+        first_row = np.cumsum(self.counts) - self.counts  # of each message
+        for indices, part in self._parts:
+            counts = self.counts[indices]
+            rows_before = np.cumsum(counts) - counts  # in the part
+            samples[np.repeat(first_row[indices] - rows_before, counts) + np.arange(counts.sum())] = part
+        return samples
