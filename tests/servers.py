@@ -1,4 +1,4 @@
-"""Brokers, clients and processes for tests: on free ports of 127.0.0.1, each ended by the test that began it."""
+"""Brokers, clients and processes for tests. They use free ports of 127.0.0.1; the test that starts one ends it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-#: Far beyond what anything here takes: a loaded machine is slow, not wrong.
+#: Limit of every wait, far longer than anything takes. A loaded machine is slow, and no test may fail for that.
 DEADLINE_S = 180.0
-#: What holds a port for longer than this is no other test.
-PASSING_S = 30.0
+#: A port that is occupied for longer than this is not occupied by another test.
+_OTHER_TESTS_S = 30.0
 
 
 def program(name: str) -> str:
-    """A program of the system, in sbin too; the test is skipped without it."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if found is None:
+    """Return the path of a program, also from sbin. Skip the test if it is not installed."""
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if path is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return path
 
 
 def recorded(name: str) -> Path:
-    """A data set as its publisher ships it, from the folder HARSTREAM_DATA; the test is skipped without."""
+    """Return the path of a data set in the folder HARSTREAM_DATA. Skip the test if it is not there."""
     folder = os.environ.get("HARSTREAM_DATA")
     if not folder:
         pytest.skip("HARSTREAM_DATA is not set")
@@ -46,7 +46,8 @@ def recorded(name: str) -> Path:
     return Path(folder) / name
 
 
-def wait_until(condition: Callable[[], object], what: str = "it", timeout_s: float = DEADLINE_S) -> None:
+def wait_until(condition: Callable[[], object], what: str = "the condition", timeout_s: float = DEADLINE_S) -> None:
+    """Wait until ``condition`` returns something true; fail with the name ``what`` after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
@@ -54,15 +55,16 @@ def wait_until(condition: Callable[[], object], what: str = "it", timeout_s: flo
 
 
 def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def http_get(url: str) -> tuple[int, str]:
-    """Status and body, also of answers that are errors; (0, "") where nobody listens."""
+    """Return status and body of the answer, whatever the status; (0, "") if there is no answer."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -72,19 +74,29 @@ def http_get(url: str) -> tuple[int, str]:
 
 
 def metric(text: str, series: str) -> float:
-    """The value of one series in Prometheus' text format."""
+    """Return the value of one series from a text in the format of Prometheus."""
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.rpartition(" ")[0] == series)
 
 
+def mosquitto_passwords(file: Path, **users: str) -> Path:
+    """Write or change the passwords of users in a password file of mosquitto."""
+    for user, password in users.items():
+        create = [] if file.exists() else ["-c"]
+        command = [program("mosquitto_passwd"), "-b", *create, str(file), user, password]
+        subprocess.run(command, check=True, capture_output=True)
+    file.chmod(0o644)  # mosquitto may run as another user
+    return file
+
+
 class Mosquitto:
-    """A real broker with the given lines of configuration, listening at ``port``."""
+    """Process of mosquitto with the given lines of configuration, listening on ``port`` or a free one."""
 
     def __init__(self, folder: Path, listener: str = "", lines: str = "allow_anonymous true", port: int = 0) -> None:
         self._program = program("mosquitto")
         self.port = port or free_port()
         self._config = folder / f"mosquitto-{self.port}.conf"
         self._log = folder / f"mosquitto-{self.port}.log"
-        # A burst of a test may not be thrown away because the subscriber is a moment behind.
+        # Without a limit, because mosquitto drops messages of a burst that the subscriber has not read yet.
         common = "max_queued_messages 0\nmax_inflight_messages 0\n"
         if os.getuid() == 0:
             common += "user root\n"
@@ -108,7 +120,7 @@ class Mosquitto:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self) -> None:
-        """At once, without a goodbye to its clients."""
+        """Kill it. Its clients get no DISCONNECT."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -122,10 +134,11 @@ class Mosquitto:
 
 
 class Client:
-    """Somebody else at the broker: hears everything, publishes anything."""
+    """Plain MQTT client beside the one under test. It keeps all messages that it receives."""
 
     def __init__(self, port: int, subscription: str = "#", **credentials: str) -> None:
         self.messages: list[tuple[str, bytes, bool]] = []  # topic, payload, whether it was retained
+        self._published: list[paho.MQTTMessageInfo] = []
         self._subscribed = threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
         self._client.max_inflight_messages_set(1000)
@@ -141,17 +154,20 @@ class Client:
         self._client.loop_start()
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
-        self._client.publish(topic, payload, qos, retain)
+        self._published.append(self._client.publish(topic, payload, qos, retain))
 
     def flush(self) -> None:
-        """Wait until the broker has acknowledged everything."""
-        wait_until(lambda: not self._client._out_messages, "the broker's acknowledgements")
+        """Wait until the broker has acknowledged every message."""
+        while self._published:
+            self._published[-1].wait_for_publish(DEADLINE_S)
+            assert self._published.pop().is_published(), "the broker has not acknowledged a message"
 
     def payloads(self, topic: str) -> list[bytes]:
+        """Return the payloads received on one topic."""
         return [payload for at, payload, _ in list(self.messages) if at == topic]
 
     def labels(self) -> list[tuple[str, dict[str, Any]]]:
-        """(device, message) of every label heard."""
+        """Return device and decoded message of every label received."""
         return [
             (topic.split("/")[1], json.loads(payload))
             for topic, payload, _ in list(self.messages)
@@ -168,34 +184,33 @@ class Client:
 
 
 class Process:
-    """``python -m harstream ...``, in a process group of its own."""
+    """``python -m harstream ...`` or Python ``code``, in a process group of its own, with its output in files."""
 
     def __init__(
         self, *arguments: str, folder: Path, environment: Mapping[str, str] | None = None, code: str = ""
     ) -> None:
         command = [sys.executable, *(["-c", code] if code else ["-m", "harstream"]), *arguments]
         self._paths = folder / f"out-{time.monotonic_ns()}", folder / f"err-{time.monotonic_ns()}"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
         with self._paths[0].open("wb") as out, self._paths[1].open("wb") as err:
             self._process = subprocess.Popen(
-                command, stdout=out, stderr=err, env={**kept, **(environment or {})}, start_new_session=True
+                command, stdout=out, stderr=err, env={**inherited, **(environment or {})}, start_new_session=True
             )
 
     @property
     def out(self) -> str:
+        """Standard output so far."""
         return self._paths[0].read_text(errors="replace")
 
     @property
     def err(self) -> str:
-        return self._paths[1].read_text(errors="replace")
-
-    @property
-    def told(self) -> str:
-        """Standard error, less the greeting that LiteRT's native code writes there."""
-        return "".join(line for line in self.err.splitlines(keepends=True) if "XNNPACK delegate" not in line)
+        """Standard error so far, without the line that LiteRT's native code writes there at its start."""
+        text = self._paths[1].read_text(errors="replace")
+        return "".join(line for line in text.splitlines(keepends=True) if "XNNPACK delegate" not in line)
 
     @property
     def group(self) -> int:
+        """Number of its process group."""
         return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
@@ -205,15 +220,19 @@ class Process:
         return self._process.poll() is None
 
     def wait_for(self, text: str) -> None:
-        """Until standard error holds ``text``."""
+        """Wait until standard error contains ``text``."""
 
-        def said() -> bool:
-            assert text in self.err or self.running(), f"ended without saying {text!r}: {self.err}"
-            return text in self.err
+        def is_written() -> bool:
+            running = self.running()  # asked first: the text may be written between the two questions
+            if text in self.err:
+                return True
+            assert running, f"the process ended without writing {text!r}: {self.err}"
+            return False
 
-        wait_until(said, f"{text!r} in {self.err!r}")
+        wait_until(is_written, f"{text!r} on standard error")
 
     def exit_code(self) -> int:
+        """Wait for the end of the process, and return its exit code."""
         return self._process.wait(DEADLINE_S)
 
     def __enter__(self) -> Process:
@@ -226,30 +245,30 @@ class Process:
 
 
 def processes_of_group(group: int) -> list[int]:
-    """Whoever still runs in a process group, from /proc."""
-    found = []
+    """Return the processes of a group that still run, from /proc."""
+    running = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[2]) == group and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
+            running.append(int(path.parent.name))
+    return running
 
 
 @contextmanager
 def occupied(port: int) -> Iterator[None]:
-    """Something listens at ``port`` of 127.0.0.1, whether we or somebody else."""
+    """Listen on ``port`` of 127.0.0.1, unless somebody else does so for good."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        deadline = time.monotonic() + PASSING_S
+        deadline = time.monotonic() + _OTHER_TESTS_S
         while True:
             try:
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 if time.monotonic() > deadline:
-                    break  # by something that stays: as good
+                    break  # by a program that stays, which serves as well
                 time.sleep(0.05)
             else:
                 listener.listen(1)

@@ -97,7 +97,7 @@ class Connection:
     Callbacks run in the network thread and must not block.
 
     Attributes:
-        connects: Number of connections made so far.
+        connects: Number of connections made since ``open``, the first one included.
         version: MQTT version in use, "5" or "3.1.1"; "" if it is not known yet.
 
     """
@@ -199,6 +199,7 @@ class Connection:
         self._next_urls = itertools.cycle((*self.settings.urls[first:], *self.settings.urls[:first]))
         self._handshake_ended.clear()
         self._failure, self._tls_alert = None, ""
+        self.connects = 0  # a connection whose subscription was refused does not count
         client = self._new_client(url, version)
         try:
             client.connect(url.host, url.port, keepalive=KEEPALIVE_S)

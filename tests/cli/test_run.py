@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from ..servers import (
     free_port,
     http_get,
     metric,
+    mosquitto_passwords,
     occupied,
     processes_of_group,
-    program,
     wait_until,
 )
 
@@ -171,7 +170,7 @@ def test_a_port_in_use_is_exit_2_and_one_line(start):
     with occupied(port):
         process = start("--broker", "127.0.0.1:1", "--http", f"127.0.0.1:{port}", ready=False)
         assert process.exit_code() == 2
-    assert process.told == f"harstream: http: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert process.err == f"harstream: http: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 def test_an_unknown_variable_is_exit_2(start):
@@ -189,11 +188,7 @@ def test_a_damaged_bundle_is_exit_3_and_one_line(start, own_bundle):
 
 
 def test_a_wrong_password_is_exit_4_and_not_repeated(start, tmp_path):
-    passwords = tmp_path / "passwords"
-    subprocess.run(
-        [program("mosquitto_passwd"), "-b", "-c", passwords, "ann", "right"], check=True, capture_output=True
-    )
-    passwords.chmod(0o644)
+    passwords = mosquitto_passwords(tmp_path / "passwords", ann="right")
     (tmp_path / "password").write_text("wrong-horse\n")
     with Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}") as broker:
         by_url = start("--broker", f"mqtt://ann:wrong-horse@{broker.address}", ready=False)
@@ -253,15 +248,15 @@ def test_without_a_broker_and_without_amqtt_it_says_what_to_do(start):
     code = "import sys; sys.modules['amqtt'] = None\nfrom harstream.cli import main\nmain()"
     process = start(code=code, ready=False)
     assert process.exit_code() == 2
-    assert process.told.startswith("harstream: broker: not set, and the embedded broker is not installed")
-    assert process.told.count("\n") == 1
+    assert process.err.startswith("harstream: broker: not set, and the embedded broker is not installed")
+    assert process.err.count("\n") == 1
 
 
 def test_logs_can_be_json_one_object_a_line(start, mosquitto):
     process = start("--broker", mosquitto.address, "--log-format", "json")
     process.send(signal.SIGTERM)
     assert process.exit_code() == 0
-    lines = [json.loads(line) for line in process.told.splitlines()]
+    lines = [json.loads(line) for line in process.err.splitlines()]
     assert {"time", "level", "logger", "message"} <= set(lines[0])
     assert READY in lines[0]["message"]
     assert lines[-1]["message"] == "stopped"

@@ -78,7 +78,7 @@ def run(tmp_path: Path, random_bundle: Path, site: Site) -> Iterator[Callable[..
 def refused(process: Process) -> str:
     """What it said, which is one line, before it ended with exit code 4."""
     assert process.exit_code() == 4, process.err
-    lines = process.told.splitlines()
+    lines = process.err.splitlines()
     assert len(lines) == 1, lines
     return lines[0]
 

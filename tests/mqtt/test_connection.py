@@ -1,4 +1,4 @@
-"""One connection, kept: against a real mosquitto and the embedded broker, as they are."""
+"""The connection against mosquitto, the embedded broker, and scripted brokers for what neither of them does."""
 
 from __future__ import annotations
 
@@ -20,21 +20,28 @@ from harstream.mqtt import connection as mqtt
 from harstream.mqtt.connection import Connection, Will
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
-from ..servers import DEADLINE_S, Client, Mosquitto, free_port, program, wait_until
+from ..servers import DEADLINE_S, Client, Mosquitto, free_port, mosquitto_passwords, program, wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a broker on a loaded machine the time that it needs to answer."""
+    monkeypatch.setattr(mqtt, "HANDSHAKE_S", DEADLINE_S)
 
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Connection]]:
-    """Make connections that are closed in the end."""
-    made: list[Connection] = []
+    """Make connections, which are closed after the test."""
+    connections: list[Connection] = []
 
-    def make(address: str, *, version: str = "auto", ca: Path | None = None, **options) -> Connection:
-        settings = BrokerSettings(BrokerUrl.parse(address), version, ca)
-        made.append(Connection(settings, f"test-{len(made)}", **options))
-        return made[-1]
+    def make(*addresses: str, version: str = "auto", ca: Path | None = None, **options) -> Connection:
+        url, *others = [BrokerUrl.parse(address) for address in addresses]
+        settings = BrokerSettings(url, version, ca, others=tuple(others))
+        connections.append(Connection(settings, f"test-{len(connections)}", **options))
+        return connections[-1]
 
     yield make
-    for connection in made:
+    for connection in connections:
         connection.close()
 
 
@@ -49,14 +56,14 @@ def embedded() -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two authorities, and a server's certificate by one of them for `localhost` only."""
+    """Make two authorities, and a server certificate for `localhost` that is signed by the first."""
     folder = tmp_path_factory.mktemp("tls")
 
     def openssl(*arguments: str) -> None:
         subprocess.run([program("openssl"), *arguments], cwd=folder, check=True, capture_output=True)
 
     for name in ("ca", "other"):
-        # Python 3.13 holds authorities to RFC 5280: they must say what their key is for.
+        # Python 3.13 requires the key usage of an authority, as RFC 5280 does.
         subject = ["-subj", f"/CN={name}", "-days", "2", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
         openssl(
             "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject
@@ -75,58 +82,100 @@ def tls_broker(certificates: Path, tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
 
 
-def received(connection: Connection, broker_port: int, topic: str = "a/w1/imu") -> None:
-    """A message published by somebody else comes in."""
-    seen: list[tuple[str, bytes, bool]] = []
-    connection._on_message = lambda *message: seen.append(message)
+class Inbox:
+    """Messages that a connection received."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes, bool]] = []
+
+    def add(self, topic: str, payload: bytes, retained: bool) -> None:
+        self.messages.append((topic, payload, retained))
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload, _ in self.messages]
+
+
+def assert_receives(inbox: Inbox, broker_port: int, topic: str = "a/w1/imu") -> None:
+    """Publish a message from another client, and wait until it arrives."""
     with Client(broker_port) as client:
         client.publish(topic, b"x")
-        wait_until(lambda: seen, "the message")
-    assert seen == [(topic, b"x", False)]
+        wait_until(lambda: inbox.messages, "the message")
+    assert inbox.messages == [(topic, b"x", False)]
+
+
+def scripted_broker(*scripts: Callable[[socket.socket, int], None]) -> str:
+    """Serve one connection after another, each by one script, and return the address.
+
+    A script is called with the socket and the number of the protocol version (4 is MQTT 3.1.1) after the CONNECT.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener:
+            for script in scripts:
+                peer, _ = listener.accept()
+                with peer:
+                    packet = peer.recv(1000)
+                    script(peer, packet[packet.index(b"MQTT") + 4])
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def accept(peer: socket.socket, version: int) -> None:
+    """Accept the connection."""
+    peer.sendall(b"\x20\x03\x00\x00\x00" if version == 5 else b"\x20\x02\x00\x00")
+
+
+def answer_subscription(peer: socket.socket, version: int, code: int) -> None:
+    """Accept the connection, and answer a SUBSCRIBE for one filter with ``code``."""
+    accept(peer, version)
+    identifier = peer.recv(1000)[2:4]
+    peer.sendall(
+        b"\x90\x04" + identifier + bytes([0, code]) if version == 5 else b"\x90\x03" + identifier + bytes([code])
+    )
+
+
+def refuse_subscription(code: int) -> Callable[[socket.socket, int], None]:
+    """Return a script that refuses a subscription. mosquitto accepts each one and then sends no messages."""
+
+    def script(peer: socket.socket, version: int) -> None:
+        answer_subscription(peer, version, code)
+        peer.recv(1000)
+
+    return script
 
 
 # --- versions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "5"), ("5", "5"), ("3.1.1", "3.1.1")])
-def test_mosquitto_is_spoken_to_in_mqtt_5_unless_told(mosquitto, connect, asked, got):
-    connection = connect(mosquitto.address, version=asked, subscriptions=["a/+/imu"])
+def test_mqtt_5_is_used_with_mosquitto_unless_the_settings_name_another_version(mosquitto, connect, asked, got):
+    inbox = Inbox()
+    connection = connect(mosquitto.address, version=asked, subscriptions=["a/+/imu"], on_message=inbox.add)
     connection.open()
     assert (connection.ready, connection.version, connection.connects) == (True, got, 1)
-    received(connection, mosquitto.port)
+    assert_receives(inbox, mosquitto.port)
 
 
 @pytest.mark.parametrize("asked", ["auto", "3.1.1"])
-def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(embedded, connect, asked):
-    connection = connect(embedded.url, version=asked, subscriptions=["a/+/imu"])
+def test_mqtt_3_1_1_is_used_with_a_broker_without_mqtt_5(embedded, connect, asked):
+    inbox = Inbox()
+    connection = connect(embedded.url, version=asked, subscriptions=["a/+/imu"], on_message=inbox.add)
     connection.open()
     assert (connection.ready, connection.version) == (True, "3.1.1")
-    received(connection, embedded.port)
-
-
-def answering(reply: bytes) -> int:
-    """A listener that answers every MQTT 5 CONNECT with ``reply`` and an MQTT 3.1.1 one with acceptance."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        version = 0
-        with listener:
-            while version != 4:
-                peer, _ = listener.accept()
-                with peer:
-                    packet = peer.recv(1000)
-                    version = packet[packet.index(b"MQTT") + 4]
-                    peer.sendall(b"\x20\x02\x00\x00" if version == 4 else reply)
-                    if version == 4:
-                        peer.recv(1000)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return int(listener.getsockname()[1])
+    assert_receives(inbox, embedded.port)
 
 
 @pytest.mark.parametrize("reply", [b"", b"\x20\x02\x00\x01", b"\x20\x03\x00\x84\x00"], ids=["hangs up", "3.1.1", "5"])
-def test_however_a_broker_refuses_mqtt_5_the_older_one_is_tried(connect, reply):
-    connection = connect(f"127.0.0.1:{answering(reply)}")
+def test_however_a_broker_refuses_mqtt_5_the_older_version_is_tried(connect, reply):
+    def accept_until_closed(peer: socket.socket, version: int) -> None:
+        assert version == 4
+        accept(peer, version)
+        peer.recv(1000)
+
+    connection = connect(scripted_broker(lambda peer, _: peer.sendall(reply), accept_until_closed))
     connection.open()
     assert connection.version == "3.1.1"
 
@@ -136,19 +185,15 @@ def test_however_a_broker_refuses_mqtt_5_the_older_one_is_tried(connect, reply):
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
-    """Knows ann, with the password `right`, who may read a/# only."""
-    passwords, acl = tmp_path / "passwords", tmp_path / "acl"
-    subprocess.run(
-        [program("mosquitto_passwd"), "-b", "-c", passwords, "ann", "right"], check=True, capture_output=True
-    )
+    """Start a broker that accepts only the user ann with the password `right`."""
+    passwords, acl = mosquitto_passwords(tmp_path / "passwords", ann="right"), tmp_path / "acl"
     acl.write_text("user ann\ntopic readwrite a/#\n")
-    passwords.chmod(0o644)
     with Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}\nacl_file {acl}") as broker:
         yield broker
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_the_right_password_is_let_in(guarded, connect, version):
+def test_the_right_password_is_accepted(guarded, connect, version):
     connection = connect(f"mqtt://ann:right@{guarded.address}", version=version, subscriptions=["a/+/imu"])
     connection.open()
     assert connection.ready
@@ -165,72 +210,47 @@ def test_a_wrong_password_is_an_error_at_once_that_does_not_repeat_it(guarded, c
     assert not connection.ready
 
 
-def subscription_refusing(code: int) -> int:
-    """A broker that lets everybody in and refuses every subscription; mosquitto's ACL grants it and sends nothing."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with listener:
-            peer, _ = listener.accept()
-        with peer:
-            packet = peer.recv(1000)
-            five = packet[packet.index(b"MQTT") + 4] == 5
-            peer.sendall(b"\x20\x03\x00\x00\x00" if five else b"\x20\x02\x00\x00")
-            packet = peer.recv(1000)
-            peer.sendall(
-                bytes([0x90, 4, packet[2], packet[3], 0, code] if five else [0x90, 3, packet[2], packet[3], code])
-            )
-            peer.recv(1000)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize(("version", "code"), [("auto", 0x87), ("5", 0x8F), ("3.1.1", 0x80)])
 def test_a_refused_subscription_is_an_error_that_names_it(connect, version, code):
-    connection = connect(f"127.0.0.1:{subscription_refusing(code)}", version=version, subscriptions=["a/+/imu"])
+    connection = connect(scripted_broker(refuse_subscription(code)), version=version, subscriptions=["a/+/imu"])
     with pytest.raises(BrokerError, match=r"refused the subscription to a/\+/imu: "):
         connection.open(threading.Event())
     assert not connection.ready
 
 
-def test_a_subscription_refused_after_a_loss_is_asked_for_again_on_a_new_connection(connect):
-    """As by a cluster that has just lost a node."""
+def test_a_subscription_refused_after_a_loss_is_tried_again_on_a_new_connection(connect):
+    """A cluster that has just lost a node refuses subscriptions for a while."""
     over = threading.Event()
 
-    def serve() -> None:
-        with listener:
-            for code in (0, 0x80, 0):
-                peer, _ = listener.accept()
-                with peer:
-                    peer.recv(1000)
-                    peer.sendall(b"\x20\x02\x00\x00")
-                    packet = peer.recv(1000)
-                    peer.sendall(bytes([0x90, 3, packet[2], packet[3], code]))
-                    if code:
-                        assert peer.recv(1000) == b""  # it hangs up
-                    elif connection.connects == 3:
-                        over.wait(DEADLINE_S)
+    def accept_and_hang_up(peer: socket.socket, version: int) -> None:
+        answer_subscription(peer, version, 0)
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    connection = connect(f"127.0.0.1:{listener.getsockname()[1]}", version="3.1.1", subscriptions=["a/+/imu"])
-    threading.Thread(target=serve, daemon=True).start()
+    def refuse(peer: socket.socket, version: int) -> None:
+        answer_subscription(peer, version, 0x80)
+        assert peer.recv(1000) == b""  # the client closes the connection
+
+    def accept_and_stay(peer: socket.socket, version: int) -> None:
+        answer_subscription(peer, version, 0)
+        over.wait(DEADLINE_S)
+
+    address = scripted_broker(accept_and_hang_up, refuse, accept_and_stay)
+    connection = connect(address, version="3.1.1", subscriptions=["a/+/imu"])
     connection.open()
-    wait_until(lambda: connection.connects == 3 and connection.ready, "the third try")
+    wait_until(lambda: connection.connects == 3 and connection.ready, "the third connection")
     over.set()
 
 
 # --- TLS --------------------------------------------------------------------------------------------
 
 
-def test_tls_with_our_own_authority(tls_broker, certificates, connect):
+def test_tls_with_an_authority_of_our_own(tls_broker, certificates, connect):
     connection = connect(f"mqtts://localhost:{tls_broker.port}", ca=certificates / "ca.pem")
     connection.open()
     assert connection.ready
 
 
 @pytest.mark.parametrize(
-    ("host", "ca", "told"),
+    ("host", "ca", "reason"),
     [
         ("localhost", "other.pem", "(?i:certificate|signature)"),
         ("localhost", None, "(?i:certificate)"),
@@ -238,18 +258,18 @@ def test_tls_with_our_own_authority(tls_broker, certificates, connect):
     ],
     ids=["wrong authority", "the system's authorities", "wrong name"],
 )
-def test_a_certificate_that_does_not_hold_is_an_error(tls_broker, certificates, connect, host, ca, told):
+def test_a_certificate_that_cannot_be_verified_is_an_error(tls_broker, certificates, connect, host, ca, reason):
     connection = connect(f"mqtts://{host}:{tls_broker.port}", ca=certificates / ca if ca else None)
-    with pytest.raises(BrokerError, match=f"TLS: .*{told}"):
+    with pytest.raises(BrokerError, match=f"TLS: .*{reason}"):
         connection.open(threading.Event())
 
 
-def test_tls_to_a_port_without_is_an_error(mosquitto, connect):
+def test_tls_to_a_port_without_tls_is_an_error(mosquitto, connect):
     with pytest.raises(BrokerError):
         connect(f"mqtts://localhost:{mosquitto.port}").open()
 
 
-def test_files_that_are_no_certificates_are_an_error(certificates, tmp_path, connect):
+def test_files_that_are_not_certificates_are_an_error(certificates, tmp_path, connect):
     (tmp_path / "junk.pem").write_text("junk")
     with pytest.raises(ConfigError, match="TLS files"):
         connect("mqtts://localhost", ca=tmp_path / "junk.pem").open()
@@ -267,13 +287,14 @@ def test_without_an_event_an_unreachable_broker_is_an_error(connect):
 def test_a_broker_that_comes_up_later_is_waited_for(tmp_path, connect, monkeypatch):
     monkeypatch.setattr(mqtt, "RETRY_MAX_S", 1)
     broker = Mosquitto(tmp_path)
-    connection = connect(broker.address, subscriptions=["a/+/imu"])
+    inbox = Inbox()
+    connection = connect(broker.address, subscriptions=["a/+/imu"], on_message=inbox.add)
     thread = threading.Thread(target=connection.open, args=(threading.Event(),))
     thread.start()
     with broker:
         thread.join(DEADLINE_S)
         assert connection.ready
-        received(connection, broker.port)
+        assert_receives(inbox, broker.port)
 
 
 def test_waiting_for_a_broker_ends_with_the_event(connect):
@@ -291,20 +312,22 @@ def test_waiting_for_a_broker_ends_with_the_event(connect):
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_after_an_outage_the_subscription_is_renewed_and_what_was_published_arrives(tmp_path, connect, version):
     changes: list[bool] = []
+    inbox = Inbox()
+    callbacks = {"on_message": inbox.add, "on_change": changes.append}
     with Mosquitto(tmp_path) as broker:
-        connection = connect(broker.address, version=version, subscriptions=["a/+/imu"], on_change=changes.append)
+        connection = connect(broker.address, version=version, subscriptions=["a/+/imu"], **callbacks)
         connection.open()
         broker.stop()
-        wait_until(lambda: not connection.ready, "the loss to be noticed")
+        wait_until(lambda: not connection.ready, "the loss of the connection")
         assert connection.publish("late", b"1") is True
         assert connection.publish("late", b"2", qos=0) is False
         assert connection.outgoing == 1
         broker.start()
         with Client(broker.port) as client:
-            wait_until(lambda: client.payloads("late"), "what was published in between")
+            wait_until(lambda: client.payloads("late"), "the message published during the outage")
             wait_until(lambda: connection.ready, "the connection")
             assert client.payloads("late") == [b"1"]
-        received(connection, broker.port)
+        assert_receives(inbox, broker.port)
         assert connection.connects == 2
         assert changes == [True, False, True]
         assert connection.flush(DEADLINE_S)
@@ -349,157 +372,137 @@ def test_a_closed_connection_leaves_no_will(mosquitto, connect):
 # --- messages ---------------------------------------------------------------------------------------
 
 
-def test_mqtt_5_is_not_even_sent_retained_messages_and_3_1_1_is_told_that_they_are(mosquitto, connect):
+def test_retained_messages_are_not_sent_over_mqtt_5_and_marked_over_3_1_1(mosquitto, connect):
     with Client(mosquitto.port) as client:
         client.publish("a/w1/imu", b"old", retain=True)
         client.flush()
         for version, expected in (("5", [(b"new", False)]), ("3.1.1", [(b"old", True), (b"new", False)])):
-            seen: list[tuple[bytes, bool]] = []
-            connection = connect(
-                mosquitto.address,
-                version=version,
-                subscriptions=["a/+/imu"],
-                on_message=lambda _, payload, retained, seen=seen: seen.append((payload, retained)),
-            )
+            inbox = Inbox()
+            connection = connect(mosquitto.address, version=version, subscriptions=["a/+/imu"], on_message=inbox.add)
             connection.open()
             client.publish("a/w1/imu", b"new")
-            wait_until(functools.partial(seen.__contains__, (b"new", False)))
-            assert seen == expected
+            wait_until(functools.partial(inbox.messages.__contains__, ("a/w1/imu", b"new", False)))
+            assert inbox.messages == [("a/w1/imu", payload, retained) for payload, retained in expected]
             connection.close()
 
 
 def test_a_callback_that_raises_loses_its_message_and_nothing_else(mosquitto, connect, caplog):
-    seen: list[bytes] = []
+    inbox = Inbox()
 
-    def on_message(_: str, payload: bytes, __: bool) -> None:
+    def on_message(topic: str, payload: bytes, retained: bool) -> None:
         if payload == b"poison":
             raise ZeroDivisionError
-        seen.append(payload)
+        inbox.add(topic, payload, retained)
 
     connection = connect(mosquitto.address, subscriptions=["a/+/imu"], on_message=on_message)
     connection.open()
     with Client(mosquitto.port) as client:
         for payload in (b"1", b"poison", b"2"):
             client.publish("a/w1/imu", payload)
-        wait_until(lambda: len(seen) == 2)
-    assert seen == [b"1", b"2"]
+        wait_until(lambda: len(inbox.messages) == 2)
+    assert inbox.payloads == [b"1", b"2"]
     assert "ZeroDivisionError" in caplog.text
     assert connection.ready
 
 
-def test_after_unsubscribing_nothing_comes_any_more_and_everything_before_has_come(mosquitto, connect):
-    seen: list[bytes] = []
-    connection = connect(
-        mosquitto.address, subscriptions=["a/+/imu"], on_message=lambda _, payload, __: seen.append(payload)
-    )
+def test_after_unsubscribing_every_earlier_message_has_arrived_and_no_later_one_does(mosquitto, connect):
+    inbox = Inbox()
+    connection = connect(mosquitto.address, subscriptions=["a/+/imu"], on_message=inbox.add)
     connection.open()
     with Client(mosquitto.port) as client:
         for number in range(300):
             client.publish("a/w1/imu", b"%d" % number)
         client.flush()
         connection.unsubscribe(DEADLINE_S)
-        before = len(seen)
+        before = len(inbox.messages)
         client.publish("a/w1/imu", b"after")
         client.flush()
     assert before == 300
-    assert b"after" not in seen
+    assert b"after" not in inbox.payloads
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_a_broker_that_stops_reading_fills_a_bounded_queue_and_then_messages_are_refused(connect, monkeypatch, qos):
+def test_a_broker_that_stops_reading_fills_a_bounded_queue_and_then_messages_are_rejected(connect, monkeypatch, qos):
     monkeypatch.setattr(mqtt, "MAX_OUTGOING", 50)
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    held: list[socket.socket] = []
+    over = threading.Event()
 
-    def accept() -> None:
-        peer, _ = listener.accept()
-        peer.recv(1000)
-        peer.sendall(b"\x20\x02\x00\x00")
-        held.append(peer)
+    def stop_reading(peer: socket.socket, version: int) -> None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        accept(peer, version)
+        over.wait(DEADLINE_S)
 
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    connection = connect(f"127.0.0.1:{listener.getsockname()[1]}", version="3.1.1")
+    connection = connect(scripted_broker(stop_reading), version="3.1.1")
     connection.open()
-    taken = [connection.publish("a", bytes(200_000), qos=qos) for _ in range(300)]
+    accepted = [connection.publish("a", bytes(200_000), qos=qos) for _ in range(300)]
     outgoing = connection.outgoing
-    for opened in (*held, listener):
-        opened.close()
+    over.set()
     assert outgoing <= 2 * 50
-    assert taken[0] is True
-    assert taken[-1] is False
+    assert accepted[0] is True
+    assert accepted[-1] is False
 
 
 # --- several addresses --------------------------------------------------------------------------------
 
 
-def test_where_one_address_is_lost_the_next_is_tried_and_subscribed_to(tmp_path):
-    one, two = Mosquitto(tmp_path).start(), Mosquitto(tmp_path).start()
-    seen: list[bytes] = []
-    settings = BrokerSettings(BrokerUrl.parse(one.address), others=(BrokerUrl.parse(two.address),))
-    connection = Connection(
-        settings, "two", subscriptions=["a/+/imu", "b/#"], on_message=lambda _, payload, __: seen.append(payload)
-    )
+def test_when_one_address_is_lost_the_next_is_connected_and_subscribed_to(tmp_path, connect):
+    first, second = Mosquitto(tmp_path).start(), Mosquitto(tmp_path).start()
+    inbox = Inbox()
+    connection = connect(first.address, second.address, subscriptions=["a/+/imu", "b/#"], on_message=inbox.add)
     try:
         connection.open()
-        assert str(connection.url) == f"mqtt://{one.address}"
-        one.stop()
-        wait_until(lambda: connection.connects == 2 and connection.ready, "the other")
-        assert str(connection.url) == f"mqtt://{two.address}"
-        with Client(two.port) as client:
+        assert str(connection.url) == f"mqtt://{first.address}"
+        first.stop()
+        wait_until(lambda: connection.connects == 2 and connection.ready, "the second broker")
+        assert str(connection.url) == f"mqtt://{second.address}"
+        with Client(second.port) as client:
             client.publish("a/x/imu", b"1")
             client.publish("b/y", b"2")
-            wait_until(lambda: len(seen) == 2, "both subscriptions")
-        one.start()
-        two.stop()
-        wait_until(lambda: connection.connects == 3 and connection.ready, "the first again")
-        assert str(connection.url) == f"mqtt://{one.address}"
+            wait_until(lambda: len(inbox.messages) == 2, "messages of both subscriptions")
+        first.start()
+        second.stop()
+        wait_until(lambda: connection.connects == 3 and connection.ready, "the first broker again")
+        assert str(connection.url) == f"mqtt://{first.address}"
     finally:
-        connection.close()
-        one.stop()
-        two.stop()
+        first.stop()
+        second.stop()
 
 
-def test_an_address_that_is_down_at_the_start_is_passed_over(mosquitto):
-    settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{free_port()}"), others=(BrokerUrl.parse(mosquitto.address),))
-    connection = Connection(settings, "two")
+def test_an_address_that_cannot_be_reached_at_the_start_is_skipped(mosquitto, connect):
+    connection = connect(f"127.0.0.1:{free_port()}", mosquitto.address)
     connection.open()
     assert str(connection.url) == f"mqtt://{mosquitto.address}"
-    connection.close()
 
 
-def test_an_address_that_refuses_is_passed_over_while_another_takes_us_and_refusal_by_all_ends_it(tmp_path):
-    refuses = [BrokerUrl.parse(f"127.0.0.1:{subscription_refusing(0x80)}") for _ in range(3)]
-    with Mosquitto(tmp_path) as broker:
-        settings = BrokerSettings(refuses[0], "3.1.1", others=(BrokerUrl.parse(broker.address),))
-        connection = Connection(settings, "two", subscriptions=["a/+/imu"])
-        connection.open()
-        assert connection.ready
-        connection.close()
+def test_an_address_that_refuses_is_skipped_while_another_accepts(mosquitto, connect, caplog):
+    refusing = scripted_broker(refuse_subscription(0x80))
+    connection = connect(refusing, mosquitto.address, version="3.1.1", subscriptions=["a/+/imu"])
+    connection.open()
+    assert connection.ready
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert warning.startswith(f"broker mqtt://{refusing}: refused the subscription to a/+/imu: ")
+    assert warning.endswith("; trying the next address")
+
+
+def test_a_refusal_by_every_address_is_an_error(connect):
+    addresses = [scripted_broker(refuse_subscription(0x80)) for _ in range(2)]
+    connection = connect(*addresses, version="3.1.1", subscriptions=["a/+/imu"])
     with pytest.raises(BrokerError, match="refused the subscription"):
-        Connection(BrokerSettings(refuses[1], "3.1.1", others=(refuses[2],)), "x", subscriptions=["a/+/imu"]).open()
+        connection.open()
 
 
-def test_a_name_that_cannot_be_one_is_an_error():
+def test_a_malformed_host_name_is_an_error():
     for host in ("nats..svc", f"{'a' * 64}.svc"):
         with pytest.raises(ConfigError, match="not a valid host name"):
             BrokerUrl.parse(f"mqtt://{host}:1883")
 
 
-def test_credentials_are_renewed_for_the_next_connection(tmp_path):
-    passwords = tmp_path / "passwords"
-    tool = program("mosquitto_passwd")
-    subprocess.run([tool, "-b", "-c", str(passwords), "ann", "old"], check=True)
-    broker = Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}").start()
-    try:
-        connection = Connection(BrokerSettings(BrokerUrl.parse(f"ann:old@{broker.address}")), "ann")
+def test_new_credentials_are_used_for_the_next_connection(tmp_path, connect):
+    passwords = mosquitto_passwords(tmp_path / "passwords", ann="old")
+    with Mosquitto(tmp_path, "", f"allow_anonymous false\npassword_file {passwords}") as broker:
+        connection = connect(f"ann:old@{broker.address}")
         connection.open()
-        subprocess.run([tool, "-b", str(passwords), "ann", "new"], check=True)
+        mosquitto_passwords(passwords, ann="new")
         connection.replace_credentials(BrokerSettings(BrokerUrl.parse(f"ann:new@{broker.address}")))
         broker.stop()
         broker.start()
-        wait_until(lambda: connection.connects == 2 and connection.ready, "the new password")
-        connection.close()
-    finally:
-        broker.stop()
+        wait_until(lambda: connection.connects == 2 and connection.ready, "the connection with the new password")
