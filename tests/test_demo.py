@@ -1,4 +1,4 @@
-"""`harstream demo`: everything with one command, and nothing left behind."""
+"""`harstream demo`: one command starts everything, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -15,30 +15,26 @@ pytest.importorskip("rich")
 
 @pytest.fixture
 def demo(tmp_path, random_bundle):
-    started = []
+    processes = []
 
     def start(*arguments: str, model: str = str(random_bundle)) -> Process:
         environment = {"COLUMNS": "160", "TERM": "dumb"}
-        started.append(Process("demo", "--model", model, *arguments, folder=tmp_path, environment=environment))
-        return started[-1]
+        processes.append(Process("demo", "--model", model, *arguments, folder=tmp_path, environment=environment))
+        return processes[-1]
 
     yield start
-    for process in started:
+    for process in processes:
         process.__exit__()
 
 
-def test_it_ends_by_itself_with_a_summary_and_leaves_nothing_running(demo):
-    process = demo("--duration", "12", "--devices", "3")
+SUMMARY = r"(\d+) devices, ([\d,]+) samples, (\d+) labels, median latency ([\d.]+) ms; at the end: (.+)"
+
+
+def test_it_ends_by_itself_with_a_summary_and_leaves_no_process(demo):
+    process = demo("--duration", "3", "--devices", "3")
     assert process.exit_code() == 0, process.err
     assert processes_of_group(process.group) == []
-    found = re.search(
-        r"(\d+) devices, ([\d,]+) samples, (\d+) labels, median latency ([\d.]+) ms; at the end: (.+)", process.out
-    )
-    assert found, process.out
-    assert int(found[1]) == 3
-    assert int(found[2].replace(",", "")) > 3 * 128
-    assert int(found[3]) >= 3
-    assert re.fullmatch(r"\d [A-Z_]+(, \d [A-Z_]+)*", found[5])
+    assert re.search(SUMMARY, process.out), process.out
     assert "mosquitto_sub" in process.out
     assert "Traceback" not in process.err
 
@@ -46,22 +42,32 @@ def test_it_ends_by_itself_with_a_summary_and_leaves_nothing_running(demo):
 def test_it_works_beside_another_broker_and_another_daemon(demo):
     with occupied(1883), occupied(9464):
         process = demo("--devices", "2")
-        wait_until(lambda: "metrics" in process.out or not process.running(), "the demo")
+        wait_until(lambda: "metrics" in process.out or not process.running(), "the addresses of the demo")
         broker = re.search(r"mqtt://127\.0\.0\.1:(\d+)", process.out)
-        metrics = re.search(r"(http://127\.0\.0\.1:(\d+))/metrics", process.out)
+        http = re.search(r"(http://127\.0\.0\.1:(\d+))/metrics", process.out)
         assert broker, process.err
-        assert metrics
+        assert http
         assert int(broker[1]) != 1883
-        assert int(metrics[2]) != 9464
-        assert http_get(f"{metrics[1]}/readyz") == (200, "ok\n")
-        wait_until(lambda: metric(http_get(f"{metrics[1]}/metrics")[1], "harstream_devices") == 2, "the wearables")
+        assert int(http[2]) != 9464
+        assert http_get(f"{http[1]}/readyz") == (200, "ok\n")
+
+        def value(series: str) -> float:
+            return metric(http_get(f"{http[1]}/metrics")[1], series)
+
+        wait_until(lambda: value("harstream_devices") == 2, "both devices")
+        wait_until(lambda: value("harstream_inference_duration_seconds_count") >= 4, "labels")
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
-        assert "2 devices" in process.out
+    summary = re.search(SUMMARY, process.out)
+    assert summary, process.out
+    assert int(summary[1]) == 2
+    assert int(summary[2].replace(",", "")) > 3 * 128
+    assert int(summary[3]) > 0
+    assert re.fullmatch(r"\d [A-Z_]+(, \d [A-Z_]+)*", summary[5])
     assert processes_of_group(process.group) == []
 
 
-def test_a_model_that_is_not_there_ends_it_with_what_the_daemon_said(demo):
+def test_an_unknown_model_ends_it_with_the_error_of_the_daemon(demo):
     process = demo("--duration", "60", model="no-such-model")
     assert process.exit_code() != 0
     assert "'no-such-model'" in process.err

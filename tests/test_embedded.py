@@ -1,4 +1,4 @@
-"""The embedded broker: where asked for, or as near as there is room."""
+"""The embedded broker: on the desired port, or on the next free one."""
 
 from __future__ import annotations
 
@@ -13,68 +13,68 @@ from .servers import Client, free_port, http_get, occupied, wait_until
 
 
 @pytest.fixture
-def broker():
+def start():
     pytest.importorskip("amqtt")
-    started = []
+    brokers = []
 
     def start(port: int) -> EmbeddedBroker:
-        started.append(EmbeddedBroker(port))
-        started[-1].start()
-        return started[-1]
+        brokers.append(EmbeddedBroker(port))
+        brokers[-1].start()
+        return brokers[-1]
 
     yield start
-    for made in started:
-        made.close()
+    for each in brokers:
+        each.close()
 
 
-def test_it_carries_messages_and_keeps_retained_ones(broker):
-    made = broker(0)
-    assert made.url == f"mqtt://127.0.0.1:{made.port}"
-    with Client(made.port) as client:
+def test_it_delivers_messages_and_keeps_retained_ones(start):
+    broker = start(0)
+    assert broker.url == f"mqtt://127.0.0.1:{broker.port}"
+    with Client(broker.port) as client:
         client.publish("a/b", b"1", retain=True)
         wait_until(lambda: client.messages)
         assert client.messages == [("a/b", b"1", False)]
-    with Client(made.port) as client:
+    with Client(broker.port) as client:
         wait_until(lambda: client.messages)
-        assert set(client.messages) == {("a/b", b"1", True)}  # amqtt may send it twice
+        assert set(client.messages) == {("a/b", b"1", True)}  # amqtt may send it more than once
 
 
-def test_it_takes_the_port_it_was_asked_for(broker):
+def test_it_listens_on_the_desired_port(start):
     port = free_port()
-    assert broker(port).port == port
+    assert start(port).port == port
 
 
-def test_it_takes_the_next_free_port_where_that_one_is_taken(broker):
+def test_it_listens_on_the_next_free_port_if_that_one_is_occupied(start):
     port = free_port()
     with occupied(port):
-        made = broker(port)
-        assert port < made.port <= port + 50
-        with Client(made.port):
+        broker = start(port)
+        assert port < broker.port <= port + 50
+        with Client(broker.port):
             pass
 
 
-def test_two_in_one_process_do_not_disturb_each_other(broker):
-    one = broker(free_port())
-    other = broker(one.port)
-    assert other.port > one.port
+def test_two_in_one_process_do_not_disturb_each_other(start):
+    first = start(free_port())
+    second = start(first.port)
+    assert second.port > first.port
 
 
-def test_closed_it_no_longer_listens(broker):
-    made = broker(0)
-    made.close()
+def test_after_close_it_does_not_listen(start):
+    broker = start(0)
+    broker.close()
     with pytest.raises(OSError, match="refused"):
-        Client(made.port)
-    made.close()  # again
-    assert http_get(f"http://127.0.0.1:{made.port}/") == (0, "")
+        Client(broker.port)
+    broker.close()  # a second call does nothing
+    assert http_get(f"http://127.0.0.1:{broker.port}/") == (0, "")
 
 
-def test_without_amqtt_it_says_what_to_do(monkeypatch):
+def test_without_amqtt_the_error_names_both_remedies(monkeypatch):
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
     with pytest.raises(ConfigError, match=r"pass --broker mqtt://HOST, or pip install 'harstream\[demo\]'"):
         EmbeddedBroker()
 
 
-def test_a_port_without_room_after_it_is_refused(monkeypatch):
+def test_no_free_port_is_an_error(monkeypatch):
     pytest.importorskip("amqtt")
     monkeypatch.setattr("harstream.embedded._MAX_PORTS", 1)
     port = free_port()

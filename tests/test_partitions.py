@@ -1,4 +1,4 @@
-"""Which partitions a worker serves."""
+"""Lists of partitions, and the share of each worker."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_a_list_of_numbers_and_ranges(text, numbers):
 
 
 @pytest.mark.parametrize("text", ["", "a", "7-3", "1,,2", "-1", "1-", "65536", "1;2"])
-def test_what_is_no_such_list_is_refused_naming_it(text):
+def test_any_other_text_is_an_error(text):
     with pytest.raises(ConfigError, match="partitions"):
         partitions.parse(text)
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8, 64])
-def test_every_partition_is_exactly_one_workers(workers):
+def test_every_partition_is_served_by_exactly_one_worker(workers):
     shares = [partitions.of_worker(f"{number}/{workers}", 64, "") for number in range(workers)]
     assert sorted(number for share in shares for number in share) == list(range(64))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -40,12 +40,12 @@ def test_a_pod_of_a_statefulset_knows_its_number():
     ("worker", "count", "host"),
     [("8/8", 64, ""), ("0/8", 7, ""), ("3", 64, ""), ("-1/8", 64, ""), ("auto/8", 64, "laptop"), ("auto/3", 64, "h-3")],
 )
-def test_a_worker_that_cannot_be_is_refused(worker, count, host):
+def test_a_worker_out_of_range_is_an_error(worker, count, host):
     with pytest.raises(ConfigError, match="worker"):
         partitions.of_worker(worker, count, host)
 
 
-def test_settings_say_which_partitions_in_one_way_only(monkeypatch):
+def test_settings_that_contradict_each_other_are_an_error(monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "harstream-2")
     assert RunConfig().served_partitions == ()
     assert RunConfig(topic=TOPIC, partitions="1,3").served_partitions == (1, 3)

@@ -1,4 +1,4 @@
-"""Wearables that are not there: the right stream at the right time."""
+"""Publishing: event times and samples, and the moment at which each message leaves."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ TEMPLATE = TopicTemplate("wearables/{device}/imu")
 START_NS = 1_700_000_000_123_456_000
 
 
-class Broker:
-    """Takes everything, and remembers when."""
+class FakeConnection:
+    """Connection that accepts every message and notes the time."""
 
     outgoing = 0
     ready = True
 
     def __init__(self, clock: Any = None) -> None:
-        self.taken: list[tuple[str, bytes, float]] = []
+        self.published: list[tuple[str, bytes, float]] = []
         self._clock = clock
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> bool:
-        self.taken.append((topic, payload, self._clock.now if self._clock else 0.0))
+        self.published.append((topic, payload, self._clock.now if self._clock else 0.0))
         return True
 
     def flush(self, timeout_s: float) -> bool:
         return True
 
-    def of(self, device: str):
-        return [(decode(payload, Units()), at) for topic, payload, at in self.taken if topic == TEMPLATE.topic(device)]
+    def messages(self, device: str):
+        """Return (decoded message, time of publishing) of each message of a device."""
+        return [
+            (decode(payload, Units()), at) for topic, payload, at in self.published if topic == TEMPLATE.topic(device)
+        ]
 
 
 class Clock(threading.Event):
-    """Time that passes only where somebody waits for it."""
+    """Event whose waits return at once and advance the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,9 +58,9 @@ class Clock(threading.Event):
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr("harstream.publish.time.monotonic", lambda: made.now)
-    return made
+    fake = Clock()
+    monkeypatch.setattr("harstream.publish.time.monotonic", lambda: fake.now)
+    return fake
 
 
 def sources(n: int, samples: int = 100, rate_hz: float = 50.0) -> list[RecordedSource]:
@@ -71,13 +74,13 @@ def sources(n: int, samples: int = 100, rate_hz: float = 50.0) -> list[RecordedS
 @pytest.mark.parametrize("speed", [0, 0.5, 1, 100])
 @pytest.mark.parametrize("payload", ["json", "packed"])
 def test_event_times_and_samples_are_those_of_the_recording_whatever_the_speed(clock, speed, payload):
-    broker = Broker(clock)
-    made = sources(2, samples=110)
-    samples = [source._samples for source in made]
-    done = publish(broker, TEMPLATE, made, payload=payload, speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
-    assert (done.messages, done.samples) == (10, 220)
+    connection = FakeConnection(clock)
+    published = sources(2, samples=110)
+    samples = [source._samples for source in published]
+    counts = publish(connection, TEMPLATE, published, payload=payload, speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
+    assert (counts.messages, counts.samples) == (10, 220)
     for number, offset_ns in ((0, 0), (1, 250_000_000)):  # spread over the first half second
-        messages = broker.of(f"w{number}")
+        messages = connection.messages(f"w{number}")
         assert [message.t_ns for message, _ in messages] == [START_NS + offset_ns + 500_000_000 * k for k in range(5)]
         assert [len(message.acc) for message, _ in messages] == [25, 25, 25, 25, 10]
         assert {message.rate_hz for message, _ in messages} == {50.0}
@@ -88,65 +91,65 @@ def test_event_times_and_samples_are_those_of_the_recording_whatever_the_speed(c
 
 @pytest.mark.parametrize("payload", ["json", "packed"])
 def test_what_was_recorded_without_a_gyroscope_is_published_without(clock, payload):
-    broker, samples = Broker(clock), np.zeros((60, 6), np.float32)
+    connection, samples = FakeConnection(clock), np.zeros((60, 6), np.float32)
     samples[:, :3] = np.random.default_rng(0).normal(size=(60, 3)).round(3)
     source = RecordedSource(Recording("w0", "s", 20.0, samples, (), has_gyro=False))
-    publish(broker, TEMPLATE, [source], payload=payload, speed=0, stop=clock)  # type: ignore[arg-type]
-    messages = [message for message, _ in broker.of("w0")]
+    publish(connection, TEMPLATE, [source], payload=payload, speed=0, stop=clock)  # type: ignore[arg-type]
+    messages = [message for message, _ in connection.messages("w0")]
     assert all(message.gyro is None for message in messages)
     np.testing.assert_array_equal(np.concatenate([message.acc for message in messages]), samples[:, :3])
 
 
 @pytest.mark.parametrize("speed", [0.5, 1, 10])
-def test_a_message_leaves_when_its_last_sample_has_been_taken(clock, speed):
-    broker = Broker(clock)
-    publish(broker, TEMPLATE, sources(4), speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
+def test_a_message_leaves_at_the_time_of_its_last_sample(clock, speed):
+    connection = FakeConnection(clock)
+    publish(connection, TEMPLATE, sources(4), speed=speed, start_ns=START_NS, stop=clock)  # type: ignore[arg-type]
     for number in range(4):
-        for message, at in broker.of(f"w{number}"):
+        for message, at in connection.messages(f"w{number}"):
             assert message.t_ns is not None
-            taken_s = (message.t_ns - START_NS) / 1e9 + len(message.acc) / 50
-            assert at - 100.0 == pytest.approx(taken_s / speed, abs=1e-6)
+            last_sample_s = (message.t_ns - START_NS) / 1e9 + len(message.acc) / 50
+            assert at - 100.0 == pytest.approx(last_sample_s / speed, abs=1e-6)
 
 
-def test_devices_are_spread_and_none_runs_ahead(clock):
-    broker = Broker(clock)
-    publish(broker, TEMPLATE, sources(5), stop=clock)  # type: ignore[arg-type]
-    assert [topic for topic, _, _ in broker.taken[:10]] == [TEMPLATE.topic(f"w{i}") for i in range(5)] * 2
-    times = np.array([at for _, _, at in broker.taken[:10]])
+def test_messages_of_the_devices_are_spread_evenly(clock):
+    connection = FakeConnection(clock)
+    publish(connection, TEMPLATE, sources(5), stop=clock)  # type: ignore[arg-type]
+    assert [topic for topic, _, _ in connection.published[:10]] == [TEMPLATE.topic(f"w{i}") for i in range(5)] * 2
+    times = np.array([at for _, _, at in connection.published[:10]])
     np.testing.assert_allclose(np.diff(times), 0.1, atol=1e-6)
 
 
-def test_at_speed_0_nobody_waits(clock):
-    publish(Broker(), TEMPLATE, sources(3), speed=0, stop=clock)  # type: ignore[arg-type]
+def test_at_speed_0_there_are_no_waits(clock):
+    publish(FakeConnection(), TEMPLATE, sources(3), speed=0, stop=clock)  # type: ignore[arg-type]
     assert clock.now == 100.0
 
 
 def test_duration_is_stream_time(clock):
-    broker = Broker(clock)
-    done = publish(broker, TEMPLATE, sources(1, 1000), speed=10, duration_s=3, stop=clock)  # type: ignore[arg-type]
-    assert (done.messages, done.samples) == (6, 150)
-    assert done.seconds == pytest.approx(0.3)
+    connection = FakeConnection(clock)
+    counts = publish(connection, TEMPLATE, sources(1, 1000), speed=10, duration_s=3, stop=clock)  # type: ignore[arg-type]
+    assert (counts.messages, counts.samples) == (6, 150)
+    assert counts.seconds == pytest.approx(0.3)
 
 
 def test_stop_ends_it(clock):
-    broker = Broker(clock)
+    connection = FakeConnection(clock)
 
     def progress(seconds: float) -> None:
         if seconds >= 1.0:
             clock.set()
 
-    publish(broker, TEMPLATE, sources(1, 1000), stop=clock, progress=progress)  # type: ignore[arg-type]
-    assert len(broker.taken) == 2
+    publish(connection, TEMPLATE, sources(1, 1000), stop=clock, progress=progress)  # type: ignore[arg-type]
+    assert len(connection.published) == 2
 
 
 def test_as_many_samples_a_message_as_asked_for(clock):
-    broker = Broker(clock)
-    publish(broker, TEMPLATE, sources(1), samples_per_message=30, stop=clock)  # type: ignore[arg-type]
-    assert [len(message.acc) for message, _ in broker.of("w0")] == [30, 30, 30, 10]
+    connection = FakeConnection(clock)
+    publish(connection, TEMPLATE, sources(1), samples_per_message=30, stop=clock)  # type: ignore[arg-type]
+    assert [len(message.acc) for message, _ in connection.messages("w0")] == [30, 30, 30, 10]
 
 
 def test_a_slow_broker_slows_the_publisher_down():
-    class Slow(Broker):
+    class Slow(FakeConnection):
         most = 0
 
         @property
@@ -161,7 +164,7 @@ def test_a_slow_broker_slows_the_publisher_down():
             self.most = max(self.most, self.waiting)
             return super().publish(topic, payload, qos=qos)
 
-    broker = Slow()
-    done = publish(broker, TEMPLATE, sources(3), speed=0)  # type: ignore[arg-type]
-    assert done.messages == len(broker.taken) == 12
-    assert broker.most <= 2_700
+    connection = Slow()
+    counts = publish(connection, TEMPLATE, sources(3), speed=0)  # type: ignore[arg-type]
+    assert counts.messages == len(connection.published) == 12
+    assert connection.most <= 2_700

@@ -1,4 +1,4 @@
-"""Live devices into csv files: nothing is written that did not arrive, and what did comes back to the bit."""
+"""Recording: exactly the samples that arrived are written, and they are read again to the bit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from harstream.wire.packed import encode_packed
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
-T0_NS = 1_763_668_800_020_000_000
+from .core.streams import T0_NS
 
 
-class Time:
-    """A clock that is set by hand."""
+class FakeClock:
+    """Clock that stands still until a test sets it."""
 
     now = T0_NS / 1e9
 
@@ -32,34 +32,34 @@ class Time:
         return self.now
 
 
-def recorder(out: Path, *devices: str, **options) -> Recorder:
-    made = Recorder(
+def new_recorder(out: Path, *devices: str, **options) -> Recorder:
+    recorder = Recorder(
         BrokerSettings(BrokerUrl.parse("127.0.0.1:1")),
         "test",
         TopicTemplate("wearables/{device}/imu"),
         devices or ("phone",),
         options.pop("subject", "anna"),
         out,
-        **{"clock": Time(), **options},
+        **{"clock": FakeClock(), **options},
     )
     out.mkdir(exist_ok=True)
-    return made
+    return recorder
 
 
 def walk(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 6)).astype(np.float32)
 
 
-def send(recording: Recorder, samples: np.ndarray, t_s: float = 0.0, rate_hz: float = 50.0, announced: float = 50.0):
-    """Samples in messages of ten."""
+def send(recorder: Recorder, samples: np.ndarray, t_s: float = 0.0, rate_hz: float = 50.0, announced: float = 50.0):
+    """Send samples in messages of ten."""
     for start in range(0, len(samples), 10):
         t_ns = T0_NS + round((t_s + start / rate_hz) * 1e9)
         payload = encode_packed(t_ns, announced, samples[start : start + 10])
-        recording.receive("wearables/phone/imu", payload, False)
+        recorder.receive("wearables/phone/imu", payload, False)
 
 
 def table(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Times in ns since T0, samples, labels."""
+    """Return the times in ns since T0, the samples and the labels of a file."""
     rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
     t = np.array([int(seconds.replace(".", "")) * 1000 - T0_NS for seconds, *_ in rows])
     return t, np.array([row[1:-1] for row in rows], np.float32), [row[-1] for row in rows]
@@ -67,14 +67,14 @@ def table(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 @given(sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30))
 @settings(max_examples=20)
-def test_what_was_sent_is_what_is_loaded_again_to_the_bit(tmp_path_factory, sizes):
+def test_samples_sent_are_loaded_again_to_the_bit(tmp_path_factory, sizes):
     out, samples = tmp_path_factory.mktemp("out"), walk(sum(sizes) + 60)
-    recording = recorder(out)
-    recording.begin("WALKING")
+    recorder = new_recorder(out)
+    recorder.begin("WALKING")
     for start, stop in zip([0, *np.cumsum(sizes)], [*np.cumsum(sizes), len(samples)], strict=True):
         payload = encode_packed(T0_NS + int(start) * 20_000_000, 0.0, samples[start:stop])
-        recording.receive("wearables/phone/imu", payload, False)
-    [done] = recording.end()
+        recorder.receive("wearables/phone/imu", payload, False)
+    [done] = recorder.end()
     assert (done.samples, done.label, done.device) == (len(samples), "WALKING", "phone")
     assert done.seconds == pytest.approx((len(samples) - 1) / 50)
     t, values, labels = table(done.path)
@@ -87,59 +87,59 @@ def test_what_was_sent_is_what_is_loaded_again_to_the_bit(tmp_path_factory, size
 
 
 def test_late_and_repeated_samples_are_counted_and_not_written(tmp_path):
-    recording, samples = recorder(tmp_path), walk(60)
-    recording.begin("WALKING")
-    send(recording, samples[:40])
-    send(recording, samples[20:50], 0.4)
-    send(recording, samples[50:], 1.0)
-    assert recording.devices["phone"].late == 20
-    assert "60 samples, 50.0 Hz, 0 gaps, 20 late" in recording.status_lines()[0]
-    t, values, _ = table(recording.end()[0].path)
+    recorder, samples = new_recorder(tmp_path), walk(60)
+    recorder.begin("WALKING")
+    send(recorder, samples[:40])
+    send(recorder, samples[20:50], 0.4)
+    send(recorder, samples[50:], 1.0)
+    assert recorder.devices["phone"].late == 20
+    assert "60 samples, 50.0 Hz, 0 gaps, 20 late" in recorder.status_lines()[0]
+    t, values, _ = table(recorder.end()[0].path)
     np.testing.assert_array_equal(values, samples)
     assert (np.diff(t) > 0).all()
 
 
-def test_what_never_came_is_a_gap_and_nothing_is_made_up_for_it(tmp_path):
-    recording, samples = recorder(tmp_path), walk(100)
-    recording.begin("WALKING")
-    send(recording, samples[:50])
-    send(recording, samples[60:], 1.2)
-    assert recording.devices["phone"].gaps == 1
-    t, values, _ = table(recording.end()[0].path)
+def test_missing_samples_are_a_gap_and_are_not_interpolated(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(100)
+    recorder.begin("WALKING")
+    send(recorder, samples[:50])
+    send(recorder, samples[60:], 1.2)
+    assert recorder.devices["phone"].gaps == 1
+    t, values, _ = table(recorder.end()[0].path)
     np.testing.assert_array_equal(values, np.delete(samples, np.s_[50:60], axis=0))
     np.testing.assert_array_equal(t, np.delete(np.arange(100), np.s_[50:60]) * 20_000_000)
 
 
-def test_without_stamps_the_time_is_that_of_arrival(tmp_path):
-    clock = Time()
-    recording, samples = recorder(tmp_path, clock=clock), walk(500)
-    recording.begin("WALKING")
+def test_without_stamps_times_of_arrival_are_used(tmp_path):
+    clock = FakeClock()
+    recorder, samples = new_recorder(tmp_path, clock=clock), walk(500)
+    recorder.begin("WALKING")
     for start in range(0, 500, 10):
-        clock.now = T0_NS / 1e9 + (start + 10) / 50 + 0.03 * np.sin(start)  # the network's whims
-        recording.receive("wearables/phone/imu", encode_packed(0, 50.0, samples[start : start + 10]), False)
-    t, values, _ = table(recording.end()[0].path)
+        clock.now = T0_NS / 1e9 + (start + 10) / 50 + 0.03 * np.sin(start)  # the delay of the network varies
+        recorder.receive("wearables/phone/imu", encode_packed(0, 50.0, samples[start : start + 10]), False)
+    t, values, _ = table(recorder.end()[0].path)
     np.testing.assert_array_equal(values, samples)
     assert np.abs(t / 1e9 - np.arange(500) / 50).max() < 0.06
-    assert np.abs(np.diff(t) / 1e6 - 20).max() < 11  # one period after another all the same
+    assert np.abs(np.diff(t) / 1e6 - 20).max() < 11  # one period apart nevertheless
 
 
-def test_a_rate_found_while_listening_is_right_from_the_first_sample_on(tmp_path):
-    recording, samples = recorder(tmp_path), walk(600)
-    send(recording, samples[:300], 0.0, 100.0, announced=0.0)
-    recording.begin("WALKING")
-    send(recording, samples[300:], 3.0, 100.0, announced=0.0)
-    assert recording.devices["phone"].rate_hz == pytest.approx(100)
-    t, values, _ = table(recording.end()[0].path)
+def test_a_rate_measured_before_the_recording_holds_from_its_first_sample(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(600)
+    send(recorder, samples[:300], 0.0, 100.0, announced=0.0)
+    recorder.begin("WALKING")
+    send(recorder, samples[300:], 3.0, 100.0, announced=0.0)
+    assert recorder.devices["phone"].rate_hz == pytest.approx(100)
+    t, values, _ = table(recorder.end()[0].path)
     np.testing.assert_array_equal(values, samples[300:])
     assert np.abs(t - 3_000_000_000 - np.arange(300) * 10_000_000).max() <= 1000
 
 
-def test_samples_at_times_that_proved_wrong_are_thrown_away(tmp_path):
-    recording, samples = recorder(tmp_path), walk(600)
-    recording.begin("WALKING")
-    send(recording, samples, 0.0, 100.0, announced=50.0)
-    assert recording.devices["phone"].samples < 600
-    [done] = recording.end()
+def test_samples_with_times_of_a_wrong_rate_are_deleted(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(600)
+    recorder.begin("WALKING")
+    send(recorder, samples, 0.0, 100.0, announced=50.0)
+    assert recorder.devices["phone"].samples < 600
+    [done] = recorder.end()
     t, values, _ = table(done.path)
     assert len(values) > 500
     np.testing.assert_array_equal(values, samples[-len(values) :])
@@ -148,46 +148,46 @@ def test_samples_at_times_that_proved_wrong_are_thrown_away(tmp_path):
 
 
 def test_another_announced_rate_begins_another_file(tmp_path):
-    recording, samples = recorder(tmp_path), walk(200)
-    recording.begin("WALKING")
-    send(recording, samples[:100])
-    send(recording, samples[100:], 2.0, 100.0, announced=100.0)
-    slow, fast = recording.end()
+    recorder, samples = new_recorder(tmp_path), walk(200)
+    recorder.begin("WALKING")
+    send(recorder, samples[:100])
+    send(recorder, samples[100:], 2.0, 100.0, announced=100.0)
+    slow, fast = recorder.end()
     assert (slow.samples, fast.samples) == (100, 100)
-    assert sorted(recording.rate_hz for recording in datasets.load(f"csv:{tmp_path}")) == [50.0, 100.0]
+    assert sorted(loaded.rate_hz for loaded in datasets.load(f"csv:{tmp_path}")) == [50.0, 100.0]
 
 
 def test_a_device_without_a_gyroscope_is_recorded_without(tmp_path):
-    recording, samples = recorder(tmp_path), walk(100)
-    recording.begin("WALKING")
+    recorder, samples = new_recorder(tmp_path), walk(100)
+    recorder.begin("WALKING")
     for start in range(0, 100, 10):
         acc = samples[start : start + 10, :3].tolist()
         payload = msgspec.json.encode({"t_ns": T0_NS + start * 20_000_000, "rate_hz": 50, "acc": acc})
-        recording.receive("wearables/phone/imu", payload, False)
-    recording.end()
+        recorder.receive("wearables/phone/imu", payload, False)
+    recorder.end()
     [loaded] = datasets.load(f"csv:{tmp_path}")
     assert not loaded.has_gyro
     np.testing.assert_array_equal(loaded.samples[:, :3], samples[:, :3])
 
 
-def test_units_are_converted_by_the_message_or_by_what_we_were_told(tmp_path):
-    recording = recorder(tmp_path, units=Units("m/s2", "deg/s"))
-    recording.begin("STANDING")
-    send(recording, np.tile(np.float32([0, 0, 9.80665, 180, 0, 0]), (20, 1)))
-    _, values, _ = table(recording.end()[0].path)
+def test_units_of_the_settings_are_converted(tmp_path):
+    recorder = new_recorder(tmp_path, units=Units("m/s2", "deg/s"))
+    recorder.begin("STANDING")
+    send(recorder, np.tile(np.float32([0, 0, 9.80665, 180, 0, 0]), (20, 1)))
+    _, values, _ = table(recorder.end()[0].path)
     np.testing.assert_allclose(values, np.tile([0, 0, 1, np.pi, 0, 0], (20, 1)), rtol=1e-6)
 
 
-def test_a_label_has_its_own_file_and_what_comes_in_between_belongs_to_none(tmp_path):
-    recording, samples = recorder(tmp_path), walk(400)
-    send(recording, samples[:100])
-    recording.begin("WALKING")
-    send(recording, samples[100:200], 2.0)
-    [walking] = recording.end()
-    send(recording, samples[200:300], 4.0)
-    recording.begin("SITTING")
-    send(recording, samples[300:], 6.0)
-    [sitting] = recording.end()
+def test_each_label_has_its_own_file_and_samples_in_between_are_not_written(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(400)
+    send(recorder, samples[:100])
+    recorder.begin("WALKING")
+    send(recorder, samples[100:200], 2.0)
+    [walking] = recorder.end()
+    send(recorder, samples[200:300], 4.0)
+    recorder.begin("SITTING")
+    send(recorder, samples[300:], 6.0)
+    [sitting] = recorder.end()
     for done, label, part in ((walking, "WALKING", samples[100:200]), (sitting, "SITTING", samples[300:])):
         _, values, labels = table(done.path)
         np.testing.assert_array_equal(values, part)
@@ -195,60 +195,60 @@ def test_a_label_has_its_own_file_and_what_comes_in_between_belongs_to_none(tmp_
     assert walking.path != sitting.path  # within the same second
 
 
-def test_after_a_crash_there_is_all_that_came(tmp_path):
-    recording, samples = recorder(tmp_path), walk(90)
-    recording.begin("WALKING")
-    send(recording, samples)
-    [loaded] = datasets.load(f"csv:{tmp_path}")  # nothing was ended or closed
+def test_after_a_crash_every_sample_is_in_the_file(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(90)
+    recorder.begin("WALKING")
+    send(recorder, samples)
+    [loaded] = datasets.load(f"csv:{tmp_path}")  # the recording has neither ended nor been closed
     np.testing.assert_array_equal(loaded.samples, samples)
-    recording.end()
+    recorder.end()
 
 
-def test_of_a_single_sample_or_none_no_file_is_left(tmp_path):
-    recording = recorder(tmp_path)
-    recording.begin("WALKING")
-    assert recording.end() == []
-    recording.begin("WALKING")
-    send(recording, walk(1))
-    assert recording.end() == []
+def test_fewer_than_two_samples_leave_no_file(tmp_path):
+    recorder = new_recorder(tmp_path)
+    recorder.begin("WALKING")
+    assert recorder.end() == []
+    recorder.begin("WALKING")
+    send(recorder, walk(1))
+    assert recorder.end() == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_devices_of_one_subject_have_a_file_each_under_a_name_any_system_takes(tmp_path):
-    recording = recorder(tmp_path, "phone", "left wrist: 1")
-    recording.begin("WALKING")
-    for device in ("phone", "left wrist: 1", "stranger"):
-        recording.receive(f"wearables/{device}/imu", encode_json(T0_NS, 50.0, walk(20)), False)
-    names = sorted(done.path.name for done in recording.end())
+def test_each_device_has_a_file_with_a_portable_name(tmp_path):
+    recorder = new_recorder(tmp_path, "phone", "left wrist: 1")
+    recorder.begin("WALKING")
+    for device in ("phone", "left wrist: 1", "other"):
+        recorder.receive(f"wearables/{device}/imu", encode_json(T0_NS, 50.0, walk(20)), False)
+    names = sorted(done.path.name for done in recorder.end())
     assert names == ["anna_left-wrist--1_20251120T200000Z.csv", "anna_phone_20251120T200000Z.csv"]
 
 
-def test_what_is_rejected_or_retained_is_not_written_and_the_reason_is_told(tmp_path):
-    recording = recorder(tmp_path)
-    recording.begin("WALKING")
-    recording.receive("wearables/phone/imu", b"?", False)
-    recording.receive("wearables/phone/imu", b"?", False)
-    recording.receive("wearables/phone/imu", encode_json(T0_NS, 50.0, walk(20)), True)
-    recording.receive("wearables/phone/imu", encode_json(T0_NS, 1e9, walk(20)), False)
-    assert "2 messages rejected (json), 1 messages rejected (rate)" in recording.status_lines()[0]
-    assert recording.end() == []
+def test_rejected_and_retained_messages_are_not_written_and_the_reasons_are_counted(tmp_path):
+    recorder = new_recorder(tmp_path)
+    recorder.begin("WALKING")
+    recorder.receive("wearables/phone/imu", b"?", False)
+    recorder.receive("wearables/phone/imu", b"?", False)
+    recorder.receive("wearables/phone/imu", encode_json(T0_NS, 50.0, walk(20)), True)
+    recorder.receive("wearables/phone/imu", encode_json(T0_NS, 1e9, walk(20)), False)
+    assert "2 messages rejected (json), 1 messages rejected (rate)" in recorder.status_lines()[0]
+    assert recorder.end() == []
 
 
-def test_a_device_is_silent_while_nothing_new_comes(tmp_path):
-    clock = Time()
-    recording, samples = recorder(tmp_path, clock=clock), walk(50)
+def test_a_device_is_silent_while_no_new_samples_arrive(tmp_path):
+    clock = FakeClock()
+    recorder, samples = new_recorder(tmp_path, clock=clock), walk(50)
     clock.now += 4
-    assert recording.silent_devices() == {}
-    send(recording, samples)
+    assert recorder.silent_devices() == {}
+    send(recorder, samples)
     clock.now += 6
-    send(recording, samples)  # repeated: nothing new
-    assert recording.silent_devices() == {"phone": 6.0}
+    send(recorder, samples)  # repeated: nothing new
+    assert recorder.silent_devices() == {"phone": 6.0}
 
 
 @pytest.mark.parametrize("subject", ["", "a_b", "a/b", "..", ".a", "a b", "a\n", "-a"])
 def test_a_subject_that_a_file_name_would_not_give_back_is_refused(tmp_path, subject):
     with pytest.raises(ConfigError, match="subject"):
-        recorder(tmp_path, subject=subject)
+        new_recorder(tmp_path, subject=subject)
 
 
 @pytest.mark.parametrize("label", ["", " ", "a,b", 'a"b', "a\nb", " a"])
@@ -260,45 +260,45 @@ def test_a_label_that_a_csv_file_would_not_give_back_is_refused(label):
 @pytest.mark.parametrize("device", ["", "a/b", "+", "#"])
 def test_a_device_that_cannot_stand_in_a_topic_is_refused(tmp_path, device):
     with pytest.raises(ConfigError, match="device"):
-        recorder(tmp_path, device)
+        new_recorder(tmp_path, device)
 
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
-    (tmp_path / "taken").write_text("")
-    recording = Recorder(
+    (tmp_path / "occupied").write_text("")
+    recorder = Recorder(
         BrokerSettings(BrokerUrl.parse("127.0.0.1:1")),
         "test",
         TopicTemplate("wearables/{device}/imu"),
         ["phone"],
         "anna",
-        tmp_path / "taken" / "out",
+        tmp_path / "occupied" / "out",
     )
-    with pytest.raises(ConfigError, match="taken"):
-        recording.open()
+    with pytest.raises(ConfigError, match="occupied"):
+        recorder.open()
 
 
 def test_a_file_that_cannot_be_written_ends_the_recording_with_a_line_naming_it(tmp_path):
-    recording = recorder(tmp_path / "out")
-    recording.begin("WALKING")
+    recorder = new_recorder(tmp_path / "out")
+    recorder.begin("WALKING")
     (tmp_path / "out").rmdir()
-    send(recording, walk(50))
+    send(recorder, walk(50))
     with pytest.raises(DatasetError, match=r"anna_phone_.*cannot create the file"):
-        recording.raise_failure()
-    assert recording.end() == []
+        recorder.raise_failure()
+    assert recorder.end() == []
 
 
 def test_a_disk_that_fills_up_ends_the_recording_with_a_line_too(tmp_path):
-    recording = recorder(tmp_path)
-    recording.begin("WALKING")
+    recorder = new_recorder(tmp_path)
+    recorder.begin("WALKING")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         for second in range(30):
             payload = encode_packed(T0_NS + second * 10**9, 1000.0, walk(1000))
-            recording.receive("wearables/phone/imu", payload, False)
+            recorder.receive("wearables/phone/imu", payload, False)
         with pytest.raises(DatasetError, match=r"anna_phone_.*cannot be written: File too large"):
-            recording.raise_failure()
-        recording.close()  # what is in the file stays
+            recorder.raise_failure()
+        recorder.close()  # the samples written so far stay
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.stat().st_size for path in tmp_path.iterdir()] == [1_000_000]

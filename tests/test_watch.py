@@ -1,4 +1,4 @@
-"""The live table, from what is on the broker."""
+"""The live table of devices and labels."""
 
 from __future__ import annotations
 
@@ -22,111 +22,111 @@ def label(name: str, t: float = 1e9, confidence: float = 0.5) -> bytes:
     return json.dumps({"t": t, "label": name, "confidence": confidence, "model": "x@1"}).encode()
 
 
-def watch(port: int = 1) -> Watch:
+def new_watch(port: int = 1) -> Watch:
     settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{port}"))
     return Watch(
         settings, "watch", TopicTemplate("wearables/{device}/imu"), TopicTemplate("wearables/{device}/activity")
     )
 
 
-def shown(watching: Watch, most: int = 30, footer: str = "") -> str:
-    made = console.Console(width=120, color_system=None)
-    with made.capture() as capture:
-        made.print(watching.table(most, footer))
+def shown(watch: Watch, max_rows: int = 30, footer: str = "") -> str:
+    terminal = console.Console(width=120, color_system=None)
+    with terminal.capture() as capture:
+        terminal.print(watch.table(max_rows, footer))
     return str(capture.get())
 
 
 def test_devices_and_labels_on_a_broker_are_shown_and_cleared_ones_are_not(mosquitto):
-    watching = watch(mosquitto.port)
+    watch = new_watch(mosquitto.port)
     with Client(mosquitto.port) as client:
         client.publish("wearables/old/activity", label("LAYING"), retain=True)
         client.flush()
-        watching.open()
+        watch.open()
         client.publish("wearables/w1/imu", SAMPLES)
         client.publish("wearables/w2/imu", SAMPLES)
-        wait_until(lambda: {"old", "w1", "w2"} <= set(watching.devices))
+        wait_until(lambda: {"old", "w1", "w2"} <= set(watch.devices))
         client.publish("wearables/w1/activity", label("WALKING", confidence=0.873))
-        wait_until(lambda: watching.devices["w1"].label)
-        text = shown(watching, footer="it ends soon")
-        for part in ("WALKING", "0.87", "LAYING", "waiting for a window", "it ends soon"):
+        wait_until(lambda: watch.devices["w1"].label)
+        text = shown(watch, footer="ends in 3 s")
+        for part in ("WALKING", "0.87", "LAYING", "waiting for a window", "ends in 3 s"):
             assert part in text
-        assert (watching.n_samples, watching.n_labels) == (50, 1)  # the retained one was not made now
+        assert (watch.n_samples, watch.n_labels) == (50, 1)  # the retained label does not count
         client.publish("wearables/w1/activity", b"", retain=True)
-        wait_until(lambda: "w1" not in watching.devices)
-        assert "WALKING" not in shown(watching)
+        wait_until(lambda: "w1" not in watch.devices)
+        assert "WALKING" not in shown(watch)
         client.publish("wearables/w2/imu", SAMPLES, retain=True)
-    watching.close()
+    watch.close()
 
 
 def test_since_is_the_event_time_of_the_first_equal_label():
-    watching = watch()
+    watch = new_watch()
     for t, name in ((10.0, "SITTING"), (12.0, "WALKING"), (14.0, "WALKING")):
-        watching._on_label("wearables/w1/activity", label(name, t), False)
-    assert watching.devices["w1"].since_s == 12.0
+        watch._on_label("wearables/w1/activity", label(name, t), False)
+    assert watch.devices["w1"].since_s == 12.0
 
 
 def test_latency_is_from_the_newest_samples_to_the_label(monkeypatch):
-    watching, now = watch(), [50.0]
+    watch, now = new_watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
-    watching._on_samples("wearables/w1/imu", SAMPLES, False)
+    watch._on_samples("wearables/w1/imu", SAMPLES, False)
     now[0] += 0.25
-    watching._on_label("wearables/w1/activity", label("WALKING"), False)
-    assert watching.devices["w1"].latency_s == 0.25
-    assert "250.0 ms" in shown(watching)
+    watch._on_label("wearables/w1/activity", label("WALKING"), False)
+    assert watch.devices["w1"].latency_s == 0.25
+    assert "250.0 ms" in shown(watch)
 
 
 def test_the_rate_is_that_of_the_samples(monkeypatch):
-    watching, now = watch(), [50.0]
+    watch, now = new_watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
     for _ in range(40):
-        watching._on_samples("wearables/w1/imu", SAMPLES, False)
+        watch._on_samples("wearables/w1/imu", SAMPLES, False)
         now[0] += 0.5
-    assert "50 Hz" in shown(watching)
+    assert "50 Hz" in shown(watch)
 
 
-def test_only_so_many_rows_and_how_many_more():
-    watching = watch()
+def test_rows_are_limited_and_the_others_are_counted():
+    watch = new_watch()
     for number in range(25):
-        watching._on_label(f"wearables/w{number:02d}/activity", label("WALKING"), False)
-    text = shown(watching, 20)
+        watch._on_label(f"wearables/w{number:02d}/activity", label("WALKING"), False)
+    text = shown(watch, 20)
     assert "w19" in text
     assert "w20" not in text
     assert "and 5 more" in text
 
 
-def test_devices_that_are_not_shown_do_not_grow_for_ever(monkeypatch):
-    watching, now = watch(), [50.0]
+def test_memory_of_a_device_that_is_not_shown_is_bounded(monkeypatch):
+    watch, now = new_watch(), [50.0]
     monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
     for _ in range(1000):
-        watching._on_samples("wearables/w1/imu", SAMPLES, False)
+        watch._on_samples("wearables/w1/imu", SAMPLES, False)
         now[0] += 0.5
-    assert len(watching.devices["w1"].recent) < 50
+    assert len(watch.devices["w1"].recent) < 50
 
 
 @pytest.mark.parametrize("payload", [b"?", b"[]", b"{}", b'{"t": "x", "label": 1, "confidence": 2}', b"\xff"])
-def test_what_is_no_label_or_sample_is_passed_over(payload):
-    watching = watch()
-    watching._on_label("wearables/w1/activity", payload, False)
-    watching._on_samples("wearables/w1/imu", payload, False)
-    watching._on_label("elsewhere/activity", label("WALKING"), False)
-    assert watching.devices == {}
+def test_malformed_messages_are_ignored(payload):
+    watch = new_watch()
+    watch._on_label("wearables/w1/activity", payload, False)
+    watch._on_samples("wearables/w1/imu", payload, False)
+    watch._on_label("elsewhere/activity", label("WALKING"), False)
+    assert watch.devices == {}
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "[/nothing]", "a[link=x]b"])
 def test_a_device_or_label_may_be_called_anything(name):
-    watching = watch()
-    watching._on_samples(f"wearables/{name.replace('/', '')}/imu", SAMPLES, False)
-    watching._on_label("wearables/w1/activity", label(name), False)
-    text = shown(watching)
+    watch = new_watch()
+    watch._on_samples(f"wearables/{name.replace('/', '')}/imu", SAMPLES, False)
+    watch._on_label("wearables/w1/activity", label(name), False)
+    text = shown(watch)
     assert f" {name} " in text
     assert f" {name.replace('/', '')} " in text
 
 
-def test_a_device_of_which_nothing_is_known_is_shown_as_such():
-    watching = watch()
-    watching._on_label("wearables/w1/activity", label("WALKING"), False)
-    watching._on_label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
-    text = shown(watching)
+def test_the_label_unknown_is_shown():
+    watch = new_watch()
+    watch._on_label("wearables/w1/activity", label("WALKING"), False)
+    watch._on_label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
+    text = shown(watch)
     assert "UNKNOWN" in text
     assert "0.41" in text
     assert "WALKING" not in text
@@ -134,6 +134,6 @@ def test_a_device_of_which_nothing_is_known_is_shown_as_such():
 
 @pytest.mark.parametrize("t", [0, -1e300, 1e300])
 def test_a_label_of_any_time_can_be_shown(t):
-    watching = watch()
-    watching._on_label("wearables/w1/activity", label("WALKING", t), False)
-    assert "WALKING" in shown(watching)
+    watch = new_watch()
+    watch._on_label("wearables/w1/activity", label("WALKING", t), False)
+    assert "WALKING" in shown(watch)

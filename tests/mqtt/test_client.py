@@ -1,4 +1,4 @@
-"""The client reads ahead: however the broker's bytes are cut, every message comes once, whole, and is acknowledged."""
+"""The client: every message is received and sent once and whole, however the bytes are cut."""
 
 from __future__ import annotations
 
@@ -42,20 +42,21 @@ def publish(topic: str, payload: bytes, *, qos: int = 0, mid: int = 1, retain: b
 
 
 class Wire:
-    """A client over one end of a socket pair, the test at the other."""
+    """Client on one end of a socket pair; the test is the broker on the other end."""
 
     def __init__(self, version: int = 4) -> None:
+        self.version = version
         self.client: Any = FastClient(
             CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5 if version == 5 else paho.MQTTv311
         )
-        self.seen: list[InboundMessage] = []
-        self.client.on_messages = self.seen.extend
+        self.received: list[InboundMessage] = []
+        self.client.on_messages = self.received.extend
         self.client._sock, self.broker = socket.socketpair()
         self.client._sock.setblocking(False)
         self.broker.setblocking(False)
 
-    def hear(self, data: bytes) -> MQTTErrorCode:
-        """What is made of ``data`` sent at once."""
+    def feed(self, data: bytes) -> MQTTErrorCode:
+        """Send ``data`` to the client at once, and let it read and write once."""
         self.broker.sendall(data)
         rc = self.client._packet_read()
         self.client._packet_write()
@@ -75,10 +76,9 @@ class Wire:
 
 @pytest.fixture(params=[4, 5])
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    made = Wire(request.param)
-    made.version = request.param  # type: ignore[attr-defined]
-    yield made
-    made.close()
+    wire = Wire(request.param)
+    yield wire
+    wire.close()
 
 
 @given(
@@ -99,9 +99,9 @@ def test_messages_are_whole_however_their_bytes_are_cut(
     answers = b""
     for start, stop in pairwise(edges):
         if stop > start:
-            assert wire.hear(data[start:stop]) <= 0  # no error
+            assert wire.feed(data[start:stop]) <= 0  # no error
             answers += wire.answered()
-    assert wire.seen == sent
+    assert wire.received == sent
     wanted = b"".join(struct.pack(">BBH", 0x40, 2, number + 1) for number in range(len(sent))) if qos else b""
     assert answers == wanted
     wire.close()
@@ -111,21 +111,21 @@ def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:
     payload = bytes(range(256)) * 4096
     data = publish("a/w1/imu", payload, version=wire.version)
     for start in range(0, len(data), 50_000):
-        wire.hear(data[start : start + 50_000])
-    assert wire.seen == [("a/w1/imu", payload, False)]
+        wire.feed(data[start : start + 50_000])
+    assert wire.received == [("a/w1/imu", payload, False)]
 
 
-def test_other_packets_are_paho_s_in_their_order_among_the_messages(wire: Any) -> None:
+def test_other_packets_are_handled_by_paho_in_order_among_the_messages(wire: Any) -> None:
     order: list[str] = []
     wire.client.on_messages = lambda messages: order.extend(topic for topic, _, _ in messages)
     wire.client.on_unsubscribe = lambda *_: order.append("unsuback")
     wire.client._ping_t = 1.0
     unsuback = b"\xb0\x04\x00\x07\x00\x00" if wire.version == 5 else b"\xb0\x02\x00\x07"
-    wire.hear(
+    wire.feed(
         publish("a", b"", version=wire.version) + b"\xd0\x00" + unsuback + publish("b", b"", version=wire.version)
     )
     assert order == ["a", "unsuback", "b"]
-    assert wire.client._ping_t == 0.0  # the answer to a ping was taken note of
+    assert wire.client._ping_t == 0.0  # paho has handled the answer to the ping
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_other_packets_are_paho_s_in_their_order_among_the_messages(wire: Any) -
         b"\x30\xff\xff\xff\xff\x01",  # a length of five bytes
         b"\x30\x04\x00\x02\xff\xfe",  # a topic that is not UTF-8
         b"\x30\x02\x00\x09",  # a topic longer than its packet
-        b"\x00\x00",  # no packet of MQTT
+        b"\x00\x00",  # an unknown packet type
     ],
 )
-def test_nonsense_ends_the_connection_and_what_came_before_it_counts(wire: Any, data: bytes) -> None:
-    assert wire.hear(publish("a", b"x", version=wire.version) + data) == MQTTErrorCode.MQTT_ERR_PROTOCOL
-    assert wire.seen == [("a", b"x", False)]
+def test_a_malformed_packet_ends_the_connection_after_the_messages_before_it(wire: Any, data: bytes) -> None:
+    assert wire.feed(publish("a", b"x", version=wire.version) + data) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert wire.received == [("a", b"x", False)]
 
 
 def test_a_closed_connection_is_lost_and_nothing_to_read_is_not(wire: Any) -> None:
@@ -152,8 +152,8 @@ def test_a_closed_connection_is_lost_and_nothing_to_read_is_not(wire: Any) -> No
 
 
 def packets(data: bytes) -> list[tuple[int, bytes]]:
-    """(command, body) of whole packets."""
-    found, at = [], 0
+    """Split bytes into packets, and return (command, body) of each."""
+    result, at = [], 0
     while at < len(data):
         size, shift, body = 0, 0, at + 1
         while True:
@@ -161,13 +161,13 @@ def packets(data: bytes) -> list[tuple[int, bytes]]:
             size, shift, body = size | (byte & 127) << shift, shift + 7, body + 1
             if byte < 128:
                 break
-        found.append((data[at], data[body : body + size]))
+        result.append((data[at], data[body : body + size]))
         at = body + size
-    return found
+    return result
 
 
 def drained(wire: Wire) -> bytes:
-    """Everything that is written while the broker reads slowly."""
+    """Return everything that the client writes while the broker reads slowly."""
     out = b""
     for _ in range(10_000):
         rc = wire.client._packet_write()
@@ -176,12 +176,12 @@ def drained(wire: Wire) -> bytes:
         out += got
         if not got and not wire.client._out_packet:
             return out
-    raise AssertionError("it does not end")
+    raise AssertionError("the client does not stop writing")
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_what_is_published_leaves_whole_and_in_order_through_a_narrow_socket(wire: Any, qos: int) -> None:
-    wire.client._thread = object()  # as if its loop ran elsewhere
+def test_messages_are_sent_whole_and_in_order_through_a_small_socket_buffer(wire: Any, qos: int) -> None:
+    wire.client._thread = object()  # as if its network thread were running
     wire.client._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     wire.client._max_inflight_messages = 10_000
     sent = [(f"a/w{number}/activity", bytes([number % 256]) * (37 * number % 20_000)) for number in range(300)]
@@ -197,7 +197,7 @@ def test_what_is_published_leaves_whole_and_in_order_through_a_narrow_socket(wir
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_no_more_are_taken_than_may_wait(wire: Any, qos: int) -> None:
+def test_no_more_messages_are_accepted_than_may_be_queued(wire: Any, qos: int) -> None:
     wire.client._thread = object()
     messages = [("a", bytes([number])) for number in range(10)]
     assert wire.client.publish_all(messages, qos, False, 7) == 7
@@ -205,7 +205,7 @@ def test_no_more_are_taken_than_may_wait(wire: Any, qos: int) -> None:
     assert [body[-1] for _, body in packets(drained(wire))] == list(range(7))
 
 
-def test_without_a_connection_qos_1_waits_for_one_and_qos_0_is_not_taken(wire: Any) -> None:
+def test_without_a_connection_qos_1_is_queued_and_qos_0_is_rejected(wire: Any) -> None:
     wire.client._thread = object()
     sock, wire.client._sock = wire.client._sock, None
     messages = [("a", bytes([number])) for number in range(30)]
@@ -218,7 +218,7 @@ def test_without_a_connection_qos_1_waits_for_one_and_qos_0_is_not_taken(wire: A
     wire.broker.sendall(connack)
     assert wire.client._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS
     seen: list[int] = []
-    while wire.client._out_messages:  # no more on their way at once than its default, 20
+    while wire.client._out_messages:  # no more than 20 in flight, which is paho's default
         body = [body for _, body in packets(drained(wire))]
         assert 0 < len(body) <= 20
         seen += [one[-1] for one in body]
@@ -227,16 +227,16 @@ def test_without_a_connection_qos_1_waits_for_one_and_qos_0_is_not_taken(wire: A
     assert seen == list(range(30))
 
 
-def test_an_identifier_still_on_its_way_is_not_given_again(wire: Any) -> None:
+def test_an_identifier_in_flight_is_not_used_again(wire: Any) -> None:
     wire.client._thread = object()
     wire.client._max_inflight_messages = 10
     wire.client.publish_all([("a", b"")] * 3, 1, False, 10)
-    wire.client._last_mid = 0  # as after 65,535 more
+    wire.client._last_mid = 0  # as after 65,535 further messages
     wire.client.publish_all([("a", b"")], 1, False, 10)
     assert list(wire.client._out_messages) == [1, 2, 3, 4]
 
 
-def test_no_more_are_on_their_way_than_the_broker_takes_and_acknowledged_ones_make_room(wire: Any) -> None:
+def test_acknowledgements_make_room_for_further_messages_in_flight(wire: Any) -> None:
     wire.client._thread = object()
     wire.client._max_inflight_messages = 4
     assert wire.client.publish_all([("a", bytes([number])) for number in range(10)], 1, False, 20) == 10
@@ -254,8 +254,8 @@ def test_no_more_are_on_their_way_than_the_broker_takes_and_acknowledged_ones_ma
     assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
 
 
-def test_an_acknowledgement_of_nothing_changes_nothing(wire: Any) -> None:
-    wire.hear(b"\x40\x02\x00\x09")
+def test_an_acknowledgement_of_an_unknown_message_is_ignored(wire: Any) -> None:
+    wire.feed(b"\x40\x02\x00\x09")
     assert wire.client._inflight_messages == 0
 
 
@@ -263,12 +263,12 @@ def test_a_message_the_broker_refuses_is_not_sent_again(wire: Any) -> None:
     wire.client._thread = object()
     wire.client.publish_all([("a", b"x")], 1, False, 20)
     drained(wire)
-    wire.hear(b"\x40\x03\x00\x01\x97" if wire.version == 5 else b"\x40\x02\x00\x01")  # quota exceeded
+    wire.feed(b"\x40\x03\x00\x01\x97" if wire.version == 5 else b"\x40\x02\x00\x01")  # quota exceeded
     assert (wire.client._inflight_messages, len(wire.client._out_messages)) == (0, 0)
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("closed"), AttributeError("None")])
-def test_a_socket_that_is_closed_meanwhile_costs_the_connection_not_the_thread(wire: Any, error: Exception) -> None:
+def test_a_socket_closed_by_another_thread_ends_the_connection_not_the_thread(wire: Any, error: Exception) -> None:
     def fail(_: bytes) -> int:
         raise error
 
