@@ -26,10 +26,11 @@ from matplotlib.figure import Figure
 
 from harstream import datasets
 from harstream.core.spec import GYRO
-from harstream.errors import DatasetError, HarstreamError
+from harstream.errors import DatasetError
 from harstream.train.sweep import figures as sweep_figures
 from harstream.train.sweep import results
 from research import channels
+from research.command import command
 from research.smoothing import results as stream_results
 
 #: Colours that colour-blind readers can distinguish (Okabe and Ito 2008), then more for many labels.
@@ -91,25 +92,21 @@ def regenerate(folder: Path) -> list[Path]:
     return written
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 after an error in one line on stderr."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m research.figures", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, help="folder of results files")
     parser.add_argument("--channels", metavar="KIND:PATH", help="first count the values of these recordings' channels")
     chosen = parser.parse_args(arguments)
-    try:
-        if chosen.channels:
-            counted = channels.to_text(channels.count(datasets.load(chosen.channels), chosen.channels))
-            chosen.folder.mkdir(parents=True, exist_ok=True)
-            (chosen.folder / "channels.json").write_text(counted, encoding="utf-8")
-        written = regenerate(chosen.folder)
-    except HarstreamError as error:
-        print(f"harstream: {error}", file=sys.stderr)
-        return 2
+    if chosen.channels:
+        counted = channels.to_text(channels.count(datasets.load(chosen.channels), chosen.channels))
+        chosen.folder.mkdir(parents=True, exist_ok=True)
+        (chosen.folder / "channels.json").write_text(counted, encoding="utf-8")
+    written = regenerate(chosen.folder)
     for path in written:
         print(path)
-    return 0
 
 
 if __name__ == "__main__":

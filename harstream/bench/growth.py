@@ -51,9 +51,8 @@ def _batches(n_devices: int) -> Iterator[tuple[list[Message], bool]]:
     number = 0
     while True:
         encoded = [ENCODERS["packed"](_START_NS + number * packets.PERIOD_NS, packets.RATE_HZ, block) for block in rows]
-        for i in np.flatnonzero(
-            np.arange(n_devices) % packets.STARTS <= number
-        ).tolist():  # devices start at different rounds
+        started = np.arange(n_devices) % packets.STARTS <= number  # devices start at different rounds
+        for i in np.flatnonzero(started).tolist():
             batch.append(Message(topics[i], encoded[i % len(encoded)], _START_NS / 1e9))
             if len(batch) == MAX_BATCH_MESSAGES:
                 yield batch, number > _WARM_UP

@@ -9,6 +9,7 @@ not accidents of one data set, and simulated subjects move like people.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +18,10 @@ from harstream.bundle import BACKEND_FILES
 from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Int64, SampleBatch
 from harstream.core.engine import Engine
+from harstream.errors import ConfigError
 from harstream.simulate.motion import Wearable
 from harstream.simulate.parameters import ACTIVITIES
+from research.command import command
 
 
 def confusion(classifier: Classifier, seeds: Sequence[int], seconds: float, pace: float = 1.0) -> Int64:
@@ -33,11 +36,14 @@ def confusion(classifier: Classifier, seeds: Sequence[int], seconds: float, pace
         pace: Divisor of the durations of activities.
 
     Raises:
-        ValueError: The model has no label for an activity.
+        ConfigError: The model has no label for an activity.
 
     """
     bundle = classifier.bundle
     spec = bundle.spec
+    missing = [activity for activity in ACTIVITIES if activity not in bundle.labels]
+    if missing:
+        raise ConfigError(f"{bundle.id}: the bundle has no label {', '.join(missing)}, which the simulator needs")
     column = [bundle.labels.index(activity) for activity in ACTIVITIES]
     counts = np.zeros((len(ACTIVITIES), len(ACTIVITIES)), np.int64)
     for seed in seeds:
@@ -52,9 +58,13 @@ def confusion(classifier: Classifier, seeds: Sequence[int], seconds: float, pace
     return counts
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Compare a model's labels with those of simulated wearables.")
+    parser = argparse.ArgumentParser(
+        prog="python -m research.simulator.agreement",
+        description="Compare a model's labels with those of simulated wearables.",
+    )
     parser.add_argument("--model", default="waist", help="name or folder of a bundle [default: waist]")
     parser.add_argument("--backend", default="auto", choices=["auto", *BACKEND_FILES], help="[default: auto]")
     parser.add_argument(
@@ -64,7 +74,7 @@ def main() -> None:
         "--seconds", type=float, default=1200.0, metavar="S", help="of each subject's day [default: 1200]"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first subject [default: 0]")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     classifier = load_classifier(chosen.model, chosen.backend)
     counts = confusion(classifier, range(chosen.seed, chosen.seed + chosen.subjects), chosen.seconds)
     print(f"{classifier.bundle.id} ({classifier.backend}): {chosen.subjects} subjects, {counts.sum()} windows")
@@ -75,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ the figures. It compares statistics only; no recognition model is involved.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from scipy.signal import welch
 from harstream.datasets.base import Recording, load
 from harstream.simulate.motion import Wearable
 from harstream.simulate.parameters import ACTIVITIES, BASE_RATE_HZ, GAITS, POSTURES, SEGMENT, Float
+from research.command import command
 from research.simulator import twosample
 
 CHANNELS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
@@ -251,24 +253,28 @@ def report(recorded: Sequence[Bout], made: Sequence[Bout]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Draw and print how simulated wearables differ from recordings.")
+    parser = argparse.ArgumentParser(
+        prog="python -m research.simulator.compare",
+        description="Draw and print how simulated wearables differ from recordings.",
+    )
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the four pictures")
     parser.add_argument(
         "--subjects", "--wearers", type=int, default=84, metavar="N", help="simulated subjects [default: 84]"
     )
-    arguments = parser.parse_args()
-    recorded, made = real(load(arguments.data)), simulated(arguments.subjects)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    chosen = parser.parse_args(arguments)
+    recorded, made = real(load(chosen.data)), simulated(chosen.subjects)
+    chosen.out.mkdir(parents=True, exist_ok=True)
     pairs = [("real", recorded), ("simulated", made)]
-    _draw_spectra(pairs, ACTIVITIES[:3], arguments.out / "simulator-gait.png")
-    _draw_spectra(pairs, ACTIVITIES[3:], arguments.out / "simulator-posture.png")
-    _draw_gravity(pairs, arguments.out / "simulator-gravity.png")
-    _draw_windows(pairs, arguments.out / "simulator-windows.png")
+    _draw_spectra(pairs, ACTIVITIES[:3], chosen.out / "simulator-gait.png")
+    _draw_spectra(pairs, ACTIVITIES[3:], chosen.out / "simulator-posture.png")
+    _draw_gravity(pairs, chosen.out / "simulator-gravity.png")
+    _draw_windows(pairs, chosen.out / "simulator-windows.png")
     print(report(recorded, made))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ of postures of HAPT: each subject stands, sits, stands, lies, sits up, lies down
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,7 @@ from harstream.simulate.parameters import (
 )
 from harstream.simulate.person import chart_values, value_names
 from harstream.simulate.posture import tilt
+from research.command import command
 from research.simulator import fit_noise, fit_turns
 from research.simulator.fit_cycles import fit_gaits
 
@@ -243,21 +245,24 @@ def fit(recordings: Sequence[Recording], source: str) -> Parameters:
     )
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Fit the simulator's parameters to recordings.")
+    parser = argparse.ArgumentParser(
+        prog="python -m research.simulator.fit", description="Fit the simulator's parameters to recordings."
+    )
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
     package = Path(shipped.__file__).parent
     parser.add_argument(
         "--out", type=Path, default=package / "parameters.json", help="[default: the package's parameters.json]"
     )
-    arguments = parser.parse_args()
-    recordings = load(arguments.data)
-    source = f"{arguments.data.partition(':')[0]}, {len({r.subject for r in recordings})} subjects"
+    chosen = parser.parse_args(arguments)
+    recordings = load(chosen.data)
+    source = f"{chosen.data.partition(':')[0]}, {len({r.subject for r in recordings})} subjects"
     text = dumps(fit(recordings, source))
-    arguments.out.write_text(text, "utf-8")
-    print(f"{arguments.out}: {len(text) / 1000:.0f} kB from {len(recordings)} recordings")
+    chosen.out.write_text(text, "utf-8")
+    print(f"{chosen.out}: {len(text) / 1000:.0f} kB from {len(recordings)} recordings")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harstream import bundle as bundles
-from harstream.errors import HarstreamError
 from harstream.train.card import as_published
+from research.command import command
 from research.smoothing import results
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 after an error in one line on stderr."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m research.smoothing.card",
         description='Print the section "As published" of a model card from the results of a smoothing study.',
@@ -27,13 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", type=Path, help="file that research.smoothing.study wrote")
     parser.add_argument("--model", required=True, metavar="NAME|DIR", help="bundle with the smoothing of the study")
     chosen = parser.parse_args(arguments)
-    try:
-        smoothing = bundles.load(bundles.find(chosen.model)).smoothing
-        print(as_published(smoothing, results.card_scores(results.read(chosen.results), smoothing)).strip())
-    except HarstreamError as error:
-        print(f"harstream: {error}", file=sys.stderr)
-        return 2
-    return 0
+    smoothing = bundles.load(bundles.find(chosen.model)).smoothing
+    print(as_published(smoothing, results.card_scores(results.read(chosen.results), smoothing)).strip())
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ from harstream.cli.progress import ProgressBar
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.errors import ConfigError, HarstreamError
+from harstream.errors import ConfigError
 from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import setting_of, settle
+from research.command import command
 from research.smoothing import results, smoothers, streams
 from research.smoothing.smoothers import SubjectStreams
 from research.smoothing.streams import StudyRun
@@ -116,8 +117,9 @@ def recipe(
     return spec, labels, config if folds is None else replace(config, folds=folds)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 after an error in one line on stderr."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m research.smoothing.study", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
@@ -130,38 +132,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder of finished folds [default: --out with .work]")
     chosen = parser.parse_args(arguments)
     work = chosen.work or chosen.out.with_suffix(".work")
-    try:
-        if chosen.seeds < 1:
-            raise ConfigError(f"--seeds: expected at least 1, got {chosen.seeds}")
-        recordings = datasets.load(chosen.data)
-        spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
-        with ProgressBar() as bar:
-            labels_found, runs = streams.held_out(
-                recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=bar.update
-            )
-            studies = []
-            for run in runs:
-                bar.print(f"seed {run.seed}")
-                studies.append(study(run, labels_found, spec, bar.update))
-        content = {
-            "format": results.FORMAT,
-            "data": data_name(chosen.data),
-            "command": _command(chosen),
-            "wearers": sorted({stream.recording.subject for stream in runs[0].streams}),
-            "labels": list(labels_found),
-            "signal": signal_dict(spec),
-            "config": config.to_dict(),
-            "splits": smoothers.SPLITS,
-            "default": smoothing_for(spec).to_dict(),
-            "runs": studies,
-        }
-    except HarstreamError as error:
-        print(f"harstream: {error}", file=sys.stderr)
-        return 2
+    if chosen.seeds < 1:
+        raise ConfigError(f"--seeds: expected at least 1, got {chosen.seeds}")
+    recordings = datasets.load(chosen.data)
+    spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
+    with ProgressBar() as bar:
+        labels_found, runs = streams.held_out(
+            recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=bar.update
+        )
+        studies = []
+        for run in runs:
+            bar.print(f"seed {run.seed}")
+            studies.append(study(run, labels_found, spec, bar.update))
+    content = {
+        "format": results.FORMAT,
+        "data": data_name(chosen.data),
+        "command": _command(chosen),
+        "wearers": sorted({stream.recording.subject for stream in runs[0].streams}),
+        "labels": list(labels_found),
+        "signal": signal_dict(spec),
+        "config": config.to_dict(),
+        "splits": smoothers.SPLITS,
+        "default": smoothing_for(spec).to_dict(),
+        "runs": studies,
+    }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(chosen.out, (json.dumps(content, indent=1) + "\n").encode())
     print(f"wrote {chosen.out}; the trained folds in {work} are no longer needed")
-    return 0
 
 
 def _command(chosen: argparse.Namespace) -> str:

@@ -22,8 +22,8 @@ from harstream.core.batches import Float32
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.smoothing import Smoothing
 from harstream.datasets.base import Recording
-from harstream.errors import HarstreamError
 from harstream.evaluate import published
+from research.command import command
 
 #: Kind of the recording without any change.
 UNALTERED = "as it is"
@@ -94,8 +94,9 @@ def unknown_share(
     return float((np.concatenate(labels) == UNKNOWN_INDEX).mean())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 after an error in one line on stderr."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m research.smoothing.unfamiliar",
         description="Print the share of windows published as UNKNOWN for each kind of unfamiliar signal: smoothed as "
@@ -106,17 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model", default=DEFAULT_MODEL, metavar="NAME|DIR", help=f"name or folder of a bundle [{DEFAULT_MODEL}]"
     )
     chosen = parser.parse_args(arguments)
-    try:
-        classifier, recordings = load_classifier(chosen.model), datasets.load(chosen.data)
-        single = Smoothing("none", classifier.bundle.smoothing.unknown_below)
-        print("| signal | UNKNOWN | of single windows |\n| --- | --- | --- |")
-        for kind in ALTERATIONS:
-            shares = [unknown_share(recordings, classifier, kind, smoothing) for smoothing in (None, single)]
-            print(f"| {kind} | {100 * shares[0]:.1f} % | {100 * shares[1]:.1f} % |")
-    except HarstreamError as error:
-        print(f"harstream: {error}", file=sys.stderr)
-        return 2
-    return 0
+    classifier, recordings = load_classifier(chosen.model), datasets.load(chosen.data)
+    single = Smoothing("none", classifier.bundle.smoothing.unknown_below)
+    print("| signal | UNKNOWN | of single windows |\n| --- | --- | --- |")
+    for kind in ALTERATIONS:
+        shares = [unknown_share(recordings, classifier, kind, smoothing) for smoothing in (None, single)]
+        print(f"| {kind} | {100 * shares[0]:.1f} % | {100 * shares[1]:.1f} % |")
 
 
 if __name__ == "__main__":
