@@ -67,7 +67,7 @@ def default_cell(option: Option) -> str:
     return f"`{option.default}`"
 
 
-def test_the_metric_table_has_every_metric_with_its_labels():
+def test_the_metric_table_has_every_metric_with_its_labels_and_help_text():
     made = bundle.Bundle(Path(), "x", "1", ("A", "B"), SignalSpec(), 1.0, {})
     exposed = {}
     status = DaemonStatus(made.id, "litert", made.published_labels)
@@ -76,11 +76,11 @@ def test_the_metric_table_has_every_metric_with_its_labels():
             name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
             names = {label for sample in family.samples for label in sample.labels} - {"le"}
             shown = ",".join(sorted(names)) if names and not name.endswith("_info") else ""
-            exposed[name] = (shown, "gauge" if family.type == "info" else family.type)
+            exposed[name] = (shown, "gauge" if family.type == "info" else family.type, family.documentation)
     documented = {}
-    for cell, kind, _ in table(page("reference/metrics.md"), "metric"):
+    for cell, kind, meaning in table(page("reference/metrics.md"), "metric"):
         name, _, labels = cell.strip("`").rstrip("}").partition("{")
-        documented[name] = (labels, kind)
+        documented[name] = (labels, kind, meaning)
     assert documented == exposed
 
 
