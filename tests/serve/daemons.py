@@ -18,7 +18,7 @@ from harstream.datasets.base import Recording
 from harstream.serve.daemon import Daemon
 
 from ..live_streams import messages
-from ..servers import Client
+from ..servers import Client, wait_until
 
 
 def make_config(port: int = 1, **settings) -> RunConfig:
@@ -58,6 +58,11 @@ def publish_all(client: Client, subjects: Sequence[Recording], payload: str = "j
     """Publish all messages of the subjects."""
     for topic, content in messages(subjects, payload):
         client.publish(topic, content)
+
+
+def wait_for_labels(client: Client, number: int) -> None:
+    """Wait until the client has received that many labels."""
+    wait_until(lambda: len(client.labels()) >= number, f"{number} labels")
 
 
 def receive_all(daemon: Daemon, sent: Iterable[tuple[str, bytes]]) -> None:

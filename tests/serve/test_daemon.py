@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -14,22 +13,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream.classifier import Classifier, load_classifier
-from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.embedded import EmbeddedBroker
 from harstream.evaluate.published import label_recording
-from harstream.mqtt.client import InboundMessage
 from harstream.serve import daemon as serving
 from harstream.serve import pipeline as pipelines
 from harstream.serve.daemon import Daemon
 
 from ..live_streams import T0_NS, assert_labels, expected, messages
-from ..servers import Client, Mosquitto, free_port, metric, wait_until
-from .daemons import exposed, failing, make_config, publish_all, receive_all, running, slow
-
-
-def wait_for_labels(client: Client, number: int) -> None:
-    wait_until(lambda: len(client.labels()) >= number, f"{number} labels")
+from ..servers import Client, Mosquitto, metric, wait_until
+from .daemons import exposed, make_config, publish_all, receive_all, running, wait_for_labels
 
 
 def wait_for_windows(daemon: Daemon, number: int) -> None:
@@ -193,7 +186,7 @@ def test_events_go_to_their_topic_and_a_stop_is_no_exit_but_loses_none(mosquitto
     assert [(event["event"], event["label"]) for event in got] == [(e.kind, labels[e.label]) for e in before]
 
 
-def test_events_that_could_not_be_handed_over_are_counted(smoothed, subjects):
+def test_events_that_could_not_be_published_are_counted(smoothed, subjects):
     daemon = Daemon(make_config(), smoothed)  # without a connection
     receive_all(daemon, messages(subjects))
     daemon.stop()
@@ -201,7 +194,7 @@ def test_events_that_could_not_be_handed_over_are_counted(smoothed, subjects):
     assert metric(exposed(daemon), 'harstream_events_dropped_total{reason="outgoing"}') >= len(subjects)
 
 
-# --- what comes in that should not --------------------------------------------------------------------
+# --- messages that are not used --------------------------------------------------------------------
 
 
 def test_poison_changes_nothing_for_others_and_is_counted_by_reason(
@@ -266,18 +259,18 @@ def test_retained_samples_are_old_and_ignored(mosquitto, classifier, subjects):
     assert metric(exposed(daemon), 'harstream_messages_rejected_total{reason="retained"}') == 1
 
 
-def test_devices_beyond_the_limit_are_shed_and_counted(mosquitto, classifier, subjects):
+def test_samples_of_devices_beyond_the_limit_are_dropped_and_counted(mosquitto, classifier, subjects):
     wanted = expected(subjects[:2], classifier)
     with Client(mosquitto.port) as client:
         with running(Daemon(make_config(mosquitto.port, max_devices=2), classifier)) as daemon:
             publish_all(client, subjects)
             wait_for_labels(client, len(wanted))
         assert_labels(client.labels(), wanted)
-    shed = sum(len(subject.samples) for subject in subjects[2:])
-    assert metric(exposed(daemon), 'harstream_samples_dropped_total{reason="devices"}') == shed
+    dropped = sum(len(subject.samples) for subject in subjects[2:])
+    assert metric(exposed(daemon), 'harstream_samples_dropped_total{reason="devices"}') == dropped
 
 
-def test_messages_shed_by_a_full_inbox_are_counted(classifier, subjects):
+def test_messages_dropped_by_a_full_inbox_are_counted(classifier, subjects):
     daemon = Daemon(make_config(), classifier)
     daemon.inbox.max_bytes = 10_000
     sent = list(messages(subjects))
@@ -337,7 +330,7 @@ def test_a_device_whose_clock_is_ahead_has_no_negative_lag(classifier, subjects)
     assert metric(exposed(daemon), "harstream_lag_seconds_sum") == 0
 
 
-def test_labels_that_could_not_be_handed_over_are_counted(classifier, subjects):
+def test_labels_that_could_not_be_published_are_counted(classifier, subjects):
     daemon = Daemon(make_config(), classifier)  # without a connection
     receive_all(daemon, messages(subjects))
     daemon.stop()
@@ -360,8 +353,7 @@ def test_an_idle_device_is_evicted_and_its_label_cleared(mosquitto, classifier, 
             publish_all(client, subjects[:2])
             wait_until(lambda: len(client.labels()) == 2 * n_each, "labels")
             now[0] += 50
-            for topic, content in messages(subjects[2:3]):  # a third one is still there
-                client.publish(topic, content)
+            publish_all(client, subjects[2:3])  # the third one is not idle
             wait_until(lambda: len(client.labels()) == 3 * n_each, "more labels")
             now[0] += 20
             wait_until(lambda: client.payloads("wearables/subject-0/activity")[-1] == b"", "the first to be cleared")
@@ -378,113 +370,5 @@ def test_an_idle_device_is_evicted_and_its_label_cleared(mosquitto, classifier, 
             with Client(mosquitto.port, "wearables/+/activity") as later:
                 wait_until(lambda: later.messages)
                 assert [topic for topic, _, _ in later.messages] == ["wearables/subject-2/activity"]
-            for topic, content in messages(subjects[:1]):  # back again, as new
-                client.publish(topic, content)
+            publish_all(client, subjects[:1])  # the device is back, and starts from the beginning
             wait_until(lambda: len(client.labels()) == 4 * n_each, "the labels of the one that came back")
-
-
-# --- the broker goes and comes ------------------------------------------------------------------------
-
-
-def test_a_restarted_broker_gets_everything_that_comes_after(tmp_path, classifier, subjects):
-    wanted = expected(subjects, classifier)
-    with Mosquitto(tmp_path) as broker, running(Daemon(make_config(broker.port), classifier)) as daemon:
-        broker.stop()
-        wait_until(lambda: not daemon.connected, "the loss to be noticed")
-        assert not daemon.status().ready
-        broker.start()
-        wait_until(lambda: daemon.status().ready, "the connection")
-        with Client(broker.port) as client:
-            wait_until(lambda: b"online" in client.payloads("harstream/test/status"), "the status")
-            publish_all(client, subjects)
-            wait_for_labels(client, len(wanted))
-            assert_labels(client.labels(), wanted)
-        assert metric(exposed(daemon), "harstream_mqtt_reconnects_total") == 1
-
-
-def test_the_status_is_retained_and_says_online_then_stopped(mosquitto, classifier):
-    with Client(mosquitto.port) as client:
-        with running(Daemon(make_config(mosquitto.port), classifier)):
-            wait_until(lambda: client.payloads("harstream/test/status") == [b"online"], "online")
-        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "stopped")
-    with Client(mosquitto.port) as client:
-        wait_until(lambda: client.messages)
-        assert client.messages == [("harstream/test/status", b"stopped", True)]
-
-
-def test_a_daemon_that_waits_for_a_broker_can_be_stopped(classifier):
-    daemon = Daemon(make_config(free_port()), classifier)
-    threading.Timer(0.1, daemon.stop).start()  # probably while it waits; before is as good
-    with running(daemon):
-        pass
-    assert not daemon.connected
-
-
-# --- drain --------------------------------------------------------------------------------------------
-
-
-def test_everything_received_is_labelled_before_it_stops(mosquitto, classifier, subjects):
-    wanted = expected(subjects, classifier)
-    sent = list(messages(subjects))
-    with Client(mosquitto.port) as client:
-        with running(Daemon(make_config(mosquitto.port), slow(classifier))):
-            for topic, content in sent:
-                client.publish(topic, content)
-            client.flush()  # the broker has them all, and the daemon is stopped now
-        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "stopped")
-        assert_labels(client.labels(), wanted)
-
-
-def test_messages_still_on_their_way_to_a_stopping_daemon_are_labelled_too(mosquitto, classifier, subjects):
-    class SlowReceiver(Daemon):
-        def receive(self, messages: Sequence[InboundMessage]) -> None:
-            time.sleep(0.002 * len(messages))
-            super().receive(messages)
-
-    wanted = expected(subjects, classifier)
-    with Client(mosquitto.port) as client:
-        with running(SlowReceiver(make_config(mosquitto.port), classifier)):
-            publish_all(client, subjects)
-            client.flush()
-        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "stopped")
-        assert_labels(client.labels(), wanted)
-
-
-@pytest.mark.parametrize("fail_at", [1, 2])
-def test_a_bug_in_the_labelling_thread_ends_the_run_with_it(mosquitto, classifier, subjects, fail_at):
-    sent = list(messages(subjects))
-    half = len(sent) // 2
-    with Client(mosquitto.port) as client:
-        with running(Daemon(make_config(mosquitto.port), failing(classifier, at=fail_at))) as daemon:
-            receive_all(daemon, sent[:half])
-            if fail_at == 2:
-                wait_until(client.labels, "labels of the first batch")
-            receive_all(daemon, sent[half:])
-            wait_until(daemon.stopping.is_set, "the end")
-        assert isinstance(daemon.failure, ZeroDivisionError)
-        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"offline"], "goodbye")
-        assert bool(client.labels()) is (fail_at == 2)
-
-
-def test_a_bug_in_the_main_loop_ends_the_run_after_the_windows_before_are_published(
-    mosquitto, classifier, subjects, monkeypatch
-):
-    monkeypatch.setattr(serving, "MAX_BATCH_MESSAGES", 8)
-    daemon = Daemon(make_config(mosquitto.port), slow(classifier))
-    receive_all(daemon, messages(subjects))
-    feed, n_windows = daemon.pipeline.engine.feed, [0]
-
-    def feed_then_fail(batch: SampleBatch) -> WindowBatch:
-        windows = feed(batch)
-        if n_windows[0] > 10:
-            raise ZeroDivisionError("a bug")
-        n_windows[0] += len(windows)
-        return windows
-
-    monkeypatch.setattr(daemon.pipeline.engine, "feed", feed_then_fail)
-    with Client(mosquitto.port) as client:
-        with running(daemon):
-            wait_until(lambda: daemon.failure is not None, "the end")
-        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"offline"], "goodbye")
-        wait_for_labels(client, n_windows[0])
-        assert len(client.labels()) == n_windows[0] < len(expected(subjects, classifier))
