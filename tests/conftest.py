@@ -1,4 +1,4 @@
-"""A small bundle with random weights, made once, and made-up subjects to feed it."""
+"""Fixtures of all tests: a small bundle with random weights, built once, and synthetic subjects to feed it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from .servers import Mosquitto
 
 __all__ = ["done", "recordings"]
 
-# A loaded machine is slow, not wrong; and what passes once passes again. `--hypothesis-profile explore`
-# looks for examples nobody has seen yet.
+# No deadline, because a loaded machine is slow, not wrong. The same examples in every run, so that a test that passed
+# passes again; `--hypothesis-profile explore` tries others.
 settings.register_profile("harstream", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile("harstream")
 
 
-def _required(report: Any) -> Any:
-    """Where everything must be there, a test that finds something missing has failed, whatever it is."""
+def _fail_if_skipped(report: Any) -> Any:
+    """Turn a skipped test into a failed one if HARSTREAM_REQUIRE_SERVICES=1 demands that everything is installed."""
     if report.skipped and os.environ.get("HARSTREAM_REQUIRE_SERVICES") == "1":
         report.outcome = "failed"
         report.longrepr = f"HARSTREAM_REQUIRE_SERVICES=1, and this was skipped: {report.longrepr}"
@@ -41,22 +41,22 @@ def _required(report: Any) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[Any]:
-    return _required((yield))
+    return _fail_if_skipped((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Iterator[Any]:
-    return _required((yield))
+    return _fail_if_skipped((yield))
 
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
-#: A normalisation that shows where it is left out.
+#: With a normalisation that changes every window, so that a test notices if it is left out.
 SPEC = SignalSpec(normalisation=Normalisation((0.1, -0.1, 0.05) * 3, (0.25, 0.3, 0.2) * 3))
 
 
 @pytest.fixture(scope="session")
 def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole bundle; read only."""
+    """Return the folder of a complete bundle with random weights. Tests only read it."""
     keras = pytest.importorskip("keras")
     from harstream.train import export
 
@@ -65,7 +65,7 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = keras.layers.Conv1D(16, 5, strides=4, activation="relu")(inputs)
     x = keras.layers.GlobalAveragePooling1D()(x)
     model = keras.Model(inputs, keras.layers.Dense(len(LABELS))(x))
-    rng = np.random.default_rng(1)  # the same ones whatever version of Keras
+    rng = np.random.default_rng(1)  # the same ones in every version of Keras
     model.set_weights([rng.normal(scale=0.25, size=weight.shape) for weight in model.get_weights()])
     export.save_keras(model, folder / "network.keras")
     windows = [golden.cut_windows(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)]
@@ -88,7 +88,7 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_bundle(random_bundle: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may damage."""
+    """Return a copy of the bundle that the test may change."""
     return shutil.copytree(random_bundle, tmp_path / "own")
 
 
@@ -104,8 +104,8 @@ def classifier(random_bundle: Path) -> Classifier:
 
 @pytest.fixture(scope="session")
 def subjects() -> list[Recording]:
-    """Five subjects for 16 s each, still and moving by turns; every number has three decimals, so JSON is exact."""
-    made = []
+    """Return 16 s of five subjects, still and moving in turn. Numbers have three decimals, which JSON keeps exactly."""
+    five = []
     for number in range(5):
         rng = np.random.default_rng(number)
         t = np.arange(800)[:, None] / 50.0
@@ -114,8 +114,8 @@ def subjects() -> list[Recording]:
         samples[:, :3] += gravity / np.linalg.norm(gravity)
         moving = np.sin(0.8 * t + number) > 0
         samples += moving * rng.normal(scale=0.4, size=6) * np.sin(2 * np.pi * (1.4 + 0.2 * number) * t)
-        made.append(Recording(f"subject-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
-    return made
+        five.append(Recording(f"subject-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
+    return five
 
 
 @pytest.fixture

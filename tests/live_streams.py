@@ -1,4 +1,4 @@
-"""The same subjects, published through a broker and fed to the bare core."""
+"""The messages of subjects, and the labels that engine, classifier and smoother give them without a broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harstream.core.engine import Engine
 from harstream.datasets.base import Recording
 from harstream.publish import ENCODERS
 
-#: Event time 0 of every subject: long ago, which may not matter.
+#: Event time of every subject's first sample, years before the time of arrival: event time decides.
 T0_NS = 1_600_000_000_000_000_000
 PER_MESSAGE = 25
 
@@ -21,7 +21,7 @@ Label = tuple[str, float, str, float, list[float]]  # device, t, label, confiden
 
 
 def messages(subjects: Sequence[Recording], payload: str = "json") -> Iterator[tuple[str, bytes]]:
-    """(topic, payload), the subjects' messages interleaved."""
+    """Yield (topic, payload) of all messages; those of the subjects alternate."""
     for first in range(0, max(len(subject.samples) for subject in subjects), PER_MESSAGE):
         for subject in subjects:
             samples = subject.samples[first : first + PER_MESSAGE]
@@ -31,34 +31,32 @@ def messages(subjects: Sequence[Recording], payload: str = "json") -> Iterator[t
 
 
 def expected(subjects: Sequence[Recording], classifier: Classifier) -> list[Label]:
-    """What the bare engine, network and smoother say of each subject's whole recording, window by window."""
-    said = []
+    """Return the labels of all windows of each subject's whole recording, fed to the engine at once."""
+    labels = []
+    names = classifier.bundle.published_labels
     for subject in subjects:
-        engine = Engine(classifier.bundle.spec)
+        engine, smoother = Engine(classifier.bundle.spec), classifier.bundle.smoother()
         due = engine.feed(SampleBatch.from_message(subject.name, subject.samples, t_ns=T0_NS, rate_hz=subject.rate_hz))
-        made = classifier.predict(due.windows)
-        smoother = classifier.bundle.smoother()
-        believed, _ = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)
+        probabilities = classifier.predict(due.windows).probabilities
+        smoothed, _ = smoother.feed(due.devices, probabilities, due.start_ns, due.end_ns)
         for i in range(len(due)):
-            name = classifier.bundle.published_labels[believed.label[i]]
-            said.append(
-                (subject.name, due.end_ns[i] / 1e9, name, float(believed.confidence[i]), made.probabilities[i].tolist())
-            )
-    return said
+            label, confidence = names[smoothed.label[i]], float(smoothed.confidence[i])
+            labels.append((subject.name, due.end_ns[i] / 1e9, label, confidence, probabilities[i].tolist()))
+    return labels
 
 
-def assert_labels(heard: Sequence[tuple[str, dict[str, Any]]], wanted: Sequence[Label]) -> None:
-    """Every wanted label was heard exactly once, each device's in order of time."""
-    assert len(heard) == len(wanted)
+def assert_labels(received: Sequence[tuple[str, dict[str, Any]]], wanted: Sequence[Label]) -> None:
+    """Assert that each wanted label was received exactly once, and those of a device in order of time."""
+    assert len(received) == len(wanted)
     for device in {label[0] for label in wanted}:
-        ours = [message for at, message in heard if at == device]
-        theirs = [label for label in wanted if label[0] == device]
+        messages = [message for sender, message in received if sender == device]
+        labels = [label for label in wanted if label[0] == device]
         np.testing.assert_allclose(
-            [message["t"] for message in ours], [label[1] for label in theirs], rtol=0, atol=2e-6
+            [message["t"] for message in messages], [label[1] for label in labels], rtol=0, atol=2e-6
         )
-        assert [message["label"] for message in ours] == [label[2] for label in theirs]
+        assert [message["label"] for message in messages] == [label[2] for label in labels]
         np.testing.assert_allclose(
-            [message["confidence"] for message in ours], [label[3] for label in theirs], atol=1e-3
+            [message["confidence"] for message in messages], [label[3] for label in labels], atol=1e-3
         )
-        rows = [list(message["probabilities"].values()) for message in ours]
-        np.testing.assert_allclose(rows, [label[4] for label in theirs], atol=1e-3)
+        rows = [list(message["probabilities"].values()) for message in messages]
+        np.testing.assert_allclose(rows, [label[4] for label in labels], atol=1e-3)

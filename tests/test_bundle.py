@@ -1,4 +1,4 @@
-"""A bundle is taken whole or refused, naming the field and both values; nothing in it is ever run."""
+"""A bundle loads completely or is refused with the field and both values; nothing in it is ever executed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def edit(folder: Path, change) -> None:
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:
-    """With the right hash, as someone who made a bundle of his own would."""
+    """Replace a file and enter its hash, as somebody who builds a bundle would."""
     (folder / name).write_bytes(content)
     edit(folder, lambda data: data["files"].update({name: {"sha256": hashlib.sha256(content).hexdigest()}}))
 
@@ -48,7 +48,7 @@ def test_a_bundle_comes_back_as_it_was_saved(random_bundle):
 
 
 def save(folder, tflite, smoothing=None):
-    """A bundle with nothing but a LiteRT model, or not even that."""
+    """Save a bundle that has only a LiteRT model; without ``tflite``, none at all."""
     return bundles.save(
         folder,
         name="new",
@@ -65,7 +65,7 @@ def save(folder, tflite, smoothing=None):
     )
 
 
-def test_a_bundles_smoothing_comes_back_and_one_that_does_not_say_has_none(random_bundle, own_bundle):
+def test_smoothing_comes_back_and_a_bundle_without_the_field_has_none(random_bundle, own_bundle):
     assert bundles.load(random_bundle).smoothing == Smoothing()
     edit(own_bundle, lambda data: data.pop("smoothing"))
     assert bundles.load(own_bundle).smoothing == Smoothing()
@@ -98,7 +98,7 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda d: d.update(schema=2), ["schema", "2", "1"]),
         (lambda d: d.pop("schema"), ["schema", "None", "1"]),
@@ -141,14 +141,14 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(signal=None), ["signal", "None"]),
     ],
 )  # fmt: skip
-def test_what_is_wrong_in_a_bundle_is_named_with_its_value(own_bundle, change, told):
+def test_what_is_wrong_in_a_bundle_is_named_with_its_value(own_bundle, change, expected):
     edit(own_bundle, change)
     with pytest.raises(BundleError) as caught:
         bundles.load(own_bundle)
     message = str(caught.value)
     assert str(own_bundle) in message
     assert "\n" not in message
-    for text in told:
+    for text in expected:
         assert text in message
 
 
@@ -183,7 +183,7 @@ def test_a_file_changed_after_loading_is_not_served(own_bundle):
         open_classifier(loaded)
 
 
-def test_the_network_must_take_the_windows_of_the_signal_section(own_bundle):
+def test_the_input_of_the_network_must_fit_the_signal_section(own_bundle):
     edit(own_bundle, lambda d: d["signal"].update(window_samples=64, stride_samples=32))
     for backend in ("litert", "int8", "tensorflow"):
         with pytest.raises(BundleError, match=r"input is \(128, 9\), but bundle.json's signal makes \(64, 9\)"):
@@ -225,7 +225,7 @@ def test_a_keras_file_that_would_run_code_is_refused(own_bundle, tmp_path):
 
 
 class Witness:
-    """Unpickled, it would leave a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -244,7 +244,7 @@ def test_a_golden_file_with_a_pickle_is_refused(own_bundle, tmp_path):
     assert not (tmp_path / "witness").exists()
 
 
-def test_a_model_is_found_by_folder_or_else_the_shipped_ones_are_told(own_bundle, monkeypatch):
+def test_a_model_is_found_by_folder_or_else_the_shipped_ones_are_named(own_bundle, monkeypatch):
     assert bundles.find(str(own_bundle)) == own_bundle
     monkeypatch.setattr(bundles, "shipped", lambda: [Path("/x/waist"), Path("/x/wrist")])
     assert bundles.find("wrist") == Path("/x/wrist")
@@ -279,5 +279,5 @@ def test_a_shipped_bundle_holds_its_provenance_and_nothing_else(path):
     assert {"data", "subjects", "seed"} <= set(loaded.training)
 
 
-def test_every_refusal_is_one_of_ours():
+def test_a_bundle_error_is_a_harstream_error():
     assert issubclass(BundleError, HarstreamError)

@@ -1,4 +1,4 @@
-"""One network, three backends, the same answer."""
+"""One network gives the same predictions on three backends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .test_bundle import edit
 
 @pytest.fixture(scope="module")
 def windows():
-    """600 of them, all different."""
+    """Return 600 windows, all different."""
     rng = np.random.default_rng(5)
     streams = np.concatenate([golden.cut_windows(SPEC, *golden.synthetic_stream(SPEC, seed)) for seed in range(20)])
     return np.concatenate([streams * rng.uniform(0.5, 1.5) for _ in range(10)]).astype(np.float32)[:600]
@@ -117,14 +117,14 @@ def test_auto_is_litert_where_the_bundle_has_it_and_else_tensorflow(own_bundle):
         ("tensorflow", KERAS, "litert, int8"),
     ],
 )
-def test_a_backend_without_its_file_is_refused_with_those_there_are(own_bundle, backend, file, others):
+def test_a_backend_without_its_file_is_refused_with_those_that_have_one(own_bundle, backend, file, others):
     edit(own_bundle, lambda data: data["files"].pop(file))
-    told = f"{file} is missing; choose another --backend: {others}$"
-    with pytest.raises(BundleError, match=told):
+    message = f"{file} is missing; choose another --backend: {others}$"
+    with pytest.raises(BundleError, match=message):
         open_classifier(bundles.load(own_bundle), backend)
 
 
-def test_a_backend_nobody_knows_is_refused_with_those_there_are(bundle):
+def test_an_unknown_backend_is_refused_with_the_known_ones(bundle):
     with pytest.raises(ConfigError, match="'onnx' is not one of auto, litert, int8, tensorflow"):
         open_classifier(bundle, "onnx")
 
@@ -135,7 +135,7 @@ def test_without_tensorflow_its_backend_says_what_to_install(bundle, monkeypatch
         open_classifier(bundle, "tensorflow")
 
 
-def test_without_tensorflow_a_bundle_of_nothing_else_is_not_told_to_use_litert(own_bundle, monkeypatch):
+def test_without_tensorflow_litert_is_not_proposed_for_a_bundle_that_lacks_it(own_bundle, monkeypatch):
     edit(own_bundle, lambda data: data["files"].pop(LITERT))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]'$"):

@@ -1,4 +1,4 @@
-"""Golden streams: the alarm for any difference between training and serving."""
+"""Golden streams reveal every difference between training and serving."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .test_bundle import edit, replace_file
 
 
 def rewrite(folder, **changes):
-    """golden.npz with some arrays changed, rightly hashed."""
+    """Change arrays of golden.npz, or remove those whose change is None, and enter the new hash."""
     with np.load(folder / GOLDEN) as file:
         arrays = dict(file)
     for name, change in changes.items():
@@ -58,12 +58,12 @@ def test_streams_and_expectations_survive_the_file(path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_streams_try_the_resampler_too(random_bundle):
+def test_some_streams_have_twice_the_rate_to_test_the_resampler(random_bundle):
     read = golden.Golden.from_bytes((random_bundle / GOLDEN).read_bytes())
     assert set(read.rate_hz) == {50.0, 100.0}
 
 
-def test_the_streams_are_made_up_and_always_the_same():
+def test_a_seed_always_gives_the_same_stream():
     for seed in range(4):
         rate, stream = golden.synthetic_stream(SPEC, seed)
         assert (rate, stream.tobytes()) == (
@@ -74,7 +74,7 @@ def test_the_streams_are_made_up_and_always_the_same():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"windows": nudged(1e-3)}, r"windows differ by 0\.001 from the sealed ones, allowed are 1e-05"),
         ({"windows": nudged(np.nan)}, "windows differ by nan"),
@@ -100,9 +100,9 @@ def test_the_streams_are_made_up_and_always_the_same():
         ({"probabilities": lambda array: array[:, 1:]}, r"probabilities are \(32, 6\), sealed were \(32, 5\)"),
     ],
 )
-def test_a_tampered_golden_file_is_refused(own_bundle, changes, told):
+def test_a_tampered_golden_file_is_refused(own_bundle, changes, expected):
     rewrite(own_bundle, **changes)
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=expected):
         load_classifier(own_bundle)
 
 
@@ -123,7 +123,7 @@ def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda d: d["signal"]["noise_filter"].update(size=5), "windows differ by"),
         (lambda d: d["signal"]["gravity_filter"].update(cutoff_hz=0.5), "windows differ by"),
@@ -137,9 +137,9 @@ def test_a_golden_file_that_is_a_bare_array_or_cut_off_is_refused(own_bundle):
         (lambda d: d["labels"].reverse(), "labels is .*, but it was sealed with .*"),
     ],
 )
-def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, told):
+def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, expected):
     edit(own_bundle, change)
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=expected):
         load_classifier(own_bundle)
 
 
@@ -165,15 +165,15 @@ def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
     assert sizes == list(BATCH_SIZES)
 
 
-def test_a_network_that_int8_has_ruined_is_sealed_without_it_and_says_why(own_bundle, monkeypatch):
+def test_a_bundle_whose_int8_file_disagrees_is_sealed_without_it_and_has_the_reason(own_bundle, monkeypatch):
 
-    class Ruined:
+    class Disagreeing:
         def __call__(self, inputs):
             return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
 
     bundle = bundles.load(own_bundle)
     monkeypatch.setattr(golden, "INT8_MARGIN", 0.0)
-    sealed = golden.seal(bundle, open_classifier(bundle), Classifier(bundle, "int8", Ruined()))
+    sealed = golden.seal(bundle, open_classifier(bundle), Classifier(bundle, "int8", Disagreeing()))
     reason = r"int8 agrees on only \d of 24 golden streams: int8 gives another label in \d of 3 clear windows"
     assert re.fullmatch(reason, sealed.missing[INT8])
     assert not (own_bundle / INT8).exists()

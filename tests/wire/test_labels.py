@@ -1,4 +1,4 @@
-"""Labels out, exactly as subscribers were promised."""
+"""Published labels and events have exactly the documented keys, types and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("WALKING", "SITTING", "LAYING")
 PUBLISHED = (*NAMES, "UNKNOWN")
 
 
-def encoded(logits, start_ns, end_ns, believed=None):
+def encoded(logits, start_ns, end_ns, smoothed=None):
     n = len(logits)
     windows = WindowBatch(
         [f"w{i}" for i in range(n)],
@@ -26,11 +26,11 @@ def encoded(logits, start_ns, end_ns, believed=None):
         np.zeros(n),
     )
     predictions = to_predictions(np.array(logits, np.float32), 1.0)
-    posteriors = believed or SmoothedLabels(predictions.label, predictions.confidence)
-    return labels.encode(windows, predictions, posteriors, PUBLISHED, "waist@1.0.0")
+    smoothed = smoothed or SmoothedLabels(predictions.label, predictions.confidence)
+    return labels.encode(windows, predictions, smoothed, PUBLISHED, "waist@1.0.0")
 
 
-def test_a_label_has_the_promised_keys_types_and_values():
+def test_a_label_has_the_documented_keys_types_and_values():
     (payload,) = encoded([[0, 5, 1]], [1_763_668_800_020_000_000], [1_763_668_802_580_000_000])
     message = json.loads(payload)
     assert list(message) == ["t", "label", "confidence", "probabilities", "window", "model"]
@@ -45,8 +45,8 @@ def test_a_label_has_the_promised_keys_types_and_values():
 
 
 def test_every_window_gets_its_own_message_in_order():
-    said = encoded([[9, 0, 0], [0, 9, 0], [0, 0, 9]], [0, 1, 2], [3, 4, 5])
-    assert [json.loads(payload)["label"] for payload in said] == list(NAMES)
+    payloads = encoded([[9, 0, 0], [0, 9, 0], [0, 0, 9]], [0, 1, 2], [3, 4, 5])
+    assert [json.loads(payload)["label"] for payload in payloads] == list(NAMES)
 
 
 def test_times_are_whole_microseconds_over_the_whole_range():
@@ -62,17 +62,17 @@ def test_extreme_logits_are_still_numbers():
         assert abs(sum(probabilities) - 1) < 1e-3
 
 
-def test_label_and_confidence_are_what_is_believed_and_probabilities_the_networks():
-    believed = SmoothedLabels(np.array([0, -1]), np.array([0.625, 0.5], np.float32))
-    said = encoded([[0, 5, 1], [1, 1, 0]], [0, 1], [2, 3], believed)
-    first, second = map(json.loads, said)
+def test_label_and_confidence_are_the_smoothed_ones_and_probabilities_the_networks():
+    smoothed = SmoothedLabels(np.array([0, -1]), np.array([0.625, 0.5], np.float32))
+    payloads = encoded([[0, 5, 1], [1, 1, 0]], [0, 1], [2, 3], smoothed)
+    first, second = map(json.loads, payloads)
     assert (first["label"], first["confidence"]) == ("WALKING", 0.625)
     assert first["probabilities"]["SITTING"] > 0.9
     assert (second["label"], second["confidence"]) == ("UNKNOWN", 0.5)
     assert list(second["probabilities"]) == list(NAMES)  # UNKNOWN has none
 
 
-def test_events_have_the_promised_keys_and_only_an_exit_a_duration():
+def test_events_have_the_documented_keys_and_only_an_exit_a_duration():
     enter = ActivityEvent("w0", ENTER, 1, 1_763_668_800_020_000_499, 0.87654321)
     assert json.loads(labels.encode_event(enter, PUBLISHED, "waist@1.0.0")) == {
         "t": 1763668800.02,
