@@ -222,7 +222,7 @@ class Daemon:
 
     @property
     def connected(self) -> bool:
-        """Whether the daemon is connected to the broker and subscribed."""
+        """True while the daemon is connected to the broker and subscribed."""
         return self.connection is not None and self.connection.ready
 
     def status(self) -> DaemonStatus:

@@ -36,7 +36,7 @@ class Inbox:
 
     @property
     def below_high_water(self) -> bool:
-        """Whether the queue is far from full."""
+        """True while the queue holds less than the part HIGH_WATER of its limit."""
         return self._n_bytes < HIGH_WATER * self.max_bytes
 
     def put(self, messages: Sequence[Message]) -> None:

@@ -188,7 +188,7 @@ class Labelling:
             self._metrics.observe_events(n_dropped=len(events) - self._publish(events, retain=False))
 
     def evict(self, pipeline: Pipeline, devices: Sequence[str]) -> None:
-        """End the activities of evicted devices, and clear their retained labels: nobody knows what they do now.
+        """End the activities of evicted devices, and clear their retained labels, which are out of date.
 
         Labels that the broker does not accept now are cleared at the next eviction.
         """

@@ -56,10 +56,10 @@ class DaemonMetrics:
         self.registry.register(_StatusCollector(read_status))
 
         def counter(name: str, help_text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
-            made = Counter(f"harstream_{name}", help_text, [label] if label else [], registry=self.registry)
+            metric = Counter(f"harstream_{name}", help_text, [label] if label else [], registry=self.registry)
             for value in values:
-                made.labels(value)
-            return made
+                metric.labels(value)
+            return metric
 
         def histogram(name: str, help_text: str, buckets: Sequence[float] = SECONDS) -> ArrayHistogram:
             return ArrayHistogram(f"harstream_{name}", help_text, buckets, self.registry)

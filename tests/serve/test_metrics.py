@@ -1,4 +1,4 @@
-"""Every promised metric exists from the start."""
+"""Metrics of the daemon: each promised one exists from the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs to one source: the last label of each device, and the log of rejections."""
+"""Objects that belong to one source: the last label of each device, and the log of rejections."""
 
 from __future__ import annotations
 
