@@ -203,7 +203,7 @@ def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
         chosen = np.resize(np.arange(len(windows)), size)
         disagreement = _disagreement(predictor, windows[chosen], golden.probabilities[chosen])
         if disagreement:
-            raise BundleError(f"{path}: {disagreement}; {_RESTORE}, or choose another --backend")
+            raise BundleError(f"{path}: {disagreement}; choose another --backend, {_RESTORE}")
     _check_sealed_fields(bundle, golden)
 
 
