@@ -217,11 +217,11 @@ def known_labels(recordings: Iterable[Recording]) -> tuple[str, ...]:
         DatasetError: There are fewer than two, so that a model has nothing to distinguish.
 
     """
-    found = {segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN}
-    if len(found) < 2:
-        names = f" ({', '.join(found)})" if found else ""
-        raise DatasetError(f"the recordings have {len(found)} known labels{names}, but at least 2 are needed")
-    return tuple(sorted(found))
+    labels = sorted({segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN})
+    if len(labels) < 2:
+        names = f" ({', '.join(labels)})" if labels else ""
+        raise DatasetError(f"the recordings have {len(labels)} known labels{names}, but at least 2 are needed")
+    return tuple(labels)
 
 
 def common_rate(recordings: Iterable[Recording]) -> float:
@@ -233,9 +233,9 @@ def common_rate(recordings: Iterable[Recording]) -> float:
     """
     by_rate = {recording.rate_hz: recording.name for recording in recordings}
     if len(by_rate) != 1:
-        found = ", ".join(f"{name} has {rate:g} Hz" for rate, name in sorted(by_rate.items()))
+        rates = ", ".join(f"{name} has {rate:g} Hz" for rate, name in sorted(by_rate.items()))
         raise DatasetError(
-            f"the recordings differ in sample rate ({found}): "
+            f"the recordings differ in sample rate ({rates}): "
             f"choose the rate to train for, such as --set sample_rate_hz={min(by_rate):g}"
         )
     return next(iter(by_rate))

@@ -195,8 +195,8 @@ def event_diagram(labels: Sequence[str], counts: Sequence[EventCounts]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Stretch of a band of a timeline."""
+class _Interval:
+    """Interval of a band of a timeline."""
 
     start_s: float
     stop_s: float
@@ -216,8 +216,8 @@ def timeline(session: Session, labels: Sequence[str], row_s: float) -> str:
     total_s = session.duration_ns / 1e9
     n_rows = max(1, int(np.ceil(total_s / row_s - 1e-9)))
     height = 2 * _BAND + _STRIP + _AXIS + _SPACE
-    truth = list(_stretches(session.truth, labels, session.segment_names))
-    published = list(_stretches(session.published.join_touching(), labels))
+    truth = list(_intervals(session.truth, labels, session.segment_names))
+    published = list(_intervals(session.published.join_touching(), labels))
     wrong = list(_wrong_times(session))
     tick_s = next((tick for tick in _TICKS_S if row_s / tick <= 10), _TICKS_S[-1])
     scale = (WIDTH - _GUTTER - 1) / row_s
@@ -227,18 +227,18 @@ def timeline(session: Session, labels: Sequence[str], row_s: float) -> str:
         below = y + _BAND + _STRIP
 
         def span(start_s: float, stop_s: float, begin: float = begin, end: float = end) -> tuple[float, float] | None:
-            """Return left and right end of a stretch in this row; None if it lies in another row."""
+            """Return left and right end of an interval in this row; None if it lies in another row."""
             if stop_s <= begin or start_s >= end:
                 return None
             left, right = (_GUTTER + (min(max(t, begin), end) - begin) * scale for t in (start_s, stop_s))
             return left, right
 
-        for name, top, stretches in (("truth", y, truth), ("published", below, published)):
+        for name, top, intervals in (("truth", y, truth), ("published", below, published)):
             parts.append(f'<text x="{_GUTTER - 8}" y="{top + _BAND / 2 + 4}" text-anchor="end">{name}</text>')
             parts.append(
                 f'<rect class="nothing" x="{_GUTTER}" y="{top}" width="{(end - begin) * scale:.1f}" height="{_BAND}"/>'
             )
-            parts += [_draw_stretch(one, *x, top) for one in stretches if (x := span(one.start_s, one.stop_s))]
+            parts += [_draw_interval(one, *x, top) for one in intervals if (x := span(one.start_s, one.stop_s))]
         for start_s, stop_s in wrong:
             if x := span(start_s, stop_s):
                 parts.append(
@@ -285,19 +285,19 @@ def legend(entries: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _stretches(track: Track, labels: Sequence[str], names: Sequence[str] | None = None) -> Iterator[_Stretch]:
-    """Yield the stretches of a track. ``names`` are those of a track of the truth; without, -1 is UNKNOWN."""
+def _intervals(track: Track, labels: Sequence[str], names: Sequence[str] | None = None) -> Iterator[_Interval]:
+    """Yield the intervals of a track. ``names`` are those of a track of the truth; without, -1 is UNKNOWN."""
     for i, (start, stop, label) in enumerate(zip(track.start_ns, track.stop_ns, track.label, strict=True)):
         if label >= 0:
             style, name = f"l{label}", labels[label]
         else:
             style, name = ("unknown", UNKNOWN) if names is None else ("other", names[i])
-        yield _Stretch(start / 1e9, stop / 1e9, style, name)
+        yield _Interval(start / 1e9, stop / 1e9, style, name)
 
 
-def _draw_stretch(stretch: _Stretch, left: float, right: float, y: float) -> str:
+def _draw_interval(interval: _Interval, left: float, right: float, y: float) -> str:
     """Return a rectangle, with the name inside on one or two lines if it fits."""
-    words, lines = stretch.name.split("_"), [stretch.name.replace("_", " ")]
+    words, lines = interval.name.split("_"), [interval.name.replace("_", " ")]
     room = right - left - 4
     if len(lines[0]) * _LETTER > room and len(words) > 1:
         cuts = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
@@ -306,13 +306,13 @@ def _draw_stretch(stretch: _Stretch, left: float, right: float, y: float) -> str
     if max(map(len, lines)) * _LETTER <= room:
         first = y + _BAND / 2 + 3.5 - 5.5 * (len(lines) - 1)
         text = "".join(
-            f'<text class="in t-{stretch.style}" x="{(left + right) / 2:.1f}" y="{first + 11 * i:.1f}" '
+            f'<text class="in t-{interval.style}" x="{(left + right) / 2:.1f}" y="{first + 11 * i:.1f}" '
             f'text-anchor="middle">{escape(line)}</text>'
             for i, line in enumerate(lines)
         )
-    title = f"{stretch.name}, {_clock(stretch.start_s)} to {_clock(stretch.stop_s)}"
+    title = f"{interval.name}, {_clock(interval.start_s)} to {_clock(interval.stop_s)}"
     return (
-        f'<g><title>{escape(title)}</title><rect class="{stretch.style}" x="{left:.1f}" y="{y}" '
+        f'<g><title>{escape(title)}</title><rect class="{interval.style}" x="{left:.1f}" y="{y}" '
         f'width="{max(right - left, 0.3):.1f}" height="{_BAND}"/>{text}</g>'
     )
 

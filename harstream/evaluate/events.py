@@ -1,7 +1,7 @@
-"""Event analysis: how many activities were found as such, and in which way the others went wrong.
+"""Event analysis: counts of activities that were labelled correctly, and of the kinds of errors in the others.
 
 Method: Ward, Lukowicz and Gellersen (2011), "Performance metrics for activity recognition", ACM Transactions on
-Intelligent Systems and Technology 2(1). An event is a stretch of time with one label, as long as possible. Each label
+Intelligent Systems and Technology 2(1). An event is an interval of time with one label, as long as possible. Each label
 is compared with all others together, on pieces of time in which neither the true nor the published label changes.
 """
 
@@ -21,11 +21,11 @@ NO_LABEL = -1
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Labels over time: stretches in order of time that do not overlap. There is no label between them."""
+    """Labels over time: intervals in order of time that do not overlap. There is no label between them."""
 
-    start_ns: Int64  # (n_stretches,)
-    stop_ns: Int64  # (n_stretches,) exclusive
-    label: Int64  # (n_stretches,) index into the labels; NO_LABEL (truth) or UNKNOWN_INDEX (published)
+    start_ns: Int64  # (n_intervals,)
+    stop_ns: Int64  # (n_intervals,) exclusive
+    label: Int64  # (n_intervals,) index into the labels; NO_LABEL (truth) or UNKNOWN_INDEX (published)
 
     def __post_init__(self) -> None:
         if not len(self.start_ns) == len(self.stop_ns) == len(self.label):
@@ -34,13 +34,13 @@ class Track:
                 f"{len(self.label)} labels"
             )
         if (self.stop_ns < self.start_ns).any() or (self.start_ns[1:] < self.stop_ns[:-1]).any():
-            raise ValueError("the stretches of a track must be in order of time and must not overlap")
+            raise ValueError("the intervals of a track must be in order of time and must not overlap")
 
     def __len__(self) -> int:
         return len(self.label)
 
     def labels_at(self, t_ns: Int64) -> Int64:
-        """Return the label at each of the times, (n_times,); NO_LABEL between stretches."""
+        """Return the label at each of the times, (n_times,); NO_LABEL between intervals."""
         if not len(self):
             return np.full(len(t_ns), NO_LABEL, np.int64)
         index = np.searchsorted(self.start_ns, t_ns, side="right") - 1
@@ -48,7 +48,7 @@ class Track:
         return np.where(holds, self.label[index], NO_LABEL)
 
     def join_touching(self) -> Track:
-        """Return the track with stretches that touch and have the same label joined to one."""
+        """Return the track with intervals that touch and have the same label joined to one."""
         if not len(self):
             return self
         begins = np.r_[True, (self.label[1:] != self.label[:-1]) | (self.start_ns[1:] != self.stop_ns[:-1])]
@@ -96,13 +96,13 @@ def score_events(truth: Track, published: Track, n_labels: int, window_ns: int =
     """Return the event counts of each label, (n_labels,).
 
     The paper assumes that the truth is known at all times. Here, time without a known true label is cut out of both
-    tracks, so labels published in it count neither as right nor as wrong. Cut-out time between two stretches of one
+    tracks, so labels published in it count neither as right nor as wrong. Cut-out time between two intervals of one
     activity separates events in both tracks, because nobody knows whether the activity paused. A published event
     that is nowhere true is ``undecided`` instead of inserted if none of its windows lies wholly in time of known truth.
 
     Args:
         truth: True labels.
-        published: Published labels, one stretch per published label, starting at the end of its window.
+        published: Published labels, one interval per published label, starting at the end of its window.
         n_labels: Number of labels.
         window_ns: Duration of a window.
 

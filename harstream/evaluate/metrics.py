@@ -99,15 +99,19 @@ def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str],
         ValueError: The arrays differ in length, or a prediction is negative without ``abstains``.
 
     """
-    true, guess = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
-    if true.shape != guess.shape:
-        raise ValueError(f"expected one predicted label per true label, got {len(true)} true, {len(guess)} predicted")
-    if (guess < 0).any() and not abstains:
-        raise ValueError(f"predicted label {guess.min()}: a negative index needs abstains=True")
-    labelled = guess >= 0
+    true_index, predicted_index = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    if true_index.shape != predicted_index.shape:
+        raise ValueError(
+            f"expected one predicted label per true label, got {len(true_index)} true, {len(predicted_index)} predicted"
+        )
+    if (predicted_index < 0).any() and not abstains:
+        raise ValueError(f"predicted label {predicted_index.min()}: a negative index needs abstains=True")
+    labelled = predicted_index >= 0
     confusion = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(confusion, (true[labelled], guess[labelled]), 1)
-    return Scores(tuple(labels), confusion, np.bincount(true[~labelled], minlength=len(labels)) if abstains else None)
+    np.add.at(confusion, (true_index[labelled], predicted_index[labelled]), 1)
+    return Scores(
+        tuple(labels), confusion, np.bincount(true_index[~labelled], minlength=len(labels)) if abstains else None
+    )
 
 
 def score_by_subject(

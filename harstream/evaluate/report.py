@@ -261,7 +261,8 @@ def _delays(stream: SessionScores) -> str:
     return "\n".join(
         [
             "<p>Time from the start of the new activity until its label is published; 0 if it was published before. "
-            f"One window lasts {stream.window_s:.2f} s.</p>",
+            f"One window lasts {stream.window_s:.2f} s. A change is missed if its label is not published before the "
+            "new activity ends.</p>",
             charts.delay_histogram(delays_s, stream.window_s) if delays_s else "",
             _table(("change to", "changes", "median", "95th percentile", "missed"), rows),
         ]

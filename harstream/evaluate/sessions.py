@@ -298,14 +298,14 @@ def locate_windows(truth: Track, start_ns: Int64, end_ns: Int64, rate_hz: float)
 
     Returns:
         The label of the activity that each window lies wholly inside, else NO_LABEL, (n_windows,); and the share of
-        each window that overlaps stretches labelled with an activity that the model does not know, (n_windows,).
+        each window that overlaps intervals labelled with an activity that the model does not know, (n_windows,).
 
     """
-    stretches = list(zip(truth.start_ns.tolist(), truth.stop_ns.tolist(), truth.label.tolist(), strict=True))
-    known = (one for one in stretches if one[2] != NO_LABEL)
+    intervals = list(zip(truth.start_ns.tolist(), truth.stop_ns.tolist(), truth.label.tolist(), strict=True))
+    known = (one for one in intervals if one[2] != NO_LABEL)
     label = labels_of_windows(known, start_ns, end_ns, 0.5e9 / rate_hz)
     other_ns = np.zeros(len(start_ns))
-    for start, stop, index in stretches:
+    for start, stop, index in intervals:
         if index == NO_LABEL:
             other_ns += np.clip(np.minimum(end_ns, stop) - np.maximum(start_ns, start), 0, None)
     return label, other_ns / np.maximum(end_ns - start_ns, 1)
@@ -361,7 +361,7 @@ def measure_delays(truth: Track, track: Track) -> list[ActivityChange]:
 
 
 def _overlapping(track: Track, start_ns: int, stop_ns: int) -> Bool:
-    """Return True for each stretch, (n_stretches,), that overlaps the time from ``start_ns`` to ``stop_ns``."""
+    """Return True for each interval, (n_intervals,), that overlaps the time from ``start_ns`` to ``stop_ns``."""
     return (track.stop_ns > start_ns) & (track.start_ns < stop_ns)
 
 

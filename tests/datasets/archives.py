@@ -1,4 +1,4 @@
-"""Data sets as they are packed: folders, zips, zips in zips, tars."""
+"""Data sets packed as zip, zip in a zip, or tar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def zip_of(folder: Path, target: Path, prefix: str = "") -> Path:
 
 
 def zip_in_zip(folder: Path, target: Path) -> Path:
-    """As the UCI repository ships them: beside the inner zip, what macOS leaves behind."""
+    """Pack a folder as the UCI repository does: a zip in a zip, beside files that macOS adds."""
     inner = zip_of(folder, target.with_name("inner.zip"))
     with zipfile.ZipFile(target, "w") as archive:
         archive.write(inner, "inner.zip")

@@ -1,4 +1,4 @@
-"""A server of one file on a free port of this machine, which can be told to behave badly."""
+"""Server of one file on a free port of this machine, which can be made to misbehave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class FileServer:
-    """Serves ``content`` at every path but those with ``missing`` in them."""
+    """Server of ``content`` at every path that does not contain ``missing``."""
 
     def __init__(self, content: bytes, *, ranges: bool = True, length: bool = True) -> None:
         self.content = content

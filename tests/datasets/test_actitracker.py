@@ -1,4 +1,4 @@
-"""Actitracker's one file, with the oddities it has."""
+"""The file of Actitracker with its irregular lines."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def test_each_activity_of_a_user_is_a_recording_in_g_without_gyroscope(tmp_path:
 
 
 def test_several_samples_on_a_line_are_all_taken(tmp_path: Path) -> None:
-    made = samples(33, "Jogging", 60)
-    text = "\n".join([*made[:10], "".join(made[10:13]), made[13].removesuffix(";") + ",;", *made[14:]])
+    lines = samples(33, "Jogging", 60)
+    text = "\n".join([*lines[:10], "".join(lines[10:13]), lines[13].removesuffix(";") + ",;", *lines[14:]])
     (recording,) = actitracker.load(write(tmp_path / "set", text))
     np.testing.assert_allclose(recording.samples[:, 1], np.arange(60) / 10 / G, rtol=1e-5)
 
 
-def test_broken_samples_and_those_without_time_are_passed_over_and_counted(tmp_path: Path, caplog) -> None:
-    made = samples(33, "Jogging", 60)
-    made[20] = "33,Jogging,49106962326000,0.5,,;"
-    made[40] = "33,Jogging,0,0,0,0;"
-    made[50] = "33,Dancing,49108462326000,1,1,1;"
+def test_broken_samples_and_those_without_time_are_skipped_and_counted(tmp_path: Path, caplog) -> None:
+    lines = samples(33, "Jogging", 60)
+    lines[20] = "33,Jogging,49106962326000,0.5,,;"
+    lines[40] = "33,Jogging,0,0,0,0;"
+    lines[50] = "33,Dancing,49108462326000,1,1,1;"
     with caplog.at_level(logging.WARNING):
-        (recording,) = actitracker.load(write(tmp_path / "set", "\n".join([*made, "", ";", "  "])))
+        (recording,) = actitracker.load(write(tmp_path / "set", "\n".join([*lines, "", ";", "  "])))
     np.testing.assert_allclose(recording.samples[:, 1], np.arange(60) / 10 / G, atol=1e-4)  # bridged
     assert "WISDM_ar_v1.1_raw.txt: skipped 3 of 60 samples" in caplog.text
 

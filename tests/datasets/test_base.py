@@ -1,4 +1,4 @@
-"""KIND:PATH, and what is common to all kinds."""
+"""KIND:PATH, and requirements that hold for all kinds."""
 
 from __future__ import annotations
 

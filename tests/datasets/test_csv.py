@@ -1,4 +1,4 @@
-"""One's own recordings: what the columns may be, and errors that name file and line."""
+"""Own recordings in csv files: columns, units, and errors that name file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching a file: whole, resumed, refused."""
+"""Download of a file: whole, resumed, refused."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CONTENT = np.random.default_rng(0).bytes(1_000_000)
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
-    with FileServer(CONTENT) as made:
-        yield made
+    with FileServer(CONTENT) as file_server:
+        yield file_server
 
 
 def test_a_file_is_fetched_and_progress_told(tmp_path: Path, server: FileServer) -> None:
-    told: list[tuple[int, int | None]] = []
+    calls: list[tuple[int, int | None]] = []
     target = tmp_path / "new" / "set.zip"
-    download(server.url, target, lambda done, total: told.append((done, total)))
+    download(server.url, target, lambda done, total: calls.append((done, total)))
     assert target.read_bytes() == CONTENT
     assert not part_path(target).exists()
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert calls[0] == (0, len(CONTENT))
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert sha256_of(target) == hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -43,10 +43,10 @@ def test_an_interrupted_download_goes_on_where_it_stopped(tmp_path: Path, server
         download(server.url, target)
     assert not target.exists()
     assert part_path(target).stat().st_size == 300_000
-    told: list[tuple[int, int | None]] = []
-    download(server.url, target, lambda done, total: told.append((done, total)))
+    calls: list[tuple[int, int | None]] = []
+    download(server.url, target, lambda done, total: calls.append((done, total)))
     assert target.read_bytes() == CONTENT
-    assert told[0] == (300_000, len(CONTENT))
+    assert calls[0] == (300_000, len(CONTENT))
     assert server.asked == [None, "bytes=300000-"]
 
 

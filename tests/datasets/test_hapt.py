@@ -1,4 +1,4 @@
-"""HAPT as its publisher ships it, and what is refused."""
+"""HAPT as its publisher ships it, and malformed copies."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_path_without_sessions_or_no_zip_is_refused(tmp_path: Path) -> None:
 
 def test_the_real_recordings_load_from_the_zip() -> None:
     recordings = base.load(f"hapt:{recorded('hapt.zip')}")
-    assert len(recordings) == 2 * len(base.subjects_of(recordings))
+    assert len(recordings) == 2 * len(base.subject_names(recordings))
     assert {segment.label for recording in recordings for segment in recording.segments} >= set(hapt.LABELS)
     for recording in recordings:
         # Gravity dominates: in g, the median magnitude of a subject's day is 1.

@@ -1,4 +1,4 @@
-"""StampedSamples samples on a grid: what the Engine would have made of them, and nothing lost on the way."""
+"""Samples with time stamps are placed on a grid as the Engine would do it, without loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERIOD_NS = 50_000_000
 
 
 def wave(t_ns: np.ndarray, n_signals: int = 3) -> np.ndarray:
-    """Slow enough for straight lines between samples to be close to it."""
+    """Return signals that change slowly, so that linear interpolation is nearly exact."""
     phase = 2 * np.pi * 0.5 * t_ns[:, None] / 1e9 + np.arange(n_signals)
     return np.sin(phase).astype(np.float32)
 
@@ -32,18 +32,18 @@ def one(pieces: list[list[Piece]]) -> Piece:
 
 
 def test_regular_samples_pass_as_they_are() -> None:
-    made = source(regular(400))
-    piece = one(resample_to_grid([made], RATE_HZ))
-    np.testing.assert_array_equal(piece.t_ns, made.t_ns)
-    np.testing.assert_array_equal(piece.samples, made.samples)
+    stamped = source(regular(400))
+    piece = one(resample_to_grid([stamped], RATE_HZ))
+    np.testing.assert_array_equal(piece.t_ns, stamped.t_ns)
+    np.testing.assert_array_equal(piece.samples, stamped.samples)
 
 
 def test_a_drifting_clock_and_jitter_lose_no_sample_and_stay_near_their_stamps() -> None:
     t_ns = regular(3600, 1.003 * PERIOD_NS)
     jitter = np.random.default_rng(1).uniform(-0.2, 0.2, len(t_ns)) * PERIOD_NS
-    made = StampedSamples(t_ns + np.rint(jitter).astype(np.int64), wave(t_ns))
-    piece = one(resample_to_grid([made], RATE_HZ))
-    np.testing.assert_array_equal(piece.samples, made.samples)
+    stamped = StampedSamples(t_ns + np.rint(jitter).astype(np.int64), wave(t_ns))
+    piece = one(resample_to_grid([stamped], RATE_HZ))
+    np.testing.assert_array_equal(piece.samples, stamped.samples)
     assert np.abs(piece.t_ns - t_ns).max() < 0.5 * PERIOD_NS
 
 

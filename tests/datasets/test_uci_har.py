@@ -1,4 +1,4 @@
-"""The published windows of UCI HAR: taken as they are, and refused as recordings."""
+"""The published windows of UCI HAR: read unchanged, and refused as recordings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .archives import zip_in_zip, zip_of
 FILES = [f"{signal}_{axis}" for signal in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
 
 
-def made(n: int, seed: int) -> np.ndarray:
+def random_windows(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 128, 9)).round(4)
 
 
@@ -25,7 +25,7 @@ def write(root: Path, part: str = "train", n: int = 4, subjects: bool = True, se
     folder = root / "UCI HAR Dataset" / part
     (folder / "Inertial Signals").mkdir(parents=True)
     for channel, name in enumerate(FILES):
-        lines = (" ".join(f"{value: .7e}" for value in window) for window in made(n, seed)[:, :, channel])
+        lines = (" ".join(f"{value: .7e}" for value in window) for window in random_windows(n, seed)[:, :, channel])
         (folder / "Inertial Signals" / f"{name}_{part}.txt").write_text("\n".join(lines) + "\n")
     (folder / f"y_{part}.txt").write_text("".join(f"{1 + k % 2 * 3}\n" for k in range(n)))
     if subjects:
@@ -40,7 +40,7 @@ def signals(root: Path, name: str) -> Path:
 
 def test_windows_come_in_the_order_of_the_default_channels(tmp_path: Path) -> None:
     found = base.load_windows(f"uci-har:{write(tmp_path)}")
-    np.testing.assert_allclose(found.windows, made(4, 0), rtol=1e-6)
+    np.testing.assert_allclose(found.windows, random_windows(4, 0), rtol=1e-6)
     assert found.windows.dtype == np.float32
     assert DEFAULT_CHANNELS[0] == "body_acc_x"
     assert DEFAULT_CHANNELS[3] == "gyro_x"
@@ -55,7 +55,7 @@ def test_windows_come_in_the_order_of_the_default_channels(tmp_path: Path) -> No
 def test_training_and_test_windows_follow_each_other(tmp_path: Path) -> None:
     write(tmp_path, "test", n=3, seed=1)
     found = uci_har.load_windows(write(tmp_path, "train", n=2))
-    np.testing.assert_allclose(found.windows, np.concatenate([made(2, 0), made(3, 1)]), rtol=1e-6)
+    np.testing.assert_allclose(found.windows, np.concatenate([random_windows(2, 0), random_windows(3, 1)]), rtol=1e-6)
 
 
 def test_subjects_are_given_only_where_all_are_known(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Windows trained on are, to the bit, windows that a live device is classified by."""
+"""Training windows are bit-identical to the windows of a live device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = SignalSpec()
 
 
 def live(recording: Recording, start: int, stop: int, seed: int) -> WindowBatch:
-    """The samples as a device would send them: messages of random length."""
+    """Feed samples as a device sends them, in messages of random length."""
     rng = np.random.default_rng(seed)
     engine, batches, first = Engine(SPEC), [], start
     while first < stop:

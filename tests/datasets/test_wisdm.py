@@ -1,4 +1,4 @@
-"""WISDM's watch files: two sensors with clocks of their own become one recording per activity."""
+"""WISDM's watch files: two sensors with their own clocks become one recording per activity."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_session_begun_anew_with_earlier_stamps_is_not_lost(tmp_path: Path) ->
     assert [len(recording.samples) for recording in wisdm.load(write(tmp_path, text, text))] == [100, 80]
 
 
-def test_broken_and_blank_lines_are_passed_over_and_counted(tmp_path: Path, caplog) -> None:
+def test_broken_and_blank_lines_are_skipped_and_counted(tmp_path: Path, caplog) -> None:
     broken = "1601,A,12;\n1601,N,1,1,1,1;\n1601,A,1,1,x,1;\n1602,A,1,1,1,1;\n\n   \n;\n"
     text = lines("A", 60) + broken + "1601,A,1000003050000000,1,-2,0.61;\n"
     with caplog.at_level(logging.WARNING):
@@ -113,7 +113,7 @@ def test_there_are_eighteen_labels() -> None:
 
 
 def test_real_watches_lose_nothing_but_the_seconds_of_changed_rates(tmp_path: Path) -> None:
-    """1601 is uninterrupted; 1642 lacks two activities and samples at 100 Hz, off and on, while eating a sandwich."""
+    """Subject 1601 is uninterrupted. Subject 1642 lacks two activities, and one is partly sampled at 100 Hz."""
     with ZipFile(recorded("wisdm-watch.zip")) as archive:
         for name in archive.namelist():
             if "_1601_" in name or "_1642_" in name:

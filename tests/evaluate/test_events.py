@@ -1,4 +1,4 @@
-"""Events drawn as timelines, one letter a second, against what the paper calls them."""
+"""Events written as one letter a second, compared with the kinds of the paper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LABELS = "ABC"
 
 
 def track(drawn: str) -> Track:
-    """A stretch a letter; a dot is a second of which nothing is said, a question mark one of no known label."""
+    """Return a track of one-second intervals: a letter is a label, ``?`` is -1, ``.`` is a second without interval."""
     seconds = [i for i, letter in enumerate(drawn) if letter != "."]
     start = np.array(seconds, np.int64) * 10**9
     label = np.array([LABELS.find(drawn[i]) for i in seconds], np.int64)
@@ -19,7 +19,7 @@ def track(drawn: str) -> Track:
 
 
 def of(truth: str, published: str, label: str = "A", window_s: int = 0) -> dict[str, int]:
-    """What is not zero."""
+    """Return the counts of one label that are not zero."""
     counted = score_events(track(truth), track(published), len(LABELS), window_s * 10**9)[LABELS.index(label)].to_dict()
     return {name: count for name, count in counted.items() if count and name not in ("true", "published")}
 
@@ -28,12 +28,12 @@ def of(truth: str, published: str, label: str = "A", window_s: int = 0) -> dict[
     ("truth", "published", "wanted"),
     [
         ("BAAAB", "BAAAB", {"correct": 1}),
-        ("BAAAB", "AAAAA", {"correct": 1}),  # too long: a matter of timing, not of events
+        ("BAAAB", "AAAAA", {"correct": 1}),  # too long, which matters for the delay and not for the event
         ("BAAAB", "BBABB", {"correct": 1}),
         ("BAAAB", "BBBBB", {"deleted": 1}),
         ("BBBBB", "BBABB", {"inserted": 1}),
         ("BAAAB", "BABAB", {"fragmented": 1, "fragmenting": 2}),
-        ("AAAAAA", "A?A?A?", {"fragmented": 1, "fragmenting": 3}),  # doubt breaks an event as a wrong label does
+        ("AAAAAA", "A?A?A?", {"fragmented": 1, "fragmenting": 3}),  # UNKNOWN breaks an event like a wrong label
         ("BABAB", "BAAAB", {"merged": 2, "merging": 1}),
         ("ABABA", "AAAAA", {"merged": 3, "merging": 1}),
         ("ABABA", "AABBB", {"correct": 1, "deleted": 2}),
@@ -79,13 +79,13 @@ def test_turning_truth_and_prediction_round_swaps_fragments_and_merges() -> None
 def test_what_is_published_while_the_truth_is_unknown_counts_neither_way(gap: str) -> None:
     assert of(f"AA{gap}BB", "AACCBB", "C") == {}
     assert of(f"AA{gap}BB", "AACCBB", "A") == {"correct": 1}
-    assert of(f"AA{gap}AA", "AABBAA", "A") == {"correct": 2}  # two events: the subject may have paused
-    assert of(f"AA{gap}AA", "AAAAAA", "A") == {"correct": 2}  # and whether the label should have, nobody knows
-    assert of(f"AA{gap}B{gap}AA", "AAAAAAAAA", "A") == {"merged": 2, "merging": 1}  # here it should
+    assert of(f"AA{gap}AA", "AABBAA", "A") == {"correct": 2}  # two events, because the subject may have paused
+    assert of(f"AA{gap}AA", "AAAAAA", "A") == {"correct": 2}  # the label need not pause either
+    assert of(f"AA{gap}B{gap}AA", "AAAAAAAAA", "A") == {"merged": 2, "merging": 1}  # here it must
 
 
 def test_a_label_whose_windows_reach_into_unknown_time_is_undecided_not_inserted() -> None:
-    #  the C at second 4 tells of seconds 2 and 3, which are not known; one at second 6 of 4 and 5
+    # the window of the C at second 4 covers seconds 2 and 3, whose truth is not known; that at second 6 covers 4 and 5
     assert of("AA..BBBB", "AA..CBBB", "C", window_s=2) == {"undecided": 1}
     assert of("AA..BBBB", "AA..CCCB", "C", window_s=2) == {"inserted": 1}
     assert of("AAAABBBB", "AAAACBBB", "C", window_s=2) == {"inserted": 1}

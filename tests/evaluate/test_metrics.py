@@ -1,4 +1,4 @@
-"""Scores against figures worked out by hand."""
+"""Scores compared with values calculated by hand."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def test_confusion_has_the_truth_in_its_rows() -> None:
     assert score(TRUTH, GUESS, LABELS).confusion.tolist() == [[3, 1, 0], [0, 1, 1], [1, 0, 3]]
 
 
-def test_figures_are_those_worked_out_by_hand() -> None:
-    metrics = score(TRUTH, GUESS, LABELS)
-    assert metrics.windows == 10
-    assert metrics.accuracy == pytest.approx(0.7)
-    np.testing.assert_allclose(metrics.precision, [3 / 4, 1 / 2, 3 / 4])
-    np.testing.assert_allclose(metrics.recall, [3 / 4, 1 / 2, 3 / 4])
-    assert metrics.macro_f1 == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
+def test_scores_are_those_calculated_by_hand() -> None:
+    scores = score(TRUTH, GUESS, LABELS)
+    assert scores.windows == 10
+    assert scores.accuracy == pytest.approx(0.7)
+    np.testing.assert_allclose(scores.precision, [3 / 4, 1 / 2, 3 / 4])
+    np.testing.assert_allclose(scores.recall, [3 / 4, 1 / 2, 3 / 4])
+    assert scores.macro_f1 == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
 
 
 def test_a_label_that_never_occurs_does_not_lower_macro_f1() -> None:
-    metrics = score([0, 0, 1], [0, 0, 1], LABELS)
-    assert metrics.macro_f1 == 1.0
-    assert metrics.recall.tolist() == [1.0, 1.0, 0.0]
+    scores = score([0, 0, 1], [0, 0, 1], LABELS)
+    assert scores.macro_f1 == 1.0
+    assert scores.recall.tolist() == [1.0, 1.0, 0.0]
 
 
 def test_no_window_gives_zeros_and_no_warning() -> None:
-    metrics = score([], [], LABELS)
-    assert (metrics.windows, metrics.accuracy, metrics.macro_f1) == (0, 0.0, 0.0)
+    scores = score([], [], LABELS)
+    assert (scores.windows, scores.accuracy, scores.macro_f1) == (0, 0.0, 0.0)
 
 
 def test_the_json_form_is_the_public_one() -> None:
@@ -45,7 +45,7 @@ def test_the_json_form_is_the_public_one() -> None:
     assert data["labels"] == list(LABELS)
 
 
-def test_metrics_add_up_window_by_window() -> None:
+def test_scores_add_up_window_by_window() -> None:
     whole = score(TRUTH, GUESS, LABELS)
     parts = score(TRUTH[:3], GUESS[:3], LABELS) + score(TRUTH[3:], GUESS[3:], LABELS)
     assert parts.to_dict() == whole.to_dict()
@@ -58,25 +58,25 @@ def test_lengths_must_agree() -> None:
         score([0, 1], [0], LABELS)
 
 
-def test_doubt_counts_as_wrong_and_never_as_a_prediction() -> None:
-    metrics = score([0, 0, 0, 1], [0, -1, -1, 1], LABELS, abstains=True)
-    assert metrics.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert metrics.unknown is not None
-    assert metrics.unknown.tolist() == [2, 0, 0]
-    assert (metrics.windows, metrics.accuracy) == (4, 0.5)
-    assert metrics.recall.tolist() == [pytest.approx(1 / 3), 1.0, 0.0]
-    assert metrics.precision.tolist() == [1.0, 1.0, 0.0]
-    assert metrics.macro_f1 == pytest.approx((0.5 + 1) / 2)
-    assert (metrics + score([2], [2], LABELS)).windows == 5
-    assert (metrics + metrics).to_dict()["unknown"] == [4, 0, 0]
+def test_unknown_counts_as_wrong_and_never_as_a_prediction() -> None:
+    scores = score([0, 0, 0, 1], [0, -1, -1, 1], LABELS, abstains=True)
+    assert scores.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert scores.unknown is not None
+    assert scores.unknown.tolist() == [2, 0, 0]
+    assert (scores.windows, scores.accuracy) == (4, 0.5)
+    assert scores.recall.tolist() == [pytest.approx(1 / 3), 1.0, 0.0]
+    assert scores.precision.tolist() == [1.0, 1.0, 0.0]
+    assert scores.macro_f1 == pytest.approx((0.5 + 1) / 2)
+    assert (scores + score([2], [2], LABELS)).windows == 5
+    assert (scores + scores).to_dict()["unknown"] == [4, 0, 0]
 
 
-def test_doubt_must_be_allowed() -> None:
+def test_unknown_must_be_allowed() -> None:
     with pytest.raises(ValueError, match="a negative index needs abstains=True"):
         score([0], [-1], LABELS)
 
 
-def test_calibration_error_is_the_one_worked_out_by_hand() -> None:
+def test_calibration_error_is_the_one_calculated_by_hand() -> None:
     # Confidence 0.9 twice, one right; 0.6 twice, both right: (|0.5 - 0.9| * 2 + |1 - 0.6| * 2) / 4.
     probabilities = [[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]]
     assert calibration_error(probabilities, [0, 0, 0, 0]) == pytest.approx(0.4)
@@ -91,15 +91,15 @@ def test_a_bin_holds_its_upper_limit() -> None:
     assert bins.confidence[4] == 1.0
 
 
-def test_bins_tell_overconfidence_from_honesty() -> None:
+def test_overconfidence_raises_the_error() -> None:
     rng = np.random.default_rng(1)
-    sure = rng.uniform(0.4, 1, 20000)
-    honest = rng.random(20000) < sure
-    assert measure_reliability(sure, honest).error < 0.02
-    assert measure_reliability(sure, rng.random(20000) < sure - 0.2).error == pytest.approx(0.2, abs=0.02)
+    confidence = rng.uniform(0.4, 1, 20000)
+    calibrated = rng.random(20000) < confidence
+    assert measure_reliability(confidence, calibrated).error < 0.02
+    assert measure_reliability(confidence, rng.random(20000) < confidence - 0.2).error == pytest.approx(0.2, abs=0.02)
 
 
-def test_each_subject_has_figures_of_their_own() -> None:
+def test_each_subject_has_scores() -> None:
     subject = np.array(["b", "a", "a"])
     found = score_by_subject(np.array([0, 1, 1]), np.array([0, 1, 0]), subject, LABELS)
     assert {name: (one.windows, one.accuracy) for name, one in found.items()} == {"a": (2, 0.5), "b": (1, 1.0)}

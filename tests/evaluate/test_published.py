@@ -1,4 +1,4 @@
-"""What the daemon would publish of a recording: labels for every due window, and the events between them."""
+"""Labels and events that the daemon would publish for a recording."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ from harstream.evaluate import published
 SMOOTHING = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2)
 
 
-def test_every_due_window_is_there_with_what_network_and_smoother_say(classifier, subjects):
-    said = published.label_recording(subjects[0], classifier, smoothing=SMOOTHING)
+def test_every_due_window_has_the_labels_of_network_and_smoother(classifier, subjects):
+    result = published.label_recording(subjects[0], classifier, smoothing=SMOOTHING)
     engine = Engine(classifier.bundle.spec)
     due = engine.feed(SampleBatch.from_message("x", subjects[0].samples, t_ns=0, rate_hz=50.0))
-    np.testing.assert_array_equal(said.windows.windows, due.windows)
-    made = classifier.predict(due.windows)
-    np.testing.assert_array_equal(said.predictions.probabilities, made.probabilities)
+    np.testing.assert_array_equal(result.windows.windows, due.windows)
+    predictions = classifier.predict(due.windows)
+    np.testing.assert_array_equal(result.predictions.probabilities, predictions.probabilities)
     smoother = classifier.bundle.smoother(SMOOTHING)
-    beliefs, events = smoother.feed(due.devices, made.probabilities, due.start_ns, due.end_ns)
-    np.testing.assert_array_equal(said.smoothed.label, beliefs.label)
-    np.testing.assert_array_equal(said.smoothed.confidence, beliefs.confidence)
-    assert [event.t_ns for event in said.events[: len(events)]] == [event.t_ns for event in events]
+    smoothed, events = smoother.feed(due.devices, predictions.probabilities, due.start_ns, due.end_ns)
+    np.testing.assert_array_equal(result.smoothed.label, smoothed.label)
+    np.testing.assert_array_equal(result.smoothed.confidence, smoothed.confidence)
+    assert [event.t_ns for event in result.events[: len(events)]] == [event.t_ns for event in events]
 
 
 def test_the_last_event_is_the_exit_at_the_end_of_the_last_window(classifier, subjects):
     for subject in subjects:
-        said = published.label_recording(subject, classifier, 5_000_000_000)
-        assert said.events[0].kind == ENTER
-        assert said.events[-1].kind == EXIT
-        assert said.events[-1].t_ns == said.windows.end_ns[-1]
-        assert {event.device for event in said.events} == {subject.name}
+        result = published.label_recording(subject, classifier, 5_000_000_000)
+        assert result.events[0].kind == ENTER
+        assert result.events[-1].kind == EXIT
+        assert result.events[-1].t_ns == result.windows.end_ns[-1]
+        assert {event.device for event in result.events} == {subject.name}
 
 
-def test_a_bundle_that_does_not_say_publishes_every_windows_own_label(classifier, subjects):
+def test_a_bundle_without_smoothing_publishes_each_windows_own_label(classifier, subjects):
     unknown = 0
     for subject in subjects:
-        said = published.label_recording(subject, classifier)
-        np.testing.assert_array_equal(said.smoothed.label, said.predictions.label)
-        np.testing.assert_array_equal(said.smoothed.confidence, said.predictions.confidence)
+        result = published.label_recording(subject, classifier)
+        np.testing.assert_array_equal(result.smoothed.label, result.predictions.label)
+        np.testing.assert_array_equal(result.smoothed.confidence, result.predictions.confidence)
         smoothed = published.label_recording(subject, classifier, smoothing=SMOOTHING)
         unknown += (smoothed.smoothed.label == UNKNOWN_INDEX).sum()
     assert unknown > 0
 
 
 def test_messages_are_those_of_every_recording_in_turn(classifier, subjects):
-    made = list(published.label_messages(subjects[:2], classifier))
-    names = [device for device, _ in made]
+    messages = list(published.label_messages(subjects[:2], classifier))
+    names = [device for device, _ in messages]
     assert names == sorted(names)
     for subject in subjects[:2]:
-        said = published.label_recording(subject, classifier)
-        heard = [json.loads(payload) for device, payload in made if device == subject.name]
-        assert [message["label"] for message in heard] == [classifier.bundle.labels[i] for i in said.smoothed.label]
-        np.testing.assert_allclose([message["t"] for message in heard], said.windows.end_ns / 1e9, atol=1e-6)
+        result = published.label_recording(subject, classifier)
+        received = [json.loads(payload) for device, payload in messages if device == subject.name]
+        assert [message["label"] for message in received] == [
+            classifier.bundle.labels[i] for i in result.smoothed.label
+        ]
+        np.testing.assert_allclose([message["t"] for message in received], result.windows.end_ns / 1e9, atol=1e-6)

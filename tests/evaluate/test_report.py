@@ -1,4 +1,4 @@
-"""The page: whole, closed in itself, escaped, and readable where there is much or nothing to draw."""
+"""The report: complete, without requests, escaped, and readable with many sessions or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOID = {"meta"}
 
 
 class Checked(HTMLParser):
-    """Refuses a page whose elements are not closed in order; gathers what it holds."""
+    """Parser that asserts that elements are closed in order, and collects text and attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Checked(HTMLParser):
 
 
 def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Session:
-    """WALKING, something the model does not know, SITTING; published a little late, with doubt between."""
+    """Return a session: WALKING, an unknown activity, SITTING; labels come late, with UNKNOWN between them."""
     second = 10**9
     end = minutes * 60
     truth = Track(
@@ -64,7 +64,7 @@ def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Sessi
     label = np.where(times < 65 * second, 0, np.where(times < 73 * second, NO_LABEL, 0 if wrong else 1))
     published = Track(times, times + second, label)
     inside = np.array([0] * 20 + [1] * 30)
-    believed = np.array([0] * 20 + [NO_LABEL] + [0 if wrong else 1] * 29)
+    published_label = np.array([0] * 20 + [NO_LABEL] + [0 if wrong else 1] * 29)
     return Session(
         name,
         "<script>alert(1)</script>",
@@ -74,9 +74,9 @@ def session(name: str = "s1", minutes: int = 4, *, wrong: bool = False) -> Sessi
         published,
         published,
         inside,
-        believed,
+        published_label,
         np.full(50, 0.9),
-        np.maximum(believed, 0),
+        np.maximum(published_label, 0),
         np.full(50, 0.9),
         dict.fromkeys(PLACES, Abstained(10, 2)),
     )
@@ -86,14 +86,14 @@ def evaluation(sessions: list[Session] | None = None) -> Evaluation:
     sessions = [session()] if sessions is None else sessions
     truth = np.concatenate([one.true_label for one in sessions])
     guess = np.concatenate([one.published_label for one in sessions])
-    metrics = score(truth, guess, LABELS, abstains=True)
+    scores = score(truth, guess, LABELS, abstains=True)
     bins = measure_reliability(np.full(len(truth), 0.9), guess == truth)
     total = [
         sum(each, start=type(each[0])())
         for each in zip(*(score_events(s.truth, s.published, 3) for s in sessions), strict=True)
     ]
     outcome = TrackScores(
-        metrics, bins, tuple(total), 5, 1, tuple(c for s in sessions for c in measure_delays(s.truth, s.published))
+        scores, bins, tuple(total), 5, 1, tuple(c for s in sessions for c in measure_delays(s.truth, s.published))
     )
     return Evaluation(
         "waist@1.0.0",
@@ -101,7 +101,7 @@ def evaluation(sessions: list[Session] | None = None) -> Evaluation:
         "csv:<folder>",
         "1 recordings",
         ("mind <this>",),
-        metrics,
+        scores,
         bins,
         score_by_subject(truth, guess, np.full(len(truth), "<i>subject</i>"), LABELS, abstains=True),
         SessionScores(LABELS, 2.56, tuple(sessions), outcome, outcome),
@@ -148,7 +148,7 @@ def test_without_sessions_or_subjects_the_page_says_so_and_draws_the_rest() -> N
     assert "Timelines" not in text
 
 
-def test_of_many_sessions_the_worst_are_drawn_and_the_page_says_what_is_left_out() -> None:
+def test_of_many_sessions_those_with_the_lowest_accuracy_are_drawn() -> None:
     many = [session(f"good-{i:03d}") for i in range(report.MAX_SESSIONS + 4)] + [session("bad", wrong=True)]
     text = Checked(report.render(evaluation(many))).text
     assert "5 others are left out" in text
@@ -163,7 +163,7 @@ def test_a_timeline_shows_truth_above_what_was_published() -> None:
     assert 'class="unknown"' in drawn
     assert 'class="other"' in drawn
     assert "WALK_TO_SIT, 1:00 to 1:10" in drawn
-    # Wrong are the first three seconds of SITTING; what is said where the truth is no label is not.
+    # The first three seconds of SITTING are wrong. Labels in time of an unknown activity are not.
     assert drawn.count('class="wrong"') == 1
 
 

@@ -1,4 +1,4 @@
-"""A model on recordings, on whole sessions, and on windows that somebody else cut."""
+"""Scoring a model on recordings, on whole sessions, and on windows that their publisher cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("LAYING", "WALKING", "DANCING")
 
 
 class Fixed:
-    """A network that gives its first label wherever the first channel's mean is positive, else its fourth."""
+    """Network that predicts its first label if the mean of the first channel is positive, else its fourth."""
 
     def __call__(self, inputs):
         logits = np.zeros((len(inputs), 6), np.float32)
@@ -42,35 +42,35 @@ def windows(n: int = 12, subject: tuple[str, ...] | None = None, **fields) -> Pu
 
 def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
-    told = scoring.score_windows(windows(), one, "uci-har:x")
-    # Every third window is WALKING and said to be; LAYING is said to be SITTING; DANCING no bundle knows.
-    assert told.scores.windows == 8
-    assert told.scores.accuracy == 0.5
-    assert told.scores.confusion[one.bundle.labels.index("LAYING"), one.bundle.labels.index("SITTING")] == 4
-    assert told.by_subject == {}
-    assert told.stream is None
-    assert "only the network" in told.notes[0]
-    assert "4 windows left out" in told.notes[1]
-    assert "subjects are not given" in told.notes[2]
+    result = scoring.score_windows(windows(), one, "uci-har:x")
+    # WALKING is predicted as WALKING, LAYING as SITTING. The bundle does not know DANCING.
+    assert result.scores.windows == 8
+    assert result.scores.accuracy == 0.5
+    assert result.scores.confusion[one.bundle.labels.index("LAYING"), one.bundle.labels.index("SITTING")] == 4
+    assert result.by_subject == {}
+    assert result.stream is None
+    assert "only the network" in result.notes[0]
+    assert "4 windows left out" in result.notes[1]
+    assert "subjects are not given" in result.notes[2]
 
 
 def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
-    told = scoring.score_windows(windows(subject=("7", "8")), one, "uci-har:x")
-    assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"7": 4, "8": 4}
-    assert not any("wearers" in note for note in told.notes)
+    result = scoring.score_windows(windows(subject=("7", "8")), one, "uci-har:x")
+    assert {name: scores.windows for name, scores in result.by_subject.items()} == {"7": 4, "8": 4}
+    assert not any("subjects" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
-    ("signal", "fields", "told"),
+    ("signal", "fields", "message"),
     [
         ({"window_samples": 100, "stride_samples": 50}, {}, "windows of 128 samples, but random@0.0.1 needs 100"),
         ({"sample_rate_hz": 20.0}, {}, "50 Hz, but random@0.0.1 needs 20 Hz"),
         ({}, {"rate_hz": 100.0}, "100 Hz, but random@0.0.1 needs 50 Hz"),
     ],
 )
-def test_windows_the_bundle_cannot_take_are_refused_naming_both(bundle: Bundle, signal, fields, told) -> None:
-    with pytest.raises(DatasetError, match=told):
+def test_windows_the_bundle_cannot_take_are_refused_naming_both(bundle: Bundle, signal, fields, message) -> None:
+    with pytest.raises(DatasetError, match=message):
         scoring.score_windows(windows(**fields), classifier_of(bundle, **signal), "uci-har:x")
 
 
@@ -79,9 +79,9 @@ def test_data_without_a_known_activity_is_refused(bundle: Bundle, classifier: Cl
     with pytest.raises(DatasetError, match="no window lies inside an activity that random"):
         scoring.score_windows(foreign, classifier, "uci-har:x")
     recording = Recording("a", "a", 50.0, np.zeros((900, 6), np.float32), (Segment(0, 900, "DANCING"),))
-    for way in (scoring.score_recordings, scoring.score_sessions):
+    for function in (scoring.score_recordings, scoring.score_sessions):
         with pytest.raises(DatasetError, match="no window lies inside"):
-            way([recording], classifier, "csv:x")
+            function([recording], classifier, "csv:x")
 
 
 def seated(subject: str) -> Recording:
@@ -91,34 +91,34 @@ def seated(subject: str) -> Recording:
 
 
 def test_recordings_are_scored_by_window_and_by_subject(classifier: Classifier) -> None:
-    told = scoring.score_recordings([seated("1"), seated("2")], classifier, "csv:x")
-    assert told.scores.windows == 2 * 14
-    assert {name: metrics.windows for name, metrics in told.by_subject.items()} == {"1": 14, "2": 14}
-    assert told.scores.unknown is None
-    assert told.to_dict()["by_wearer"]["1"]["windows"] == 14
-    assert "stream" not in told.to_dict()
+    result = scoring.score_recordings([seated("1"), seated("2")], classifier, "csv:x")
+    assert result.scores.windows == 2 * 14
+    assert {name: scores.windows for name, scores in result.by_subject.items()} == {"1": 14, "2": 14}
+    assert result.scores.unknown is None
+    assert result.to_dict()["by_wearer"]["1"]["windows"] == 14
+    assert "stream" not in result.to_dict()
 
 
 def test_sessions_are_scored_as_published(classifier: Classifier) -> None:
-    told = scoring.score_sessions([seated("1"), seated("2")], classifier, "csv:x")
-    assert told.stream is not None
-    assert told.scores == told.stream.published.scores
-    assert told.scores.windows == 2 * 14
-    assert told.to_dict()["stream"]["sessions"] == 2
-    assert len(told.to_dict()["confusion"]) == len(told.scores.labels)
+    result = scoring.score_sessions([seated("1"), seated("2")], classifier, "csv:x")
+    assert result.stream is not None
+    assert result.scores == result.stream.published.scores
+    assert result.scores.windows == 2 * 14
+    assert result.to_dict()["stream"]["sessions"] == 2
+    assert len(result.to_dict()["confusion"]) == len(result.scores.labels)
 
 
 def test_subjects_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
     trained = replace(classifier.bundle, training={"data": "csv:mine", "subjects": ["2", "3"]})
     known = Classifier(trained, "litert", Fixed())
-    told = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
-    assert any("1 of these 2 subjects" in note for note in told.notes)
+    result = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
+    assert any("1 of these 2 subjects" in note for note in result.notes)
     assert scoring.score_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
     assert scoring.score_recordings([seated("2")], known, "hapt:x").notes == ()
 
 
 def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(bundle: Bundle) -> None:
-    """UCI HAR and HAPT are of the same people, under the same numbers."""
+    """UCI HAR and HAPT have the same subjects under the same numbers."""
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     trained = replace(one.bundle, training={"data": "hapt:hapt.zip", "subjects": ["07"]})
     notes = scoring.score_windows(
@@ -128,6 +128,6 @@ def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(b
 
 
 def test_without_a_gyroscope_that_the_bundle_needs_nothing_is_scored(classifier: Classifier) -> None:
-    for way in (scoring.score_recordings, scoring.score_sessions):
+    for function in (scoring.score_recordings, scoring.score_sessions):
         with pytest.raises(DatasetError, match="1_1: recorded without a gyroscope"):
-            way([replace(seated("1"), has_gyro=False)], classifier, "actitracker:x")
+            function([replace(seated("1"), has_gyro=False)], classifier, "actitracker:x")

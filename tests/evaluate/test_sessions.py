@@ -1,4 +1,4 @@
-"""Sessions drawn second by second: how late, how restless and how doubtful labels are."""
+"""Sessions written as one letter a second: delays, flips and abstentions of their labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .test_events import track
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "wanted"),
+    ("truth", "published_labels", "wanted"),
     [
         ("AAAABBBB", "AAAAAABB", [ActivityChange(1, 2.0)]),
         ("AAAABBBB", "AAAABBBB", [ActivityChange(1, 0.0)]),
         ("AAAABBBB", "AABBBBBB", [ActivityChange(1, 0.0)]),  # it stood already
-        ("AA..BBBB", "AAAAABBB", [ActivityChange(1, 1.0)]),  # the change is where the new stretch begins
+        ("AA..BBBB", "AAAAABBB", [ActivityChange(1, 1.0)]),  # the change is where the new segment begins
         ("AA??BBBB", "AAAAABBB", [ActivityChange(1, 1.0)]),
         ("AAAABBAA", "AAAAAABA", [ActivityChange(1, None), ActivityChange(0, 1.0)]),  # too late is missed
         ("AAAABBBB", "AAAA????", [ActivityChange(1, None)]),
@@ -33,25 +33,27 @@ from .test_events import track
         ("AAAABBBB", "", [ActivityChange(1, None)]),
     ],
 )
-def test_a_delay_is_from_the_change_to_its_label(truth: str, said: str, wanted: list[ActivityChange]) -> None:
-    assert measure_delays(track(truth).join_touching(), track(said)) == wanted
+def test_a_delay_is_from_the_change_to_its_label(
+    truth: str, published_labels: str, wanted: list[ActivityChange]
+) -> None:
+    assert measure_delays(track(truth).join_touching(), track(published_labels)) == wanted
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "wanted"),
+    ("truth", "published_labels", "wanted"),
     [
         ("AAAABBBB", "AAAABBBB", 0),
         ("AAAABBBB", "AAAAAABB", 0),  # the label arrives: no flip
         ("AAAABBBB", "AAAACCBB", 0),
-        ("AAAABBBB", "AAAAACBB", 1),  # by way of a wrong one
+        ("AAAABBBB", "AAAAACBB", 1),  # after a wrong label
         ("AAAAAAAA", "AABAABAA", 4),
-        ("AAAAAAAA", "AA?AAAAA", 2),  # into doubt and out of it
-        ("AAAA....", "AAAACBCB", 0),  # nobody knows what was right there
+        ("AAAAAAAA", "AA?AAAAA", 2),  # to UNKNOWN and back
+        ("AAAA....", "AAAACBCB", 0),  # the truth is not known there
         ("AAAAAAAA", "..AAAAAA", 0),
     ],
 )
-def test_a_flip_is_a_change_that_no_activity_asked_for(truth: str, said: str, wanted: int) -> None:
-    assert count_flips(track(truth).join_touching(), track(said)) == wanted
+def test_a_flip_is_a_change_that_no_activity_asked_for(truth: str, published_labels: str, wanted: int) -> None:
+    assert count_flips(track(truth).join_touching(), track(published_labels)) == wanted
 
 
 def test_windows_lie_inside_one_activity_or_partly_in_what_the_model_does_not_know() -> None:
@@ -64,9 +66,9 @@ def test_windows_lie_inside_one_activity_or_partly_in_what_the_model_does_not_kn
 
 @pytest.fixture
 def walks() -> list[Recording]:
-    """Two recordings with a pause, a label of which the bundle knows nothing, and activities it knows."""
+    """Return two recordings with a pause, an activity that the bundle does not know, and two that it knows."""
     rng = np.random.default_rng(5)
-    made = []
+    recordings = []
     for name, rate_hz in (("a", 50.0), ("b", 40.0)):
         n = round(40 * rate_hz)
         samples = rng.normal(scale=0.2, size=(n, 6))
@@ -77,8 +79,8 @@ def walks() -> list[Recording]:
             Segment(bounds[1], bounds[2], "SIT_TO_STAND"),
             Segment(bounds[2], bounds[3], "STANDING"),
         )
-        made.append(Recording(f"{name}_1", name, rate_hz, samples.astype(np.float32), segments))
-    return made
+        recordings.append(Recording(f"{name}_1", name, rate_hz, samples.astype(np.float32), segments))
+    return recordings
 
 
 def test_the_windows_scored_are_those_training_cuts(walks: list[Recording], classifier: Classifier) -> None:
@@ -93,34 +95,34 @@ def test_the_windows_scored_are_those_training_cuts(walks: list[Recording], clas
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, float]]) -> None:
-    """Publish, from each of the times in seconds on, a label with a confidence."""
+    """Publish the label and confidence of ``script`` from each of its times (in seconds) on."""
     real = published.label_recording
 
     def label_recording(recording: Recording, classifier: Classifier, start_ns: int = 0) -> published.Published:
-        said = real(recording, classifier, start_ns)
+        result = real(recording, classifier, start_ns)
         labels = classifier.bundle.labels
         times = np.array(sorted(script))
-        index = np.searchsorted(times, said.windows.end_ns / 1e9, side="right") - 1
+        index = np.searchsorted(times, result.windows.end_ns / 1e9, side="right") - 1
         chosen = [script[times[i]] for i in index]
         label = np.array([labels.index(name) if name in labels else -1 for name, _ in chosen], np.int64)
-        confidence = np.array([sure for _, sure in chosen], np.float32)
+        confidence = np.array([value for _, value in chosen], np.float32)
         guess = np.where(label < 0, labels.index("STANDING"), label)
-        predictions = Predictions(said.predictions.probabilities, guess, confidence)
-        return published.Published(said.windows, predictions, SmoothedLabels(label, confidence), ())
+        predictions = Predictions(result.predictions.probabilities, guess, confidence)
+        return published.Published(result.windows, predictions, SmoothedLabels(label, confidence), ())
 
     monkeypatch.setattr(published, "label_recording", label_recording)
 
 
-def test_published_doubt_counts_as_wrong_and_is_told_by_place(
+def test_unknown_counts_as_wrong_and_is_counted_by_place(
     walks: list[Recording], classifier: Classifier, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("SITTING", 0.9), 14: ("UNKNOWN", 0.4), 19.4: ("STANDING", 0.8), 35: ("SITTING", 0.6)})
     stream = streaming.label_sessions(walks[:1], classifier)
-    metrics, single = stream.published.scores, stream.single.scores
-    assert metrics.unknown is not None
+    scores, single = stream.published.scores, stream.single.scores
+    assert scores.unknown is not None
     # Windows end every 1.28 s: no window inside SITTING ends after 14 s, none inside STANDING before 19.56 s.
-    assert metrics.windows == single.windows == metrics.confusion.sum() + metrics.unknown.sum()
-    assert metrics.accuracy == 1.0
+    assert scores.windows == single.windows == scores.confusion.sum() + scores.unknown.sum()
+    assert scores.accuracy == 1.0
     assert stream.abstained["inside"][1] == 0
     windows, unknown = stream.abstained["mostly_other"]
     assert windows == unknown > 0
@@ -134,21 +136,21 @@ def test_published_doubt_counts_as_wrong_and_is_told_by_place(
     assert stream.published.reliability.error == pytest.approx(0.15, abs=0.03)
 
 
-def test_what_is_told_of_a_stream_fits_into_json(
+def test_the_stream_section_fits_into_json(
     walks: list[Recording], classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("UNKNOWN", 0.2)})
-    told = streaming.label_sessions(walks, classifier).to_dict()
-    assert told["sessions"] == 2
-    assert told["minutes"] == pytest.approx(80 / 60)
-    assert told["minutes_inside"] == pytest.approx(52 / 60)
-    assert told["true_changes_per_minute"] == pytest.approx(2 / (80 / 60))
-    assert told["unknown"]["inside"]["share"] == 1.0
-    assert told["published"]["accuracy"] == 0.0
-    assert told["published"]["delay_s"] == {"median": None, "p95": None}
-    assert told["published"]["missed_changes"] == 2
-    assert told["published"]["events"]["all"]["deleted"] == 4
-    assert told["single_windows"]["delay_beyond_window_s"]["median"] == pytest.approx(-told["window_s"])
+    section = streaming.label_sessions(walks, classifier).to_dict()
+    assert section["sessions"] == 2
+    assert section["minutes"] == pytest.approx(80 / 60)
+    assert section["minutes_inside"] == pytest.approx(52 / 60)
+    assert section["true_changes_per_minute"] == pytest.approx(2 / (80 / 60))
+    assert section["unknown"]["inside"]["share"] == 1.0
+    assert section["published"]["accuracy"] == 0.0
+    assert section["published"]["delay_s"] == {"median": None, "p95": None}
+    assert section["published"]["missed_changes"] == 2
+    assert section["published"]["events"]["all"]["deleted"] == 4
+    assert section["single_windows"]["delay_beyond_window_s"]["median"] == pytest.approx(-section["window_s"])
 
 
 def test_a_track_of_the_truth_has_the_times_of_the_recording(walks: list[Recording]) -> None:
