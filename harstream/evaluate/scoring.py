@@ -15,7 +15,7 @@ from harstream.datasets.windows import cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation
 from harstream.evaluate.metrics import measure_reliability, score, score_by_subject
-from harstream.evaluate.sessions import label_sessions
+from harstream.evaluate.sessions import score_streams
 from harstream.progress import Progress, silent
 
 #: Data sets of windows, and the data sets of recordings of the same subjects under the same numbers.
@@ -74,7 +74,7 @@ def score_sessions(
     """
     bundle = classifier.bundle
     require_gyro(recordings, bundle.spec)
-    stream = label_sessions(recordings, classifier, progress)
+    stream = score_streams(recordings, classifier, progress)
     scores = stream.published.scores
     _require_windows(scores.windows, data, bundle)
     subjects = subject_names(recordings)

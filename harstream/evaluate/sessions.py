@@ -173,7 +173,7 @@ class SessionScores:
         }
 
 
-def label_sessions(
+def score_streams(
     recordings: Sequence[Recording], classifier: Classifier, progress: Progress = silent
 ) -> SessionScores:
     """Stream whole recordings through engine, network and smoother, and compare the labels with the truth."""

@@ -87,7 +87,7 @@ def test_the_windows_scored_are_those_training_cuts(walks: list[Recording], clas
     bundle = classifier.bundle
     cuts = cut_windows(whole_streams(walks), bundle.spec, bundle.labels)
     assert len(cuts) > 20
-    stream = streaming.label_sessions(walks, classifier)
+    stream = streaming.score_streams(walks, classifier)
     assert np.concatenate([session.true_label for session in stream.sessions]).tolist() == cuts.label.tolist()
     guess = classifier.predict(cuts.windows).label
     assert np.concatenate([session.predicted_label for session in stream.sessions]).tolist() == guess.tolist()
@@ -117,7 +117,7 @@ def test_unknown_counts_as_wrong_and_is_counted_by_place(
     walks: list[Recording], classifier: Classifier, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("SITTING", 0.9), 14: ("UNKNOWN", 0.4), 19.4: ("STANDING", 0.8), 35: ("SITTING", 0.6)})
-    stream = streaming.label_sessions(walks[:1], classifier)
+    stream = streaming.score_streams(walks[:1], classifier)
     scores, single = stream.published.scores, stream.single.scores
     assert scores.unknown is not None
     # Windows end every 1.28 s: no window inside SITTING ends after 14 s, none inside STANDING before 19.56 s.
@@ -140,7 +140,7 @@ def test_the_stream_section_fits_into_json(
     walks: list[Recording], classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted(monkeypatch, {0: ("UNKNOWN", 0.2)})
-    section = streaming.label_sessions(walks, classifier).to_dict()
+    section = streaming.score_streams(walks, classifier).to_dict()
     assert section["sessions"] == 2
     assert section["minutes"] == pytest.approx(80 / 60)
     assert section["minutes_inside"] == pytest.approx(52 / 60)
