@@ -1,1 +1,1 @@
-"""MQTT connections: the policy, the fast client, and the addresses of brokers."""
+"""MQTT: addresses and TLS settings, the connection and its policy, and the fast client below it."""
