@@ -139,7 +139,7 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Whether the broker has accepted the connection and every subscription."""
+        """True while the broker has accepted the connection and every subscription."""
         return self._ready
 
     @property

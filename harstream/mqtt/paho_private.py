@@ -1,4 +1,4 @@
-"""Every private name of paho that ``client`` relies on, and its purpose.
+"""List of the private names of paho that ``client`` relies on, each with its purpose.
 
 A new minor release of paho may change any of them, so pyproject.toml admits only releases that have been checked.
 tests/mqtt/test_paho_private.py compares these lists with the installed paho and with the code of ``client``. To admit

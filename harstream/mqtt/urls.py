@@ -102,7 +102,7 @@ class BrokerSettings:
 
     @property
     def urls(self) -> tuple[BrokerUrl, ...]:
-        """Every address, in the order in which they are tried."""
+        """Addresses in the order in which they are tried."""
         return (self.url, *self.others)
 
     def tls_context(self) -> ssl.SSLContext | None:
