@@ -79,7 +79,7 @@ def held_out(
 
     Args:
         recordings: Recordings of all subjects.
-        spec: Signal; each fit measures the normalisation anew.
+        spec: Signal; each fit measures its own normalisation.
         labels: Labels of the network; None for all labels of the recordings.
         config: Configuration of the fits; its seed is the first one.
         work: Folder of finished folds and of the checkpoint of the current one. The same call continues there.

@@ -135,10 +135,10 @@ def test_a_round_is_whole_packets_with_the_event_times_asked_for(payload: str, q
         t_ns = T0 + number_ * packets.PERIOD_NS + np.arange(11) * 1_234_567_000
         data, ends, devices = rounds.packets(number_, t_ns)
         assert devices.tolist() == [i for i in range(11) if i % packets.STARTS <= number_]
-        found = list(split_publishes(bytes(data)))
-        assert [end for _, _, end in found] == ends.tolist()
-        assert [topic for topic, _, _ in found] == [f"wearables/{packets.device_name(i)}/imu" for i in devices]
-        for (_, content, _), i in zip(found, devices, strict=True):
+        publishes = list(split_publishes(bytes(data)))
+        assert [end for _, _, end in publishes] == ends.tolist()
+        assert [topic for topic, _, _ in publishes] == [f"wearables/{packets.device_name(i)}/imu" for i in devices]
+        for (_, content, _), i in zip(publishes, devices, strict=True):
             samples = decode(content, Units())
             assert (samples.t_ns, samples.rate_hz, samples.n_samples) == (t_ns[i], 50.0, 25)
             assert packets.event_time_ns(content) == t_ns[i]

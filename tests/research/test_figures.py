@@ -43,7 +43,7 @@ def row(name: str, units: list[Unit], **config: Any) -> Row:
 
 
 @pytest.fixture
-def found() -> Results:
+def sweep() -> Results:
     cnn = row("cnn", [unit(0, 90), unit(1, 80), unit(2, 70)])
     mlp = row("mlp", [unit(0, 60, ("01", "02")), unit(0, 40, ("03",), 1), unit(1, 0, ("01",))], patience=3)
     return Results("csv:sessions", SUBJECTS, ["harstream train --sweep arch=cnn,mlp"], [cnn, mlp])
@@ -54,8 +54,8 @@ def cells(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_row_has_mean_and_deviation_over_seeds_and_their_numbers(found: Results) -> None:
-    text = tables.table(found)
+def test_a_row_has_mean_and_deviation_over_seeds_and_their_numbers(sweep: Results) -> None:
+    text = tables.table(sweep)
     head = cells(text, "")
     cnn = dict(zip(head, cells(text, "cnn"), strict=True))
     assert cnn["accuracy, %"] == "90.00 ± 5.00"
@@ -68,32 +68,32 @@ def test_a_row_has_mean_and_deviation_over_seeds_and_their_numbers(found: Result
         assert stated in text
 
 
-def test_a_seed_under_which_not_every_subject_was_held_out_does_not_count(found: Results) -> None:
-    text = tables.table(found)
+def test_a_seed_under_which_not_every_subject_was_held_out_does_not_count(sweep: Results) -> None:
+    text = tables.table(sweep)
     mlp = dict(zip(cells(text, ""), cells(text, "mlp"), strict=True))
     assert (mlp["accuracy, %"], mlp["seeds"], mlp["folds"]) == ("75.00", "0", "2")
-    found.rows[1].units.pop(0)
-    assert "| mlp |" not in tables.table(found)
-    assert "in 1 further rows" in tables.table(found)
-    found.rows[0].units.clear()
+    sweep.rows[1].units.pop(0)
+    assert "| mlp |" not in tables.table(sweep)
+    assert "in 1 further rows" in tables.table(sweep)
+    sweep.rows[0].units.clear()
     with pytest.raises(DatasetError, match="no row has a seed"):
-        tables.table(found)
+        tables.table(sweep)
 
 
-def test_rows_with_the_same_name_are_distinguished_by_their_differences(found: Results) -> None:
-    found.rows.append(row("cnn", [unit(0, 50)], learning_rate=0.1))
-    found.rows[0].config = {**found.rows[0].config, "learning_rate": 0.2}
-    assert [name for name, _, _ in tables.complete(found)] == [
+def test_rows_with_the_same_name_are_distinguished_by_their_differences(sweep: Results) -> None:
+    sweep.rows.append(row("cnn", [unit(0, 50)], learning_rate=0.1))
+    sweep.rows[0].config = {**sweep.rows[0].config, "learning_rate": 0.2}
+    assert [name for name, _, _ in tables.complete(sweep)] == [
         "cnn (learning_rate=0.2)",
         "mlp",
         "cnn (learning_rate=0.1)",
     ]
 
 
-def test_one_command_makes_every_table_and_plot_again(found: Results, tmp_path: Path) -> None:
+def test_one_command_makes_every_table_and_plot_again(sweep: Results, tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    (tmp_path / "architectures.json").write_bytes(found.to_bytes())
-    (tmp_path / "below/results.json").write_bytes(found.to_bytes())
+    (tmp_path / "architectures.json").write_bytes(sweep.to_bytes())
+    (tmp_path / "below/results.json").write_bytes(sweep.to_bytes())
     (tmp_path / "other.json").write_text('{"accuracy": 1}')
     assert figures.main([str(tmp_path)]) == 0
     made = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.suffix in (".md", ".png")}
@@ -108,7 +108,7 @@ def test_one_command_makes_every_table_and_plot_again(found: Results, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (lambda row: row["config"].pop("epochs"), "row 'cnn' does not say for how many epochs"),
         (lambda row: row["units"][0].pop("seed"), "row 'cnn': a fit does not say its seed"),
@@ -118,17 +118,17 @@ def test_one_command_makes_every_table_and_plot_again(found: Results, tmp_path: 
     ],
 )
 def test_a_row_without_seeds_or_epochs_is_refused(
-    found: Results, tmp_path: Path, spoil: Any, told: str, capsys: pytest.CaptureFixture[str]
+    sweep: Results, tmp_path: Path, spoil: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = json.loads(found.to_bytes())
+    data = json.loads(sweep.to_bytes())
     spoil(data["rows"][0])
     (tmp_path / "spoilt.json").write_text(json.dumps(data))
     with pytest.raises(DatasetError, match=r"spoilt\.json"):
         results.read(tmp_path / "spoilt.json")
     assert figures.main([str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert told in said
+    stderr = capsys.readouterr().err
+    assert stderr.count("\n") == 1
+    assert message in stderr
     assert not (tmp_path / "spoilt.md").exists()
 
 

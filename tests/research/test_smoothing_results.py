@@ -27,7 +27,7 @@ from .test_smoothers import LABELS, SPEC, restless
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def study() -> dict[str, Any]:
     """Return the results of two seeds, as read from a file."""
     with pytest.MonkeyPatch.context() as patch:
         every = smoothers.candidates
@@ -60,13 +60,13 @@ def cells(text: str, name: str, table: int = 0) -> dict[str, str]:
     return dict(zip(rows[0], next(row for row in rows if row[0] == name), strict=True))
 
 
-def test_the_table_is_made_again_from_the_file_alone(found: dict[str, Any], tmp_path: Path) -> None:
+def test_the_table_is_made_again_from_the_file_alone(study: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "streaming.json"
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(study))
     assert figures.regenerate(tmp_path) == [tmp_path / "streaming.md"]
     text = path.with_suffix(".md").read_text()
-    assert text == results.table(found)
-    accuracies = [100 * run["rows"][0]["figures"]["accuracy"] for run in found["runs"]]
+    assert text == results.table(study)
+    accuracies = [100 * run["rows"][0]["figures"]["accuracy"] for run in study["runs"]]
     assert cells(text, "none")["accuracy, %"].startswith(f"{sum(accuracies) / 2:.2f} ± ")
     assert cells(text, "default")["UNKNOWN, other activities, %"] != "0.0 ± 0.0"
     assert cells(text, "default, never UNKNOWN")["UNKNOWN, other activities, %"] == "0.0 ± 0.0"
@@ -77,13 +77,13 @@ def test_the_table_is_made_again_from_the_file_alone(found: dict[str, Any], tmp_
     assert "2 folds by subject" in text
 
 
-def test_one_seed_has_no_deviation(found: dict[str, Any]) -> None:
-    text = results.table({**found, "runs": found["runs"][:1]})
+def test_one_seed_has_no_deviation(study: dict[str, Any]) -> None:
+    text = results.table({**study, "runs": study["runs"][:1]})
     assert text.count("±") == 1  # of the sentence that explains it
 
 
-def test_events_that_are_fragmented_and_merged_count_as_both(found: dict[str, Any]) -> None:
-    section = json.loads(json.dumps(found["runs"][0]["stream"]))
+def test_events_that_are_fragmented_and_merged_count_as_both(study: dict[str, Any]) -> None:
+    section = json.loads(json.dumps(study["runs"][0]["stream"]))
     before = results.figures(section)
     section["published"]["events"]["all"]["fragmented_and_merged"] += 2
     after = results.figures(section)
@@ -91,57 +91,57 @@ def test_events_that_are_fragmented_and_merged_count_as_both(found: dict[str, An
     assert changed == {"events_fragmented": 2, "events_merged": 2}
 
 
-def test_accuracy_of_what_is_labelled_leaves_unknown_out(found: dict[str, Any]) -> None:
-    figures_ = results.figures(found["runs"][0]["stream"])
+def test_accuracy_of_what_is_labelled_leaves_unknown_out(study: dict[str, Any]) -> None:
+    figures_ = results.figures(study["runs"][0]["stream"])
     assert figures_["accuracy_of_labelled"] == pytest.approx(figures_["accuracy"] / (1 - figures_["unknown_inside"]))
 
 
 def test_a_mean_is_number_by_number_and_leaves_nulls_out() -> None:
-    found = results.mean(
+    study = results.mean(
         [{"a": 1, "b": {"c": None}, "d": None, "e": "x"}, {"a": 2, "b": {"c": 3.0}, "d": None, "e": "x"}]
     )
-    assert found == {"a": 1.5, "b": {"c": 3.0}, "d": None, "e": "x"}
+    assert study == {"a": 1.5, "b": {"c": 3.0}, "d": None, "e": "x"}
     assert isinstance(results.mean([{"n": 42}, {"n": 42}])["n"], int)
 
 
-def test_a_model_card_says_what_would_be_published_of_subjects_held_out(found: dict[str, Any]) -> None:
-    section = results.card_scores(found, DEFAULT_SMOOTHING)
+def test_a_model_card_says_what_would_be_published_of_subjects_held_out(study: dict[str, Any]) -> None:
+    section = results.card_scores(study, DEFAULT_SMOOTHING)
     text = card.as_published(DEFAULT_SMOOTHING, section)
-    accuracy = sum(run["stream"]["published"]["accuracy"] for run in found["runs"]) / 2
+    accuracy = sum(run["stream"]["published"]["accuracy"] for run in study["runs"]) / 2
     assert f"| published | {100 * accuracy:.2f} % |" in text
     assert "each through networks trained on other subjects (2 folds, mean of 2 seeds)" in text
-    share = sum(run["strangers"]["shuffled"]["share"] for run in found["runs"]) / 2
+    share = sum(run["strangers"]["shuffled"]["share"] for run in study["runs"]) / 2
     assert f"made strange: shuffled {100 * share:.0f} %." in text
 
 
-def test_unfamiliar_signals_that_are_trained_on_are_marked(found: dict[str, Any]) -> None:
-    taught = {**found, "config": {"strangers_share": 0.1}}
+def test_unfamiliar_signals_that_are_trained_on_are_marked(study: dict[str, Any]) -> None:
+    taught = {**study, "config": {"strangers_share": 0.1}}
     assert set(results.card_scores(taught, DEFAULT_SMOOTHING)["strangers"]) == {"shuffled (trained on)"}
     assert "| shuffled (trained on) |" in results.table(taught)
-    assert "trained on)" not in results.table(found)
+    assert "trained on)" not in results.table(study)
 
 
 def test_the_command_prints_the_section_of_a_bundle_with_the_smoothing_of_the_study(
-    found: dict[str, Any], random_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: dict[str, Any], random_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "streaming.json"
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(study))
     assert study_card.main([str(path), "--model", str(random_bundle)]) == 2
     assert "the bundle has" in capsys.readouterr().err
-    path.write_text(json.dumps({**found, "default": bundles.load(random_bundle).smoothing.to_dict()}))
+    path.write_text(json.dumps({**study, "default": bundles.load(random_bundle).smoothing.to_dict()}))
     assert study_card.main([str(path), "--model", str(random_bundle)]) == 0
     assert capsys.readouterr().out.startswith("## As published\n")
 
 
-def test_figures_of_another_smoothing_are_not_put_on_a_card(found: dict[str, Any]) -> None:
+def test_figures_of_another_smoothing_are_not_put_on_a_card(study: dict[str, Any]) -> None:
     for other in (Smoothing(), replace(DEFAULT_SMOOTHING, unknown_below=0.7)):
         with pytest.raises(ConfigError, match="the bundle has"):
-            results.card_scores(found, other)
+            results.card_scores(study, other)
 
 
-def test_a_file_of_another_kind_is_refused(found: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    for spoilt in ({**found, "format": "harstream streaming 0"}, {**found, "runs": []}):
+    for spoilt in ({**study, "format": "harstream streaming 0"}, {**study, "runs": []}):
         path.write_text(json.dumps(spoilt))
         with pytest.raises(DatasetError, match=r"x\.json: expected"):
             results.read(path)

@@ -25,16 +25,16 @@ TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set",
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     """Make the recordings that any --data loads: two activities, and between them one that is not trained."""
     monkeypatch.setattr("research.smoothing.study.labels_of_kind", lambda data: ("STILL", "MOVING"))
-    found = []
+    recordings = []
     for number in range(4):
         one = subject(f"{number:02d}", number)
         first, last = one.segments
         turn = Segment(first.stop, last.start, "SETTING_OFF")
-        found.append(
+        recordings.append(
             Recording(one.name, one.subject, one.rate_hz, one.samples, (first, turn, last), has_gyro=one.has_gyro)
         )
-    monkeypatch.setattr("harstream.datasets.load", lambda data: found)
-    return found
+    monkeypatch.setattr("harstream.datasets.load", lambda data: recordings)
+    return recordings
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     printed = capsys.readouterr()
     assert "seed 0, fold 2 of 2" in printed.err
     assert "streaming.work" in printed.out
-    found = results.read(out)
-    assert found["wearers"] == ["00", "01", "02", "03"]
-    assert (found["data"], found["labels"]) == ("csv:made", ["STILL", "MOVING"])
+    content = results.read(out)
+    assert content["wearers"] == ["00", "01", "02", "03"]
+    assert (content["data"], content["labels"]) == ("csv:made", ["STILL", "MOVING"])
     assert "somewhere" not in out.read_text()
-    assert found["command"].startswith("python -m research.smoothing.study --data csv:made --set arch=cnn")
-    assert found["config"]["folds"] == 2
-    (run,) = found["runs"]
+    assert content["command"].startswith("python -m research.smoothing.study --data csv:made --set arch=cnn")
+    assert content["config"]["folds"] == 2
+    (run,) = content["runs"]
     assert [row["name"] for row in run["rows"]] == [
         "none",
         "none, abstaining",
@@ -85,7 +85,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     default = run["rows"][-1]["figures"]
     assert run["stream"]["published"]["accuracy"] == default["accuracy"]
     assert run["held_back"][0]["accuracy"] == default["accuracy"]
-    assert found["default"] == DEFAULT_SMOOTHING.to_dict()
+    assert content["default"] == DEFAULT_SMOOTHING.to_dict()
 
     def nothing(*rest: Any, **named: Any) -> Any:
         raise AssertionError("it was fitted again")
@@ -97,7 +97,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--seeds", "0"), "--seeds: expected at least 1"),
         (("--set", "epoch=3"), "no setting 'epoch'"),
@@ -107,12 +107,12 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     ],
 )
 def test_a_mistake_is_one_line(
-    options: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study(tmp_path / "x.json", *options) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert told in said
+    stderr = capsys.readouterr().err
+    assert stderr.count("\n") == 1
+    assert message in stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -116,8 +116,8 @@ def test_the_temperature_is_that_of_the_other_folds_windows_inside_activities(ru
             # Probabilities hold the logits, divided by the other fold's own temperature.
             logits.append(np.log(stream.predictions.probabilities[inside != NO_LABEL]) * run.temperatures[1 - fold])
             label.append(inside[inside != NO_LABEL])
-        found = fit_temperature(np.concatenate(logits), np.concatenate(label))
-        assert run.temperatures[fold] == pytest.approx(found, rel=0.02)
+        temperature = fit_temperature(np.concatenate(logits), np.concatenate(label))
+        assert run.temperatures[fold] == pytest.approx(temperature, rel=0.02)
 
 
 def test_a_stored_fold_is_not_fitted_again_unless_its_file_is_damaged(

@@ -144,8 +144,8 @@ def test_the_analysis_of_a_walk_finds_its_cycle() -> None:
     walk = analyse(samples, 50.0)
     assert walk is not None
     assert np.median(walk.stride_hz) == pytest.approx(np.median(hz), rel=0.02)
-    found = rotate(walk.cycle, align(walk.cycle, cycle))
-    assert np.abs(found - cycle).max() < 0.03
+    fitted = rotate(walk.cycle, align(walk.cycle, cycle))
+    assert np.abs(fitted - cycle).max() < 0.03
     assert analyse(samples[:50], 50.0) is None
 
 
