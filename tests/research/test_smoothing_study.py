@@ -18,7 +18,7 @@ from research.smoothing import study as smoothing_study
 
 from ..made_recordings import subject
 
-TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set", "epochs=2", "--folds", "2")
+TINY = ("--set", "arch=cnn", "--set", "filters=8", "--set", "dense=16", "--set", "epochs=1", "--folds", "2")
 
 
 @pytest.fixture(autouse=True)
