@@ -14,7 +14,7 @@ def main() -> None:
         arguments, environment = hidden
         # Options of Python, and the module or script that it was told to run.
         program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
-        os.execve(sys.executable, [sys.executable, *program, *arguments], environment)  # noqa: S606, RUF100 (no shell)
+        os.execve(sys.executable, [sys.executable, *program, *arguments], environment)  # noqa: S606 (no shell)
     from harstream.cli import main as run_command_line
 
     run_command_line()

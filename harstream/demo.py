@@ -137,7 +137,7 @@ class _Child:
         # Ctrl-C reaches the whole process group. The children ignore it, so that they can be ended in order.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            self._process = subprocess.Popen(  # noqa: S603, RUF100 (no shell; our own program)
+            self._process = subprocess.Popen(  # noqa: S603 (no shell; our own program)
                 command, stdout=subprocess.DEVNULL, stderr=self._stderr, env=environment
             )
         finally:
@@ -173,7 +173,7 @@ def _wait_until_ready(child: _Child, url: str, stop: threading.Event) -> None:
     while not stop.wait(0.05):
         child.check()
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310, RUF100 (an http address made above)
+            with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 (an http address made above)
                 if answer.status == 200:
                     return
         except OSError:
