@@ -137,9 +137,7 @@ class _Child:
         # Ctrl-C reaches the whole process group. The children ignore it, so that they can be ended in order.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 (no shell; our own program)
-                command, stdout=subprocess.DEVNULL, stderr=self._stderr, env=environment
-            )
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._stderr, env=environment)
         finally:
             signal.signal(signal.SIGINT, handler)
 

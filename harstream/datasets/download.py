@@ -94,8 +94,8 @@ def _download(url: str, part: Path, progress: Progress) -> None:
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "harstream"} | ({"Range": f"bytes={start}-"} if start else {})
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310, RUF100 (`download` checks the scheme)
-    response: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310, RUF100 (as above)
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (`download` checks the scheme)
+    response: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310 (as above)
         request, timeout=_TIMEOUT_S
     )
     return response
