@@ -29,7 +29,7 @@ class Process:
         self._output = Path(name)
         # Settings of the user's own daemon must not reach this one.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HARSTREAM_")}
-        self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+        self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdout=handle,
             stderr=handle,
