@@ -34,32 +34,32 @@ def subject(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
     return Recording(f"{subject}_1", subject, rate_hz, samples.astype(np.float32), segments)
 
 
-def guessed(training: Any, counted: Any, task: Any, progress: Any) -> Any:
-    """Stands in for ``hold_out``, which takes seconds: a fold whose windows are labelled at random."""
+def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
+    """Stand in for ``hold_out``, which takes seconds: return random logits for the windows of the fold."""
     from harstream.evaluate.metrics import score
-    from harstream.train.validation.task import Fold
+    from harstream.train.validation.task import FoldResult
 
-    test = counted.of_subjects(task.held_out)
+    test = prepared.counted.of_subjects(task.held_out)
     seed, epochs = task.config.seed, task.config.epochs
     logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
     progress("training", epochs, epochs)
-    metrics = score(test.label, logits.argmax(axis=1), test.labels)
-    return Fold(seed, task.held_out, metrics, None, logits, test.label, test.subject, 99, epochs, 0.1)
+    scores = score(test.label, logits.argmax(axis=1), test.labels)
+    return FoldResult(seed, task.held_out, scores, None, logits, test.label, test.subject, 99, epochs, 0.1)
 
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The tasks that were done, by guessing."""
+    """Return the list of the tasks that are done, without a fit."""
     pytest.importorskip("tensorflow")
-    from harstream.train.validation import pool as jobs
+    from harstream.train.validation import pool
 
     tasks: list[Any] = []
 
-    def noted(training: Any, counted: Any, task: Any, progress: Any) -> Any:
+    def record(prepared: Any, task: Any, progress: Any) -> Any:
         tasks.append(task)
-        return guessed(training, counted, task, progress)
+        return hold_out_without_fit(prepared, task, progress)
 
-    monkeypatch.setattr(jobs, "hold_out", noted)
+    monkeypatch.setattr(pool, "hold_out", record)
     return tasks
 
 

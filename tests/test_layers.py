@@ -164,7 +164,9 @@ def test_a_module_imports_only_what_its_layer_may(path: Path):
             assert other == mine or other in allowed, f"{path}: {mine} may not import {other!r}"
 
 
-@pytest.mark.parametrize("path", (PACKAGE / "train").rglob("*.py"), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "train").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_a_module_of_train_imports_only_what_its_storey_may(path: Path):
     mine = path.relative_to(PACKAGE / "train").parts[0].removesuffix(".py")
     storeys = {name for name in TRAIN_ALLOWED if name != mine} - TRAIN_ALLOWED[mine]

@@ -194,7 +194,7 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     click.echo(f"wrote {trained.bundle.id} to {request.out}")
     click.echo(f"on subjects not trained on ({summary['method']}):")
     runs = trained.validation.runs
-    for network, scores in (("float32", [run.metrics for run in runs]), ("int8", [run.int8 for run in runs])):
+    for network, scores in (("float32", [run.scores for run in runs]), ("int8", [run.int8 for run in runs])):
         measured = [each for each in scores if each is not None]
         if measured:
             accuracy = spread([each.accuracy for each in measured], decimals=4)
@@ -209,13 +209,13 @@ def _run_experiment(request: _Request, sweeps: tuple[str, ...], variants: tuple[
     from harstream.train.sweep import run as experiments
 
     rows = settings.variants_of(sweeps, variants)
-    experiments.ways_of(rows, request.settings, request.signal())  # refuses a wrong row before the recordings are read
+    experiments.row_configs(rows, request.settings, request.signal())  # fails before the recordings are read
     recordings = request.load_recordings()
     with ProgressBar() as bar:
         results = experiments.run(
             recordings,
             request.out,
-            experiments.ways_of(rows, request.settings, request.signal(recordings)),
+            experiments.row_configs(rows, request.settings, request.signal(recordings)),
             data=request.data,
             repeats=request.repeats,
             first_seed=request.seed,

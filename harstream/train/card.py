@@ -1,31 +1,34 @@
-"""The model card: a bundle's README.md (after Mitchell et al. 2019)."""
+"""Model card: the README.md of a bundle (after Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from harstream.bundle import INT8
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.metrics import Scores
+from harstream.tables import markdown
+from harstream.train.fitting.prepare import about_kind, data_name
 from harstream.train.validation.cross_validation import CrossValidation
 
 _TEMPLATE = """\
 # {name} {version}
 
-{labels} from the raw signals of a wearable, window by window.
+Recognises {labels} in windows of the raw signals of a wearable.
 
 ## Intended use
 
-Live activity labels from devices worn as in the training data below, and of nothing but the activities named
-there. Not for medical or safety decisions, nor for judging a person: it was not made for that, nor tested for it.
+Live activity labels of devices worn as in the training data below, for the activities named there. The model was not
+made for medical or safety decisions or for judging a person, and it was not tested for them.
 
 ## Signal
 
-{rate:g} Hz; windows of {window} samples ({window_s:g} s), a new one every {stride} samples ({stride_s:g} s).
-Channels, in order: {channels}. Accelerations in g, gravity included in `total_acc`; angular velocity in rad/s.
+{rate:g} Hz; windows of {window} samples ({window_s:g} s), one every {stride} samples ({stride_s:g} s).
+Channels, in order: {channels}. Accelerations are in g, and `total_acc` includes gravity; angular velocities are in
+rad/s.
 
 ## Training data
 
@@ -33,53 +36,45 @@ Channels, in order: {channels}. Accelerations in g, gravity included in `total_a
 
 {about}
 
-## How good it is
+## Accuracy
 
-Measured on subjects the network had not seen ({method}): each subject held out once per seed,
-nothing chosen on those held out, {epochs}. The network here is trained the same way
-without holding anybody out for that, so no figure below is of its own weights.{note}
+Measured by cross-validation: {method}. Each subject is held out once per seed, and nothing is chosen on a held-out
+subject; {epochs}. The network of this bundle is trained in the same way on all subjects, so no
+figure below is of its own weights.{note}
 
-| | accuracy | macro F1 |
-| --- | --- | --- |
-| float32 | {accuracy} | {macro_f1} |
-{int8}
-| activity | precision | recall | F1 |
-| --- | --- | --- | --- |
-{per_class}
+{accuracy}
 
-Confusion, rows the truth, all seeds together:
+{by_label}
+
+Confusion matrix, all seeds together (row: true activity, column: predicted activity):
 
 {confusion}
 
-The probabilities are calibrated by one temperature ({temperature:g}), fitted on those held-out subjects. The expected
-calibration error of a fold's subjects, by the temperature of the other folds, is {calibration_error:.4f}.
+One temperature ({temperature:g}), fitted on the held-out subjects, calibrates the probabilities. The expected
+calibration error of a fold, with the temperature of the other folds, is {calibration_error:.4f}.
 {streaming}
 ## Limits
 
-- Figures are of single windows inside one activity; a window across a change of activity belongs to neither.
-- {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, lay between {worst} and
+- The figures are of single windows that lie inside one activity. Windows across a change of activity are left out.
+- {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, is between {worst} and
   {best}.
-- Another placement or orientation of the device, another population or another sensor is another question. Measure
-  it with `harstream evaluate` before relying on it.
-- What is none of the activities may still be given one of their labels, with a confidence that may be high.
+- Other placements or orientations of the device, other people and other sensors were not tested. Measure the model
+  on recordings of yours with `harstream evaluate` before you rely on it.
+- A movement that is none of the activities may still get one of their labels, with high confidence.
 """
-#: Lines about files, at the end of a card.
-_OF_FILES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
-
-
 _STREAMING = """
 ## As published
 
-Labels are made steady by `smoothing` in `bundle.json` (`{smoothing}`). {figures}
+The smoothing `{smoothing}` (`smoothing` in `bundle.json`) makes labels steady.{figures}
 """
-_FIGURES = """Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
+_FIGURES = """ Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
 
-| | accuracy | macro F1 | changes per minute | delay, median | delay, 95 % | calibration error |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows}
+{table}
 
-The truth changes {truth:.2f} times a minute. Of the windows mostly inside something that is none of the activities
-{unknown:.0f} % are published as `UNKNOWN`, of those wholly inside an activity {abstained:.1f} %.{strangers}"""
+The true activity changes {truth:.2f} times per minute. `UNKNOWN` is published for {unknown:.0f} % of the windows that
+lie mostly inside none of the activities, and for {abstained:.1f} % of those wholly inside an activity.{unfamiliar}"""
+#: Lines about the files of the bundle, at the end of a card.
+_FILE_LINES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
 
 def card(
@@ -87,30 +82,36 @@ def card(
     name: str,
     version: str,
     data: str,
-    about: str,
     spec: SignalSpec,
     n_subjects: int,
     n_windows: int,
     temperature: float,
     validation: CrossValidation,
-    smoothing: Smoothing | None = None,
-    stream: Mapping[str, Any] | None = None,
+    smoothing: Smoothing,
     note: str = "",
 ) -> str:
-    """The text of a bundle's README.md.
+    """Return the text of a bundle's README.md.
 
-    ``data`` is KIND:NAME, ``about`` says what it is and whose, ``note`` what else a reader of the figures must
-    know. ``stream`` is the section of that name of ``harstream evaluate --stream --json``, of held-out subjects.
+    Args:
+        name: Name of the bundle.
+        version: Version of the bundle.
+        data: KIND:PATH of the recordings.
+        spec: The signal.
+        n_subjects: Number of subjects trained on.
+        n_windows: Number of their windows, one stride apart.
+        temperature: The temperature of the bundle.
+        validation: The cross-validation of the bundle's config.
+        smoothing: The smoothing of the bundle.
+        note: A sentence for the readers of the figures.
+
     """
-    metrics, int8 = validation.metrics, validation.int8
-    summary, config = validation.to_dict(), validation.config
+    scores, summary, config = validation.scores, validation.to_dict(), validation.config
     by_subject = validation.accuracy_by_subject()
-    worst, best = min(by_subject.values()), max(by_subject.values())
-    row = "| int8 | {accuracy} | {macro_f1} |\n"
+    networks = [(network, summary[network]) for network in ("float32", "int8") if summary[network]]
     return _TEMPLATE.format(
         name=name,
         version=version,
-        labels=", ".join(metrics.labels),
+        labels=", ".join(scores.labels),
         rate=spec.sample_rate_hz,
         window=spec.window_samples,
         window_s=spec.window_samples / spec.sample_rate_hz,
@@ -119,36 +120,49 @@ def card(
         channels=", ".join(f"`{channel}`" for channel in spec.channels),
         subjects=n_subjects,
         windows=n_windows,
-        data=data,
-        about=about,
+        data=data_name(data),
+        about=about_kind(data),
         method=summary["method"],
-        epochs=f"training for at most {config.epochs} epochs, stopped early by some of the subjects trained on"
+        epochs=f"training takes at most {config.epochs} epochs, with early stopping on some of the subjects trained on"
         if config.patience
-        else f"training for a fixed number of epochs ({config.epochs})",
+        else f"the number of epochs is fixed ({config.epochs})",
         note=f" {note}" if note else "",
-        calibration_error=summary["calibration_error"],
-        streaming=as_published(smoothing or Smoothing(), stream),
-        accuracy=_figure(summary["float32"]["accuracy"]),
-        macro_f1=_figure(summary["float32"]["macro_f1"]),
-        int8=row.format(**{key: _figure(value) for key, value in summary["int8"].items()}) if int8 else "",
-        per_class=_per_class(metrics),
-        confusion=_confusion(metrics),
+        accuracy=markdown(
+            ("", "accuracy", "macro F1"),
+            [(network, _figure(spread["accuracy"]), _figure(spread["macro_f1"])) for network, spread in networks],
+        ),
+        by_label=_by_label(scores),
+        confusion=markdown(
+            ("", *scores.labels),
+            [
+                (label, *map(str, counts))
+                for label, counts in zip(scores.labels, scores.confusion.tolist(), strict=True)
+            ],
+        ),
         temperature=temperature,
-        worst=f"{100 * worst:.1f} %",
-        best=f"{100 * best:.1f} %",
+        calibration_error=summary["calibration_error"],
+        streaming=as_published(smoothing, None),
+        worst=f"{100 * min(by_subject.values()):.1f} %",
+        best=f"{100 * max(by_subject.values()):.1f} %",
     )
 
 
 def with_files(text: str, missing: Mapping[str, str], *, exported_again: bool = False) -> str:
-    """A card with what is to be said of the bundle's files at its end, and nothing else that was said of them.
+    """Return a card with new lines about the files of the bundle at its end, in place of the old ones.
 
-    ``missing`` is why there is no file of a name; ``exported_again`` that int8 was calibrated without recordings.
+    Args:
+        text: The card.
+        missing: The reason for each missing file, by file name.
+        exported_again: The int8 file was calibrated without recordings.
+
     """
     lines = [f"- There is no `{name}`: {reason}.\n" for name, reason in missing.items()]
     if exported_again and INT8 not in missing:
-        made = f"- `{INT8}` was made again by `harstream export` and calibrated on made-up signals"
-        lines.append(f"{made}: no figure above is of it.\n")
-    return _OF_FILES.sub("", text) + "".join(lines)
+        lines.append(
+            f"- `{INT8}` was made again by `harstream export` and calibrated on synthetic signals; the figures above "
+            "were not measured with it.\n"
+        )
+    return _FILE_LINES.sub("", text) + "".join(lines)
 
 
 def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
@@ -162,53 +176,49 @@ def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
 
     """
     if stream is None:
-        return (
-            _STREAMING.format(smoothing=smoothing.type, figures="").replace(" \n", "\n")
-            if smoothing.type != "none"
-            else ""
-        )
-
-    def row(name: str, figures: Mapping[str, Any]) -> str:
-        delays = [figures["delay_s"][key] for key in ("median", "p95")]
-        cells = [
-            name,
-            f"{100 * figures['accuracy']:.2f} %",
-            f"{100 * figures['macro_f1']:.2f} %",
-            f"{figures['changes_per_minute']:.2f}",
-            *("-" if delay is None else f"{delay:.1f} s" for delay in delays),
-            f"{figures['calibration_error']:.4f}" if "calibration_error" in figures else "",
-        ]
-        return f"| {' | '.join(cells)} |"
-
-    unknown, strangers = stream["unknown"], stream.get("strangers", {})
-    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in strangers.items())
+        return _STREAMING.format(smoothing=smoothing.type, figures="") if smoothing.type != "none" else ""
+    unknown, unfamiliar = stream["unknown"], stream.get("strangers", {})
+    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in unfamiliar.items())
+    head = ("", "accuracy", "macro F1", "changes per minute", "delay, median", "delay, 95 %", "calibration error")
+    rows = [
+        _streaming_row("published", stream["published"]),
+        _streaming_row("single windows", stream["single_windows"]),
+    ]
     figures = _FIGURES.format(
         sessions=stream["sessions"],
         minutes=stream["minutes"],
         method=f", {stream['method']}" if "method" in stream else "",
-        rows="\n".join([row("published", stream["published"]), row("single windows", stream["single_windows"])]),
+        table=markdown(head, rows),
         truth=stream["true_changes_per_minute"],
         unknown=100 * unknown["mostly_other"]["share"],
         abstained=100 * unknown["inside"]["share"],
-        strangers=f" Of the same recordings made strange: {shares}." if strangers else "",
+        unfamiliar=f" For unfamiliar signals, made from the same recordings, it is published for: {shares}."
+        if unfamiliar
+        else "",
     )
     return _STREAMING.format(smoothing=smoothing.type, figures=figures)
 
 
-def _figure(spread: dict[str, float | None]) -> str:
+def _streaming_row(name: str, figures: Mapping[str, Any]) -> list[str]:
+    delays = [figures["delay_s"][key] for key in ("median", "p95")]
+    return [
+        name,
+        f"{100 * figures['accuracy']:.2f} %",
+        f"{100 * figures['macro_f1']:.2f} %",
+        f"{figures['changes_per_minute']:.2f}",
+        *("-" if delay is None else f"{delay:.1f} s" for delay in delays),
+        f"{figures['calibration_error']:.4f}" if "calibration_error" in figures else "",
+    ]
+
+
+def _figure(spread: Mapping[str, float | None]) -> str:
+    """Return a share in percent, with its deviation over the seeds if there are several."""
     mean, sd = spread["mean"], spread["sd"]
     assert mean is not None
     return f"{100 * mean:.2f} %" + (f" (sd over seeds {100 * sd:.2f})" if sd is not None else "")
 
 
-def _per_class(metrics: Scores) -> str:
-    columns = zip(metrics.labels, metrics.precision, metrics.recall, metrics.f1, strict=True)
-    return "\n".join(f"| {label} | {p:.3f} | {r:.3f} | {f:.3f} |" for label, p, r, f in columns)
-
-
-def _confusion(metrics: Scores) -> str:
-    def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(str(cell) for cell in cells) + " |"
-
-    rows = [line([label, *counts]) for label, counts in zip(metrics.labels, metrics.confusion.tolist(), strict=True)]
-    return "\n".join([line(["", *metrics.labels]), line(["---"] * (len(metrics.labels) + 1)), *rows])
+def _by_label(scores: Scores) -> str:
+    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, strict=True)
+    rows = [(label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}") for label, p, r, f in columns]
+    return markdown(("activity", "precision", "recall", "F1"), rows)

@@ -1,4 +1,4 @@
-"""A Keras network to the files of a bundle: model.keras, LiteRT float32, LiteRT int8."""
+"""Export of a Keras network to the files of a bundle: model.keras, LiteRT float32 and LiteRT int8."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
 from harstream.train.fitting.architectures.loops import without_tensor_lists
 
-#: Windows the ranges of the int8 activations are measured on.
+#: Windows on which the ranges of the int8 activations are measured.
 CALIBRATION_WINDOWS = 300
-#: What stays float in the int8 model: the way to the second view of ``rescnn``, whose point is what
-#: 1/256 of the input's range would round away. Every convolution behind it is int8.
+#: Operations that stay float32 in the int8 model: those that compute the second view of ``rescnn``, which magnifies
+#: signals smaller than 1/256 of the input's range. All convolutions after them are int8.
 _FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH"]
-#: int8 is refused where, of this many windows, it gives another class to more than this share of the clear
-#: ones, and to more than a few. Trained on HAPT, feed-forward networks and those of four steps stay below 0.0015;
-#: LSTMs over 128 steps, where the errors of the weights add up, come to between 0.02 and 0.11.
+#: Windows on which the labels of int8 are compared with those of Keras, and the share of the clear ones that may
+#: differ, besides a few. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
+#: steps. It is between 0.02 and 0.11 for LSTMs over 128 steps, where the errors of the weights add up.
 CHECKED_WINDOWS, MAX_WRONG_SHARE, _FEW = 1000, 0.01, 2
+#: Windows in one call of a LiteRT network.
 _BATCH = 256
 
 
 def save_keras(model: keras.Model, path: Path) -> None:
-    """Write ``model.keras``, without optimizer state: it is for inference and export."""
+    """Write ``model.keras`` without the state of the optimizer, which only further training would need."""
     model.save(path, include_optimizer=False)
 
 
 class NotConvertibleError(BundleError):
-    """LiteRT cannot take a network, or computes something else than Keras; the message says why."""
+    """LiteRT does not support the network, or its results differ from those of Keras."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiteRTFiles:
-    """What LiteRT could take of a network; ``missing`` has the reason for each file it could not, by file name."""
+    """The LiteRT files of a network, as far as it can be converted."""
 
-    litert: bytes | None
+    litert: bytes | None  # float32
     int8: bytes | None
-    missing: Mapping[str, str]
+    missing: Mapping[str, str]  # reason for each missing file, by file name
 
 
 def litert_files(model: keras.Model, inputs: Float32, seed: int = 0) -> LiteRTFiles:
-    """The network's float32 and int8 files, as far as there can be any; ``inputs`` and ``seed`` as in ``to_int8``."""
+    """Convert a network to float32 and int8 as far as possible; ``inputs`` and ``seed`` are those of ``to_int8``."""
     missing = {}
 
     def attempt(name: str, convert: Callable[[], bytes]) -> bytes | None:
@@ -70,15 +71,19 @@ def litert_files(model: keras.Model, inputs: Float32, seed: int = 0) -> LiteRTFi
 
     litert = attempt(bundles.LITERT, lambda: to_litert(model))
     if litert is None:
-        missing[bundles.LITERT] += ": the bundle serves with TensorFlow"
+        missing[bundles.LITERT] += "; the bundle needs the tensorflow backend"
     int8 = attempt(bundles.INT8, lambda: to_int8(model, inputs, seed))
     return LiteRTFiles(litert, int8, missing)
 
 
 def to_litert(model: keras.Model) -> bytes:
-    """The network as a float32 LiteRT model, for any batch size. Raises NotConvertibleError.
+    """Return the network as a float32 LiteRT model for any batch size.
 
-    It is tried with every batch size the classifier uses, and must give the probabilities Keras gives.
+    The probabilities are compared with those of Keras for every batch size that the classifier uses.
+
+    Raises:
+        NotConvertibleError: LiteRT does not support the network, or its probabilities differ.
+
     """
     with _converting():
         data = bytes(_converter(model).convert())
@@ -86,20 +91,31 @@ def to_litert(model: keras.Model) -> bytes:
         expected = to_predictions(model(inputs, training=False).numpy(), 1.0).probabilities
         network = LiteRTNetwork(data)
         for size in BATCH_SIZES:
-            made = to_predictions(network(inputs[:size]), 1.0).probabilities
-            difference = float(np.abs(made - expected[:size]).max())
+            probabilities = to_predictions(network(inputs[:size]), 1.0).probabilities
+            difference = float(np.abs(probabilities - expected[:size]).max())
             if not difference <= golden.PROBABILITY_TOLERANCE:
-                raise NotConvertibleError(f"LiteRT's probabilities differ by {difference:.2g} from those of Keras")
+                raise NotConvertibleError(
+                    f"the probabilities of LiteRT differ by {difference:.2g} from those of Keras, "
+                    f"at most {golden.PROBABILITY_TOLERANCE:.2g} is accepted"
+                )
     return data
 
 
 def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
-    """The network as a LiteRT model with int8 weights and activations, float32 at its input and output.
+    """Return the network as a LiteRT model with int8 weights and activations, and float32 input and output.
 
-    ``inputs`` is (n_windows, window_samples, n_channels), normalised, of the training data: the ranges of
-    the activations are taken from a random part of it. Post-training quantisation, per channel
-    (Jacob et al. 2018); inside a recurrent loop only the weights are int8, and each step finds its own
-    ranges. Raises NotConvertibleError, also where it gives too many of ``inputs`` another class than Keras.
+    The method is post-training quantisation per channel (Jacob et al. 2018). Inside a recurrent loop only the weights
+    are int8, and each step measures its own ranges.
+
+    Args:
+        model: The network.
+        inputs: (n_windows, window_samples, n_channels) normalised windows of the training data. The ranges of the
+            activations are measured on a random part of them.
+        seed: Decides that part.
+
+    Raises:
+        NotConvertibleError: LiteRT does not support the network, or int8 labels too many of ``inputs`` differently.
+
     """
     order = np.random.default_rng(seed).permutation(len(inputs))
     chosen = order[:CALIBRATION_WINDOWS]
@@ -112,30 +128,30 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
         converter = _converter(model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
-        # The debugger is the one public way to leave operations out of the quantisation.
+        # Only the debugger has a public option to leave operations out of the quantisation.
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
         data = bytes(quantizer.get_nondebug_quantized_model())
-        _check_classes(model, data, inputs[order[:CHECKED_WINDOWS]])
+        _check_labels(model, data, inputs[order[:CHECKED_WINDOWS]])
     return data
 
 
-def _check_classes(model: keras.Model, int8: bytes, inputs: Float32) -> None:
-    """Raises NotConvertibleError where int8 decides otherwise than Keras, which is sure."""
+def _check_labels(model: keras.Model, int8: bytes, inputs: Float32) -> None:
+    """Raise NotConvertibleError if int8 labels windows differently for which Keras is sure."""
     expected = to_predictions(model(inputs, training=False).numpy(), 1.0)
     ranked = np.sort(expected.probabilities, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > golden.INT8_MARGIN
     wrong = int((to_predictions(litert_logits(int8, inputs), 1.0).label != expected.label)[clear].sum())
     if wrong > MAX_WRONG_SHARE * clear.sum() + _FEW:
-        raise NotConvertibleError(f"int8 gives another class in {wrong} of {clear.sum()} clear windows")
+        raise NotConvertibleError(f"int8 gives another label than float32 in {wrong} of {clear.sum()} clear windows")
 
 
 def measure(model: bytes, n_windows: int = 1024) -> float:
-    """How many windows a second LiteRT classifies on one thread, 32 at a time; the median over ``n_windows``."""
+    """Return the speed of a LiteRT model on one thread in windows per second: the median of batches of 32."""
     size = BATCH_SIZES[0]
     network = LiteRTNetwork(model, (size,))
     inputs = np.random.default_rng(0).normal(size=(size, *network.input_shape)).astype(np.float32)
-    network(inputs)  # plans its memory
+    network(inputs)  # the first call allocates memory
     seconds = []
     for _ in range(max(1, n_windows // size)):
         started = time.perf_counter()
@@ -144,10 +160,10 @@ def measure(model: bytes, n_windows: int = 1024) -> float:
     return float(size / np.median(seconds))
 
 
-def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
-    """Windows to calibrate int8 on where there is no recording: (n_windows, window_samples, n_channels).
+def synthetic_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
+    """Return (n_windows, window_samples, n_channels) windows for the calibration of int8 without recordings.
 
-    Of golden streams, at rest and in motion of very different strength: what matters is their range.
+    They are golden streams with motions of very different strength: calibration needs their range only.
     """
     parts = []
     for seed in range(n_streams):
@@ -159,12 +175,12 @@ def made_up_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
 
 
 def litert_logits(model: bytes, inputs: Float32) -> Float32:
-    """(n_windows, window_samples, n_channels) normalised windows to (n_windows, n_labels) logits, by LiteRT."""
+    """Return (n_windows, n_labels) logits of normalised windows (n_windows, window_samples, n_channels) by LiteRT."""
     return LiteRTNetwork(model, batch_sizes=(_BATCH, 1))(inputs)
 
 
 def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:
-    """A converter of the network with its variables frozen, which lets it fold batch normalisation."""
+    """Return a converter of the network with frozen variables, so that it can fold batch normalisation."""
     model = without_tensor_lists(model)
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(spec)
@@ -173,16 +189,19 @@ def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:
 
 @contextmanager
 def _converting() -> Iterator[None]:
-    """Without the converter's chatter, which comes from C++ past every log level and breaks progress bars.
+    """Hide the converter's output on standard error, which C++ writes regardless of log levels.
 
-    That LiteRT cannot take a network becomes a NotConvertibleError with the operations it has not, if it names
-    any; for whatever else goes wrong the chatter is shown after all.
+    After an error that does not come from the converter, the hidden output is shown.
+
+    Raises:
+        NotConvertibleError: LiteRT does not support the network; the message names the operations.
+
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as said, warnings.catch_warnings():
+    with tempfile.TemporaryFile() as output, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except NotConvertibleError:
@@ -190,8 +209,8 @@ def _converting() -> Iterator[None]:
         except (ConverterError, ValueError, RuntimeError) as error:
             raise NotConvertibleError(_reason(str(error))) from error
         except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
+            output.seek(0)
+            os.write(stderr, output.read())
             raise
         finally:
             sys.stderr.flush()
@@ -200,8 +219,8 @@ def _converting() -> Iterator[None]:
 
 
 def _reason(text: str) -> str:
-    """One line of the pages a converter says."""
+    """Return the reason in one line of a converter's message, which may be pages long."""
     operations = sorted(set(re.findall(r"'tf\.(\w+)' op", text)))
     if operations:
-        return f"LiteRT cannot take its {', '.join(operations)}"
-    return next((line.strip() for line in text.splitlines() if line.strip()), "LiteRT does not say why")
+        return f"LiteRT does not support its operations {', '.join(operations)}"
+    return next((line.strip() for line in text.splitlines() if line.strip()), "the converter of LiteRT gives no reason")

@@ -1,4 +1,4 @@
-"""From recordings to a bundle: what ``harstream train`` does."""
+"""Training of a bundle, from recordings to sealed files: the work of ``harstream train`` and ``export``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from harstream import bundle as bundles
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
-from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
 from harstream.progress import Progress, silent
 from harstream.train import export
 from harstream.train.card import card, with_files
-from harstream.train.fitting.fit import fit, fit_temperature
+from harstream.train.export import LiteRTFiles
+from harstream.train.fitting.fit import Fitted, fit, fit_temperature
 from harstream.train.fitting.history import plot
 from harstream.train.fitting.prepare import (
     Prepared,
-    about_kind,
     data_name,
     labels_of_kind,
     library_versions,
@@ -37,6 +38,8 @@ from harstream.train.validation.cross_validation import CrossValidation, cross_v
 
 @dataclass(frozen=True, slots=True)
 class Trained:
+    """A new bundle and the cross-validation of its config."""
+
     bundle: Bundle
     validation: CrossValidation
 
@@ -47,46 +50,41 @@ def train(
     *,
     data: str,
     spec: SignalSpec | None = None,
-    labels: Sequence[str] | None = None,
     config: FitConfig | None = None,
     repeats: int = 1,
-    validation: CrossValidation | None = None,
-    name: str | None = None,
-    version: str = "1.0.0",
-    progress: Progress = silent,
     jobs: int = 1,
     logs: Path | None = None,
-    smoothing: Smoothing | None = None,
-    stream: Mapping[str, Any] | None = None,
     note: str = "",
+    progress: Progress = silent,
 ) -> Trained:
-    """Validate by subject, train on everybody, calibrate, export, and write the sealed bundle to ``out``.
+    """Validate a config by subject, train on all subjects, calibrate, export, and write the sealed bundle.
 
-    ``data`` is the KIND:PATH the recordings came from: it decides the labels where none are given, and
-    what the model card says of them. ``repeats`` is the number of seeds to validate with; a
-    ``validation`` made before, of the same configuration, stands in for it. ``name`` defaults to the folder's.
-    ``jobs`` fits of the validation are done at a time. What is finished is kept in the folder ``out`` + ``.work``
-    until the bundle is written, so that an interrupted training goes on there. ``logs`` is given the last
-    fit's checkpoint, its learning curves and its logs for TensorBoard. ``smoothing`` becomes the bundle's, by
-    default ``smoothing_for`` its signal; ``stream`` and ``note`` go to the model card (see ``card``). Raises
-    DatasetError as ``prepare`` does, ConfigError for an impossible architecture.
+    Finished work is kept in the folder ``out`` + ``.work`` until the bundle is written: the same call continues there
+    after an interruption.
+
+    Args:
+        recordings: Recordings of at least two subjects.
+        out: The folder of the bundle, which gets the folder's name.
+        data: KIND:PATH of the recordings. KIND decides the labels and a paragraph of the model card.
+        spec: The signal; by default that of ``spec_of``.
+        config: The recipe; by default the shipped one.
+        repeats: The number of seeds of the validation.
+        jobs: The number of processes of the validation.
+        logs: Gets the checkpoint, the learning curves and the TensorBoard logs of the final fit.
+        note: A sentence for the model card.
+        progress: Is called often.
+
+    Raises:
+        DatasetError: As ``prepare`` raises it.
+        ConfigError: The architecture cannot be built for the signal.
+
     """
     config = config or FitConfig()
-    prepared = prepare(recordings, spec, labels or labels_of_kind(data), seed=config.seed, progress=progress)
-    smoothing = smoothing or smoothing_for(prepared.spec)
+    prepared = prepare(recordings, spec, labels_of_kind(data), seed=config.seed, progress=progress)
     work = out.resolve().with_name(f"{out.resolve().name}.work")
-    if validation is None:
-        validation = cross_validate(
-            prepared.training,
-            prepared.counted,
-            prepared.spec,
-            config,
-            repeats=repeats,
-            int8=True,
-            progress=progress,
-            jobs=jobs,
-            work=work / "validation",
-        )
+    validation = cross_validate(
+        prepared, config, repeats=repeats, int8=True, progress=progress, jobs=jobs, work=work / "validation"
+    )
     fitted = fit(
         prepared.training,
         prepared.spec,
@@ -97,115 +95,139 @@ def train(
     )
     if logs is not None:
         plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_name(data)}")
-    temperature = fit_temperature(*validation.held_out())
     progress("exporting", 0, 1)
-    name = name or out.resolve().name
-    subjects = sorted(set(prepared.counted.subject.tolist()))
-    with tempfile.TemporaryDirectory() as folder:
-        keras_path = Path(folder) / bundles.KERAS
-        export.save_keras(fitted.model, keras_path)
-        inputs = fitted.spec.norm.apply(prepared.training.windows)
-        files = export.litert_files(fitted.model, inputs, config.seed)
-        bundle = bundles.save(
-            out,
-            name=name,
-            version=version,
-            labels=fitted.labels,
-            spec=fitted.spec,
-            temperature=temperature,
-            training=provenance(data, prepared, config, validation, fitted.model.count_params(), files.missing),
-            keras_path=keras_path,
-            tflite=files.litert,
-            int8=files.int8,
-            card=card(
-                name=name,
-                version=version,
-                data=data_name(data),
-                about=about_kind(data),
-                spec=fitted.spec,
-                n_subjects=len(subjects),
-                n_windows=len(prepared.counted),
-                temperature=temperature,
-                validation=validation,
-                smoothing=smoothing,
-                stream=stream,
-                note=note,
-            ),
-            smoothing=smoothing,
-        )
-    bundle = seal_bundle(bundle)
-    _list_missing(bundle)  # sealing may have taken int8 out
+    bundle = write_bundle(out, fitted, prepared, config, validation, data=data, note=note)
     shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
     return Trained(bundle, validation)
 
 
-def export_again(model: str) -> Bundle:
-    """Make the LiteRT files of a bundle anew from its model.keras, and seal it: for another converter.
-
-    ``model`` is a name or a folder. The bundle holds no recording, so int8 is calibrated on made-up
-    windows (``export.made_up_windows``). Raises BundleError where the bundle does not load or has no
-    model.keras.
-    """
-    import keras
-
-    bundle = bundles.load(bundles.find(model))
-    if bundles.KERAS not in bundle.files:
-        raise BundleError(f"{bundle.path}: has no {bundles.KERAS} to export")
-    network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
-    files = export.litert_files(network, bundle.spec.norm.apply(export.made_up_windows(bundle.spec)))
-    readme = bundle.path / "README.md"
-    with tempfile.TemporaryDirectory() as folder:
-        keras_path = Path(folder) / bundles.KERAS
-        keras_path.write_bytes(bundle.read(bundles.KERAS))
-        bundle = seal_bundle(
-            bundles.save(
-                bundle.path,
-                name=bundle.name,
-                version=bundle.version,
-                labels=bundle.labels,
-                spec=bundle.spec,
-                temperature=bundle.temperature,
-                training={**bundle.training, "missing": dict(files.missing)},
-                keras_path=keras_path,
-                tflite=files.litert,
-                int8=files.int8,
-                card=readme.read_text(encoding="utf-8") if readme.exists() else f"# {bundle.name} {bundle.version}\n",
-                smoothing=bundle.smoothing,
-            )
-        )
-    _list_missing(bundle, exported_again=True)
-    return bundle
-
-
-def _list_missing(bundle: Bundle, *, exported_again: bool = False) -> None:
-    """Let the model card say which files there are not, and why."""
-    path = bundle.path / "README.md"
-    text = with_files(path.read_text(encoding="utf-8"), bundle.missing, exported_again=exported_again)
-    path.write_text(text, encoding="utf-8")
-
-
-def provenance(
-    data: str,
+def write_bundle(
+    out: Path,
+    fitted: Fitted,
     prepared: Prepared,
     config: FitConfig,
     validation: CrossValidation,
-    n_parameters: int,
-    missing: Mapping[str, str],
-) -> dict[str, Any]:
-    """The ``training`` section of bundle.json: what it takes to do it again, and how good it was.
+    *,
+    data: str,
+    note: str = "",
+) -> Bundle:
+    """Export a trained network and write the sealed bundle with its model card.
 
-    ``missing`` says why there is no file of a name (see ``export.LiteRTFiles``).
+    Args:
+        out: The folder of the bundle, which gets the folder's name.
+        fitted: The network.
+        prepared: The windows it was trained on.
+        config: The recipe it was trained by.
+        validation: The cross-validation, whose held-out logits decide the temperature.
+        data: KIND:PATH of the recordings.
+        note: A sentence for the model card.
+
     """
-    return {
+    name, version = out.resolve().name, "1.0.0"
+    temperature, smoothing = fit_temperature(*validation.held_out()), smoothing_for(fitted.spec)
+    files = export.litert_files(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed)
+    subjects = sorted(set(prepared.counted.subject.tolist()))
+    training = {
         "data": data_name(data),
-        "subjects": sorted(set(prepared.counted.subject.tolist())),
+        "subjects": subjects,
         "windows": len(prepared.training),
         "config": config.to_dict(),
         "seed": config.seed,
-        "parameters": n_parameters,
-        "missing": dict(missing),
+        "parameters": fitted.model.count_params(),
         "python": platform.python_version(),
         "libraries": library_versions(),
         "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
     }
+    text = card(
+        name=name,
+        version=version,
+        data=data,
+        spec=fitted.spec,
+        n_subjects=len(subjects),
+        n_windows=len(prepared.counted),
+        temperature=temperature,
+        validation=validation,
+        smoothing=smoothing,
+        note=note,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        keras_path = Path(folder) / bundles.KERAS
+        export.save_keras(fitted.model, keras_path)
+        return _save_sealed(
+            out,
+            keras_path,
+            files,
+            text,
+            training,
+            name=name,
+            version=version,
+            labels=fitted.labels,
+            spec=fitted.spec,
+            temperature=temperature,
+            smoothing=smoothing,
+        )
+
+
+def export_again(model: str) -> Bundle:
+    """Convert the model.keras of a bundle to LiteRT again, such as with a newer converter, and seal the bundle.
+
+    A bundle holds no recordings, so int8 is calibrated on synthetic windows.
+
+    Args:
+        model: Name or folder of the bundle.
+
+    Raises:
+        BundleError: The bundle cannot be loaded, or it has no model.keras.
+
+    """
+    bundle = bundles.load(bundles.find(model))
+    if bundles.KERAS not in bundle.files:
+        raise BundleError(f"{bundle.path}: export needs {bundles.KERAS}, which the bundle does not have")
+    network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
+    files = export.litert_files(network, bundle.spec.norm.apply(export.synthetic_windows(bundle.spec)))
+    readme = bundle.path / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else f"# {bundle.name} {bundle.version}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        keras_path = Path(folder) / bundles.KERAS
+        keras_path.write_bytes(bundle.read(bundles.KERAS))
+        return _save_sealed(
+            bundle.path,
+            keras_path,
+            files,
+            text,
+            bundle.training,
+            exported_again=True,
+            name=bundle.name,
+            version=bundle.version,
+            labels=bundle.labels,
+            spec=bundle.spec,
+            temperature=bundle.temperature,
+            smoothing=bundle.smoothing,
+        )
+
+
+def _save_sealed(
+    out: Path,
+    keras_path: Path,
+    files: LiteRTFiles,
+    text: str,
+    training: Mapping[str, Any],
+    *,
+    exported_again: bool = False,
+    **fields: Any,
+) -> Bundle:
+    """Write a bundle, seal it, and list the missing files in its model card ``text``."""
+    bundle = bundles.save(
+        out,
+        training={**training, "missing": dict(files.missing)},
+        keras_path=keras_path,
+        tflite=files.litert,
+        int8=files.int8,
+        card=text,
+        **fields,
+    )
+    bundle = seal_bundle(bundle)  # removes the int8 file if its labels differ on the golden streams
+    text = with_files(text, bundle.missing, exported_again=exported_again)
+    (bundle.path / "README.md").write_text(text, encoding="utf-8")
+    return bundle

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,10 @@ from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.progress import Progress, silent
 from harstream.storage import from_npz, replace_file, to_npz
-from harstream.train.fitting import checkpoint
 from harstream.train.fitting.fit import fit, fit_temperature
 from harstream.train.fitting.prepare import prepare
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.folds import folds_of
-from harstream.train.validation.task import fingerprint
+from harstream.train.validation.task import FoldStore, tasks_of
 from research.smoothing.unfamiliar import ALTERATIONS, UNALTERED, alter
 
 
@@ -95,30 +93,25 @@ def held_out(
 
     """
     prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
-    training, counted, labels_found = prepared.training, prepared.counted, prepared.counted.labels
-    work.mkdir(parents=True, exist_ok=True)
-    # Not only the names of held-out subjects but all data decide whether a stored fold is still valid.
-    data_hash = checkpoint.fingerprint(spec, replace(config, seed=0), training, counted)
-    runs = []
-    for seed in range(config.seed, config.seed + repeats):
-        groups = folds_of(counted.subject.tolist(), config.folds, seed)
-        folds = []
-        for number, group in enumerate(groups):
-            name = f"seed {seed}, fold {number + 1} of {len(groups)}"
-            own = [recording for recording in recordings if recording.subject in group]
-            path = work / f"{fingerprint([data_hash, seed, group, list(ALTERATIONS)])}.npz"
-            stored = _load(path)
-            if stored is None:
-                folder = path.with_suffix("")  # of the fit's checkpoint
-                others = training.select(np.flatnonzero(~np.isin(training.subject, group)))
-                stored = list(_fit_and_stream(own, others, spec, replace(config, seed=seed), folder, name, progress))
-                _save(path, stored)
-                shutil.rmtree(folder, ignore_errors=True)
-            progress(name, config.epochs, config.epochs)
-            by_name = {stream.name: stream for stream in stored}
-            folds.append([(recording, by_name[recording.name]) for recording in own])
-        runs.append(_calibrate(seed, folds, labels_found))
-    return labels_found, runs
+    training, labels_found = prepared.training, prepared.counted.labels
+    store = FoldStore(work, prepared, config)
+    folds: dict[int, list[list[tuple[Recording, StoredStream]]]] = {}  # by seed
+    tasks = tasks_of(prepared.counted.subject.tolist(), spec, config, repeats)
+    for task in tasks:
+        name = f"seed {task.config.seed}, fold {task.fold + 1} of {len(tasks) // repeats}"
+        own = [recording for recording in recordings if recording.subject in task.held_out]
+        path = store.path(task, list(ALTERATIONS))
+        stored = _load(path)
+        if stored is None:
+            folder = path.with_suffix("")  # of the fit's checkpoint
+            others = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
+            stored = list(_fit_and_stream(own, others, spec, task.config, folder, name, progress))
+            _save(path, stored)
+            shutil.rmtree(folder, ignore_errors=True)
+        progress(name, config.epochs, config.epochs)
+        by_name = {stream.name: stream for stream in stored}
+        folds.setdefault(task.config.seed, []).append([(recording, by_name[recording.name]) for recording in own])
+    return labels_found, [_calibrate(seed, parts, labels_found) for seed, parts in folds.items()]
 
 
 def _fit_and_stream(

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 pytest.importorskip("tensorflow")
 
 from harstream.cli import main
-from harstream.train.validation import pool as jobs
+from harstream.train.validation import pool
 
-from ..made_recordings import PLAIN, guessed, subject
+from ..made_recordings import PLAIN, hold_out_without_fit, subject
 
 SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
 SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]
@@ -37,7 +37,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "hold_out", guessed)
+    monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
     command = ["--data", data, "--out", tmp_path / "units", *SMALL, "--sweep", "units=2,3"]
     done = train(*command, "--seed", 7)
     assert done.exit_code == 0, done.output
@@ -53,7 +53,7 @@ def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     assert "| units=3 | " in table
     assert (tmp_path / "units/boxplot.png").stat().st_size > 1000
 
-    monkeypatch.setattr(jobs, "hold_out", lambda *_: pytest.fail("it was done already"))
+    monkeypatch.setattr(pool, "hold_out", lambda *_: pytest.fail("it was done already"))
     assert train(*command, "--seed", 7, "--jobs", 3).exit_code == 0
     assert (tmp_path / "units/table.md").read_text() == table
 
@@ -63,7 +63,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
 ) -> None:
     command = ["--data", data, "--out", tmp_path / "mine", *SMALL, "--json", tmp_path / "figures.json"]
     command += ["--channels", "total_acc"]
-    working, done = jobs.hold_out, []
+    working, done = pool.hold_out, []
 
     def interrupted(*arguments: Any) -> Any:
         if done:
@@ -71,17 +71,17 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
         done.append(working(*arguments))
         return done[0]
 
-    monkeypatch.setattr(jobs, "hold_out", interrupted)
+    monkeypatch.setattr(pool, "hold_out", interrupted)
     stopped = train(*command)
     assert stopped.exit_code == 130
     assert "the same command continues it" in stopped.output
     assert not (tmp_path / "mine").exists()
 
     def second(*arguments: Any) -> Any:
-        assert arguments[2].held_out != done[0].held_out
+        assert arguments[1].held_out != done[0].held_out
         return working(*arguments)
 
-    monkeypatch.setattr(jobs, "hold_out", second)
+    monkeypatch.setattr(pool, "hold_out", second)
     finished = train(*command, "--logs", tmp_path / "logs", "--note", "Chosen by lot.")
     assert finished.exit_code == 0, finished.output
     assert "on subjects not trained on (2 folds by subject, 1 seeds)" in finished.output
@@ -94,8 +94,8 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
     card = (tmp_path / "mine/README.md").read_text()
     assert "Chosen by lot." in card
     assert (
-        f"error of a fold's subjects, by the temperature of the other folds, is {figures['calibration_error']:.4f}"
-        in (card.replace("\n", " "))
+        f"calibration error of a fold, with the temperature of the other folds, is {figures['calibration_error']:.4f}"
+        in card.replace("\n", " ")
     )
     assert "HAPT" not in card
 
@@ -104,12 +104,12 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
     ("arguments", "message"),
     [
         (["--sweep", "filterz=1,2"], "row 'filterz=1': no setting 'filterz'"),
-        (["--sweep", "epochs"], "--sweep: 'epochs' is not NAME=A,B,C"),
-        (["--variant", "arch"], "--variant: 'arch' is not NAME=VALUE"),
+        (["--sweep", "epochs"], "--sweep: expected NAME=A,B,C, got 'epochs'"),
+        (["--variant", "arch"], "--variant: expected NAME=VALUE, got 'arch'"),
         (["--sweep", "epochs=1", "--json", "x.json"], "--json: it applies to a bundle"),
         (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
         (["--set", "window_samples=0"], "window_samples: 0"),
-        (["--set", "seed=1"], "seed: it is not a setting"),
+        (["--set", "seed=1"], "seed: not a setting"),
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_exit_2(
@@ -124,7 +124,7 @@ def test_what_makes_no_sense_is_one_line_and_exit_2(
 def test_told_to_stop_it_ends_with_the_exit_code_of_that(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "hold_out", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(pool, "hold_out", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     stopped = train("--data", data, "--out", tmp_path / "mine", *SMALL)
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert "the same command continues it" in stopped.output
@@ -153,10 +153,10 @@ def test_recordings_of_different_rates_are_trained_on_at_the_rate_that_is_set(
     seen: list[Any] = []
 
     def seen_and_stopped(*arguments: Any) -> None:
-        seen.append(arguments[2].spec)
+        seen.append(arguments[1].spec)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "hold_out", seen_and_stopped)
+    monkeypatch.setattr(pool, "hold_out", seen_and_stopped)
     command = ["--data", "csv:x", "--out", tmp_path / "mine", *SMALL]
     assert "such as --set sample_rate_hz=25" in train(*command).output
     assert train(*command, "--set", "sample_rate_hz=25").exit_code == 130
@@ -186,11 +186,11 @@ def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_pat
 def test_only_the_subjects_named_are_trained_on(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
 
-    def seen_and_stopped(training: Any, *_: Any) -> None:
-        seen.update(training.subject.tolist())
+    def seen_and_stopped(prepared: Any, *_: Any) -> None:
+        seen.update(prepared.training.subject.tolist())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "hold_out", seen_and_stopped)
+    monkeypatch.setattr(pool, "hold_out", seen_and_stopped)
     train("--data", data, "--out", tmp_path / "x", *SMALL, "--sweep", "units=2", "--subjects", "01,03,04")
     assert seen == {"01", "03", "04"}
     found = json.loads((tmp_path / "x/results.json").read_text())

@@ -16,17 +16,17 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 from harstream.train.sweep import results, tables
-from harstream.train.sweep.results import Results, Row, Unit
+from harstream.train.sweep.results import FitRecord, Results, Row
 from research import channels, figures
 
 SUBJECTS = ("01", "02", "03")
 
 
-def unit(seed: int, right: int, held_out: tuple[str, ...] = SUBJECTS, fold: int = 0) -> Unit:
-    return Unit(seed, fold, held_out, ((right, 100 - right), (0, 100)), 0.1, 10, 12.3)
+def unit(seed: int, right: int, held_out: tuple[str, ...] = SUBJECTS, fold: int = 0) -> FitRecord:
+    return FitRecord(seed, fold, held_out, ((right, 100 - right), (0, 100)), 0.1, 10, 12.3)
 
 
-def row(name: str, units: list[Unit], **config: Any) -> Row:
+def row(name: str, units: list[FitRecord], **config: Any) -> Row:
     return Row(
         name,
         name,
@@ -64,7 +64,11 @@ def test_a_row_has_mean_and_deviation_over_seeds_and_their_numbers(sweep: Result
     assert (cnn["epochs"], cnn["seeds"], cnn["folds"], cnn["s per fit"]) == ("10", "0-2", "1", "12")
     assert "- cnn: no int8 network: an operation has no int8 form" in text
     assert "    harstream train --sweep arch=cnn,mlp" in text
-    for stated in ("Folds are by subject", "nothing was picked on the fold reported", "early stopping"):
+    for stated in (
+        "Each subject is held out once per seed",
+        "nothing was chosen on the fold that is scored",
+        "early stopping",
+    ):
         assert stated in text
 
 
@@ -72,10 +76,10 @@ def test_a_seed_under_which_not_every_subject_was_held_out_does_not_count(sweep:
     text = tables.table(sweep)
     mlp = dict(zip(cells(text, ""), cells(text, "mlp"), strict=True))
     assert (mlp["accuracy, %"], mlp["seeds"], mlp["folds"]) == ("75.00", "0", "2")
-    sweep.rows[1].units.pop(0)
+    sweep.rows[1].fits.pop(0)
     assert "| mlp |" not in tables.table(sweep)
-    assert "in 1 further rows" in tables.table(sweep)
-    sweep.rows[0].units.clear()
+    assert "1 more rows have no complete seed" in tables.table(sweep)
+    sweep.rows[0].fits.clear()
     with pytest.raises(DatasetError, match="no row has a seed"):
         tables.table(sweep)
 
@@ -110,10 +114,10 @@ def test_one_command_makes_every_table_and_plot_again(sweep: Results, tmp_path: 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda row: row["config"].pop("epochs"), "row 'cnn' does not say for how many epochs"),
-        (lambda row: row["units"][0].pop("seed"), "row 'cnn': a fit does not say its seed"),
-        (lambda row: row["units"][1].pop("epochs"), "row 'cnn': a fit does not say its epochs"),
-        (lambda row: row["units"][0].update(windows=7), "row 'cnn': the confusion of seed 0 counts 200 windows"),
+        (lambda row: row["config"].pop("epochs"), "row 'cnn': the config has no epochs"),
+        (lambda row: row["units"][0].pop("seed"), "row 'cnn': a fit has no seed"),
+        (lambda row: row["units"][1].pop("epochs"), "row 'cnn': a fit has no epochs"),
+        (lambda row: row["units"][0].update(windows=7), "row 'cnn': seed 0 has 7 windows, its confusion matrix 200"),
         (lambda row: row.pop("labels"), "labels"),
     ],
 )

@@ -101,7 +101,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     [
         (("--seeds", "0"), "--seeds: expected at least 1"),
         (("--set", "epoch=3"), "no setting 'epoch'"),
-        (("--set", "seed=3"), "seed: it is not a setting"),
+        (("--set", "seed=3"), "seed: not a setting"),
         (("--folds", "1"), "folds: 1 is not between 2 and 1000"),
         (("--model", "nowhere"), "nowhere"),
     ],

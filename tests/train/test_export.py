@@ -22,6 +22,7 @@ from harstream.errors import BundleError
 from harstream.train import export, pipeline
 from harstream.train.fitting import architectures
 from harstream.train.fitting.architectures.loops import without_tensor_lists
+from harstream.train.fitting.fit import fit
 from harstream.train.fitting.prepare import prepare
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.cross_validation import CrossValidation, cross_validate
@@ -118,8 +119,8 @@ def test_what_litert_has_not_is_named_in_one_line(capfd: pytest.CaptureFixture[s
     files = export.litert_files(sequences(), x)
     assert (files.litert, files.int8) == (None, None)
     assert files.missing == {
-        LITERT: "LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow",
-        INT8: "LiteRT cannot take its TensorListReserve",
+        LITERT: "LiteRT does not support its operations TensorListReserve; the bundle needs the tensorflow backend",
+        INT8: "LiteRT does not support its operations TensorListReserve",
     }
     assert "TensorList" not in capfd.readouterr().err
 
@@ -134,7 +135,9 @@ def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytes
             return converted
 
     monkeypatch.setattr(export, "_converter", lambda model: Wrong())
-    with pytest.raises(export.NotConvertibleError, match=r"probabilities differ by 0\.\d+ from those of Keras"):
+    with pytest.raises(
+        export.NotConvertibleError, match=r"probabilities of LiteRT differ by 0\.\d+ from those of Keras"
+    ):
         export.to_litert(other)
 
 
@@ -147,7 +150,7 @@ def test_int8_that_decides_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch)
     files = export.litert_files(model, x)
     assert files.litert is not None
     assert files.int8 is None
-    assert re.fullmatch(r"int8 gives another class in \d+ of \d+ clear windows", files.missing[INT8])
+    assert re.fullmatch(r"int8 gives another label than float32 in \d+ of \d+ clear windows", files.missing[INT8])
 
 
 def test_the_speed_is_measured_over_whole_batches() -> None:
@@ -157,10 +160,9 @@ def test_the_speed_is_measured_over_whole_batches() -> None:
 
 @pytest.fixture(scope="module")
 def validation(recordings: list[Recording]) -> CrossValidation:
-    """Of another network: what it costs to validate all of them is not what is tested here."""
-    prepared = prepare(recordings, SHORT)
+    """Validate a quick network once, in place of each of those below."""
     config = FitConfig(arch="mlp", arch_settings={"units": 10}, epochs=1, folds=2, **PLAIN)
-    return cross_validate(prepared.training, prepared.counted, prepared.spec, config)
+    return cross_validate(prepare(recordings, SHORT), config)
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
@@ -169,10 +171,9 @@ def test_every_architecture_trains_exports_and_serves(
 ) -> None:
     settings = SETTINGS.get(name, {}) | ({"kernel_size": 7, "pool_size": 5} if name == "depthwise-cnn" else {})
     config = FitConfig(arch=name, arch_settings=settings, epochs=3, learning_rate=1e-2, **PLAIN)
-    trained = pipeline.train(
-        recordings, tmp_path / "mine", data="csv:mine", spec=SHORT, config=config, validation=validation
-    )
-    bundle = trained.bundle
+    prepared = prepare(recordings, SHORT)
+    fitted = fit(prepared.training, SHORT, config)
+    bundle = pipeline.write_bundle(tmp_path / "mine", fitted, prepared, config, validation, data="csv:mine")
     assert set(bundle.files) >= {KERAS, LITERT}
     assert bundle.training["config"]["arch"] == name
     cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
@@ -185,7 +186,7 @@ def test_every_architecture_trains_exports_and_serves(
 
 def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_path: Path) -> None:
     spec, model = SignalSpec(), sequences()
-    files = export.litert_files(model, spec.norm.apply(export.made_up_windows(spec, 2)))
+    files = export.litert_files(model, spec.norm.apply(export.synthetic_windows(spec, 2)))
     export.save_keras(model, tmp_path / "network.keras")
     saved = bundles.save(
         tmp_path / "mine",
@@ -203,7 +204,8 @@ def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_pat
     seal_bundle(saved)
     assert load_classifier(tmp_path / "mine").backend == "tensorflow"
     told = re.escape(
-        f"{LITERT} is missing (LiteRT cannot take its TensorListReserve: the bundle serves with TensorFlow); "
+        f"{LITERT} is missing (LiteRT does not support its operations TensorListReserve; the bundle needs the "
+        "tensorflow backend); "
         "choose another --backend: tensorflow"
     )
     with pytest.raises(BundleError, match=told):

@@ -59,8 +59,8 @@ def test_the_card_says_what_is_true_of_the_bundle(trained: pipeline.Trained) -> 
     assert "{" not in card
     assert "somewhere" not in card  # whose folders they were is nobody's business
     assert "Placement of the device, source and licence: not known" in card
-    metrics = trained.validation.metrics
-    for label, precision, recall in zip(metrics.labels, metrics.precision, metrics.recall, strict=True):
+    scores = trained.validation.scores
+    for label, precision, recall in zip(scores.labels, scores.precision, scores.recall, strict=True):
         assert f"| {label} | {precision:.3f} | {recall:.3f} |" in card
     assert "There is no" not in card
 

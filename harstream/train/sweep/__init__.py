@@ -1,1 +1,1 @@
-"""Sweeps: many configs fitted on the same folds, their results, tables and figures."""
+"""Sweeps: many configs fitted on the same folds, with their results, tables and figures."""

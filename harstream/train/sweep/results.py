@@ -1,9 +1,8 @@
-"""The results of experiments in a file: what ``train --sweep`` writes and tables and plots are made from."""
+"""Results of a sweep in a file, which ``train --sweep`` writes and from which tables and plots are made."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,28 +14,34 @@ from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores
 
 FORMAT = "harstream experiments 1"
-#: The file's name in an experiment's own folder.
+#: Name of the file in a sweep's own folder.
 RESULTS = "results.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One fit, counted on the subjects held out from it."""
+class FitRecord:
+    """One fit of a row and its scores on the held-out subjects."""
 
     seed: int
-    fold: int
-    held_out: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]  # rows the truth
-    calibration_error: float  # of the plain softmax, without a temperature
-    epochs: int  # that were really run
-    seconds: float  # of fitting
+    fold: int  # number of the fold, from 0
+    held_out: tuple[str, ...]  # subjects
+    confusion: tuple[tuple[int, ...], ...]  # number of windows; row: true label, column: predicted label
+    calibration_error: float  # at temperature 1
+    epochs: int  # number of epochs run
+    seconds: float  # duration of the fit
+
+    @property
+    def windows(self) -> int:
+        """Number of windows scored."""
+        return sum(map(sum, self.confusion))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fit as JSON."""
         return {
             "seed": self.seed,
             "fold": self.fold,
             "held_out": list(self.held_out),
-            "windows": sum(map(sum, self.confusion)),
+            "windows": self.windows,
             "epochs": self.epochs,
             "seconds": self.seconds,
             "calibration_error": self.calibration_error,
@@ -46,35 +51,37 @@ class Unit:
 
 @dataclass(slots=True)
 class Row:
-    """All fits that differ in nothing but seed and subjects held out."""
+    """One config of a sweep with all its fits, which differ only in seed and held-out subjects."""
 
     name: str
-    key: str  # the same for the same data, labels, signal and configuration
-    overrides: Mapping[str, Any]
+    key: str  # hash of data, labels, signal and config
+    overrides: Mapping[str, Any]  # settings that this row changes
     config: Mapping[str, Any]  # FitConfig without its seed
-    signal: Mapping[str, Any]  # without the normalisation, which every fit computes
-    labels: tuple[str, ...]  # in the order of the confusions
-    parameters: int = 0
-    litert: Mapping[str, Any] = field(default_factory=dict)  # bytes, windows_per_s; or reason; empty: not measured yet
-    int8: Mapping[str, Any] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    units: list[Unit] = field(default_factory=list)
+    signal: Mapping[str, Any]  # signal section without normalisation
+    labels: tuple[str, ...]  # in the order of the confusion matrices
+    parameters: int = 0  # number of the network's parameters
+    litert: Mapping[str, Any] = field(default_factory=dict)  # bytes and windows_per_s, or reason; empty: not measured
+    int8: Mapping[str, Any] = field(default_factory=dict)  # the same for int8
+    libraries: Mapping[str, str] = field(default_factory=dict)  # versions
+    fits: list[FitRecord] = field(default_factory=list)
 
-    def find(self, seed: int, held_out: tuple[str, ...]) -> Unit | None:
-        return next((unit for unit in self.units if (unit.seed, unit.held_out) == (seed, held_out)), None)
+    def find_fit(self, seed: int, held_out: tuple[str, ...]) -> FitRecord | None:
+        """Return the fit of a seed and a fold, None if it is not done."""
+        return next((fit for fit in self.fits if (fit.seed, fit.held_out) == (seed, held_out)), None)
 
-    def by_seed(self, subjects: tuple[str, ...]) -> dict[int, Scores]:
-        """The figures of each seed under which every subject was held out once, all folds together."""
-        found: dict[int, list[Unit]] = {}
-        for unit in self.units:
-            found.setdefault(unit.seed, []).append(unit)
+    def scores_by_seed(self, subjects: tuple[str, ...]) -> dict[int, Scores]:
+        """Return the scores of each complete seed, all folds together: those under which each subject was held out."""
+        by_seed: dict[int, list[FitRecord]] = {}
+        for fit in self.fits:
+            by_seed.setdefault(fit.seed, []).append(fit)
         return {
-            seed: Scores(self.labels, np.sum([np.array(unit.confusion, np.int64) for unit in units], axis=0))
-            for seed, units in sorted(found.items())
-            if sorted(subject for unit in units for subject in unit.held_out) == sorted(subjects)
+            seed: Scores(self.labels, np.sum([np.array(fit.confusion, np.int64) for fit in fits], axis=0))
+            for seed, fits in sorted(by_seed.items())
+            if sorted(subject for fit in fits for subject in fit.held_out) == sorted(subjects)
         }
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON, without its fits."""
         return {
             "name": self.name,
             "key": self.key,
@@ -91,80 +98,84 @@ class Row:
 
 @dataclass(slots=True)
 class Results:
-    """Rows on one data set."""
+    """The rows of a sweep on one data set."""
 
     data: str  # KIND:NAME
-    subjects: tuple[str, ...]
-    commands: list[str] = field(default_factory=list)
+    subjects: tuple[str, ...]  # sorted
+    commands: list[str] = field(default_factory=list)  # command lines that made the rows
     rows: list[Row] = field(default_factory=list)
 
-    def find(self, key: str) -> Row | None:
+    def find_row(self, key: str) -> Row | None:
+        """Return the row with a key, None if there is none."""
         return next((row for row in self.rows if row.key == key), None)
 
     def to_bytes(self) -> bytes:
-        """JSON with one line for each fit, so that a change of the file can be read."""
+        """Return JSON with one line per fit, so that a diff of two versions is readable."""
         rows = []
         for row in self.rows:
             head = ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.to_dict().items())
-            units = ",\n".join(f"    {json.dumps(unit.to_dict())}" for unit in row.units)
-            rows.append(f'  {{\n{head},\n   "units": [\n{units}\n   ]\n  }}')
+            fits = ",\n".join(f"    {json.dumps(fit.to_dict())}" for fit in row.fits)
+            rows.append(f'  {{\n{head},\n   "units": [\n{fits}\n   ]\n  }}')
         facts = {"format": FORMAT, "data": self.data, "wearers": list(self.subjects), "commands": self.commands}
         head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in facts.items())
         return f'{{\n{head} "rows": [\n{",".join(rows)}\n ]\n}}\n'.encode()
 
 
-def spread(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation, which one value has not."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
 def read(path: Path) -> Results:
-    """Read and check a results file. Raises DatasetError naming the row: without seeds and epochs none stands."""
+    """Read and check a file of results.
+
+    Raises:
+        DatasetError: The file is not readable or of another format, or a row lacks its seeds or epochs.
+
+    """
     data = read_json(path)
     if data.get("format") != FORMAT:
-        raise DatasetError(f"{path}: format is {data.get('format')!r}, this harstream reads {FORMAT!r}")
+        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {data.get('format')!r}")
     try:
         results = Results(str(data["data"]), tuple(data["wearers"]), list(data["commands"]))
         for entry in data["rows"]:
             results.rows.append(_row(path, entry))
     except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: not a results file: {type(error).__name__} {error}") from error
+        raise DatasetError(f"{path}: not a file of results: {type(error).__name__} {error}") from error
     return results
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises DatasetError."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: {error}") from error
+    """Return the JSON object in a file. Raise DatasetError if there is none."""
+    data = _parse(path)
     if not isinstance(data, dict):
-        raise DatasetError(f"{path}: expected an object")
+        raise DatasetError(f"{path}: expected a JSON object, got {type(data).__name__}")
     return data
 
 
 def format_of(path: Path) -> str | None:
-    """What a JSON file says it is; None where it says nothing. Raises DatasetError where it is no JSON."""
+    """Return the field ``format`` of a JSON file, None if it has no such field. Raise DatasetError if it is no JSON."""
+    data = _parse(path)
+    return data.get("format") if isinstance(data, dict) else None
+
+
+def _parse(path: Path) -> Any:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: {error}") from error
-    return data.get("format") if isinstance(data, dict) else None
 
 
 def _row(path: Path, entry: dict[str, Any]) -> Row:
     fields = dict(entry)
-    name, units = fields["name"], fields.pop("units")
+    name, fits = fields["name"], fields.pop("units")
     if "epochs" not in fields["config"]:
-        raise DatasetError(f"{path}: row {name!r} does not say for how many epochs it was trained")
-    for unit in units:
+        raise DatasetError(f"{path}: row {name!r}: the config has no epochs")
+    for fit in fits:
         for needed in ("seed", "epochs"):
-            if not isinstance(unit.get(needed), int):
-                raise DatasetError(f"{path}: row {name!r}: a fit does not say its {needed}")
-        unit["held_out"] = tuple(unit["held_out"])
-        unit["confusion"] = tuple(tuple(row) for row in unit["confusion"])
-        counted = sum(map(sum, unit["confusion"]))
-        if unit.pop("windows") != counted:
-            raise DatasetError(f"{path}: row {name!r}: the confusion of seed {unit['seed']} counts {counted} windows")
+            if not isinstance(fit.get(needed), int):
+                raise DatasetError(f"{path}: row {name!r}: a fit has no {needed}")
+        fit["held_out"] = tuple(fit["held_out"])
+        fit["confusion"] = tuple(tuple(row) for row in fit["confusion"])
+        windows, counted = fit.pop("windows"), sum(map(sum, fit["confusion"]))
+        if windows != counted:
+            raise DatasetError(
+                f"{path}: row {name!r}: seed {fit['seed']} has {windows} windows, its confusion matrix {counted}"
+            )
     fields["labels"] = tuple(fields["labels"])
-    return Row(**fields, units=[Unit(**unit) for unit in units])
+    return Row(**fields, fits=[FitRecord(**fit) for fit in fits])

@@ -1,7 +1,7 @@
-"""Experiments: many ways of training on the same recordings, each repeated, all counted alike.
+"""Run of a sweep: many configs fitted on the same recordings and folds, each repeated, all scored alike.
 
-A row is one way, a unit one fit of it: a seed, and a group of subjects held out. Every finished unit is in the
-results file before the next begins, and one that is there is never done again.
+A row is one config. Every finished fit is written to the file of results before the next one ends, and a fit that is in
+the file is not done again.
 """
 
 from __future__ import annotations
@@ -22,38 +22,46 @@ from harstream.core.labels import UNKNOWN
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
+from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
 from harstream.evaluate.metrics import calibration_error
 from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train import export
 from harstream.train.fitting import architectures
-from harstream.train.fitting.prepare import data_name, labels_of_kind, library_versions, prepare, signal_dict
+from harstream.train.fitting.prepare import (
+    Prepared,
+    data_name,
+    labels_of_kind,
+    library_versions,
+    prepare,
+    signal_dict,
+)
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.folds import folds_of
 from harstream.train.sweep import results, settings
-from harstream.train.sweep.results import RESULTS, Results, Row, Unit
+from harstream.train.sweep.results import RESULTS, FitRecord, Results, Row
 from harstream.train.sweep.settings import Variant
-from harstream.train.validation import pool as jobs
-from harstream.train.validation.task import Fold, Task, fingerprint
+from harstream.train.validation import pool
+from harstream.train.validation.task import FoldResult, FoldTask, json_digest, tasks_of
 
-#: Training streams are cut into the same pieces for all rows and seeds.
+#: Decides where training streams restart: the same pieces for all rows and seeds.
 _CUT_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What a row of the experiment trains."""
+class RowConfig:
+    """What a row trains: a variant with its signal and config."""
 
     variant: Variant
     spec: SignalSpec
-    config: FitConfig
+    config: FitConfig  # its seed does not count
 
     def key(self, data: str, labels: Sequence[str]) -> str:
-        return fingerprint([data_name(data), list(labels), signal_dict(self.spec), self._config()])
+        """Return the key of the row for KIND:PATH ``data`` and the labels wanted."""
+        return json_digest([data_name(data), list(labels), signal_dict(self.spec), self._config()])
 
-    def row(self, data: str, labels: Sequence[str]) -> Row:
-        """The row of this way, without results."""
+    def new_row(self, data: str, labels: Sequence[str]) -> Row:
+        """Return the row without results."""
         return Row(
             self.variant.name,
             self.key(data, labels),
@@ -63,122 +71,191 @@ class Way:
             tuple(labels),
         )
 
+    def build(self, n_labels: int) -> Any:
+        """Return the network with initial weights. Raise ConfigError, with the name of the row, if it is impossible."""
+        config = self.config
+        try:
+            return architectures.build(
+                config.arch, self.spec.window_samples, self.spec.n_channels, n_labels, config.arch_settings
+            )
+        except ConfigError as error:
+            raise ConfigError(f"row {self.variant.name!r}: {error}") from error
+
     def _config(self) -> dict[str, Any]:
         return {name: value for name, value in self.config.to_dict().items() if name != "seed"}
 
 
-def ways_of(variants: Sequence[Variant], base: Mapping[str, Any], spec: SignalSpec) -> list[Way]:
-    """``variants`` made whole: each on top of the settings ``base`` and the signal ``spec``.
+def row_configs(variants: Sequence[Variant], base: Mapping[str, Any], spec: SignalSpec) -> list[RowConfig]:
+    """Return signal and config of each variant, applied to the settings ``base`` and the signal ``spec``.
 
-    Raises ConfigError, naming the row, where one makes no sense, or two would be the same: their fits would be one
-    row's, counted twice.
+    Raises:
+        ConfigError: A variant is impossible, or two have the same config; the message names the row.
+
     """
-    ways: list[Way] = []
+    configs: list[RowConfig] = []
     names: dict[str, str] = {}
     for variant in variants:
         try:
             own_spec, config = settings.settle({**base, **variant.overrides}, spec, FitConfig())
         except ConfigError as error:
             raise ConfigError(f"row {variant.name!r}: {error}") from error
-        way = Way(variant, own_spec, config)
-        first = names.setdefault(way.key("", ()), variant.name)
+        row_config = RowConfig(variant, own_spec, config)
+        first = names.setdefault(row_config.key("", ()), variant.name)
         if first != variant.name:
-            raise ConfigError(f"rows {first!r} and {variant.name!r} are one way of training: leave one of them out")
-        ways.append(way)
-    return ways
+            raise ConfigError(f"rows {first!r} and {variant.name!r} have the same config: remove one of them")
+        configs.append(row_config)
+    return configs
 
 
 def run(
     recordings: Sequence[Recording],
     out: Path,
-    ways: Sequence[Way],
+    configs: Sequence[RowConfig],
     *,
     data: str,
     repeats: int = 1,
     first_seed: int = 0,
-    labels: Sequence[str] | None = None,
     n_jobs: int = 1,
     command: str = "",
     progress: Progress = silent,
     report: Callable[[str], None] = lambda line: None,
 ) -> Results:
-    """Do all that is not yet in ``out/results.json``: each of ``ways`` under each seed, each subject held out once.
+    """Do all fits that are missing in ``out/results.json``, and return all results.
 
-    ``data`` is the KIND:PATH of ``recordings``. The subjects are dealt into ``config.folds`` groups by the seed alone,
-    so that rows are compared on the same folds. ``progress`` is told of epochs over all fits, ``report`` a line of
-    each that is done. The sizes and speeds of the LiteRT networks are measured at the end, when nothing else
-    runs. Rows in the file that are not among ``ways`` stay. Raises DatasetError where the file is of other
-    recordings, and as ``pipeline.prepare`` and ``fit`` do; ConfigError where another process works in ``out``.
+    Each subject is held out once per seed. The seed alone decides the folds, so that rows are compared on the same
+    folds. Size and speed of the LiteRT networks are measured last, when nothing else runs. Rows of the file that are
+    not among ``configs`` stay.
+
+    Args:
+        recordings: Recordings of at least two subjects.
+        out: The folder of the sweep.
+        configs: The rows.
+        data: KIND:PATH of the recordings.
+        repeats: The number of seeds.
+        first_seed: The first of them.
+        n_jobs: The number of processes.
+        command: The command line, for the file of results.
+        progress: Is called with the number of epochs done, of those of all fits.
+        report: Is called with a line of text for each finished fit.
+
+    Raises:
+        DatasetError: The file is of other recordings; also as ``prepare`` and ``fit`` raise it.
+        ConfigError: Another process works in ``out``, or a network cannot be built.
+
     """
-    wanted = tuple(labels or labels_of_kind(data) or windows.known_labels(recordings))
-    subjects = _subjects(recordings, wanted)
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        found = _open(out / RESULTS, data, subjects, command)
-        rows = [_enter(found, way, data, wanted) for way in ways]
-        todo: list[tuple[int, int, Task]] = []  # row, fold, task
-        n_units = 0
-        for index, way in enumerate(ways):
-            for seed in range(first_seed, first_seed + repeats):
-                for fold, held_out in enumerate(folds_of(subjects, way.config.folds, seed)):
-                    n_units += 1
-                    if rows[index].find(seed, held_out) is None:
-                        todo.append((index, fold, Task(way.spec, replace(way.config, seed=seed), held_out)))
-        # A first seed of everything before the second of anything, but for windows, which are cut once.
-        order = list(dict.fromkeys(way.spec for way in ways))
-        todo.sort(key=lambda item: (order.index(item[2].spec), item[2].config.seed, item[0], item[1]))
-        for index in {index for index, _, _ in todo}:
-            _build(ways[index], len(wanted))
-        _save(out, found)
+    with lock_folder(out):
+        sweep = _Sweep(recordings, out, configs, data, command, progress)
+        sweep.fit(first_seed, repeats, n_jobs, report)
+        sweep.measure()
+    return sweep.results
 
-        epochs_of_all = sum(way.config.epochs * repeats * len(folds_of(subjects, way.config.folds, 0)) for way in ways)
-        done = dict.fromkeys(range(len(todo)), 0)
-        before = epochs_of_all - sum(task.config.epochs for _, _, task in todo)
 
-        def told(index: int, epochs: int) -> None:
-            done[index] = epochs
-            progress("fitting", before + sum(done.values()), epochs_of_all)
+class _Sweep:
+    """A running sweep: the recordings, the rows and the file of results."""
 
-        labels_of: dict[SignalSpec, tuple[str, ...]] = {}
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        out: Path,
+        configs: Sequence[RowConfig],
+        data: str,
+        command: str,
+        progress: Progress,
+    ) -> None:
+        self._recordings, self._configs, self._progress = recordings, configs, progress
+        self._labels = labels_of_kind(data) or windows.known_labels(recordings)
+        self._labels_by_signal: dict[SignalSpec, tuple[str, ...]] = {}  # those that have windows
+        self._path = out / RESULTS
+        self._subjects = _labelled_subjects(recordings, self._labels)
+        self.results = _open(self._path, data, self._subjects, command)
+        self._rows = [_find_or_add_row(self.results, config, data, self._labels) for config in configs]
 
-        def windows_of(spec: SignalSpec) -> tuple[windows.LabelledWindows, windows.LabelledWindows]:
-            prepared = prepare(recordings, spec, wanted, seed=_CUT_SEED)
-            for way, row in zip(ways, rows, strict=True):
-                if way.spec == spec:
-                    _check_same(row, prepared.counted, out / RESULTS)
-            labels_of[spec] = prepared.counted.labels
-            return prepared.training, prepared.counted
+    def fit(self, first_seed: int, repeats: int, n_jobs: int, report: Callable[[str], None]) -> None:
+        """Do the missing fits, the first seed of all rows before the second one of any."""
+        tasks = [
+            (index, task)
+            for index, config in enumerate(self._configs)
+            for task in tasks_of(self._subjects, config.spec, replace(config.config, seed=first_seed), repeats)
+        ]
+        missing = [
+            (index, task)
+            for index, task in tasks
+            if self._rows[index].find_fit(task.config.seed, task.held_out) is None
+        ]
+        # The windows of each signal are cut once: signals come before seeds.
+        specs = list(dict.fromkeys(config.spec for config in self._configs))
+        missing.sort(key=lambda item: (specs.index(item[1].spec), item[1].config.seed, item[0], item[1].fold))
+        for index in {index for index, _ in missing}:
+            self._configs[index].build(len(self._labels))  # raises before the first fit
+        self._save()
 
-        progress("fitting", before, epochs_of_all)
-        n_done = n_units - len(todo)
-        for index, result in jobs.run([task for _, _, task in todo], windows_of, n_jobs, told):
-            at, fold, task = todo[index]
-            row = rows[at]
-            row.labels, row.parameters, row.libraries = labels_of[task.spec], result.parameters, _libraries()
-            row.units.append(_unit(fold, result))
-            row.units.sort(key=lambda unit: (unit.seed, unit.fold))
-            _save(out, found)
-            told(index, task.config.epochs)
+        total = sum(task.config.epochs for _, task in tasks)
+        before = total - sum(task.config.epochs for _, task in missing)
+        epochs = dict.fromkeys(range(len(missing)), 0)
+
+        def on_epoch(index: int, done: int) -> None:
+            epochs[index] = done
+            self._progress("fitting", before + sum(epochs.values()), total)
+
+        self._progress("fitting", before, total)
+        n_done = len(tasks) - len(missing)
+        for index, result in pool.run([task for _, task in missing], self._prepare, n_jobs, on_epoch):
+            row, task = self._rows[missing[index][0]], missing[index][1]
+            self._add(row, task, result)
+            on_epoch(index, task.config.epochs)  # early stopping may have left some out
             n_done += 1
             report(
-                f"{n_done}/{n_units} {row.name}: seed {result.seed}, fold {fold + 1}: accuracy "
-                f"{100 * result.metrics.accuracy:.2f} %, {result.epochs} epochs in {result.seconds:.0f} s"
+                f"{n_done}/{len(tasks)} {row.name}: seed {result.seed}, fold {task.fold + 1}: accuracy "
+                f"{100 * result.scores.accuracy:.2f} %, {result.epochs} epochs in {result.seconds:.0f} s"
             )
-        for index, (way, row) in enumerate(zip(ways, rows, strict=True)):
-            progress("measuring", index, len(rows))
+
+    def measure(self) -> None:
+        """Measure size and speed of the LiteRT networks of new rows."""
+        for index, (config, row) in enumerate(zip(self._configs, self._rows, strict=True)):
+            self._progress("measuring", index, len(self._rows))
             if not row.litert:
-                row.litert, row.int8 = measure(way, len(row.labels))
-                _save(out, found)
-        progress("measuring", len(rows), len(rows))
-    return found
+                row.litert, row.int8 = measure_row(config, len(row.labels))
+                self._save()
+        self._progress("measuring", len(self._rows), len(self._rows))
+
+    def _prepare(self, spec: SignalSpec) -> Prepared:
+        prepared = prepare(self._recordings, spec, self._labels, seed=_CUT_SEED)
+        for config, row in zip(self._configs, self._rows, strict=True):
+            if config.spec == spec:
+                _check_windows(row, prepared.counted, self._path)
+        self._labels_by_signal[spec] = prepared.counted.labels
+        return prepared
+
+    def _add(self, row: Row, task: FoldTask, result: FoldResult) -> None:
+        row.labels, row.parameters = self._labels_by_signal[task.spec], result.parameters
+        row.libraries = {"python": platform.python_version(), **library_versions()}
+        row.fits.append(
+            FitRecord(
+                result.seed,
+                task.fold,
+                result.held_out,
+                tuple(tuple(counts) for counts in result.scores.confusion.tolist()),
+                round(calibration_error(softmax(result.logits, axis=1), result.label), 6),
+                result.epochs,
+                round(result.seconds, 2),
+            )
+        )
+        row.fits.sort(key=lambda fit: (fit.seed, fit.fold))
+        self._save()
+
+    def _save(self) -> None:
+        replace_file(self._path, self.results.to_bytes())
 
 
-def measure(way: Way, n_labels: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Size and speed of a row's network as LiteRT float32 and int8: of fresh weights, which change neither.
+def measure_row(config: RowConfig, n_labels: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure size and speed of a row's network as LiteRT float32 and int8.
 
-    Each is ``{"bytes", "windows_per_s"}``, or ``{"reason"}`` where LiteRT cannot take it.
+    Size and speed do not depend on the weights, so the initial ones are converted. Each result is
+    ``{"bytes", "windows_per_s"}``, or ``{"reason"}`` if the network cannot be converted.
     """
-    files = export.litert_files(_build(way, n_labels), way.spec.norm.apply(export.made_up_windows(way.spec)))
+    inputs = config.spec.norm.apply(export.synthetic_windows(config.spec))
+    files = export.litert_files(config.build(n_labels), inputs)
 
     def measured(name: str, model: bytes | None) -> dict[str, Any]:
         if model is None:
@@ -188,88 +265,64 @@ def measure(way: Way, n_labels: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return measured(LITERT, files.litert), measured(INT8, files.int8)
 
 
-def _build(way: Way, n_labels: int) -> Any:
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against other sweeps. The lock ends with the process, however it ends.
+
+    Raises:
+        ConfigError: Another process holds the lock.
+
+    """
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        return architectures.build(
-            way.config.arch, way.spec.window_samples, way.spec.n_channels, n_labels, way.config.arch_settings
-        )
-    except ConfigError as error:
-        raise ConfigError(f"row {way.variant.name!r}: {error}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"--out: {folder}: another process works in this folder") from error
+        yield
+    finally:
+        os.close(handle)
 
 
-def _subjects(recordings: Sequence[Recording], labels: Sequence[str]) -> tuple[str, ...]:
-    """Who has a labelled stretch, sorted."""
+def _labelled_subjects(recordings: Sequence[Recording], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the subjects who have a segment with one of the labels, sorted."""
     known = set(labels) - {UNKNOWN}
     return tuple(sorted({r.subject for r in recordings if any(segment.label in known for segment in r.segments)}))
 
 
 def _open(path: Path, data: str, subjects: tuple[str, ...], command: str) -> Results:
-    """The results so far, or none yet."""
+    """Return the results in the file, or new ones, with the command added."""
     if (path.parent / "bundle.json").exists():
-        raise ConfigError(f"{path.parent}: holds a bundle; an experiment needs a folder of its own")
+        raise ConfigError(f"--out: {path.parent}: it holds a bundle; choose another folder for the sweep")
     found = results.read(path) if path.exists() else Results(data_name(data), subjects)
     if found.data != data_name(data):
-        raise DatasetError(f"{path}: is of {found.data}, not of {data_name(data)}: give another --out")
+        raise DatasetError(f"{path}: holds results of {found.data}, not of {data_name(data)}: choose another --out")
     if found.subjects != subjects:
         raise DatasetError(
-            f"{path}: is of {len(found.subjects)} subjects ({', '.join(found.subjects)}), "
-            f"the recordings have {len(subjects)} ({', '.join(subjects)}): give another --out"
+            f"{path}: holds results of {len(found.subjects)} subjects ({', '.join(found.subjects)}), "
+            f"the recordings have {len(subjects)} ({', '.join(subjects)}): choose another --out"
         )
     if command and command not in found.commands:
         found.commands.append(command)
     return found
 
 
-def _enter(found: Results, way: Way, data: str, labels: Sequence[str]) -> Row:
-    """The way's row among the results, a new one at their end."""
-    row = found.find(way.key(data, labels))
+def _find_or_add_row(found: Results, config: RowConfig, data: str, labels: Sequence[str]) -> Row:
+    """Return the row of a config among the results; a new one is added at their end."""
+    row = found.find_row(config.key(data, labels))
     if row is None:
-        row = way.row(data, labels)
+        row = config.new_row(data, labels)
         found.rows.append(row)
-    row.name, row.overrides = way.variant.name, way.variant.overrides
+    row.name, row.overrides = config.variant.name, config.variant.overrides
     return row
 
 
-def _check_same(row: Row, counted: windows.LabelledWindows, path: Path) -> None:
-    """Raises DatasetError where what was counted before are not the windows that the recordings have now."""
-    for unit in row.units:
-        before, now = sum(map(sum, unit.confusion)), len(counted.of_subjects(unit.held_out))
-        if before != now:
+def _check_windows(row: Row, counted: LabelledWindows, path: Path) -> None:
+    """Raise DatasetError if earlier fits scored another number of windows than the recordings have now."""
+    for fit in row.fits:
+        n_windows = len(counted.of_subjects(fit.held_out))
+        if fit.windows != n_windows:
             raise DatasetError(
-                f"{path}: row {row.name!r} counts {before} windows of {', '.join(unit.held_out)}, who have {now}: "
-                "the recordings have changed: give another --out"
+                f"{path}: row {row.name!r} has {fit.windows} windows of {', '.join(fit.held_out)}, the recordings have "
+                f"{n_windows}: the recordings have changed, choose another --out"
             )
-
-
-def _unit(fold: int, result: Fold) -> Unit:
-    return Unit(
-        result.seed,
-        fold,
-        result.held_out,
-        tuple(tuple(row) for row in result.metrics.confusion.tolist()),
-        round(calibration_error(softmax(result.logits, axis=1), result.label), 6),
-        result.epochs,
-        round(result.seconds, 2),
-    )
-
-
-def _save(out: Path, found: Results) -> None:
-    replace_file(out / RESULTS, found.to_bytes())
-
-
-def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version(), **library_versions()}
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else writes into ``folder`` meanwhile; the lock ends with the process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{folder}: another process works in it") from error
-        yield
-    finally:
-        os.close(handle)

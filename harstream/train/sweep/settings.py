@@ -1,4 +1,4 @@
-"""``--set``, ``--sweep`` and ``--variant``: texts to a signal and a way of training."""
+"""Settings: the texts of ``--set``, ``--sweep`` and ``--variant``, and their application to signal and config."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
 from harstream.errors import ConfigError
 from harstream.train.fitting.recipe import FitConfig
 
-#: The fields of the signal that a setting may change; all others are FitConfig's or the architecture's.
+#: The settings that belong to the signal; the others belong to FitConfig or the architecture.
 SIGNAL = ("sample_rate_hz", "window_samples", "stride_samples", "channels", "noise_filter", "gravity_filter")
 TRIADS = {"total_acc": TOTAL_ACC, "body_acc": BODY_ACC, "gyro": GYRO}
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One row of an experiment: what it changes, and what it is called."""
+    """One row of a sweep as the operator gives it."""
 
     name: str
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Any]  # values by name of the setting
 
 
 def value_of(text: str) -> Any:
-    """JSON where it is JSON, else the text itself."""
+    """Return the value of a text that is JSON, else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -34,51 +34,56 @@ def value_of(text: str) -> Any:
 
 
 def setting_of(text: str, option: str = "--set") -> tuple[str, Any]:
-    """``NAME=VALUE``. Raises ConfigError."""
+    """Parse ``NAME=VALUE``. Raise ConfigError if the text has another form."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ConfigError(f"{option}: {text!r} is not NAME=VALUE")
+        raise ConfigError(f"{option}: expected NAME=VALUE, got {text!r}")
     return name, value_of(value)
 
 
 def variant_of(text: str) -> Variant:
-    """``NAME=VALUE NAME=VALUE ...``; ``name=...`` among them names the row. Raises ConfigError."""
+    """Parse ``NAME=VALUE NAME=VALUE ...``, where ``name=...`` names the row. Raise ConfigError for another form."""
     overrides = dict(setting_of(part, "--variant") for part in text.split())
     name = overrides.pop("name", None)
     return Variant(str(name) if name is not None else _name(overrides), overrides)
 
 
 def variants_of(sweeps: Sequence[str], variants: Sequence[str]) -> list[Variant]:
-    """The rows of an experiment: the product of all ``NAME=A,B,C`` of ``sweeps``, then ``variants`` one by one.
+    """Return the rows of a sweep: the product of all ``NAME=A,B,C`` of ``sweeps``, then each of ``variants``.
 
-    Raises ConfigError for a text that is neither, or two rows of one name.
+    Raises:
+        ConfigError: A text has another form, a setting is swept twice, or two rows have the same name.
+
     """
     rows = []
     if sweeps:
         axes = [_axis(text) for text in sweeps]
         names = [name for name, _ in axes]
         if len(set(names)) < len(names):
-            raise ConfigError(f"--sweep: {', '.join(names)}: one is named twice")
+            raise ConfigError(f"--sweep: {', '.join(names)}: a setting may be swept only once")
         for values in itertools.product(*(values for _, values in axes)):
             overrides = dict(zip(names, values, strict=True))
             rows.append(Variant(_name(overrides), overrides))
     rows += [variant_of(text) for text in variants]
     for first, second in itertools.combinations(rows, 2):
         if first.name == second.name:
-            raise ConfigError(f"two rows are called {first.name!r}: give one another name=...")
+            raise ConfigError(f"two rows have the name {first.name!r}: give one of them another with name=...")
     return rows
 
 
 def settle(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> tuple[SignalSpec, FitConfig]:
-    """``spec`` and ``config`` with ``settings`` applied, wherever each of them belongs.
+    """Apply settings to a signal and a config, each to the one it belongs to.
 
-    ``arch`` begins a new configuration, of which only ``config``'s seed stays. Where ``window_samples`` is given and
-    ``stride_samples`` is not, the stride keeps its share of the window. Raises ConfigError for an
-    unknown name or an impossible value.
+    ``arch`` starts from the default config, with the seed of ``config``. If ``window_samples`` is given without
+    ``stride_samples``, the stride keeps its share of the window.
+
+    Raises:
+        ConfigError: There is no such setting, or its value is not possible.
+
     """
     rest = dict(settings)
     if "seed" in rest:
-        raise ConfigError("seed: it is not a setting: give the first one with --seed, and how many with --repeats")
+        raise ConfigError("seed: not a setting; choose the first seed with --seed and the number of seeds by --repeats")
     signal = {name: rest.pop(name) for name in SIGNAL if name in rest}
     if "arch" in rest:
         config = FitConfig(arch=str(rest.pop("arch")), seed=config.seed)
@@ -100,21 +105,25 @@ def settle(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> 
 
 
 def channels_of(chosen: str | Sequence[str]) -> list[str]:
-    """Channels by name or triad (``total_acc``, ``body_acc``, ``gyro``), in a text joined by ``,`` or ``+``.
+    """Return the names of channels given by name or triad (``total_acc``, ``body_acc``, ``gyro``).
 
-    Raises ConfigError for a name that is neither.
+    A text separates them by ``,`` or ``+``.
+
+    Raises:
+        ConfigError: A name is neither a channel nor a triad.
+
     """
     names = chosen.replace("+", ",").split(",") if isinstance(chosen, str) else chosen
-    found: list[str] = []
+    channels: list[str] = []
     for name in names:
         if name not in TRIADS and name not in CHANNELS:
             raise ConfigError(f"channels: {name!r} is not one of {', '.join([*TRIADS, *CHANNELS])}")
-        found += TRIADS.get(name, (name,))
-    return found
+        channels += TRIADS.get(name, (name,))
+    return channels
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:
-    """``NAME=A,B,C``; a comma inside brackets or quotes belongs to a value."""
+    """Parse ``NAME=A,B,C``; a comma inside brackets or quotes belongs to a value."""
     name, equals, values = text.partition("=")
     parts, depth, quoted = [""], 0, False
     for character in values:
@@ -125,16 +134,16 @@ def _axis(text: str) -> tuple[str, list[Any]]:
         else:
             parts[-1] += character
     if not equals or not name or not all(parts):
-        raise ConfigError(f"--sweep: {text!r} is not NAME=A,B,C")
+        raise ConfigError(f"--sweep: expected NAME=A,B,C, got {text!r}")
     return name, [value_of(part) for part in parts]
 
 
 def _name(overrides: Mapping[str, Any]) -> str:
-    """``cnn, filters=8``: what a row changes; the architecture needs no name."""
+    """Return a name such as ``cnn, filters=8`` from what a row changes."""
 
     def text(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
     parts = [text(overrides["arch"])] if "arch" in overrides else []
     parts += [f"{name}={text(value)}" for name, value in overrides.items() if name != "arch"]
-    return ", ".join(parts) or "as it is"
+    return ", ".join(parts) or "unchanged"

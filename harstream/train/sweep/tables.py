@@ -1,4 +1,4 @@
-"""Results of experiments as a Markdown table."""
+"""Table of the results of a sweep in Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harstream.errors import DatasetError
-from harstream.train.sweep.results import Results, Row, spread
+from harstream.tables import markdown, spread
+from harstream.train.sweep.results import Results, Row
 
 _HEAD = (
     "",
@@ -25,42 +26,47 @@ _HEAD = (
     "s per fit",
 )
 _METHOD = """\
-Of {n_subjects} subjects of `{data}`: mean ± standard deviation over the seeds. A seed deals the subjects into folds and
-starts the networks; each subject is held out once, and counted by a network trained on the subjects of the other
-folds alone. Folds are by subject, the same for every row, and nothing was picked on the fold reported:
+{n_subjects} subjects of `{data}`; mean ± standard deviation over the seeds. A seed decides the folds of subjects and
+the initial weights. Each subject is held out once per seed, and scored by a network trained on the subjects of the
+other folds. The folds are the same for every row, and nothing was chosen on the fold that is scored:
 {epochs}.
-An accuracy is the share of single windows, each inside one activity. Sizes are of the LiteRT files; windows/s is
-LiteRT on the machine that made this table: ratios travel, absolute figures do not.
+
+Accuracy is the share of single windows, each inside one activity. Sizes are those of the LiteRT files. windows/s is the
+speed of LiteRT on the machine that made this table: compare ratios, not absolute figures, with other machines.
 """
-_FIXED = "every network is the one after its last epoch, a number fixed before"
-_STOPPED = (
-    "early stopping, where there is any, looked at some of the subjects trained on; elsewhere the number of\n"
-    "epochs was fixed before"
-)
+_FIXED = "the number of epochs was fixed before the training"
+_STOPPED = """\
+early stopping, if any, looked at some of the subjects trained on, and otherwise the number of epochs was fixed before
+the training"""
 
 
 def complete(results: Results) -> list[tuple[str, Row, dict[int, tuple[float, float]]]]:
-    """Rows with at least one whole seed: a name unlike any other, the row, accuracy and macro F1 by seed.
+    """Return each row that has a complete seed: a unique name, the row, and accuracy and macro F1 by seed.
 
-    Raises DatasetError where there is none.
+    Raises:
+        DatasetError: There is no such row.
+
     """
-    scored = [(row, row.by_seed(results.subjects)) for row in results.rows]
-    whole = [(row, by_seed) for row, by_seed in scored if by_seed]
-    if not whole:
+    scored = [(row, row.scores_by_seed(results.subjects)) for row in results.rows]
+    rows = [(row, by_seed) for row, by_seed in scored if by_seed]
+    if not rows:
         raise DatasetError(f"results of {results.data}: no row has a seed under which every subject was held out")
-    names = _names([row for row, _ in whole])
+    names = _unique_names([row for row, _ in rows])
     return [
-        (name, row, {seed: (metrics.accuracy, metrics.macro_f1) for seed, metrics in by_seed.items()})
-        for name, (row, by_seed) in zip(names, whole, strict=True)
+        (name, row, {seed: (scores.accuracy, scores.macro_f1) for seed, scores in by_seed.items()})
+        for name, (row, by_seed) in zip(names, rows, strict=True)
     ]
 
 
 def table(results: Results) -> str:
-    """The text of a Markdown file: the commands, the method, one line for each row. Raises as ``complete`` does."""
+    """Return the text of a Markdown file: the commands, the method, and one line per row.
+
+    Raises:
+        DatasetError: No row has a complete seed.
+
+    """
     rows = complete(results)
     stopped = any(row.config.get("patience") for _, row, _ in rows)
-    lines = [_line(_HEAD), _line(["---"] + ["---:"] * (len(_HEAD) - 1))]
-    lines += [_line(_cells(name, row, scores)) for name, row, scores in rows]
     method = _METHOD.format(n_subjects=len(results.subjects), data=results.data, epochs=_STOPPED if stopped else _FIXED)
     reasons = [
         f"- {name}: no {network} network: {measured['reason']}"
@@ -72,58 +78,51 @@ def table(results: Results) -> str:
     parts = [
         "\n".join(f"    {command}" for command in results.commands),
         method.rstrip(),
-        "\n".join(lines),
+        markdown(_HEAD, [_cells(name, row, scores) for name, row, scores in rows], right=range(1, len(_HEAD))),
         "\n".join(reasons),
-        f"Not all folds of any seed are done in {missing} further rows." if missing else "",
+        f"{missing} more rows have no complete seed." if missing else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _cells(name: str, row: Row, scores: Mapping[int, tuple[float, float]]) -> list[str]:
-    units = [unit for unit in row.units if unit.seed in scores]
-    folds = {len([unit for unit in units if unit.seed == seed]) for seed in scores}
+    fits = [fit for fit in row.fits if fit.seed in scores]
+    folds = {len([fit for fit in fits if fit.seed == seed]) for seed in scores}
     return [
         name,
-        _percent([accuracy for accuracy, _ in scores.values()]),
-        _percent([macro_f1 for _, macro_f1 in scores.values()]),
+        spread([100 * accuracy for accuracy, _ in scores.values()]),
+        spread([100 * macro_f1 for _, macro_f1 in scores.values()]),
         f"{row.parameters:,}",
         *(_figure(network, "bytes", 1000) for network in (row.litert, row.int8)),
         *(_figure(network, "windows_per_s", 1) for network in (row.litert, row.int8)),
-        _range([unit.epochs for unit in units]),
+        _range([fit.epochs for fit in fits]),
         _seeds(list(scores)),
         _range(list(folds)),
-        f"{statistics.fmean(unit.seconds for unit in units):.0f}",
+        f"{statistics.fmean(fit.seconds for fit in fits):.0f}",
     ]
 
 
-def _percent(values: list[float]) -> str:
-    mean, deviation = spread([100 * value for value in values])
-    return f"{mean:.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
-
-
 def _figure(measured: Mapping[str, Any], key: str, unit: int) -> str:
+    """Return a measured figure, ``?`` if it was not measured, ``-`` if there is no such network."""
     if not measured:
         return "?"
     return f"{measured[key] / unit:,.0f}" if key in measured else "-"
 
 
 def _range(values: list[int]) -> str:
+    """Return ``5``, or ``3-5`` if the values differ."""
     return str(values[0]) if min(values) == max(values) else f"{min(values)}-{max(values)}"
 
 
 def _seeds(seeds: list[int]) -> str:
-    """``0-4`` where none is missing between them, else one by one."""
+    """Return ``0-4`` for consecutive seeds, else ``0, 2, 5``."""
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}-{seeds[-1]}"
     return ", ".join(map(str, seeds))
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    """The rows' names; of rows of one name, with the settings in which they differ."""
+def _unique_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the rows; rows of the same name get the settings in which they differ."""
     names = []
     for row in rows:
         settings = _settings(row)
@@ -135,6 +134,6 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _settings(row: Row) -> dict[str, Any]:
-    """Everything that a row of the same name may differ in, flat."""
+    """Return all settings of a row, of signal, architecture and recipe."""
     config = dict(row.config)
     return {**dict(row.signal), **dict(config.pop("arch_settings", {})), **config}

@@ -1,1 +1,1 @@
-"""Validation: fits with some subjects held out."""
+"""Validation: fits with some subjects held out, scored on these subjects."""

@@ -1,21 +1,24 @@
-"""Fits one after the other, or several at a time in processes of their own.
+"""Fits of fold tasks, one after the other or in several processes.
 
-A small network keeps one core busy and no more: two processes with one thread each do nearly twice the
-work of one with two.
+A small network keeps one core busy and no more: two processes with one thread each do nearly twice the work of one
+process with two threads.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
-import traceback
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import numpy as np
@@ -24,161 +27,160 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import HarstreamError
 from harstream.progress import Progress
-from harstream.train.validation.task import Fold, Task, hold_out
+from harstream.train.fitting.prepare import Prepared
+from harstream.train.validation.task import FoldResult, FoldTask, hold_out
 
-#: The windows of a signal: those to train on, and those to count.
-WindowsOf = Callable[[SignalSpec], tuple[LabelledWindows, LabelledWindows]]
-#: Told of a task, by its index, how many of its epochs are done.
-Told = Callable[[int, int], None]
-#: Fits a process does before another takes its place: TensorFlow gives not all memory back.
-_FITS_EACH = 20
+#: Returns the windows of a signal.
+WindowsOf = Callable[[SignalSpec], Prepared]
+#: Called with the index of a task and the number of its epochs that are done.
+OnEpoch = Callable[[int, int], None]
+#: Fits after which a process is replaced: TensorFlow does not return all memory.
+_FITS_PER_PROCESS = 20
+#: Seconds between two looks at the epochs that the processes report.
+_POLL_S = 0.2
 
 
-def run(tasks: Sequence[Task], windows_of: WindowsOf, n_jobs: int, told: Told) -> Iterator[tuple[int, Fold]]:
-    """Do all ``tasks``, yielding index and result of each as it is done: with one job in order.
+class ProcessDiedError(HarstreamError):
+    """A training process ended unexpectedly, such as by the kernel for lack of memory."""
 
-    ``windows_of`` is called once for each signal, if tasks of the same one stand together. The seed of a
-    task decides its result, not the process it runs in, up to the rounding of TensorFlow's threads. Raises what a
-    fit raises, RuntimeError where a process dies; processes still at work are ended then.
+
+def run(
+    tasks: Sequence[FoldTask], windows_of: WindowsOf, n_jobs: int, on_epoch: OnEpoch
+) -> Iterator[tuple[int, FoldResult]]:
+    """Do all tasks, and yield index and result of each when it is done; with one job, in order.
+
+    The seed of a task decides its result, apart from rounding that depends on the number of TensorFlow's threads. When
+    the iteration ends early, by an error or an interruption, its processes are ended.
+
+    Args:
+        tasks: The tasks; those with the same signal should be neighbours.
+        windows_of: Is called once for each run of tasks with the same signal.
+        n_jobs: The number of processes; with 1 the fits are done in this one.
+        on_epoch: Is called after each epoch.
+
+    Raises:
+        ProcessDiedError: A process ended unexpectedly.
+        HarstreamError: As ``hold_out`` raises it.
+
     """
     if n_jobs == 1:
-        windows: tuple[SignalSpec, LabelledWindows, LabelledWindows] | None = None
+        prepared: Prepared | None = None
         for index, task in enumerate(tasks):
-            if windows is None or windows[0] != task.spec:
-                windows = None  # not both in memory
-                windows = (task.spec, *windows_of(task.spec))
-            yield index, hold_out(windows[1], windows[2], task, _epochs(index, told))
-        return
-    with tempfile.TemporaryDirectory(prefix="harstream-") as folder:
-        pool = _Pool(tasks, windows_of, Path(folder), told)
+            if prepared is None or prepared.spec != task.spec:
+                prepared = None  # so that only one set of windows is in memory
+                prepared = windows_of(task.spec)
+            yield index, hold_out(prepared, task, _epochs_of(index, on_epoch))
+    elif tasks:
+        with tempfile.TemporaryDirectory(prefix="harstream-") as folder:
+            yield from _run_in_processes(
+                tasks, _WindowFiles(Path(folder), windows_of), min(n_jobs, len(tasks)), on_epoch
+            )
+
+
+def _run_in_processes(
+    tasks: Sequence[FoldTask], files: _WindowFiles, n_processes: int, on_epoch: OnEpoch
+) -> Iterator[tuple[int, FoldResult]]:
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not work in a forked process
+    epochs: SimpleQueue[tuple[int, int]] = context.SimpleQueue()
+    not_ours = set(multiprocessing.active_children())
+    waiting = deque(enumerate(tasks))
+    running: dict[Future[FoldResult], int] = {}
+    with ProcessPoolExecutor(
+        n_processes, context, _start_process, (epochs,), max_tasks_per_child=_FITS_PER_PROCESS
+    ) as executor:
         try:
-            yield from pool.run(min(n_jobs, len(tasks)))
-        finally:
-            pool.stop()
+            while waiting or running:
+                # A task is submitted only when a process is free: an executor that replaces its processes can stall
+                # with many tasks in its queue (https://github.com/python/cpython/issues/115634).
+                while waiting and len(running) < n_processes:
+                    index, task = waiting.popleft()
+                    files.keep_only({task.spec, *(tasks[other].spec for other in running.values())})
+                    running[executor.submit(_fit_fold, index, task, files.folder_of(task.spec))] = index
+                done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
+                while not epochs.empty():
+                    on_epoch(*epochs.get())
+                for future in done:
+                    yield running.pop(future), future.result()
+        except BaseException as error:
+            for process in set(multiprocessing.active_children()) - not_ours:
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ProcessDiedError(
+                    "a training process ended unexpectedly, perhaps for lack of memory: try fewer --jobs"
+                ) from error
+            raise
 
 
-def _epochs(index: int, told: Told) -> Progress:
-    """The progress of one fit as ``told`` wants it; the fits of its teachers are not counted."""
+def _epochs_of(index: int, on_epoch: OnEpoch) -> Progress:
+    """Return the progress of one fit; the epochs of its teachers are not counted."""
 
     def progress(step: str, done: int, total: int) -> None:
         if step == "training":
-            told(index, done)
+            on_epoch(index, done)
 
     return progress
 
 
-@dataclass(slots=True)
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    index: int = -1  # the task it works on
-    left: int = _FITS_EACH
+# --- in a training process ----------------------------------------------------------------------------
+
+_epochs: SimpleQueue[tuple[int, int]]
 
 
-class _Pool:
-    def __init__(self, tasks: Sequence[Task], windows_of: WindowsOf, folder: Path, told: Told) -> None:
-        self._tasks, self._windows_of, self._folder, self._told = tasks, windows_of, folder, told
-        self._next = 0
-        self._saved: dict[SignalSpec, Path] = {}
-        self._workers: list[_Worker] = []
-
-    def run(self, n_workers: int) -> Iterator[tuple[int, Fold]]:
-        for _ in range(n_workers):
-            self._workers.append(_start())
-            self._give(self._workers[-1])
-        while busy := [worker for worker in self._workers if worker.index >= 0]:
-            for pipe in wait([worker.pipe for worker in busy]):
-                worker = next(worker for worker in busy if worker.pipe is pipe)
-                try:
-                    kind, value = worker.pipe.recv()
-                except EOFError:
-                    worker.process.join()
-                    raise RuntimeError(
-                        f"a training process ended with code {worker.process.exitcode}; out of memory?"
-                    ) from None
-                if kind == "epochs":
-                    self._told(worker.index, value)
-                elif kind == "done":
-                    index = worker.index
-                    self._give(worker)
-                    yield index, value
-                elif isinstance(value, HarstreamError):
-                    raise value
-                else:
-                    raise RuntimeError(f"a training process failed:\n{value}")
-
-    def stop(self) -> None:
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-
-    def _give(self, worker: _Worker) -> None:
-        """The next task, if there is one, to a worker that has none."""
-        worker.index = -1
-        if self._next == len(self._tasks):
-            return
-        if not worker.left:
-            worker.process.terminate()
-            worker.process.join()
-            fresh = _start()
-            worker.process, worker.pipe, worker.left = fresh.process, fresh.pipe, fresh.left
-        worker.index, worker.left = self._next, worker.left - 1
-        self._next += 1
-        task = self._tasks[worker.index]
-        worker.pipe.send((worker.index, task, self._windows(task.spec)))
-
-    def _windows(self, spec: SignalSpec) -> Path:
-        """The folder with the windows of a signal; those nobody needs any more are removed."""
-        needed = {task.spec for task in self._tasks[self._next - 1 :]}
-        needed |= {self._tasks[worker.index].spec for worker in self._workers if worker.index >= 0}
-        for old in self._saved.keys() - needed:
-            shutil.rmtree(self._saved.pop(old))
-        if spec not in self._saved:
-            folder = self._folder / str(self._next)
-            for name, windows in zip(("training", "counted"), self._windows_of(spec), strict=True):
-                _save(folder / name, windows)
-            self._saved[spec] = folder
-        return self._saved[spec]
-
-
-def _start() -> _Worker:
-    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(process, ours)
-
-
-def _work(pipe: Connection) -> None:
-    """What a training process does until it is ended: fit what it is given, in one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started it
+def _start_process(epochs: SimpleQueue[tuple[int, int]]) -> None:
+    """Prepare a new training process: one thread, and an end together with its parent."""
+    global _epochs
+    _epochs = epochs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    loaded: tuple[Path, LabelledWindows, LabelledWindows] | None = None
-    while True:
-        try:
-            index, task, folder = pipe.recv()
-        except EOFError:
-            return
 
-        def told(_: int, epochs: int) -> None:
-            pipe.send(("epochs", epochs))
 
-        try:
-            if loaded is None or loaded[0] != folder:
-                loaded = (folder, _load(folder / "training"), _load(folder / "counted"))
-            pipe.send(("done", hold_out(loaded[1], loaded[2], task, _epochs(index, told))))
-        except HarstreamError as error:
-            pipe.send(("failed", error))
-        except Exception:
-            pipe.send(("failed", traceback.format_exc()))
+def _exit_with_parent() -> None:
+    """End this process when its parent has ended, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
+
+def _fit_fold(index: int, task: FoldTask, folder: Path) -> FoldResult:
+    def report(index: int, done: int) -> None:
+        _epochs.put((index, done))
+
+    return hold_out(_load_prepared(task.spec, folder), task, _epochs_of(index, report))
+
+
+# --- windows that the processes share -----------------------------------------------------------------
 
 _ARRAYS = ("windows", "label", "subject", "recording", "start")
+
+
+class _WindowFiles:
+    """Windows of one or more signals in files, mapped into the memory of all processes."""
+
+    def __init__(self, folder: Path, windows_of: WindowsOf) -> None:
+        self._folder, self._windows_of = folder, windows_of
+        self._folders: dict[SignalSpec, Path] = {}
+        self._created = 0
+
+    def folder_of(self, spec: SignalSpec) -> Path:
+        """Return the folder of the windows of a signal, and write them if they are not there."""
+        if spec not in self._folders:
+            self._created += 1
+            folder = self._folder / str(self._created)
+            prepared = self._windows_of(spec)
+            _save(folder / "training", prepared.training)
+            _save(folder / "counted", prepared.counted)
+            self._folders[spec] = folder
+        return self._folders[spec]
+
+    def keep_only(self, specs: set[SignalSpec]) -> None:
+        """Remove the files of all other signals."""
+        for spec in self._folders.keys() - specs:
+            shutil.rmtree(self._folders.pop(spec))
 
 
 def _save(folder: Path, windows: LabelledWindows) -> None:
@@ -188,9 +190,15 @@ def _save(folder: Path, windows: LabelledWindows) -> None:
     (folder / "labels.json").write_text(json.dumps(windows.labels), encoding="utf-8")
 
 
+@lru_cache(maxsize=1)
+def _load_prepared(spec: SignalSpec, folder: Path) -> Prepared:
+    """Return the windows of a folder, mapped from the files: all processes share the same memory."""
+    return Prepared(spec, _load(folder / "training"), _load(folder / "counted"))
+
+
 def _load(folder: Path) -> LabelledWindows:
-    """The windows mapped from the disk: all processes share the same pages of memory."""
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
+    windows, label, subject, recording, start = (
+        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+    )
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    windows, label, subject, recording, start = arrays
     return LabelledWindows(windows, label, subject, recording, start, tuple(labels))

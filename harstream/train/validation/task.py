@@ -1,17 +1,16 @@
-"""One fit with some subjects held out: the unit of work of every validation and every experiment."""
+"""Fold tasks: one fit with some subjects held out, the unit of work of validations, sweeps and studies."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
-import io
 import json
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -19,95 +18,147 @@ import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.spec import SignalSpec
-from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
 from harstream.progress import Progress, silent
-from harstream.storage import replace_file
+from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train import export
+from harstream.train.fitting.checkpoint import fingerprint
 from harstream.train.fitting.fit import fit
+from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
+from harstream.train.folds import folds_of
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Everything that decides one fit, but for the windows."""
+class FoldTask:
+    """Everything that decides one fit, except the windows."""
 
     spec: SignalSpec
-    config: FitConfig  # with the seed of this very fit
-    held_out: tuple[str, ...]  # the subjects it is counted on
-    int8: bool = False  # count the int8 network as well
+    config: FitConfig  # with the seed of this fit
+    fold: int  # number of the fold, from 0
+    held_out: tuple[str, ...]  # subjects of the fold, who are not trained on
+    int8: bool = False  # score the int8 network as well
+
+
+def tasks_of(
+    subjects: Iterable[str], spec: SignalSpec, config: FitConfig, repeats: int, *, int8: bool = False
+) -> list[FoldTask]:
+    """Return the tasks of a validation: each subject is held out once per seed.
+
+    The seeds are ``config.seed`` and the ``repeats - 1`` numbers after it. A seed also decides the folds, the same ones
+    for every config with as many folds.
+
+    Raises:
+        DatasetError: There are fewer than two subjects.
+
+    """
+    subjects = sorted(set(subjects))
+    return [
+        FoldTask(spec, replace(config, seed=seed), fold, held_out, int8)
+        for seed in range(config.seed, config.seed + repeats)
+        for fold, held_out in enumerate(folds_of(subjects, config.folds, seed))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """What came of a task: the held-out subjects' windows as the network saw them."""
+class FoldResult:
+    """The result of a task: the network's outputs for the held-out subjects, and their scores."""
 
     seed: int
     held_out: tuple[str, ...]
-    metrics: Scores
-    int8: Scores | None  # None where it was not asked for, or where there is no int8 network
+    scores: Scores  # of the float32 network
+    int8: Scores | None  # None if the task does not ask for it, or the network cannot be converted
     logits: Float32  # (n_windows, n_labels)
-    label: Int64  # (n_windows,)
+    label: Int64  # (n_windows,) true label
     subject: npt.NDArray[np.str_]  # (n_windows,)
-    parameters: int
-    epochs: int  # that were really run
-    seconds: float  # of fitting alone
+    parameters: int  # number of the network's parameters
+    epochs: int  # number of epochs run, fewer than configured after early stopping
+    seconds: float  # duration of the fit
 
     def save(self, path: Path) -> None:
-        """Write it as one .npz file, whole or not at all."""
+        """Write the result as an npz file, completely or not at all."""
         facts = {
             "seed": self.seed,
             "held_out": self.held_out,
-            "labels": self.metrics.labels,
+            "labels": self.scores.labels,
             "parameters": self.parameters,
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
-        arrays: dict[str, Any] = {"logits": self.logits, "label": self.label, "subject": self.subject}
-        arrays |= {"confusion": self.metrics.confusion, "facts": np.array(json.dumps(facts))}
+        arrays: dict[str, npt.NDArray[Any]] = {"logits": self.logits, "label": self.label, "subject": self.subject}
+        arrays["confusion"] = self.scores.confusion
         if self.int8 is not None:
             arrays["int8"] = self.int8.confusion
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        replace_file(path, buffer.getvalue())
+        replace_file(path, to_npz(arrays, {"facts": facts}))
 
     @classmethod
-    def load(cls, path: Path) -> Fold | None:
-        """What ``save`` wrote; None where there is nothing, or nothing that can be read."""
+    def load(cls, path: Path) -> FoldResult | None:
+        """Read a result; return None if there is no file, or none that can be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-            facts = json.loads(str(arrays["facts"]))
-        except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+            content = from_npz(path.read_bytes())
+            facts = content["facts"]
+            labels = tuple(facts["labels"])
+            return cls(
+                facts["seed"],
+                tuple(facts["held_out"]),
+                Scores(labels, content["confusion"]),
+                Scores(labels, content["int8"]) if "int8" in content else None,
+                content["logits"],
+                content["label"],
+                content["subject"],
+                facts["parameters"],
+                facts["epochs"],
+                facts["seconds"],
+            )
+        except (OSError, KeyError, TypeError, ValueError):
             return None
-        labels = tuple(facts["labels"])
-        return cls(
-            facts["seed"],
-            tuple(facts["held_out"]),
-            Scores(labels, arrays["confusion"]),
-            Scores(labels, arrays["int8"]) if "int8" in arrays else None,
-            arrays["logits"],
-            arrays["label"],
-            arrays["subject"],
-            facts["parameters"],
-            facts["epochs"],
-            facts["seconds"],
-        )
 
 
-def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, progress: Progress = silent) -> Fold:
-    """Fit on the windows of ``training`` of all subjects but those held out, count these subjects' of ``counted``.
+class FoldStore:
+    """The folder in which an interrupted validation keeps the results of its finished folds."""
 
-    The two differ in how densely the streams are cut, not in the Engine that cuts them. Raises
-    DatasetError and ConfigError as ``fit`` does.
+    def __init__(self, folder: Path, prepared: Prepared, config: FitConfig) -> None:
+        """Create the folder if it is missing.
+
+        Args:
+            folder: The folder.
+            prepared: The windows of the fits. Other windows of any subject make other results.
+            config: The config of the fits, with any seed.
+
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._key = fingerprint(prepared.spec, replace(config, seed=0), prepared.training, prepared.counted)
+
+    def path(self, task: FoldTask, *facts: Any) -> Path:
+        """Return the file of a task's result; ``facts`` are JSON values that decide the result as well."""
+        return self._folder / f"{json_digest([self._key, task.config.seed, task.held_out, task.int8, *facts])}.npz"
+
+
+def json_digest(facts: Any) -> str:
+    """Return a short hash of a JSON value; 20 and 20.0 have the same hash."""
+    canonical = json.loads(json.dumps(facts), parse_int=float)
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) -> FoldResult:
+    """Fit on all subjects except those held out, and score the network on these.
+
+    Raises:
+        DatasetError: The held-out subjects have no window, or there is none to train on.
+        ConfigError: As ``fit`` raises it.
+
     """
-    keras.backend.clear_session()  # or the graphs of all fits stay in memory
+    keras.backend.clear_session()  # otherwise the graphs of all fits stay in memory
     gc.collect()
+    training, counted = prepared.training, prepared.counted
     rest = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
     test = counted.of_subjects(task.held_out)
     if not len(test):
-        raise DatasetError(f"subjects {', '.join(task.held_out)} have no window to count: take fewer folds")
+        raise DatasetError(
+            f"fold {task.fold + 1}: subjects {', '.join(task.held_out)} have no window; choose fewer folds"
+        )
     started = time.monotonic()
     fitted = fit(rest, task.spec, task.config, progress)
     seconds = time.monotonic() - started
@@ -116,9 +167,9 @@ def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, pr
     if task.int8:
         with suppress(export.NotConvertibleError):
             model = export.to_int8(fitted.model, fitted.spec.norm.apply(rest.windows), task.config.seed)
-            guess = export.litert_logits(model, fitted.spec.norm.apply(test.windows)).argmax(axis=1)
-            int8 = score(test.label, guess, counted.labels)
-    return Fold(
+            predicted = export.litert_logits(model, fitted.spec.norm.apply(test.windows)).argmax(axis=1)
+            int8 = score(test.label, predicted, counted.labels)
+    return FoldResult(
         task.config.seed,
         task.held_out,
         score(test.label, logits.argmax(axis=1), counted.labels),
@@ -130,9 +181,3 @@ def hold_out(training: LabelledWindows, counted: LabelledWindows, task: Task, pr
         len(fitted.history),
         seconds,
     )
-
-
-def fingerprint(facts: Any) -> str:
-    """A short hash of anything JSON can say; 20 and 20.0 are the same."""
-    whole = json.loads(json.dumps(facts), parse_int=float)
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What is typed behind --set, --sweep and --variant."""
+"""The texts of --set, --sweep and --variant become settings of signal, architecture and recipe."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_filters_are_chosen_by_their_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("chosen", "message"),
     [
         ({"filterz": 8}, "filterz"),
         ({"arch": "transformer"}, "transformer"),
@@ -74,8 +74,8 @@ def test_filters_are_chosen_by_their_type() -> None:
         ({"seed": 4}, "--seed"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(chosen: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_makes_no_sense_is_refused_by_name(chosen: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         settings.settle(chosen, SignalSpec(), FitConfig())
 
 

@@ -1,4 +1,4 @@
-"""No subject is both learnt from and counted."""
+"""No subject is both trained on and scored."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.progress import Progress
 from harstream.train.fitting.fit import Fitted, fit
+from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.validation import cross_validation as validate
-from harstream.train.validation import task as holdout
+from harstream.train.validation import task as tasks
+from harstream.train.validation.cross_validation import cross_validate
+from harstream.train.validation.task import FoldTask
 
 from ...made_recordings import PLAIN
 
@@ -38,24 +40,23 @@ def test_cross_validation_never_trains_on_who_it_counts(
         trained_on.append(set(data.subject))
         return fit(data, spec, config, progress)
 
-    monkeypatch.setattr(holdout, "fit", watched)
-    told: list[tuple[str, int, int]] = []
-    result = validate.cross_validate(
-        training, counted, SPEC, TINY, repeats=2, int8=True, progress=lambda *step: told.append(step)
+    monkeypatch.setattr(tasks, "fit", watched)
+    steps: list[tuple[str, int, int]] = []
+    result = cross_validate(
+        Prepared(SPEC, training, counted), TINY, repeats=2, int8=True, progress=lambda *step: steps.append(step)
     )
-    held_out = [set(fold) for run in result.runs for fold in run.folds]
+    held_out = [set(fold.held_out) for run in result.runs for fold in run.folds]
     assert len(trained_on) == len(held_out) == 4
     assert all(not learnt & held for learnt, held in zip(trained_on, held_out, strict=True))
-    assert [done for _, done, _ in told] == list(range(1, 9))
-    assert {total for _, _, total in told} == {8}
+    assert [done for _, done, _ in steps] == list(range(1, 9))
+    assert {total for _, _, total in steps} == {8}
 
     assert [run.seed for run in result.runs] == [4, 5]
-    assert result.metrics.windows == 2 * len(counted)
-    assert result.int8 is not None
-    assert result.int8.windows == 2 * len(counted)
+    assert result.scores.windows == 2 * len(counted)
+    assert [scores.windows for scores in result.int8] == [len(counted)] * 2
     assert set(result.accuracy_by_subject()) == {"01", "02", "03", "04"}
     logits, label = result.held_out()
-    assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.metrics.accuracy)
+    assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.scores.accuracy)
 
     data = json.loads(json.dumps(result.to_dict()))
     accuracies = [run["float32"]["accuracy"] for run in data["runs"]]
@@ -65,13 +66,13 @@ def test_cross_validation_never_trains_on_who_it_counts(
 
 
 def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_changed(
-    recordings: list[Recording], tmp_path: Path, done: list[holdout.Task]
+    recordings: list[Recording], tmp_path: Path, done: list[FoldTask]
 ) -> None:
     def validated(some: list[Recording], **changed: Any) -> int:
         counted = windows.cut_windows(windows.whole_streams(some), SPEC, ("MOVING", "STILL"))
         config = replace(TINY, folds=99, **changed)
         done.clear()
-        validate.cross_validate(counted, counted, SPEC, config, work=tmp_path)
+        cross_validate(Prepared(SPEC, counted, counted), config, work=tmp_path)
         return len(done)
 
     assert validated(recordings[:3]) == 3
