@@ -12,7 +12,7 @@ from harstream.datasets.base import Recording, Segment
 RATE_HZ = 50.0
 STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
 #: Settings of a fit without augmentation and averaging, whose graph takes longer to build than the fit to run.
-PLAIN: dict[str, float] = dict.fromkeys(
+PLAIN: dict[str, Any] = dict.fromkeys(
     (
         *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
         *("smoothed_share", "gyro_drift", "jitter", "channel_dropout", "strangers_share", "mixup", "average"),

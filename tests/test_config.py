@@ -21,6 +21,13 @@ from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 SECRET = "s3cr3t-horse"
 
 
+def broker_of(run_config: RunConfig) -> BrokerSettings:
+    """Return the settings of the connection to a broker that is not the embedded one."""
+    settings = run_config.read_broker_settings()
+    assert settings is not None
+    return settings
+
+
 @pytest.fixture
 def run(monkeypatch):
     """`harstream run` up to the start of the daemon: returns exit code, output and the settings."""
@@ -268,8 +275,7 @@ def test_no_way_of_printing_settings_shows_a_password(tmp_path, caplog):
     by_url = RunConfig(broker=f"mqtt://ann:{SECRET}@host")
     by_file = RunConfig(broker="mqtt://host", user="ann", password_file=tmp_path / "password")
     for run_config in (by_url, by_file):
-        settings = run_config.read_broker_settings()
-        assert isinstance(settings, BrokerSettings)
+        settings = broker_of(run_config)
         assert (settings.url.user, settings.url.password) == ("ann", SECRET)
         with caplog.at_level(logging.DEBUG):
             logging.getLogger("test").info("%s %r %s %r %s", run_config, run_config, settings, settings, settings.url)
@@ -288,8 +294,7 @@ def test_no_way_of_printing_settings_shows_a_password(tmp_path, caplog):
 def test_user_and_password_file_overrule_those_of_the_address(tmp_path):
     (tmp_path / "password").write_text("from file\r\n")
     run_config = RunConfig(broker="mqtt://u:p@host", user="other", password_file=Path(tmp_path / "password"))
-    settings = run_config.read_broker_settings()
-    assert settings is not None
+    settings = broker_of(run_config)
     assert (settings.url.user, settings.url.password) == ("other", "from file")
 
 
@@ -333,12 +338,12 @@ def test_several_brokers_are_addresses_of_one(run, toml):
         run("--config", toml('broker = ["mqtt://a", "b:1884"]')),
         run("--config", toml('broker = "mqtt://a b:1884"')),
     ):
-        assert list(served.read_broker_settings().urls) == wanted
+        assert list(broker_of(served).urls) == wanted
     with pytest.raises(ConfigError, match="are mixed"):
         RunConfig(broker="mqtt://a mqtts://b").read_broker_settings()
     with pytest.raises(ConfigError, match="different users or passwords"):
         RunConfig(broker="ann:1@a bob:2@b")
-    for url in RunConfig(broker="ann:1@a b").read_broker_settings().urls:
+    for url in broker_of(RunConfig(broker="ann:1@a b")).urls:
         assert (url.user, url.password) == ("ann", "1")
 
 
@@ -349,7 +354,7 @@ def test_no_error_about_a_files_broker_repeats_it(run, toml):
 
 def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(run, toml):
     _, _, served = run("--broker", "h", "--user", "ann", password=SECRET)
-    assert served.read_broker_settings().url.password == SECRET
+    assert broker_of(served).url.password == SECRET
     code, output, _ = run("--config", toml(f'password = "{SECRET}"'))
     assert code == 2
     assert "password-file" in output
@@ -358,9 +363,8 @@ def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(r
 
 def test_a_password_on_the_command_line_moves_into_the_environment():
     arguments = ["run", "--broker", f"mqtts://ann:{SECRET}@h", "--qos=0", f"--broker=bob:{SECRET}@g:1"]
-    left, environment = hide_passwords(arguments, {"A": "b"})
-    assert left == ["run", "--qos=0"]
-    assert environment == {"A": "b", "HARSTREAM_RUN_BROKER": f"mqtts://ann:{SECRET}@h bob:{SECRET}@g:1"}
+    environment = {"A": "b", "HARSTREAM_RUN_BROKER": f"mqtts://ann:{SECRET}@h bob:{SECRET}@g:1"}
+    assert hide_passwords(arguments, {"A": "b"}) == (["run", "--qos=0"], environment)
     assert hide_passwords(["run", "--broker", "mqtt://h:1883"], {}) is None
     assert hide_passwords(["run", "--broker", "ann@h:1883"], {}) is None
     assert hide_passwords([], {}) is None
@@ -402,9 +406,7 @@ def test_the_password_file_is_read_by_one_call_only_and_each_time(tmp_path):
         run_config.read_broker_settings()
     for password in ("first", "second"):
         path.write_text(f"{password}\n")
-        settings = run_config.read_broker_settings()
-        assert settings is not None
-        assert settings.url.password == password
+        assert broker_of(run_config).url.password == password
 
 
 def test_only_one_of_the_two_places_may_hold_a_password(tmp_path):

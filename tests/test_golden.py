@@ -145,6 +145,9 @@ def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, 
 
 def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifier):
     class Swapped:
+        input_shape: tuple[int, ...] = (128, 9)
+        n_outputs = 6
+
         def __call__(self, inputs):
             return classifier._network(inputs)[:, ::-1]
 
@@ -157,6 +160,9 @@ def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
     sizes = []
 
     class Counted:
+        input_shape: tuple[int, ...] = (128, 9)
+        n_outputs = 6
+
         def __call__(self, inputs):
             sizes.append(len(inputs))
             return classifier._network(inputs)
@@ -168,6 +174,9 @@ def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
 def test_a_bundle_whose_int8_file_disagrees_is_sealed_without_it_and_has_the_reason(own_bundle, monkeypatch):
 
     class Disagreeing:
+        input_shape: tuple[int, ...] = (128, 9)
+        n_outputs = 6
+
         def __call__(self, inputs):
             return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
 

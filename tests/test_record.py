@@ -173,7 +173,7 @@ def test_a_device_without_a_gyroscope_is_recorded_without(tmp_path):
 def test_units_of_the_settings_are_converted(tmp_path):
     recorder = new_recorder(tmp_path, units=Units("m/s2", "deg/s"))
     recorder.begin("STANDING")
-    send(recorder, np.tile(np.float32([0, 0, 9.80665, 180, 0, 0]), (20, 1)))
+    send(recorder, np.tile(np.array([0, 0, 9.80665, 180, 0, 0], np.float32), (20, 1)))
     _, values, _ = table(recorder.end()[0].path)
     np.testing.assert_allclose(values, np.tile([0, 0, 1, np.pi, 0, 0], (20, 1)), rtol=1e-6)
 

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def _npy() -> bytes:
     return buffer.getvalue()
 
 
-def _npz(**arrays: np.ndarray) -> bytes:
+def _npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

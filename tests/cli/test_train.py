@@ -16,6 +16,7 @@ pytest.importorskip("tensorflow")
 
 from harstream.cli import main
 from harstream.train.validation import pool
+from harstream.train.validation.task import FoldResult, hold_out
 
 from ..made_recordings import PLAIN, hold_out_without_fit, subject
 
@@ -63,12 +64,12 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
 ) -> None:
     command = ["--data", data, "--out", tmp_path / "mine", *SMALL, "--json", tmp_path / "figures.json"]
     command += ["--channels", "total_acc"]
-    working, done = pool.hold_out, []
+    done: list[FoldResult] = []
 
     def interrupted(*arguments: Any) -> Any:
         if done:
             raise KeyboardInterrupt
-        done.append(working(*arguments))
+        done.append(hold_out(*arguments))
         return done[0]
 
     monkeypatch.setattr(pool, "hold_out", interrupted)
@@ -79,7 +80,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
 
     def second(*arguments: Any) -> Any:
         assert arguments[1].held_out != done[0].held_out
-        return working(*arguments)
+        return hold_out(*arguments)
 
     monkeypatch.setattr(pool, "hold_out", second)
     finished = train(*command, "--logs", tmp_path / "logs", "--note", "Chosen by lot.")

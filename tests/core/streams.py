@@ -57,14 +57,13 @@ def cut(
     if isinstance(sizes, int):
         sizes = [sizes] * (len(samples) // sizes)
     bounds = np.concatenate([[0], np.cumsum(list(sizes), dtype=np.int64)])
-    bounds = np.append(bounds[bounds < len(samples)], len(samples)).tolist()
     return [
         Message(device, t_ns + round(start * 1e9 / rate_hz), samples[start:stop], announced)
-        for start, stop in itertools.pairwise(bounds)
+        for start, stop in itertools.pairwise([*bounds[bounds < len(samples)].tolist(), len(samples)])
     ]
 
 
-def unstamped(messages: Sequence[Message], arrivals_s: Sequence[float]) -> list[Message]:
+def unstamped(messages: Sequence[Message], arrivals_s: Iterable[float]) -> list[Message]:
     return [
         replace(message, stamped=False, t_ns=0, arrival_s=float(arrival))
         for message, arrival in zip(messages, arrivals_s, strict=True)

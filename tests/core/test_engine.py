@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harstream.core import engine as engine_module
-from harstream.core.batches import SampleBatch, WindowBatch
+from harstream.core.batches import WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import CHANNELS, GravityFilter, NoiseFilter, Normalisation, SignalSpec
 
@@ -184,7 +184,7 @@ def test_windows_are_the_oracles_whatever_the_spec(name, rate_hz):
 
 @pytest.mark.parametrize("rate_hz", RATES)
 def test_a_still_device_has_no_body_acceleration_and_no_start_transient(rate_hz):
-    still = np.tile(np.float32([0.48, -0.6, 0.64, 0, 0, 0]), (int(12 * rate_hz), 1))
+    still = np.tile(np.array([0.48, -0.6, 0.64, 0, 0, 0], np.float32), (int(12 * rate_hz), 1))
     got = feed(Engine(SignalSpec(channels=CHANNELS)), cut(still, 7, rate_hz=rate_hz, announced=rate_hz))
     assert len(got) > 5
     np.testing.assert_allclose(
@@ -218,7 +218,7 @@ def test_no_window_spans_a_restart(spec):
 
 def test_growing_past_the_first_capacity_keeps_every_state():
     signals = {f"d{i}": walk(f"d{i}", 50.0 if i % 3 else 100.0, 3.0, 30, i % 10) for i in range(150)}
-    engine, got = Engine(SPEC), []
+    engine, batches = Engine(SPEC), []
     # Ten devices join at a time while the others are in the middle of a window. Rows 64 and 128 make it grow.
     joined = list(signals)
     queues = {name: list(messages) for name, messages in signals.items()}
@@ -226,8 +226,8 @@ def test_growing_past_the_first_capacity_keeps_every_state():
     while any(queues.values()):
         turn += 1
         sending = [name for name in joined[: 10 * turn] if queues[name]]
-        got.append(engine.feed(batch([queues[name].pop(0) for name in sending])))
-    got = WindowBatch.concatenate(got)
+        batches.append(engine.feed(batch([queues[name].pop(0) for name in sending])))
+    got = WindowBatch.concatenate(batches)
     assert engine.n_devices == 150
     for name in joined[::7]:
         assert_same(of(got, name), feed(Engine(SPEC), signals[name]))
@@ -499,14 +499,11 @@ def test_no_message_raises_or_warns_and_every_sample_is_accounted_for(spec, mess
 
 
 def test_a_batch_must_be_aligned():
+    aligned = batch([Message("a", T0_NS, np.zeros((1, 6), np.float32))])
     with pytest.raises(ValueError, match="rate_hz"):
-        SampleBatch(
-            ["a"], *(np.zeros(n) for n in (1, 1, 2)), np.ones(1, np.int64), np.zeros(1), np.zeros((1, 6), np.float32)
-        )
+        replace(aligned, rate_hz=np.zeros(2))
     with pytest.raises(ValueError, match="samples"):
-        SampleBatch(
-            ["a"], *(np.zeros(n) for n in (1, 1, 1)), np.ones(1, np.int64), np.zeros(1), np.zeros((2, 6), np.float32)
-        )
+        replace(aligned, samples=np.zeros((2, 6), np.float32))
 
 
 def test_the_example_in_the_engines_docstring_is_true():

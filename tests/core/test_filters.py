@@ -19,7 +19,8 @@ def noise(n, signals=3, seed=0):
 
 def ragged(feed, rows, streams, cuts):
     """Feed stream ``i`` to row ``rows[i]`` in pieces of sizes ``cuts[i]``; return the joined outputs of each row."""
-    done, out, call = [0] * len(rows), [[] for _ in rows], 0
+    out: list[list[np.ndarray]] = [[] for _ in rows]
+    done, call = [0] * len(rows), 0
     while any(done[i] < len(streams[i]) for i in range(len(rows))):
         sizes = [min(cuts[i][call % len(cuts[i])], len(streams[i]) - done[i]) for i in range(len(rows))]
         sending = [i for i in range(len(rows)) if sizes[i]]
@@ -81,7 +82,7 @@ def test_body_acceleration_is_what_scipys_low_pass_leaves_however_the_rows_are_c
 
 def test_a_constant_is_all_gravity_from_the_first_sample_on():
     split = GravitySplit(GravityFilter(), 50.0, 2)
-    still = np.broadcast_to(np.float32([0.6, -0.64, 0.48]), (2, 500, 3))
+    still = np.broadcast_to(np.array([0.6, -0.64, 0.48], np.float32), (2, 500, 3))
     assert np.abs(split.seed(np.array([0, 1]), still)).max() < 1e-6
 
 
@@ -210,14 +211,14 @@ def test_gravity_under_a_swinging_thigh_is_found_within_three_degrees(swing_hz):
 
 
 def test_a_gyroscopes_offset_leaves_gravity_behind_by_the_delay_of_the_low_pass():
-    still = np.tile(np.float32([0, 0, 1, np.radians(5), 0, 0]), (2000, 1))
+    still = np.tile(np.array([0, 0, 1, np.radians(5), 0, 0], np.float32), (2000, 1))
     off = degrees_between(still[:, :3] - split_all(AIDED, still), still[:, :3].astype(np.float64))
     delay_s = 2 / (2 * np.pi * 0.3)  # of a third-order Butterworth, at rest
     assert off[1000:].max() == pytest.approx(5 * delay_s, rel=0.02)
 
 
 def test_turning_for_long_and_beyond_all_measure_leaves_the_attitude_a_rotation():
-    split, row = gravity_split(AIDED, 50.0, 1), np.array([0])
+    split, row = ComplementarySplit(AIDED, 50.0, 1), np.array([0])
     samples = 10 * noise(20_000, 6)
     samples[500:510, 3:] = 3e38
     split.seed(row, samples[None, :128])

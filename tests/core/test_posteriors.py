@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,7 @@ def test_a_certain_and_wrong_network_cannot_make_the_posterior_irrevocable():
 
 
 def test_less_trust_and_longer_activities_make_changes_slower():
-    def windows_to_change(**settings: float) -> int:
+    def windows_to_change(**settings: Any) -> int:
         return states(hmm(**settings), [A] * 10 + [B] * 30)[10:].index(1)
 
     assert windows_to_change(trust=1.0) < windows_to_change(trust=0.4) < windows_to_change(trust=0.2)

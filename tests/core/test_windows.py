@@ -57,7 +57,7 @@ def test_a_gathered_window_is_a_copy():
 
 def test_rows_of_different_fill_are_written_in_one_go():
     # row 0: 0 1 2 3     row 2: 10 11 12 13 14 15 16 17 (due)
-    samples = np.float32([0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17])[:, None]
+    samples = np.array([0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17], np.float32)[:, None]
     buffer = WindowBuffer(8, 8, 1, 3)
     buffer.reset(np.arange(3))
     buffer.write(np.array([0, 2]), np.array([4, 8]), np.array([0, 4]), samples)

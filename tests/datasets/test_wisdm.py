@@ -39,7 +39,8 @@ def test_each_activity_of_a_subject_is_a_recording_in_g_and_rad_s(tmp_path: Path
     walking, teeth = wisdm.load(write(tmp_path, acc, gyro))
     assert (walking.name, walking.subject, walking.rate_hz) == ("1601_WALKING", "1601", 20.0)
     assert walking.segments == (Segment(0, 200, "WALKING"),)
-    assert (walking.samples.shape, walking.samples.dtype) == ((200, 6), np.float32)
+    assert walking.samples.shape == (200, 6)
+    assert walking.samples.dtype == np.float32
     np.testing.assert_allclose(walking.samples[:, :2], np.tile([1.0, -2.0], (200, 1)), rtol=1e-6)
     np.testing.assert_allclose(walking.samples[:, 3:5], np.tile([0.25, -0.5], (200, 1)), rtol=1e-6)
     np.testing.assert_allclose(walking.samples[:, 5], np.arange(200) / 100, atol=1e-6)

@@ -220,7 +220,7 @@ def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_p
         for worker in workers.values():
             worker.process.send(signal.SIGTERM)
             assert worker.process.exit_code() == 0
-        partitions = {}
+        partitions: dict[str, int] = {}
         heard = fleet._client(cluster.ports[1])
         heard.on_message = lambda _, __, message: partitions.__setitem__(
             message.topic.split("/")[3], int(message.topic.split("/")[1])

@@ -84,15 +84,15 @@ def test_one_seed_has_no_deviation(study: dict[str, Any]) -> None:
 
 def test_events_that_are_fragmented_and_merged_count_as_both(study: dict[str, Any]) -> None:
     section = json.loads(json.dumps(study["runs"][0]["stream"]))
-    before = results.figures(section)
+    before: dict[str, Any] = results.figures(section)
     section["published"]["events"]["all"]["fragmented_and_merged"] += 2
-    after = results.figures(section)
+    after: dict[str, Any] = results.figures(section)
     changed = {name: after[name] - before[name] for name in after if after[name] != before[name]}
     assert changed == {"events_fragmented": 2, "events_merged": 2}
 
 
 def test_accuracy_of_what_is_labelled_leaves_unknown_out(study: dict[str, Any]) -> None:
-    figures_ = results.figures(study["runs"][0]["stream"])
+    figures_: dict[str, Any] = results.figures(study["runs"][0]["stream"])
     assert figures_["accuracy_of_labelled"] == pytest.approx(figures_["accuracy"] / (1 - figures_["unknown_inside"]))
 
 

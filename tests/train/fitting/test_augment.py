@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ SEED = tf.constant([1, 2])
 TRIADS = {"body_acc": slice(0, 3), "gyro": slice(3, 6), "total_acc": slice(6, 9)}
 
 #: All that takes windows, with a strength.
-WINDOW_WISE: dict[str, Callable[..., npt.NDArray[np.float32]]] = {
+WINDOW_WISE: dict[str, Callable[..., Any]] = {
     "tilt": lambda w, amount, seed: augment.rotate(w, augment.tilts(len(w), 90 * amount, seed), DEFAULT_CHANNELS),
     "turn": lambda w, amount, seed: augment.rotate(
         w, augment.turns(len(w), np.array([1.0, 0, 0]), amount, seed), DEFAULT_CHANNELS

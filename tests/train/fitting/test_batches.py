@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_with_everything_off_the_windows_are_only_normalised_and_nothing_is_draw
     inputs, truth = graph(INDEX, SEED)
     np.testing.assert_allclose(inputs, NORM.apply(DATA.windows[INDEX.numpy()]), atol=1e-5)
     np.testing.assert_array_equal(truth, np.eye(3)[DATA.label[INDEX.numpy()]])
-    operations = {operation.type for operation in graph.get_concrete_function().graph.get_operations()}
+    operations = {operation.type for operation in cast(Any, graph).get_concrete_function().graph.get_operations()}
     assert not {name for name in operations if "Stateless" in name or "Random" in name}
 
 
@@ -75,8 +76,8 @@ def test_every_augmentation_can_be_set_and_follows_from_the_seed(name: str) -> N
 def test_one_augmentation_leaves_the_draws_of_the_others() -> None:
     both, _ = batches(replace(OFF, scale=0.3, mirrored_share=0.5))(INDEX, SEED)
     alone, _ = batches(replace(OFF, scale=0.3))(INDEX, SEED)
-    physical = [np.abs(np.asarray(x) * NORM.std + NORM.mean) for x in (both, alone)]
-    np.testing.assert_allclose(*physical, atol=1e-4)
+    first, second = (np.abs(np.asarray(x) * NORM.std + NORM.mean) for x in (both, alone))
+    np.testing.assert_allclose(first, second, atol=1e-4)
 
 
 def test_jitter_is_measured_by_the_spread_of_the_windows_whatever_the_network_is_given() -> None:

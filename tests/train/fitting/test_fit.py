@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +170,8 @@ def test_teachers_are_trained_first_each_from_its_own_seed(data: windows.Labelle
 
 
 def approximately(epoch: Epoch) -> Epoch:
-    return Epoch(**{name: pytest.approx(value, abs=1e-3) for name, value in asdict(epoch).items()})
+    values: dict[str, Any] = {name: pytest.approx(value, abs=1e-3) for name, value in asdict(epoch).items()}
+    return Epoch(**values)
 
 
 def scalars(folder: Path) -> dict[tuple[int, str], float]:

@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-tf = pytest.importorskip("tensorflow")
+pytest.importorskip("tensorflow")
 
-import keras  # noqa: E402
+import keras
+import tensorflow as tf
 
-from harstream.core.spec import SignalSpec  # noqa: E402
-from harstream.datasets.windows import LabelledWindows  # noqa: E402
-from harstream.errors import ConfigError  # noqa: E402
-from harstream.train.fitting.checkpoint import CheckpointFolder, TrainingState, fingerprint  # noqa: E402
-from harstream.train.fitting.history import Epoch  # noqa: E402
-from harstream.train.fitting.loop import TrainingLoop  # noqa: E402
-from harstream.train.fitting.recipe import FitConfig  # noqa: E402
+from harstream.core.spec import SignalSpec
+from harstream.datasets.windows import LabelledWindows
+from harstream.errors import ConfigError
+from harstream.train.fitting.checkpoint import CheckpointFolder, TrainingState, fingerprint
+from harstream.train.fitting.history import Epoch
+from harstream.train.fitting.loop import TrainingLoop
+from harstream.train.fitting.recipe import FitConfig
 
 
 def training(

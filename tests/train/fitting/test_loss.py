@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=1, keepdims=True)
 
 
-def loss(config: FitConfig, truth: np.ndarray = TRUTH, **kwargs: object) -> float:
+def loss(config: FitConfig, truth: np.ndarray = TRUTH, **kwargs: Any) -> float:
     return float(objective(config, LABEL, 3, **kwargs)(tf.constant(INPUTS), tf.constant(truth), tf.constant(LOGITS)))
 
 

@@ -86,7 +86,7 @@ def test_what_is_done_is_not_done_again(recordings: list[Recording], tmp_path: P
 def test_an_interrupted_sweep_continues_where_it_was(
     recordings: list[Recording], tmp_path: Path, done: list[FoldTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    working: Callable[..., FoldResult] = pool.hold_out
+    working: Callable[..., FoldResult] = vars(pool)["hold_out"]  # that of the fixture ``done``
 
     def interrupted(*arguments: Any) -> FoldResult:
         if len(done) == 3:
