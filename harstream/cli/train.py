@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.command()
 @options.data
 @options.subjects("train")
-@click.option("--out", required=True, type=options.PATH, help="Folder of the bundle or experiment to write.")
+@click.option("--out", required=True, type=options.PATH, help="Folder of the bundle or sweep to write.")
 @click.option("--arch", show_default="the recipe's", help="Architecture of the network.", metavar="NAME")
 @click.option(
     "--spec",
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     "--sweep",
     "sweeps",
     multiple=True,
-    help="Make an experiment instead of a bundle, with one row for each value, and for each combination of values if "
+    help="Make a sweep instead of a bundle, with one row for each value, and for each combination of values if "
     "given several times. NAME is arch or a name for --set; channels are joined by +.",
     metavar="NAME=A,B,C",
 )
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     "--variant",
     "variants",
     multiple=True,
-    help="Add one row to the experiment; name=... names it.",
+    help="Add one row to the sweep; name=... names it.",
     metavar="'NAME=VALUE ...'",
 )
 @click.option(
@@ -125,15 +125,15 @@ def train(
         if sweeps or variants:
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
                 if given:
-                    raise ConfigError(f"{name}: it applies to a bundle, but --sweep or --variant makes an experiment")
-            _run_experiment(request, sweeps, variants)
+                    raise ConfigError(f"{name}: it applies to a bundle, but --sweep or --variant makes a sweep")
+            _run_sweep(request, sweeps, variants)
         else:
             _train_bundle(request, logs, note, json_path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Options that a bundle and an experiment share."""
+    """Options that a bundle and a sweep share."""
 
     data: str
     subjects: str | None
@@ -172,7 +172,7 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     config = FitConfig(seed=request.seed)
     settle(request.settings, request.signal(), config)  # refuses a wrong setting before the recordings are read
     if (request.out / "results.json").exists():
-        raise ConfigError(f"--out: {request.out}: it holds an experiment; choose another folder for the bundle")
+        raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
     recordings = request.load_recordings()
     signal, config = settle(request.settings, request.signal(recordings), config)
     with ProgressBar() as bar:
@@ -204,18 +204,18 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def _run_experiment(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
+def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
     from harstream.train.sweep import figures, settings
-    from harstream.train.sweep import run as experiments
+    from harstream.train.sweep import run as sweep
 
     rows = settings.variants_of(sweeps, variants)
-    experiments.row_configs(rows, request.settings, request.signal())  # fails before the recordings are read
+    sweep.row_configs(rows, request.settings, request.signal())  # fails before the recordings are read
     recordings = request.load_recordings()
     with ProgressBar() as bar:
-        results = experiments.run(
+        results = sweep.run(
             recordings,
             request.out,
-            experiments.row_configs(rows, request.settings, request.signal(recordings)),
+            sweep.row_configs(rows, request.settings, request.signal(recordings)),
             data=request.data,
             repeats=request.repeats,
             first_seed=request.seed,

@@ -27,8 +27,8 @@ made for medical or safety decisions or for judging a person, and it was not tes
 ## Signal
 
 {rate:g} Hz; windows of {window} samples ({window_s:g} s), one every {stride} samples ({stride_s:g} s).
-Channels, in order: {channels}. Accelerations are in g, and `total_acc` includes gravity; angular velocities are in
-rad/s.
+Channels, in order: {channels}.
+Accelerations are in g, and `total_acc` includes gravity; angular velocities are in rad/s.
 
 ## Training data
 
@@ -38,9 +38,9 @@ rad/s.
 
 ## Accuracy
 
-Measured by cross-validation: {method}. Each subject is held out once per seed, and nothing is chosen on a held-out
-subject; {epochs}. The network of this bundle is trained in the same way on all subjects, so no
-figure below is of its own weights.{note}
+Measured by cross-validation: {method}.
+Each subject is held out once per seed, and nothing is chosen on a held-out subject; {epochs}.
+The network of this bundle is trained in the same way on all subjects, so no figure below is of its own weights.{note}
 
 {accuracy}
 
@@ -56,8 +56,7 @@ calibration error of a fold, with the temperature of the other folds, is {calibr
 ## Limits
 
 - The figures are of single windows that lie inside one activity. Windows across a change of activity are left out.
-- {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, is between {worst} and
-  {best}.
+- {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, is {worst} to {best}.
 - Other placements or orientations of the device, other people and other sensors were not tested. Measure the model
   on recordings of yours with `harstream evaluate` before you rely on it.
 - A movement that is none of the activities may still get one of their labels, with high confidence.
@@ -67,12 +66,13 @@ _STREAMING = """
 
 The smoothing `{smoothing}` (`smoothing` in `bundle.json`) makes labels steady.{figures}
 """
-_FIGURES = """ Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
+_FIGURES = """
+Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
 
 {table}
 
 The true activity changes {truth:.2f} times per minute. `UNKNOWN` is published for {unknown:.0f} % of the windows that
-lie mostly inside none of the activities, and for {abstained:.1f} % of those wholly inside an activity.{unfamiliar}"""
+lie mostly outside the activities, and for {abstained:.1f} % of those wholly inside an activity.{unfamiliar}"""
 #: Lines about the files of the bundle, at the end of a card.
 _FILE_LINES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
@@ -126,7 +126,7 @@ def card(
         epochs=f"training takes at most {config.epochs} epochs, with early stopping on some of the subjects trained on"
         if config.patience
         else f"the number of epochs is fixed ({config.epochs})",
-        note=f" {note}" if note else "",
+        note=f"\n{note}" if note else "",
         accuracy=markdown(
             ("", "accuracy", "macro F1"),
             [(network, _figure(spread["accuracy"]), _figure(spread["macro_f1"])) for network, spread in networks],
@@ -192,7 +192,7 @@ def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
         truth=stream["true_changes_per_minute"],
         unknown=100 * unknown["mostly_other"]["share"],
         abstained=100 * unknown["inside"]["share"],
-        unfamiliar=f" For unfamiliar signals, made from the same recordings, it is published for: {shares}."
+        unfamiliar=f"\nIts share of the windows of unfamiliar signals, made from the same recordings: {shares}."
         if unfamiliar
         else "",
     )

@@ -1,4 +1,4 @@
-"""`harstream train`: bundles, experiments and refused options."""
+"""`harstream train`: bundles, sweeps and refused options."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ def test_published_windows_cannot_be_split_by_subject(tmp_path: Path) -> None:
     assert "recordings are needed" in result.output
 
 
-def test_a_bundle_and_an_experiment_need_folders_of_their_own(data: str, tmp_path: Path) -> None:
+def test_a_bundle_and_a_sweep_need_folders_of_their_own(data: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").touch()
     result = train("--data", data, "--out", tmp_path, *SMALL)
     assert result.exit_code == 2
-    assert "holds an experiment" in result.output
+    assert "holds a sweep" in result.output
     (tmp_path / "results.json").unlink()
     (tmp_path / "bundle.json").touch()
     result = train("--data", data, "--out", tmp_path, *SMALL, "--sweep", "epochs=1")

@@ -111,7 +111,7 @@ def test_a_model_card_says_what_would_be_published_of_subjects_held_out(study: d
     assert f"| published | {100 * accuracy:.2f} % |" in text
     assert "each through networks trained on other subjects (2 folds, mean of 2 seeds)" in text
     share = sum(run["strangers"]["shuffled"]["share"] for run in study["runs"]) / 2
-    assert f"it is published for: shuffled {100 * share:.0f} %." in text
+    assert f"made from the same recordings: shuffled {100 * share:.0f} %." in text
 
 
 def test_unfamiliar_signals_that_are_trained_on_are_marked(study: dict[str, Any]) -> None:
@@ -131,6 +131,15 @@ def test_the_command_prints_the_section_of_a_bundle_with_the_smoothing_of_the_st
     path.write_text(json.dumps({**study, "default": bundles.load(random_bundle).smoothing.to_dict()}))
     assert study_card.main([str(path), "--model", str(random_bundle)]) == 0
     assert capsys.readouterr().out.startswith("## As published\n")
+
+
+def test_the_card_of_a_shipped_bundle_has_the_section_that_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = Path(__file__).parents[2]
+    waist = root / "models/waist"
+    assert study_card.main([str(root / "docs/results/streaming.json"), "--model", str(waist)]) == 0
+    assert capsys.readouterr().out.strip() in (waist / "README.md").read_text(encoding="utf-8")
 
 
 def test_figures_of_another_smoothing_are_not_put_on_a_card(study: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
-from harstream.errors import HarstreamError
+from harstream.errors import ConfigError
 from harstream.progress import Progress
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.validation.task import FoldResult, FoldTask, hold_out
@@ -38,10 +38,6 @@ OnEpoch = Callable[[int, int], None]
 _FITS_PER_PROCESS = 20
 #: Seconds between two looks at the epochs that the processes report.
 _POLL_S = 0.2
-
-
-class ProcessDiedError(HarstreamError):
-    """A training process ended unexpectedly, such as by the kernel for lack of memory."""
 
 
 def run(
@@ -59,8 +55,8 @@ def run(
         on_epoch: Is called after each epoch.
 
     Raises:
-        ProcessDiedError: A process ended unexpectedly.
-        HarstreamError: As ``hold_out`` raises it.
+        DatasetError: As ``hold_out`` raises it.
+        ConfigError: As ``hold_out`` raises it, or a process ended unexpectedly.
 
     """
     if n_jobs == 1:
@@ -105,8 +101,9 @@ def _run_in_processes(
             for process in set(multiprocessing.active_children()) - not_ours:
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
-                raise ProcessDiedError(
-                    "a training process ended unexpectedly, perhaps for lack of memory: try fewer --jobs"
+                raise ConfigError(
+                    f"--jobs {n_processes}: a training process ended unexpectedly, perhaps for lack of memory; "
+                    "choose fewer jobs"
                 ) from error
             raise
 

@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow")
 
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
-from harstream.errors import DatasetError
+from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting.prepare import Prepared, prepare
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
@@ -82,7 +82,7 @@ def test_the_windows_of_a_signal_are_made_once(prepared: Prepared) -> None:
 @pytest.mark.usefixtures("without_tensorflow")
 @pytest.mark.parametrize(
     ("work", "error", "message"),
-    [("refuse", DatasetError, "no window"), ("die", pool.ProcessDiedError, "a training process ended unexpectedly")],
+    [("refuse", DatasetError, "no window"), ("die", ConfigError, "--jobs 2: a training process ended unexpectedly")],
 )
 def test_an_error_in_a_process_is_raised_here(
     prepared: Prepared, work: str, error: type[Exception], message: str
