@@ -32,15 +32,15 @@ def run(
     read_config: Callable[[], RunConfig] | None = None,
     on_start: Callable[[Daemon], None] | None = None,
 ) -> None:
-    """Turn samples on a broker into labels until a signal ends it, then drain.
+    """Turn samples on a broker into labels until a signal arrives, then drain.
 
     Args:
         config: Settings.
         read_config: Reads the settings again when a reload is asked for.
-        on_start: Called once, with the connected daemon.
+        on_start: Called with the daemon just before its main loop, when it has connected.
 
     Raises:
-        HarstreamError: Settings, bundle or broker do not permit the start.
+        HarstreamError: The daemon cannot start, because of a setting, the bundle or the broker.
 
     """
     state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
@@ -54,7 +54,7 @@ def run(
         settings = config.read_broker_settings() or _start_embedded_broker(closing)
         daemon.notifier.send("STATUS=waiting for the broker")
         daemon.connect(settings)
-        if daemon.connected:  # not so if a signal ended the wait for the broker
+        if daemon.connected:  # False if a signal ended the wait for the broker
             _log_ready(daemon, http_url)
         freeze_startup_objects()
         if on_start is not None:
@@ -67,7 +67,7 @@ def run(
 
 
 def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
-    """Start the HTTP server, if there is to be one, and return its address."""
+    """Start the HTTP server and return its address; "off" if the settings ask for none."""
     if config.http_address is None:
         return "off"
     server = HttpServer(config.http_address, daemon_routes(daemon.status, daemon.metrics.expose))
@@ -85,6 +85,7 @@ def _start_embedded_broker(closing: ExitStack) -> BrokerSettings:
 
 
 def _log_ready(daemon: Daemon, http_url: str) -> None:
+    """Log that the daemon is ready, with its model, broker, topics and HTTP address."""
     config, classifier, connection = daemon.config, daemon.pipeline.classifier, daemon.connection
     assert connection is not None
     first, *others = config.samples_template.subscriptions(config.served_partitions)

@@ -44,7 +44,7 @@ IDLE_WAIT_S = 0.5
 EVICT_EVERY_S = 5.0
 UNSUBSCRIBE_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
-#: The main loop counts as alive if it has moved within this time.
+#: The main loop counts as alive if it began its last step within this time.
 HEARTBEAT_S = 10.0
 
 
@@ -53,7 +53,7 @@ class Daemon:
 
     def __init__(self, config: RunConfig, classifier: Classifier, clock: Callable[[], float] = time.time) -> None:
         self.config = config
-        self.clock = clock  # seconds since the epoch
+        self.clock = clock  # returns seconds since the epoch
         self.inbox = Inbox()
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
@@ -63,13 +63,14 @@ class Daemon:
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
         self._messages_received = self._samples_received = 0
-        self._heartbeat_s = math.inf  # monotonic; infinite until the loop begins, for waiting for the broker is healthy
+        # Monotonic time of the last step. Infinite before the first one: a daemon that waits for the broker is healthy.
+        self._heartbeat_s = math.inf
         self._next_eviction_s = time.monotonic() + EVICT_EVERY_S
 
     # --- connection ---------------------------------------------------------------------------
 
     def connect(self, settings: BrokerSettings) -> None:
-        """Connect and subscribe. Wait as long as the broker is unreachable.
+        """Connect and subscribe. If the broker is unreachable, wait for it until `stop` is called.
 
         Raises:
             BrokerError: The broker refused the connection or the subscription.
@@ -111,12 +112,12 @@ class Daemon:
     # --- main loop ----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Label samples until `stop`, then drain. Raises what ended the main loop or the labelling thread."""
+        """Label samples until `stop` is called, then drain. Raise the error that ended a thread, if one did."""
         self.labelling.start()
         try:
             while not self.stopping.is_set():
                 self.step(IDLE_WAIT_S)
-        except BaseException as error:  # a bug; it is raised after the windows handed over so far are published
+        except BaseException as error:  # a bug; raised again after the windows handed over so far are published
             self._failure = error
         self.drain()
         if self.failure is not None:
@@ -141,7 +142,7 @@ class Daemon:
         self._messages_received += len(messages)
         self._samples_received += len(batch.samples)
         self.metrics.observe_decoded(
-            np.array([message[2] for message in messages]),
+            np.array([message.arrival_s for message in messages]),
             batch,
             rejections,
             now_s=now_s,
@@ -197,7 +198,7 @@ class Daemon:
     def change_model(self, config: RunConfig, classifier: Classifier) -> None:
         """Use other settings and another, verified model from now on. Any thread may call this.
 
-        No window is lost: those that are due already are classified by the model before.
+        No window is lost: the present model still classifies the windows that are already due.
 
         Raises:
             BundleError: The model needs other windows.

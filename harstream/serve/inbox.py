@@ -12,14 +12,14 @@ from harstream.wire.decoder import Message
 #: About one minute of JSON from 2,000 wearables at 50 Hz: enough to survive a stall, and small enough for the memory
 #: of a small machine.
 MAX_BYTES = 64 * 2**20
-#: Part of MAX_BYTES from which on the daemon is not ready, because it does not keep up.
+#: Fraction of MAX_BYTES above which the daemon does not keep up with its messages, and is not ready.
 HIGH_WATER = 0.8
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
 
 
 class Inbox:
-    """Queue of messages. A full one drops the oldest messages and counts them: the newest tell the present activity.
+    """Queue of messages. When it is full, it drops and counts the oldest ones, because the newest are of most use.
 
     Messages that arrived together are stored together, so that the cost does not grow with their number.
     """
@@ -36,7 +36,7 @@ class Inbox:
 
     @property
     def below_high_water(self) -> bool:
-        """True while the queue holds less than the part HIGH_WATER of its limit."""
+        """True while the queue holds less than the fraction HIGH_WATER of its limit."""
         return self._n_bytes < HIGH_WATER * self.max_bytes
 
     def put(self, messages: Sequence[Message]) -> None:
@@ -71,8 +71,8 @@ class Inbox:
         """Remove and return the oldest messages, in order of arrival.
 
         Messages that arrived together leave together. So the result may exceed ``max_messages`` and ``max_bytes``, by
-        less than the messages of one arrival. An empty queue is waited for until ``timeout_s`` has passed, or `wake`
-        is called; the result may then be empty.
+        less than the messages of one arrival. If the queue is empty, wait until messages arrive, ``timeout_s`` has
+        passed, or `wake` is called; the result may then be empty.
         """
         with self._changed:
             if not self._arrivals:

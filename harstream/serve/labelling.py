@@ -1,8 +1,8 @@
-"""Labelling thread: windows in, published labels and events out.
+"""Labelling thread: classifies due windows and publishes their labels and events.
 
-Inference runs in a thread of its own, so that the main loop decodes meanwhile. The thread takes all windows that wait,
-as one batch; it never waits for a batch to fill. With few messages the batches are small, and with many they grow
-while the one before is classified.
+Inference runs in a thread of its own, so that the main loop decodes meanwhile. The thread takes all windows that wait
+as one batch; it never waits for a batch to fill. Batches are small when there are few messages. When there are many,
+the next batch grows while the present one is classified.
 """
 
 from __future__ import annotations
@@ -128,14 +128,14 @@ class Labelling:
                         self.change_model(pipeline, classifier, smoothing)
                     case Stop():
                         return
-        except BaseException as error:  # a bug, which the main loop raises again
+        except BaseException as error:  # a bug; the main loop raises it again
             self.failure = error
             self._on_failure()
-            while not isinstance(self._waiting.get(), Stop):  # until then the main loop must not block on a full queue
+            while not isinstance(self._waiting.get(), Stop):  # so that the main loop does not block on a full queue
                 pass
 
     def _waiting_windows(self) -> list[WindowsDue]:
-        """Return the windows that wait already. A larger batch takes hardly more time."""
+        """Return the windows that wait already. A larger batch takes only a little more time."""
         due: list[WindowsDue] = []
         waiting = self._waiting.queue  # only this thread removes items, so the first one stays until it is fetched
         while waiting and isinstance(waiting[0], WindowsDue):
@@ -194,7 +194,7 @@ class Labelling:
         """
         self._publish_events(pipeline.end_activities(devices))
         n_cleared = self._publish(pipeline.clearing_messages(), retain=True)
-        pipeline.last_labels.cleared(n_cleared)
+        pipeline.last_labels.mark_cleared(n_cleared)
 
     def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:
         """Label the windows of ``pipeline`` with another model from now on."""
@@ -202,5 +202,5 @@ class Labelling:
         self._metrics.set_model(classifier.bundle, classifier.backend)
 
     def flush_events(self, pipeline: Pipeline) -> None:
-        """Publish the events that are held back. Only after ``finish``."""
+        """Publish the events that are held back. Call it only after ``finish``."""
         self._publish_events(pipeline.flush_events())

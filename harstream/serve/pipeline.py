@@ -48,7 +48,7 @@ class Pipeline:
 
     def __init__(self, config: RunConfig, classifier: Classifier) -> None:
         bundle = classifier.bundle
-        # Of the main loop.
+        # Used by the main loop.
         self.decoder = Decoder(
             config.samples_template,
             needs_gyro=bundle.spec.uses_gyro,
@@ -57,7 +57,7 @@ class Pipeline:
         )
         self.engine = Engine(bundle.spec, max_devices=config.max_devices)
         self._rejection_log = RejectionLog()
-        # Of the labelling thread.
+        # Used by the labelling thread.
         self.classifier = classifier
         self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
         self.last_labels = LastLabels(bundle.published_labels)
@@ -107,7 +107,7 @@ class Pipeline:
         """Use another classifier, whose bundle needs the same windows, from the next window on.
 
         If labels or smoothing differ, the state of the smoother has no meaning for the new model. Every activity then
-        ends, and the returned events say so.
+        ends; the returned events are these ends.
         """
         bundle = classifier.bundle
         events: list[Publication] = []
@@ -170,8 +170,8 @@ class LastLabels:
                 self.counts[label] -= 1
                 self.to_clear[device] = None
 
-    def cleared(self, number: int) -> None:
-        """Note that the retained labels of the first ``number`` devices of ``to_clear`` are cleared."""
+    def mark_cleared(self, number: int) -> None:
+        """Note that the broker has cleared the labels of the first ``number`` devices of ``to_clear``."""
         self.to_clear = dict.fromkeys(list(self.to_clear)[number:])
 
 

@@ -23,7 +23,7 @@ FolderState = tuple[tuple[str, int, int, int], ...]
 
 
 def folder_state(model: str) -> FolderState:
-    """Return what shows a change of the model's folder without reading it; empty if there is no folder now."""
+    """Return the state of the model's folder without reading its files; empty if there is no folder now."""
     try:
         folder = bundles.find(model)
         files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
@@ -100,7 +100,7 @@ class Reloader:
         """Reload now, in the calling thread.
 
         Args:
-            reason: Begin of the log line.
+            reason: Beginning of the log line.
             settings_too: Whether to read the settings again, not only the model.
 
         Returns:
@@ -136,7 +136,7 @@ class Reloader:
         ignored = [name for name in changed if not OPTIONS[name].reloadable]
         if ignored:
             flags = ", ".join(OPTIONS[name].flag for name in ignored)
-            log.warning("changed, but only a restart applies it: %s", flags)
+            log.warning("restart harstream to apply the changed settings: %s", flags)
         return dataclasses.replace(
             current, **{name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
         )

@@ -25,7 +25,7 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        if self._address.startswith("@"):  # a socket in Linux' abstract namespace
+        if self._address.startswith("@"):  # a socket in Linux's abstract namespace
             self._address = "\0" + self._address[1:]
         watched = environment.get("WATCHDOG_PID") in (None, str(os.getpid()))
         # Half of the watchdog's timeout, as sd_watchdog_enabled(3) recommends.

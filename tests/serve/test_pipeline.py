@@ -25,7 +25,7 @@ def test_labels_of_evicted_devices_are_to_be_cleared_until_they_are_or_the_devic
     assert list(last.to_clear) == ["b", "a", "c"]
     last.update(["a"], ["WALKING"])
     assert list(last.to_clear) == ["b", "c"]
-    last.cleared(1)
+    last.mark_cleared(1)
     assert list(last.to_clear) == ["c"]
 
 

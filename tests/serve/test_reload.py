@@ -146,7 +146,7 @@ def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
     )
     with caplog.at_level(logging.WARNING):
         assert Reloader(daemon, lambda: read).reload("test")
-    assert "only a restart applies it: qos" in caplog.text
+    assert "restart harstream to apply the changed settings: qos" in caplog.text
     assert (daemon.config.idle_s, daemon.config.qos) == (7.0, 1)
 
 
