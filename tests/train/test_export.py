@@ -30,7 +30,9 @@ from harstream.train.validation.cross_validation import CrossValidation, cross_v
 from ..made_recordings import PLAIN
 
 CHANNELS = 3
-#: Smaller where the size is in the way, not in the number of steps or operations.
+#: The architectures of which a training, an export and a conversion take the least time.
+QUICK = ("mlp", "cnn")
+#: Fewer parameters, but as many steps and operations as by default.
 SETTINGS: dict[str, dict[str, object]] = {
     "rescnn": {"widths": (8, 16, 16), "kernels": (5, 5, 3)},
     "mlp": {"units": 50},
@@ -165,7 +167,10 @@ def validation(recordings: list[Recording]) -> CrossValidation:
     return cross_validate(prepare(recordings, SHORT), config)
 
 
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in architectures.ARCHITECTURES],
+)
 def test_every_architecture_trains_exports_and_serves(
     recordings: list[Recording], validation: CrossValidation, tmp_path: Path, name: str
 ) -> None:

@@ -22,7 +22,9 @@ from harstream.train import export, pipeline
 from harstream.train.fitting.prepare import DEFAULT_SMOOTHING, about_kind, labels_of_kind, prepare, smoothing_for
 from harstream.train.fitting.recipe import FitConfig
 
-TINY = FitConfig(epochs=2, folds=2, learning_rate=1e-2, arch_settings={"widths": (8, 16), "kernels": (5, 3)})
+from ..made_recordings import PLAIN
+
+TINY = FitConfig("mlp", {"units": 20}, epochs=2, folds=2, learning_rate=1e-2, **PLAIN)
 
 
 @pytest.fixture(scope="module")
