@@ -1,4 +1,4 @@
-"""The canonical JSON payload: a batch of samples (acc, gyro), or a single sample (ax, ay, az, gx, gy, gz)."""
+"""Canonical JSON payload: a batch of samples (acc, gyro), or a single sample (ax, ay, az, gx, gy, gz)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Triple = tuple[float, float, float]  # x, y, z
 
 
 class _Payload(msgspec.Struct):
-    """The fields of the JSON object. All are optional for the parser, and others are ignored."""
+    """Fields of the JSON object. All are optional here; any other field is ignored."""
 
     t: int | float | None = None  # seconds since 1970
     t_ms: int | None = None

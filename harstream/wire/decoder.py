@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
-from harstream.wire import payloads
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
 from harstream.wire.packed import HEADER
+from harstream.wire.payloads import decode as decode_payload
 from harstream.wire.reject import RejectError, Rejection
 from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE, Samples, Units
 from harstream.wire.topics import TopicTemplate
@@ -30,10 +30,10 @@ class Message(NamedTuple):
 
 
 class Decoder:
-    """Decoder of all messages that samples may come in. It keeps state, so it belongs to one thread.
+    """Decoder of messages with samples, in every payload format. It keeps state, so it belongs to one thread.
 
     Args:
-        template: The topics that samples come from.
+        template: Topics of the samples.
         needs_gyro: Whether to reject messages without a gyroscope.
         units: Units of messages that do not name their own.
         max_payload_bytes: Largest payload to accept.
@@ -57,16 +57,16 @@ class Decoder:
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         """Return the samples of all well-formed messages, in their order, and a Rejection for each other message.
 
-        Nothing that a device sends makes this raise an error.
+        No message from a device can make this raise an error.
         """
         accepted, devices, rejections = self._filter(messages)
-        payloads_ = [message.payload for message in accepted]
+        payloads = [message.payload for message in accepted]
         builder = _BatchBuilder(len(accepted))
-        self._read_packed(payloads_, builder)
-        self._read_json(payloads_, builder)
+        self._read_packed(payloads, builder)
+        self._read_json(payloads, builder)
         for index in builder.remaining().tolist():  # the general path
             try:
-                builder.add_samples(index, self._decode_one(payloads_[index]))
+                builder.add_samples(index, self._decode_one(payloads[index]))
             except RejectError as error:
                 rejections.append(Rejection(accepted[index].topic, error.reason, error.detail))
         batch = SampleBatch(
@@ -110,20 +110,21 @@ class Decoder:
         if device is None:
             raise RejectError("device", f"the topic names no device that {self.template.text!r} accepts")
         if len(message.payload) > self.max_payload_bytes:
-            raise RejectError("too_large", f"{len(message.payload)} bytes, the most is {self.max_payload_bytes}")
+            # The daemon cuts long payloads, so the real size is not known here.
+            raise RejectError("too_large", f"more than {self.max_payload_bytes} bytes")
         return device
 
-    def _read_packed(self, payloads_: Sequence[bytes], builder: _BatchBuilder) -> None:
+    def _read_packed(self, payloads: Sequence[bytes], builder: _BatchBuilder) -> None:
         """Add the packed messages that the fast path reads."""
         header_size = HEADER.size
         indices = [
             index
-            for index, payload in enumerate(payloads_)
+            for index, payload in enumerate(payloads)
             if payload.startswith(PACKED_PREFIX) and len(payload) >= header_size
         ]
         if not indices:
             return
-        packed = read_packed([payloads_[index] for index in indices])
+        packed = read_packed([payloads[index] for index in indices])
         valid = packed.counts > 0
         t_ns, samples = packed.t_ns[valid], packed.samples
         factors = np.repeat([ACC_UNITS[self.units.acc], GYRO_UNITS[self.units.gyro]], 3)
@@ -132,12 +133,12 @@ class Decoder:
                 samples = (samples * factors).astype(np.float32)
         builder.add(np.array(indices)[valid], t_ns, t_ns != 0, packed.rate_hz[valid], packed.counts[valid], samples)
 
-    def _read_json(self, payloads_: Sequence[bytes], builder: _BatchBuilder) -> None:
+    def _read_json(self, payloads: Sequence[bytes], builder: _BatchBuilder) -> None:
         """Add the JSON messages that the fast path reads."""
         indices, times, stamped, rates, counts, accs, gyros = [], [], [], [], [], [], []
         read = self._json_reader.read
         for index in builder.remaining().tolist():
-            message = read(payloads_[index])
+            message = read(payloads[index])
             if message is None or (message.gyro is None and self.needs_gyro):
                 continue
             t_ns, rate_hz, n_samples, acc, gyro = message
@@ -161,7 +162,7 @@ class Decoder:
 
     def _decode_one(self, payload: bytes) -> Samples:
         """Decode a payload by the general path. Raise RejectError if it is malformed."""
-        samples = payloads.decode(payload, self.units)
+        samples = decode_payload(payload, self.units)
         if samples.gyro is None and self.needs_gyro:
             raise RejectError("gyroscope", "no gyroscope, but the model needs one")
         return samples
@@ -171,8 +172,8 @@ class Decoder:
     ) -> tuple[SampleBatch, list[Rejection]]:
         """Remove messages without samples, which are rejected already, and reject those with an unusable number.
 
-        The fast path does not look at single numbers. Here all of the batch are compared at once, and the general path
-        finds the reason for those few messages that fail.
+        The fast path does not check the numbers of a message. Here all numbers of the batch are checked at once, and
+        the general path finds the reason for the few messages that fail.
         """
         usable = np.abs(batch.samples).max(axis=1, initial=0.0) <= MAX_MAGNITUDE  # False also for NaN
         if batch.counts.all() and usable.all():
@@ -190,7 +191,7 @@ class Decoder:
 
 
 class _BatchBuilder:
-    """The messages of a batch that are decoded so far. Each path adds those that it reads, in any order."""
+    """Decoded messages of a batch. Each path adds those that it reads, in any order."""
 
     def __init__(self, n_messages: int) -> None:
         self.t_ns: Int64 = np.zeros(n_messages, np.int64)
@@ -212,7 +213,7 @@ class _BatchBuilder:
         counts: npt.ArrayLike,
         samples: Float32,
     ) -> None:
-        """Add the messages with the given indices; ``samples`` (n_samples, 6) are of all of them, in their order."""
+        """Add the messages with the given indices; ``samples`` (n_samples, 6) has their samples, in this order."""
         self.t_ns[indices], self.stamped[indices] = t_ns, stamped
         self.rate_hz[indices], self.counts[indices] = rate_hz, counts
         self._parts.append((indices, samples))

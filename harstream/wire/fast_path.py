@@ -2,9 +2,10 @@
 
 Python takes longer to handle one message than to convert its numbers. The fast path therefore does little for a single
 message: it leaves its numbers in buffers, and ``Decoder`` turns the buffers of a whole batch into one array.
-Whatever the fast path does not recognise takes the general path, ``payloads.decode``, which reads the message or
-rejects it with a reason. The fast path accepts nothing that the general path would reject, except numbers that are not
-finite or too large, which ``Decoder`` looks for in the array of the whole batch; and it reads nothing differently.
+A message that the fast path does not recognise takes the general path, ``payloads.decode``, which reads it or rejects
+it with a reason. Both paths read a message alike. The fast path accepts no message that the general path would reject,
+with one exception: it does not check that numbers are finite and not too large. ``Decoder`` checks that in the array of
+the whole batch.
 
 **JSON.** A payload without the characters of numbers and without white space is its skeleton:
 
@@ -32,9 +33,9 @@ array([[ 0.91, -0.11,  0.51],
 The general path takes over, and ``read`` returns None, if
 
 - a field is not one of t, t_ms, t_us, t_ns, rate_hz, acc and gyro (such as units, or ax to gz), or occurs twice;
-- acc is missing, a sample has not three elements, or acc and gyro differ in length;
-- simdjson finds anything but numbers where numbers belong, a name is only alike without its letters, or the time or
-  the rate is not valid.
+- acc is missing, a sample does not have three elements, or acc and gyro differ in length;
+- a value is not a number, a name has the letters of a field's but is not the same (``te`` looks like ``t`` in a
+  skeleton), or the time or the rate is not valid.
 
 >>> _parse_skeleton(b'{"acc":[[,,]],"battry":}')
 _Structure(n_samples=0, scalars=(), has_gyro=False)
@@ -50,8 +51,8 @@ True
 (array([2, 0]), array([[ 0.,  1.,  2.,  3.,  4.,  5.],
        [ 6.,  7.,  8.,  9., 10., 11.]], dtype=float32))
 
-The second message is too short, so its count is 0 and the general path takes over. So it does for a time or a rate that
-is not valid. Payloads with another prefix (no gyroscope, int16, another version) are never given to ``read_packed``.
+The second message is too short, so its count is 0 and the general path takes over. The same happens if the time or the
+rate is not valid. Payloads with another prefix (no gyroscope, int16, another version) never come to ``read_packed``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The packed payload: a header of 20 bytes, then the samples as float32, or as int16 with scales. Little-endian."""
+"""Packed payload: a header of 20 bytes, then the samples as float32, or as int16 with scales. Little-endian."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ ACC_UNITS = {"g": 1.0, "m/s2": 1 / STANDARD_GRAVITY}
 #: Unit to the factor that converts it to rad/s.
 GYRO_UNITS = {"rad/s": 1.0, "deg/s": math.pi / 180}
 
-#: Largest magnitude of a sample, in g or rad/s. No sensor reaches it, and a larger one would make filters ring for
-#: minutes.
+#: Largest magnitude of a sample, in g or rad/s. No sensor reaches it, and the filters would take minutes to
+#: settle after a larger one.
 MAX_MAGNITUDE = 1000.0
 
 YEAR_2200_NS = 7_258_118_400 * 10**9

@@ -16,19 +16,15 @@ FORBIDDEN = frozenset("/+#")
 
 def is_device_name(name: str) -> bool:
     """Return whether a name can be one level of a topic that harstream publishes to."""
-    return (
-        0 < len(name) <= MAX_DEVICE_LENGTH
-        and FORBIDDEN.isdisjoint(name)
-        and (name.isprintable() or all(char.isprintable() or char == " " for char in name))
-    )
+    return 0 < len(name) <= MAX_DEVICE_LENGTH and FORBIDDEN.isdisjoint(name) and name.isprintable()
 
 
 @dataclass(frozen=True, slots=True)
 class TopicTemplate:
     """A topic with exactly one level ``{device}``, such as ``wearables/{device}/imu``.
 
-    A topic that samples come from may also have one level ``{partition}``, a number that the broker inserts. It is
-    always the same for one device.
+    A topic that samples are received from may also have one level ``{partition}``, a number that the broker inserts. It
+    is always the same for one device.
 
     Args:
         text: The template.
@@ -51,7 +47,9 @@ class TopicTemplate:
                 f"subscribers, so that no window is complete; to share the load, use {PARTITION}"
             )
         if PARTITION in levels and not may_partition:
-            raise ConfigError(f"{option}: {text!r}: {PARTITION} is allowed only in the topic that samples come from")
+            raise ConfigError(
+                f"{option}: {text!r}: {PARTITION} is allowed only in the topic that `harstream run` subscribes to"
+            )
         n_braces = 1 + (PARTITION in levels)
         if levels.count(DEVICE) != 1 or text.count("{") != n_braces or text.count("}") != n_braces:
             allowed = f", at most one {PARTITION}," if may_partition else ""
