@@ -17,10 +17,10 @@ gap
     Samples that are missing before a message. Short gaps are interpolated; a gap longer than ``max_gap_s`` causes a
     restart.
 restart
-    The event that the samples of a device do not continue its earlier ones: after a long gap, or with a new rate. No
-    window contains samples from both sides of a restart.
+    A point in the stream of a device from which on its samples do not continue the earlier ones: after a long gap, or
+    with a new rate. No window contains samples from both sides of a restart.
 reset
-    What each step does to a row at a restart: it forgets the earlier samples or windows.
+    Deletion of the earlier samples or windows of a row, which each step does at a restart.
 late
     A sample is late when its time is not after the newest accepted sample of its device. Late samples are dropped.
 due

@@ -22,8 +22,7 @@ class SampleBatch:
     those of messages ``0`` to ``i - 1``.
 
     Raises:
-        ValueError: The arrays differ in their number of messages, or ``samples`` has another shape than ``counts``
-        says.
+        ValueError: The arrays differ in their number of messages, or the shape of ``samples`` does not fit ``counts``.
 
     """
 

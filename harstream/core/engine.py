@@ -124,7 +124,7 @@ class Engine:
         return self._collect(due, batch.arrival_s)
 
     def evict(self, before_s: float) -> list[str]:
-        """Forget the devices of which no sample was accepted since ``before_s`` (arrival time) and return their ids.
+        """Forget the devices whose last accepted sample arrived before ``before_s`` and return their ids.
 
         Resamplers that no other device uses are deleted too, which makes room for other rates.
         """

@@ -1,4 +1,4 @@
-"""Enter and exit events, from the sequence of a device's smoothed labels."""
+"""Enter and exit events, made from the sequence of a device's smoothed labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENTER, EXIT = "enter", "exit"
 
 @dataclass(frozen=True, slots=True)
 class ActivityEvent:
-    """Event that a device enters or exits an activity."""
+    """Start or end of an activity of a device."""
 
     device: str
     kind: str  # ENTER or EXIT
@@ -34,8 +34,8 @@ class ActivityEvent:
 class ActivityTracker(RowArrays):
     """Current activity of each row, with its start and mean confidence.
 
-    If two windows in a row have different labels, the change is taken to be half-way between the centres of the two.
-    Each window has the label of the longer part of it, so this estimate is right on average. UNKNOWN is not an
+    If two windows in a row have different labels, the time of the change is estimated as half-way between their
+    centres. A window mostly has the label of its longer part, so this estimate is right on average. UNKNOWN is not an
     activity: it causes no event of its own.
     """
 

@@ -4,5 +4,5 @@
 #: network stands for it.
 UNKNOWN = "UNKNOWN"
 
-#: Stands for UNKNOWN in every array of label indices. It is -1, so that ``(*labels, UNKNOWN)[index]`` gives the name.
+#: Index of UNKNOWN in every array of label indices. It is -1, so that ``(*labels, UNKNOWN)[index]`` gives the name.
 UNKNOWN_INDEX = -1

@@ -15,15 +15,15 @@ import numpy as np
 from harstream.core.batches import Bool, Float64, Int64
 from harstream.core.rows import RowArrays
 
-#: Lower limit of the probability of a label in the HMM. What the network considers impossible does happen.
+#: Lower limit of the probability of a label in the HMM, because labels that the network considers impossible do occur.
 MIN_PROBABILITY = 1e-4
-#: Part of all changes between labels that passes through UNKNOWN. From sitting to standing one must get up, but from
-#: walking one can go straight upstairs.
+#: Fraction of the changes between labels that pass through UNKNOWN. Most changes have a transition that belongs to
+#: neither label, such as getting up between sitting and standing. Others have none: from walking to walking upstairs.
 SHARE_VIA_UNKNOWN = 0.9
 
 
 class PosteriorFilter(RowArrays):
-    """Filter that takes each window by itself, and base of the filters with a memory."""
+    """Filter without memory: the posterior is the probability of the window itself. Base of the other filters."""
 
     ROW_ARRAYS: ClassVar[tuple[str, ...]] = ("posterior",)
 
@@ -133,8 +133,8 @@ class HmmFilter(PosteriorFilter):
 def transitions_from_dwell(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
     """Return the transitions per stride (n_labels, n_labels) if each label lasts ``dwell_s`` on average.
 
-    All other labels are equally likely to follow. If the stride is much longer than ``dwell_s``, all labels including
-    the present one are.
+    All other labels are equally likely to follow. If the stride is much longer than ``dwell_s``, the present label is
+    as likely to follow as each of the others.
     """
     stay = max(float(np.exp(-stride_s / dwell_s)), 1 / n_labels)
     transitions = np.full((n_labels, n_labels), (1 - stay) / (n_labels - 1))
@@ -166,8 +166,8 @@ def probabilities_with_unknown(probabilities: Float64, unknown_below: float) -> 
     """Return ``probabilities`` (n_rows, n_labels) with a last column for UNKNOWN; the rows no longer sum to 1.
 
     The column is what the top probability leaves to the other labels, scaled so that UNKNOWN leads all labels exactly
-    where the top probability is below ``unknown_below``. A constant would not do: it would almost never be far behind,
-    so a filter that is once in UNKNOWN would stay there.
+    where the top probability is below ``unknown_below``. A constant would not work: it would seldom be much
+    lower than the top probability, so a filter that has once reached UNKNOWN would stay there.
     """
     rest = 1 - probabilities.max(axis=1, keepdims=True)
     return np.concatenate([probabilities, rest * (unknown_below / (1 - unknown_below))], axis=1)

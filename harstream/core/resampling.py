@@ -20,7 +20,8 @@ from harstream.core.rows import RowArrays
 #: Limits of the sample rate of a device, as multiples of the grid's. A slower device shows nothing of the gait. A
 #: faster one would need a kernel of over a thousand taps.
 MIN_RATE_RATIO, MAX_RATE_RATIO = Fraction(1, 8), Fraction(32)
-#: Frequencies pass unchanged up to this part of the lower of the two Nyquist frequencies, and are stopped from 1.0 on.
+#: Frequencies pass unchanged up to this fraction of the lower of the two Nyquist frequencies. From that
+#: Nyquist frequency on they are reduced by STOPBAND_DB.
 PASSBAND = 0.7
 STOPBAND_DB = 60.0
 #: Number of different ratios at a time. Each has a kernel, so the number must have a limit.
@@ -54,8 +55,8 @@ def simplest_ratio(rate_hz: float, grid_hz: float, tolerance: float) -> Fraction
 class Resampler(RowArrays):
     """Rational polyphase resampler with a Kaiser-windowed sinc kernel, with state by row.
 
-    Output ``j`` after a reset lies at input position ``half - 1 + j * down / up``, the first for which all inputs of
-    the kernel are there. Positions are counted, not measured, so neither jitter of the stamps nor the cut into messages
+    Output ``j`` after a reset lies at input position ``half - 1 + j * down / up``. So the kernel of output 0 begins
+    with the first input. Positions are counted, not measured, so neither jitter of the stamps nor the cut into messages
     can change a value. Each output needs ``half`` inputs after its position. This delays the output, but its event time
     is that of its position. Kernel design: Kaiser 1974, as in Oppenheim and Schafer, section 7.6.
     """

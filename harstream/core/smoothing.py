@@ -37,7 +37,7 @@ MAX_UNKNOWN_BELOW = 0.99
 class Smoothing:
     """Method that smooths the labels of successive windows, and threshold below which the model abstains.
 
-    - ``none`` takes each window by itself.
+    - ``none`` labels each window by itself.
     - ``exponential`` averages the probabilities, with the weight ``weight`` for the newest window.
     - ``hysteresis`` changes to a label that leads the current one by ``margin`` in ``windows`` windows in a row.
     - ``hmm`` is the forward filter of a hidden Markov model. Its transitions are ``transitions``, or follow from the
@@ -164,9 +164,9 @@ class Smoother:
 
     State is kept by row. How windows are divided into batches does not change a label or an event, to the bit.
 
-    A device restarts with a window that does not follow its last one, because it ends more than one and a half strides
-    after it, or not after it at all. The activity of the device then ends with the last window before. If windows are
-    longer than one and a half strides, this happens at every restart of the Engine.
+    A window follows the last one of its device if it ends later, by at most one and a half strides. With any other
+    window the device restarts, and its activity ends with the last window. If windows are longer than one and a half
+    strides, this happens at every restart of the Engine.
 
     Args:
         smoothing: Method and parameters.

@@ -135,7 +135,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class SignalSpec:
-    """Signal that a network was trained on, and that it must therefore get.
+    """Signal that a network was trained on and needs as its input.
 
     Raises:
         ConfigError: A field has a value that is not allowed. The message names the field.

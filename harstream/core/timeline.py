@@ -1,4 +1,4 @@
-"""Event time: decides which samples of a message are new and which are missing, and when each was taken."""
+"""Event time: which samples of a message are new, which are missing before it, and when each was measured."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ DRIFT = 0.03
 #: A measured rate replaces an announced one if they differ by at most this factor. Beyond it, the device more likely
 #: sends in bursts. Where no rate is announced, any rate that can be resampled may be measured.
 MAX_OVERRIDE = 3.0
-#: Evenly spaced messages that it takes to measure a faster or a slower rate. A slower rate takes more, because lost
-#: messages look like one.
+#: Number of evenly spaced messages needed to measure a faster or a slower rate. A slower rate needs more, because lost
+#: messages look like a slower rate.
 MEASURE_MESSAGES_FASTER, MEASURE_MESSAGES_SLOWER = 3, 6
-#: Samples that it takes to measure a rate: over 32, stamps with a jitter of a fifth of a period give it to 1.3 %. A
-#: series of messages ends at the maximum, so that it measures the present rate.
+#: Number of samples needed to measure a rate. With 32 samples, stamps with a jitter of a fifth of a period give the
+#: rate to 1.3 %. A series of messages ends at the maximum, so that it measures the present rate.
 MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
 #: Arrival times jitter with the network. The rate of a device without stamps is therefore measured over this many
 #: seconds, and changed only if it is wrong by more than this (relative).
 ARRIVAL_MEASURE_S, ARRIVAL_TOLERANCE = 6.0, 0.2
-#: Accuracy (relative) of a measured rate. The simplest ratio within it is taken.
+#: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
 MEASURED_ACCURACY = 0.02
 
 # Standard deviations of the clock's Kalman filter.
 _STAMP_JITTER = 0.15  # of the stamp of a message, in sample periods
 _ARRIVAL_JITTER_S = 0.05  # of an arrival time, in seconds
-_RATE_UNCERTAINTY = 0.008  # of the period after a reset, as a part of it
-_RATE_WALK = 1e-6  # of the random walk of the period in one sample, as a part of it
+_RATE_UNCERTAINTY = 0.008  # of the period after a reset, relative to the period
+_RATE_WALK = 1e-6  # of the random walk of the period in one sample, relative to the period
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class TimelineStats:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedSamples:
-    """Samples that are accepted of each message, in order of arrival, without the messages of which none is."""
+    """Accepted samples of each message, in order of arrival. Messages without accepted samples are left out."""
 
     message: Int64  # (n,) index into the SampleBatch
     row: Int64  # (n,)
@@ -310,7 +310,7 @@ class Timeline(RowArrays):
             period + gain_rate * error, self.nominal_ns[row] / MAX_OVERRIDE, self.nominal_ns[row] * MAX_OVERRIDE
         )
 
-        keep = late < count  # a message of which nothing is accepted does not correct the clock either
+        keep = late < count  # a message without accepted samples does not correct the clock either
         base = np.where(reset, t, self.next_ns[row])
         ahead = np.where(reset, 0.0, self.next_fraction[row] + offset)  # of the first sample, or first missing one
         new_period = np.where(reset, period, new_period)
@@ -394,5 +394,5 @@ class Timeline(RowArrays):
 
 
 def _clip(values: Float64, least: Float64, most: Float64) -> Float64:
-    """Do what ``np.clip`` does, which for a few numbers spends most of its time on checking its arguments."""
+    """Limit ``values`` like ``np.clip``, which is slower for few numbers, because it checks its arguments."""
     return np.minimum(np.maximum(values, least), most)
