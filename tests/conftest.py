@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier, load_classifier, seal_bundle
-from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.base import Recording
 
+from .constants import LABELS, SPEC
 from .made_recordings import done, recordings
 from .servers import Mosquitto
 
@@ -49,9 +50,15 @@ def pytest_make_collect_report() -> Iterator[Any]:
     return _fail_if_skipped((yield))
 
 
-LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
-#: With a normalisation that changes every window, so that a test notices if it is left out.
-SPEC = SignalSpec(normalisation=Normalisation((0.1, -0.1, 0.05) * 3, (0.25, 0.3, 0.2) * 3))
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers of signals after a command has run in this process; `run` would exit with 0 at Ctrl-C."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number in numbers:
+        if signal.getsignal(number) is not before[number]:
+            signal.signal(number, before[number])
 
 
 @pytest.fixture(scope="session")

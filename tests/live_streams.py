@@ -13,8 +13,8 @@ from harstream.core.engine import Engine
 from harstream.datasets.base import Recording
 from harstream.publish import ENCODERS
 
-#: Event time of every subject's first sample, years before the time of arrival: event time decides.
-T0_NS = 1_600_000_000_000_000_000
+from .constants import T0_NS
+
 PER_MESSAGE = 25
 
 Label = tuple[str, float, str, float, list[float]]  # device, t, label, confidence, probabilities

@@ -1,7 +1,8 @@
-"""Brokers, clients and processes for tests. They use free ports of 127.0.0.1; the test that starts one ends it."""
+"""Brokers, clients and processes for tests. They listen on 127.0.0.1; the test that starts one ends it."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,14 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -24,8 +26,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 #: Limit of every wait, far longer than anything takes. A loaded machine is slow, and no test may fail for that.
 DEADLINE_S = 180.0
-#: A port that is occupied for longer than this is not occupied by another test.
-_OTHER_TESTS_S = 30.0
+#: Ports for tests, below those that the system gives to outgoing connections and to listeners on port 0.
+_PORTS = range(20_000, 32_000)
+#: Distance of two ports given away one after the other, so that neighbours stay free. It shares no factor with 12,000.
+_PORT_STEP = 61
 
 
 def program(name: str) -> str:
@@ -54,11 +58,32 @@ def wait_until(condition: Callable[[], object], what: str = "the condition", tim
         time.sleep(0.01)
 
 
+@contextmanager
+def _locked_file(name: str) -> Iterator[IO[str]]:
+    """Open a file that all tests on this machine share, and keep the other ones out meanwhile."""
+    path = Path(tempfile.gettempdir()) / f"harstream-tests-{os.getuid()}-{name}"
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 on which nobody listens, and which neither other tests nor the system take meanwhile.
+
+    A port that ``bind`` chooses is one that the system may also give to an outgoing connection, for example while a
+    broker restarts. Even a client that tries again and again to connect to it may be connected to itself.
+    """
+    with _locked_file("port") as file:
+        file.seek(0)
+        last = int(file.read() or _PORTS[0])
+        for step in range(1, len(_PORTS)):
+            port = _PORTS[(last - _PORTS[0] + step * _PORT_STEP) % len(_PORTS)]
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    file.truncate(0)
+                    file.write(str(port))
+                    return port
+    raise AssertionError("no port is free")
 
 
 def http_get(url: str) -> tuple[int, str]:
@@ -240,7 +265,7 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         if self.running():
-            self._process.kill()
+            os.killpg(self.group, signal.SIGKILL)  # with the processes that it has started
             self._process.wait()
 
 
@@ -258,19 +283,18 @@ def processes_of_group(group: int) -> list[int]:
 
 
 @contextmanager
-def occupied(port: int) -> Iterator[None]:
-    """Listen on ``port`` of 127.0.0.1, unless somebody else does so for good."""
+def occupied(port: int = 0) -> Iterator[int]:
+    """Listen on a port of 127.0.0.1, 0 for any; yield its number. Another program that listens there serves as well."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        deadline = time.monotonic() + _OTHER_TESTS_S
-        while True:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                if time.monotonic() > deadline:
-                    break  # by a program that stays, which serves as well
-                time.sleep(0.05)
-            else:
-                listener.listen(1)
-                break
+        with suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            listener.listen(1)
+        yield port or int(listener.getsockname()[1])
+
+
+@contextmanager
+def default_ports() -> Iterator[None]:
+    """Keep the default ports 1883 and 9464 from other tests, which wait for their turn."""
+    with _locked_file("default-ports"):
         yield

@@ -18,7 +18,7 @@ from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.smoothing import Smoothing
 from harstream.errors import BundleError, HarstreamError
 
-from .conftest import LABELS, SPEC
+from .constants import LABELS, SPEC
 
 
 def edit(folder: Path, change) -> None:

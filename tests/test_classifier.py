@@ -14,7 +14,7 @@ from harstream.bundle import BACKEND_FILES, INT8, KERAS, LITERT
 from harstream.classifier import open_classifier, to_predictions
 from harstream.errors import BundleError, ConfigError
 
-from .conftest import LABELS, SPEC
+from .constants import LABELS, SPEC
 from .test_bundle import edit
 
 

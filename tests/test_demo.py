@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from .servers import Process, http_get, metric, occupied, processes_of_group, wait_until
+from .servers import Process, default_ports, http_get, metric, occupied, processes_of_group, wait_until
 
 pytest.importorskip("amqtt")
 pytest.importorskip("rich")
@@ -15,16 +15,17 @@ pytest.importorskip("rich")
 
 @pytest.fixture
 def demo(tmp_path, random_bundle):
-    processes = []
+    processes: list[Process] = []
 
     def start(*arguments: str, model: str = str(random_bundle)) -> Process:
         environment = {"COLUMNS": "160", "TERM": "dumb"}
         processes.append(Process("demo", "--model", model, *arguments, folder=tmp_path, environment=environment))
         return processes[-1]
 
-    yield start
-    for process in processes:
-        process.__exit__()
+    with default_ports():
+        yield start
+        for process in processes:
+            process.__exit__()
 
 
 SUMMARY = r"(\d+) devices, ([\d,]+) samples, (\d+) labels, median latency ([\d.]+) ms; at the end: (.+)"

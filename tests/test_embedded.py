@@ -45,8 +45,7 @@ def test_it_listens_on_the_desired_port(start):
 
 
 def test_it_listens_on_the_next_free_port_if_that_one_is_occupied(start):
-    port = free_port()
-    with occupied(port):
+    with occupied() as port:
         broker = start(port)
         assert port < broker.port <= port + 50
         with Client(broker.port):
@@ -54,7 +53,7 @@ def test_it_listens_on_the_next_free_port_if_that_one_is_occupied(start):
 
 
 def test_two_in_one_process_do_not_disturb_each_other(start):
-    first = start(free_port())
+    first = start(0)
     second = start(first.port)
     assert second.port > first.port
 
@@ -77,6 +76,5 @@ def test_without_amqtt_the_error_names_both_remedies(monkeypatch):
 def test_no_free_port_is_an_error(monkeypatch):
     pytest.importorskip("amqtt")
     monkeypatch.setattr("harstream.embedded._MAX_PORTS", 1)
-    port = free_port()
-    with occupied(port), pytest.raises(ConfigError, match=f"no free port from {port} to {port}"):
+    with occupied() as port, pytest.raises(ConfigError, match=f"no free port from {port} to {port}"):
         EmbeddedBroker(port).start()

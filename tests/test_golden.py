@@ -14,7 +14,8 @@ from harstream.bundle import GOLDEN, INT8
 from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
 from harstream.errors import BundleError
 
-from .conftest import SPEC
+from .constants import SPEC
+from .fakes import FunctionNetwork
 from .test_bundle import edit, replace_file
 
 
@@ -144,45 +145,31 @@ def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, 
 
 
 def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifier):
-    class Swapped:
-        input_shape: tuple[int, ...] = (128, 9)
-        n_outputs = 6
-
-        def __call__(self, inputs):
-            return classifier._network(inputs)[:, ::-1]
+    swapped = FunctionNetwork(lambda inputs: classifier._network(inputs)[:, ::-1])
 
     for backend in ("litert", "int8"):
         with pytest.raises(BundleError, match=r"probabilities differ by|int8 gives another label in \d+ of \d+ clear"):
-            golden.verify(Classifier(bundles.load(own_bundle), backend, Swapped()), BATCH_SIZES)
+            golden.verify(Classifier(bundles.load(own_bundle), backend, swapped), BATCH_SIZES)
 
 
 def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):
-    sizes = []
+    sizes: list[int] = []
 
-    class Counted:
-        input_shape: tuple[int, ...] = (128, 9)
-        n_outputs = 6
+    def counted(inputs):
+        sizes.append(len(inputs))
+        return classifier._network(inputs)
 
-        def __call__(self, inputs):
-            sizes.append(len(inputs))
-            return classifier._network(inputs)
-
-    golden.verify(Classifier(bundle, "litert", Counted()), BATCH_SIZES)
+    golden.verify(Classifier(bundle, "litert", FunctionNetwork(counted)), BATCH_SIZES)
     assert sizes == list(BATCH_SIZES)
 
 
 def test_a_bundle_whose_int8_file_disagrees_is_sealed_without_it_and_has_the_reason(own_bundle, monkeypatch):
-
-    class Disagreeing:
-        input_shape: tuple[int, ...] = (128, 9)
-        n_outputs = 6
-
-        def __call__(self, inputs):
-            return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
+    def disagreeing(inputs):
+        return np.roll(np.eye(6, dtype=np.float32)[np.arange(len(inputs)) % 6] * 50, 1, axis=1)
 
     bundle = bundles.load(own_bundle)
     monkeypatch.setattr(golden, "INT8_MARGIN", 0.0)
-    sealed = golden.seal(bundle, open_classifier(bundle), Classifier(bundle, "int8", Disagreeing()))
+    sealed = golden.seal(bundle, open_classifier(bundle), Classifier(bundle, "int8", FunctionNetwork(disagreeing)))
     reason = r"int8 agrees on only \d of 24 golden streams: int8 gives another label in \d of 3 clear windows"
     assert re.fullmatch(reason, sealed.missing[INT8])
     assert not (own_bundle / INT8).exists()

@@ -20,27 +20,19 @@ from harstream.wire.packed import encode_packed
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
-from .core.streams import T0_NS
-
-
-class FakeClock:
-    """Clock that stands still until a test sets it."""
-
-    now = T0_NS / 1e9
-
-    def __call__(self) -> float:
-        return self.now
+from .constants import T0_NS, UNREACHABLE
+from .fakes import Clock
 
 
 def new_recorder(out: Path, *devices: str, **options) -> Recorder:
     recorder = Recorder(
-        BrokerSettings(BrokerUrl.parse("127.0.0.1:1")),
+        BrokerSettings(BrokerUrl.parse(UNREACHABLE)),
         "test",
         TopicTemplate("wearables/{device}/imu"),
         devices or ("phone",),
         options.pop("subject", "anna"),
         out,
-        **{"clock": FakeClock(), **options},
+        **{"clock": Clock(T0_NS / 1e9), **options},
     )
     out.mkdir(exist_ok=True)
     return recorder
@@ -111,11 +103,11 @@ def test_missing_samples_are_a_gap_and_are_not_interpolated(tmp_path):
 
 
 def test_without_stamps_times_of_arrival_are_used(tmp_path):
-    clock = FakeClock()
+    clock = Clock(T0_NS / 1e9)
     recorder, samples = new_recorder(tmp_path, clock=clock), walk(500)
     recorder.begin("WALKING")
     for start in range(0, 500, 10):
-        clock.now = T0_NS / 1e9 + (start + 10) / 50 + 0.03 * np.sin(start)  # the delay of the network varies
+        clock.now_s = T0_NS / 1e9 + (start + 10) / 50 + 0.03 * np.sin(start)  # the delay of the network varies
         recorder.receive("wearables/phone/imu", encode_packed(0, 50.0, samples[start : start + 10]), False)
     t, values, _ = table(recorder.end()[0].path)
     np.testing.assert_array_equal(values, samples)
@@ -235,12 +227,12 @@ def test_rejected_and_retained_messages_are_not_written_and_the_reasons_are_coun
 
 
 def test_a_device_is_silent_while_no_new_samples_arrive(tmp_path):
-    clock = FakeClock()
+    clock = Clock(T0_NS / 1e9)
     recorder, samples = new_recorder(tmp_path, clock=clock), walk(50)
-    clock.now += 4
+    clock.now_s += 4
     assert recorder.silent_devices() == {}
     send(recorder, samples)
-    clock.now += 6
+    clock.now_s += 6
     send(recorder, samples)  # repeated: nothing new
     assert recorder.silent_devices() == {"phone": 6.0}
 
@@ -266,7 +258,7 @@ def test_a_device_that_cannot_stand_in_a_topic_is_refused(tmp_path, device):
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
     (tmp_path / "occupied").write_text("")
     recorder = Recorder(
-        BrokerSettings(BrokerUrl.parse("127.0.0.1:1")),
+        BrokerSettings(BrokerUrl.parse(UNREACHABLE)),
         "test",
         TopicTemplate("wearables/{device}/imu"),
         ["phone"],

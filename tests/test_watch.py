@@ -7,11 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from harstream import watch as watch_module
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.watch import Watch
 from harstream.wire.canonical import encode_json
 from harstream.wire.topics import TopicTemplate
 
+from .constants import UNREACHABLE
+from .fakes import Clock, replace_monotonic
 from .servers import Client, wait_until
 
 SAMPLES = encode_json(10**18, 50.0, np.zeros((25, 6), np.float32))
@@ -22,8 +25,8 @@ def label(name: str, t: float = 1e9, confidence: float = 0.5) -> bytes:
     return json.dumps({"t": t, "label": name, "confidence": confidence, "model": "x@1"}).encode()
 
 
-def new_watch(port: int = 1) -> Watch:
-    settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{port}"))
+def new_watch(broker: str = UNREACHABLE) -> Watch:
+    settings = BrokerSettings(BrokerUrl.parse(broker))
     return Watch(
         settings, "watch", TopicTemplate("wearables/{device}/imu"), TopicTemplate("wearables/{device}/activity")
     )
@@ -37,7 +40,7 @@ def shown(watch: Watch, max_rows: int = 30, footer: str = "") -> str:
 
 
 def test_devices_and_labels_on_a_broker_are_shown_and_cleared_ones_are_not(mosquitto):
-    watch = new_watch(mosquitto.port)
+    watch = new_watch(mosquitto.address)
     with Client(mosquitto.port) as client:
         client.publish("wearables/old/activity", label("LAYING"), retain=True)
         client.flush()
@@ -66,21 +69,21 @@ def test_since_is_the_event_time_of_the_first_equal_label():
 
 
 def test_latency_is_from_the_newest_samples_to_the_label(monkeypatch):
-    watch, now = new_watch(), [50.0]
-    monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
     watch._on_samples("wearables/w1/imu", SAMPLES, False)
-    now[0] += 0.25
+    clock.now_s += 0.25
     watch._on_label("wearables/w1/activity", label("WALKING"), False)
     assert watch.devices["w1"].latency_s == 0.25
     assert "250.0 ms" in shown(watch)
 
 
 def test_the_rate_is_that_of_the_samples(monkeypatch):
-    watch, now = new_watch(), [50.0]
-    monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
     for _ in range(40):
         watch._on_samples("wearables/w1/imu", SAMPLES, False)
-        now[0] += 0.5
+        clock.now_s += 0.5
     assert "50 Hz" in shown(watch)
 
 
@@ -95,11 +98,11 @@ def test_rows_are_limited_and_the_others_are_counted():
 
 
 def test_memory_of_a_device_that_is_not_shown_is_bounded(monkeypatch):
-    watch, now = new_watch(), [50.0]
-    monkeypatch.setattr("harstream.watch.time.monotonic", lambda: now[0])
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
     for _ in range(1000):
         watch._on_samples("wearables/w1/imu", SAMPLES, False)
-        now[0] += 0.5
+        clock.now_s += 0.5
     assert len(watch.devices["w1"].recent) < 50
 
 

@@ -30,10 +30,9 @@ from harstream.wire.payloads import decode
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
+from ..calls import count_calls
+from ..constants import T0_NS
 from ..servers import program
-
-T0 = 1_763_668_800_000_000_000
-
 
 # --- the whole ----------------------------------------------------------------------------------------
 
@@ -132,7 +131,7 @@ def test_the_modes_of_the_command_are_those_of_the_suite():
 def test_a_round_is_whole_packets_with_the_event_times_asked_for(payload: str, qos: int):
     rounds = packets.Rounds(11, payload, qos)
     for number_ in (0, 3, packets.STARTS, packets.STARTS + 5):
-        t_ns = T0 + number_ * packets.PERIOD_NS + np.arange(11) * 1_234_567_000
+        t_ns = T0_NS + number_ * packets.PERIOD_NS + np.arange(11) * 1_234_567_000
         data, ends, devices = rounds.packets(number_, t_ns)
         assert devices.tolist() == [i for i in range(11) if i % packets.STARTS <= number_]
         publishes = list(split_publishes(bytes(data)))
@@ -149,7 +148,7 @@ def test_identifiers_at_qos_1_are_never_0_and_go_on_over_65535():
     rounds = packets.Rounds(n_devices, "packed", 1)
     identifiers: list[int] = []
     for number_ in range(packets.STARTS, packets.STARTS + 70):
-        data, ends, _ = rounds.packets(number_, np.full(n_devices, T0))
+        data, ends, _ = rounds.packets(number_, np.full(n_devices, T0_NS))
         for start in [0, *ends[:-1].tolist()]:
             topic_end = start + 5 + data[start + 4]
             identifiers.append(int.from_bytes(data[topic_end : topic_end + 2], "big"))
@@ -160,7 +159,7 @@ def test_identifiers_at_qos_1_are_never_0_and_go_on_over_65535():
 
 def test_a_label_is_timed_from_the_message_that_completed_its_window():
     """Two devices, four rounds; device 1 leaves a quarter of a second after device 0."""
-    start, period = T0, packets.PERIOD_NS
+    start, period = T0_NS, packets.PERIOD_NS
     written = [
         (number_ * 2 + i + 1, start + number_ * period + i * period // 2 + 777) for number_ in range(8) for i in (0, 1)
     ]
@@ -190,28 +189,12 @@ def test_tables_show_every_figure():
     assert [number(value) for value in (0.1234, 12.34, 999.9)] == ["0.12", "12.3", "1,000"]
 
 
-# --- number of calls, which unlike seconds does not depend on the machine ----------------------------------
-
-
-def calls(function, *arguments) -> int:
-    """Return how many Python functions a call enters, of any package."""
-    entered = 0
-
-    def count(_, event: str, __) -> None:
-        nonlocal entered
-        entered += event == "call"
-
-    sys.setprofile(count)
-    try:
-        function(*arguments)
-    finally:
-        sys.setprofile(None)
-    return entered
+# --- number of calls ------------------------------------------------------------------------------------
 
 
 def one_round(payload: str, n_devices: int) -> list[Message]:
-    data, _, _ = packets.Rounds(n_devices, payload, 0).packets(packets.STARTS, np.full(n_devices, T0))
-    return [Message(topic, content, T0 / 1e9) for topic, content, _ in split_publishes(bytes(data))]
+    data, _, _ = packets.Rounds(n_devices, payload, 0).packets(packets.STARTS, np.full(n_devices, T0_NS))
+    return [Message(topic, content, T0_NS / 1e9) for topic, content, _ in split_publishes(bytes(data))]
 
 
 def test_no_function_is_called_for_every_packed_message():
@@ -219,14 +202,14 @@ def test_no_function_is_called_for_every_packed_message():
     few, many = one_round("packed", 100), one_round("packed", 1000)
     decoder.decode(many)  # the devices are known
     # Comprehensions are functions too up to Python 3.11, so it is not quite the same number.
-    assert calls(decoder.decode, many) - calls(decoder.decode, few) < 20
+    assert count_calls(decoder.decode, many) - count_calls(decoder.decode, few) < 20
 
 
 def test_a_json_message_costs_a_handful_of_calls():
     decoder = Decoder(TopicTemplate("wearables/{device}/imu"))
     few, many = one_round("json", 100), one_round("json", 1000)
     decoder.decode(many)
-    assert calls(decoder.decode, many) - calls(decoder.decode, few) <= 6 * 900
+    assert count_calls(decoder.decode, many) - count_calls(decoder.decode, few) <= 6 * 900
 
 
 def test_no_function_is_called_for_every_device_fed():
@@ -235,12 +218,12 @@ def test_no_function_is_called_for_every_device_fed():
     for engine, n_devices in ((few, 50), (many, 1000)):
         rounds = packets.Rounds(n_devices, "packed", 0)
         for number_ in range(8):
-            t_ns = np.full(n_devices, T0 + number_ * packets.PERIOD_NS)
+            t_ns = np.full(n_devices, T0_NS + number_ * packets.PERIOD_NS)
             data, _, _ = rounds.packets(packets.STARTS, t_ns)
-            batch, _ = decoder.decode([Message(t, c, T0 / 1e9) for t, c, _ in split_publishes(bytes(data))])
+            batch, _ = decoder.decode([Message(t, c, T0_NS / 1e9) for t, c, _ in split_publishes(bytes(data))])
             if number_ < 7:
                 engine.feed(batch)
-        entered = calls(engine.feed, batch)
+        entered = count_calls(engine.feed, batch)
         if engine is few:
             least = entered
     # One comprehension, which turns rows into names, is allowed for each device.

@@ -14,10 +14,10 @@ from harstream import __version__
 from harstream.cli import EXIT_CODES, main
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
+from ..constants import UNREACHABLE
+
 HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "amqtt", "ai_edge_litert", "scipy")
 COMMANDS = sorted(main.commands)
-#: Nobody listens on this port, also while other tests run.
-UNREACHABLE = "127.0.0.1:1"
 
 LOADED = """
 import json, sys
@@ -89,15 +89,14 @@ def test_an_unknown_command_or_option_is_exit_2():
 
 @pytest.mark.parametrize("command", ["simulate", "replay", "watch"])
 def test_an_unreachable_broker_is_exit_4_naming_it(command, tmp_path):
-    address = UNREACHABLE
     extra = {"replay": ["--data", f"hapt:{tmp_path}"]}.get(command, [])
-    result = invoke(command, "--broker", address, *extra)
+    result = invoke(command, "--broker", UNREACHABLE, *extra)
     if command == "replay":  # the recordings are read first
         assert result.exit_code == 2
         assert str(tmp_path) in result.output
     else:
         assert result.exit_code == 4
-        assert address in result.output
+        assert UNREACHABLE in result.output
     assert result.output.count("\n") == 1
 
 

@@ -8,20 +8,12 @@ import pytest
 
 from harstream.cli.progress import ProgressBar
 
+from ..fakes import Clock
+
 
 class Terminal(StringIO):
     def isatty(self) -> bool:
         return True
-
-
-class Clock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,16 @@ from harstream.simulate.source import sources
 from harstream.wire.payloads import decode
 from harstream.wire.samples import Units
 
+from ..constants import UNREACHABLE
 from ..servers import Client, Process, wait_until
 
 
 def received(client: Client, device: str):
     return [decode(payload, Units()) for payload in client.payloads(f"wearables/{device}/imu")]
+
+
+def wait_for_messages(client: Client, device: str, number: int) -> None:
+    wait_until(lambda: len(received(client, device)) >= number, f"{number} messages of {device}")
 
 
 @pytest.mark.parametrize("payload", ["json", "packed"])
@@ -73,8 +78,8 @@ def test_replay_publishes_recordings_under_their_names(mosquitto, tmp_path, reco
         assert process.exit_code() == 0, process.err
         for number in (1, 2):
             device = f"exp{number:02d}_user01"
-            wait_until(lambda device=device: len(received(client, device)) == 6)  # type: ignore[misc]
-            messages = received(client, f"exp{number:02d}_user01")
+            wait_for_messages(client, device, 6)
+            messages = received(client, device)
             acc = np.loadtxt(recordings / "RawData" / f"acc_exp{number:02d}_user01.txt")
             np.testing.assert_allclose(np.concatenate([message.acc for message in messages]), acc, atol=1e-6)
 
@@ -84,7 +89,7 @@ def test_replay_of_chosen_recordings_only(mosquitto, tmp_path, recordings):
     with Client(mosquitto.port) as client:
         with Process("replay", "--broker", mosquitto.address, *chosen, "exp02_user01", folder=tmp_path) as process:
             assert process.exit_code() == 0
-        wait_until(lambda: len(received(client, "exp02_user01")) == 3)
+        wait_for_messages(client, "exp02_user01", 3)
         assert received(client, "exp01_user01") == []
     with Process("replay", "--broker", mosquitto.address, *chosen, "exp09", folder=tmp_path) as process:
         assert process.exit_code() == 2
@@ -113,13 +118,14 @@ def test_simulated_subjects_do_only_what_they_are_told(mosquitto, tmp_path):
         Process("simulate", "--broker", mosquitto.address, *arguments, "--activity", "LAYING", folder=tmp_path) as it,
     ):
         assert it.exit_code() == 0, it.err
-        wait_until(lambda: len(received(client, "sim-0002")) >= 14)
+        for device in ("sim-0001", "sim-0002"):
+            wait_for_messages(client, device, 14)
         for device in ("sim-0001", "sim-0002"):
             upwards = np.concatenate([message.acc for message in received(client, device)])[:, 0]
             assert upwards.max() < 0.6
 
 
 def test_an_activity_nobody_can_simulate_is_refused(tmp_path):
-    with Process("simulate", "--broker", "127.0.0.1:1", "--activity", "FLYING", folder=tmp_path) as it:
+    with Process("simulate", "--broker", UNREACHABLE, "--activity", "FLYING", folder=tmp_path) as it:
         assert it.exit_code() == 2
     assert "activity: 'FLYING' is not one of WALKING, " in it.err

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from ..constants import UNREACHABLE
 from ..live_streams import assert_labels, expected, messages
 from ..servers import (
+    DEADLINE_S,
     Client,
     Mosquitto,
     Process,
+    default_ports,
     free_port,
     http_get,
     metric,
@@ -25,6 +28,13 @@ from ..servers import (
 )
 
 READY = " ready: "
+#: The command with a drain that may take as long as a test may wait.
+PATIENT = f"""
+from harstream.serve import daemon
+daemon.UNSUBSCRIBE_TIMEOUT_S = daemon.DRAIN_TIMEOUT_S = {DEADLINE_S}
+from harstream.cli import main
+main()
+"""
 
 
 @pytest.fixture
@@ -76,19 +86,19 @@ def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, class
 def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, mosquitto, classifier, subjects, number):
     wanted = expected(subjects, classifier)
     with Client(mosquitto.port) as client:
-        process = start("--broker", mosquitto.address)
+        process = start("--broker", mosquitto.address, code=PATIENT)
         for topic, content in messages(subjects):
             client.publish(topic, content)
         client.flush()
         process.send(number)
         assert process.exit_code() == 0
-        wait_until(lambda: client.payloads("harstream/test/status")[-1] == b"stopped", "the status")
+        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "the status")
         assert_labels(client.labels(), wanted)
 
 
 def test_a_second_signal_leaves_at_once(start, tmp_path, subjects):
     with Mosquitto(tmp_path) as broker:
-        process = start("--broker", broker.address)
+        process = start("--broker", broker.address, code=PATIENT)
         assert broker._process is not None
         broker._process.send_signal(signal.SIGSTOP)  # it acknowledges nothing, so the drain has to wait
         process.send(signal.SIGTERM)
@@ -166,9 +176,8 @@ def test_a_bug_in_the_labelling_thread_is_exit_1_and_a_traceback(start, mosquitt
 
 
 def test_a_port_in_use_is_exit_2_and_one_line(start):
-    port = free_port()
-    with occupied(port):
-        process = start("--broker", "127.0.0.1:1", "--http", f"127.0.0.1:{port}", ready=False)
+    with occupied() as port:
+        process = start("--broker", UNREACHABLE, "--http", f"127.0.0.1:{port}", ready=False)
         assert process.exit_code() == 2
     assert process.err == f"harstream: http: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
@@ -181,7 +190,7 @@ def test_an_unknown_variable_is_exit_2(start):
 
 def test_a_damaged_bundle_is_exit_3_and_one_line(start, own_bundle):
     (own_bundle / "model.tflite").write_bytes(b"something else")
-    process = start("--broker", "127.0.0.1:1", model=own_bundle, ready=False)
+    process = start("--broker", UNREACHABLE, model=own_bundle, ready=False)
     assert process.exit_code() == 3
     assert process.err.startswith(f"harstream: {own_bundle / 'model.tflite'}: sha256 is ")
     assert process.err.count("\n") == 1
@@ -228,7 +237,7 @@ def test_with_a_litert_bundle_it_never_imports_tensorflow(start, mosquitto):
 def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, subjects):
     pytest.importorskip("amqtt")
     wanted = expected(subjects, classifier)
-    with occupied(1883):
+    with default_ports(), occupied(1883):
         process = start()
         found = re.search(r"broker embedded, wearables publish to mqtt://127\.0\.0\.1:(\d+) ", process.err)
         assert found
@@ -263,8 +272,8 @@ def test_logs_can_be_json_one_object_a_line(start, mosquitto):
 
 
 def test_a_password_on_the_command_line_is_in_the_list_of_processes_no_more(start):
-    process = start("--broker", "mqtt://ann:s3cr3t-horse@127.0.0.1:1", ready=False)
-    process.wait_for("127.0.0.1:1: cannot connect")
+    process = start("--broker", f"mqtt://ann:s3cr3t-horse@{UNREACHABLE}", ready=False)
+    process.wait_for(f"{UNREACHABLE}: cannot connect")
     shown = Path(f"/proc/{process.group}/cmdline").read_bytes()
     assert b"harstream" in shown
     assert b"s3cr3t-horse" not in shown
@@ -272,7 +281,7 @@ def test_a_password_on_the_command_line_is_in_the_list_of_processes_no_more(star
 
 
 def test_a_hangup_before_it_serves_does_not_end_it(start):
-    process = start("--broker", "127.0.0.1:1", ready=False)
+    process = start("--broker", UNREACHABLE, ready=False)
     process.wait_for("cannot connect")
     process.send(signal.SIGHUP)
     process.wait_for("trying again in 2 s")

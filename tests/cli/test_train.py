@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +124,7 @@ def test_what_makes_no_sense_is_one_line_and_exit_2(
 def test_told_to_stop_it_ends_with_the_exit_code_of_that(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "hold_out", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(pool, "hold_out", lambda *_: signal.raise_signal(signal.SIGTERM))
     stopped = train("--data", data, "--out", tmp_path / "mine", *SMALL)
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert "the same command continues it" in stopped.output

@@ -11,8 +11,7 @@ import numpy as np
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 
-T0_NS = 1_763_668_800_020_000_000
-SECOND = 1_000_000_000
+from ..constants import T0_NS
 
 
 @dataclass(frozen=True)

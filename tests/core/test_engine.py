@@ -14,8 +14,9 @@ from harstream.core.batches import WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import CHANNELS, GravityFilter, NoiseFilter, Normalisation, SignalSpec
 
+from ..constants import SECOND, T0_NS
 from . import oracle
-from .streams import SECOND, T0_NS, Message, assert_same, batch, cut, feed, gait, of
+from .streams import Message, assert_same, batch, cut, feed, gait, of
 
 SPEC = SignalSpec(window_samples=32, stride_samples=16)
 AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))

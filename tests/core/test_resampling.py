@@ -8,7 +8,8 @@ from harstream.core.engine import Engine
 from harstream.core.resampling import accepts, ratio_of, simplest_ratio
 from harstream.core.spec import NoiseFilter, SignalSpec
 
-from .streams import T0_NS, cut, feed
+from ..constants import T0_NS
+from .streams import cut, feed
 
 # One long series per window, processed by nothing but the resampler.
 SPEC = SignalSpec(

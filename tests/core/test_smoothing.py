@@ -18,8 +18,8 @@ from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 
-SECOND = 1_000_000_000
-T0_NS = 1_763_668_800_020_000_000
+from ..constants import SECOND, T0_NS
+
 WINDOW_NS, STRIDE_NS = 2_560_000_000, 1_280_000_000
 STRIDE_S = 1.28
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 
+from ..constants import SECOND, T0_NS
 from . import oracle
-from .streams import SECOND, T0_NS, Message, assert_same, batch, cut, feed, gait, unstamped
+from .streams import Message, assert_same, batch, cut, feed, gait, unstamped
 
 CHANNELS = ("total_acc_x", "total_acc_z", "body_acc_y", "gyro_x")
 SPEC = SignalSpec(window_samples=32, stride_samples=16, channels=CHANNELS)

@@ -12,7 +12,7 @@ import pytest
 from harstream.datasets.download import download, part_path, sha256_of
 from harstream.errors import ConfigError, DatasetError
 
-from ..servers import free_port
+from ..constants import UNREACHABLE
 from .http_files import FileServer
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -87,7 +87,7 @@ def test_a_missing_file_leaves_nothing_behind(tmp_path: Path, server: FileServer
 
 
 def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}/set.zip"
+    url = f"http://{UNREACHABLE}/set.zip"
     with pytest.raises(DatasetError, match=rf"{url}: interrupted: .*refused"):
         download(url, tmp_path / "set.zip")
 

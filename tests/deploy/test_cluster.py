@@ -20,12 +20,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from harstream.publish import ENCODERS
 from harstream.simulate.source import sources
 
+from ..constants import T0_NS
 from ..servers import Process, free_port, http_get, metric, program, wait_until
 from .conftest import DEPLOY
 
 N_DEVICES, N_WORKERS, N_PARTITIONS = 500, 4, 64
 RATE_HZ, BLOCK = 50.0, 128
-T0_NS = 1_763_668_800_000_000_000
 DEVICES = [f"wearable-{number:03d}" for number in range(N_DEVICES)]
 
 

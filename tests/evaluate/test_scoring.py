@@ -14,26 +14,23 @@ from harstream.datasets.base import PublishedWindows, Recording, Segment
 from harstream.errors import DatasetError
 from harstream.evaluate import scoring
 
+from ..fakes import FunctionNetwork
+
 NAMES = ("LAYING", "WALKING", "DANCING")
 
 
-class Fixed:
-    """Network that predicts its first label if the mean of the first channel is positive, else its fourth."""
-
-    input_shape: tuple[int, ...] = (128, 9)
-    n_outputs = 6
-
-    def __call__(self, inputs):
-        logits = np.zeros((len(inputs), 6), np.float32)
-        positive = inputs[:, :, 0].mean(axis=1) > 0
-        logits[positive, 0] = 3
-        logits[~positive, 3] = 3
-        return logits
+def by_sign(inputs: np.ndarray) -> np.ndarray:
+    """Return logits for the first label if the mean of the first channel is positive, else for the fourth."""
+    logits = np.zeros((len(inputs), 6), np.float32)
+    positive = inputs[:, :, 0].mean(axis=1) > 0
+    logits[positive, 0] = 3
+    logits[~positive, 3] = 3
+    return logits
 
 
 def classifier_of(bundle: Bundle, **signal) -> Classifier:
     spec = replace(bundle.spec, **signal)
-    return Classifier(replace(bundle, spec=spec), "litert", Fixed())
+    return Classifier(replace(bundle, spec=spec), "litert", FunctionNetwork(by_sign))
 
 
 def windows(n: int = 12, subject: tuple[str, ...] | None = None, **fields) -> PublishedWindows:
@@ -113,7 +110,7 @@ def test_sessions_are_scored_as_published(classifier: Classifier) -> None:
 
 def test_subjects_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
     trained = replace(classifier.bundle, training={"data": "csv:mine", "subjects": ["2", "3"]})
-    known = Classifier(trained, "litert", Fixed())
+    known = Classifier(trained, "litert", FunctionNetwork(by_sign))
     result = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
     assert any("1 of these 2 subjects" in note for note in result.notes)
     assert scoring.score_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
@@ -125,7 +122,7 @@ def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(b
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     trained = replace(one.bundle, training={"data": "hapt:hapt.zip", "subjects": ["07"]})
     notes = scoring.score_windows(
-        windows(subject=("07", "08")), Classifier(trained, "litert", Fixed()), "uci-har:x"
+        windows(subject=("07", "08")), Classifier(trained, "litert", FunctionNetwork(by_sign)), "uci-har:x"
     ).notes
     assert any("1 of these 2 subjects" in note for note in notes)
 

@@ -20,7 +20,8 @@ from harstream.mqtt import connection as mqtt
 from harstream.mqtt.connection import Connection, Will
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
-from ..servers import DEADLINE_S, Client, Mosquitto, free_port, mosquitto_passwords, program, wait_until
+from ..constants import UNREACHABLE
+from ..servers import DEADLINE_S, Client, Mosquitto, mosquitto_passwords, program, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -220,10 +221,11 @@ def test_a_refused_subscription_is_an_error_that_names_it(connect, version, code
 
 def test_a_subscription_refused_after_a_loss_is_tried_again_on_a_new_connection(connect):
     """A cluster that has just lost a node refuses subscriptions for a while."""
-    over = threading.Event()
+    opened, over = threading.Event(), threading.Event()
 
     def accept_and_hang_up(peer: socket.socket, version: int) -> None:
         answer_subscription(peer, version, 0)
+        opened.wait(DEADLINE_S)
 
     def refuse(peer: socket.socket, version: int) -> None:
         answer_subscription(peer, version, 0x80)
@@ -236,6 +238,7 @@ def test_a_subscription_refused_after_a_loss_is_tried_again_on_a_new_connection(
     address = scripted_broker(accept_and_hang_up, refuse, accept_and_stay)
     connection = connect(address, version="3.1.1", subscriptions=["a/+/imu"])
     connection.open()
+    opened.set()
     wait_until(lambda: connection.connects == 3 and connection.ready, "the third connection")
     over.set()
 
@@ -279,9 +282,8 @@ def test_files_that_are_not_certificates_are_an_error(certificates, tmp_path, co
 
 
 def test_without_an_event_an_unreachable_broker_is_an_error(connect):
-    port = free_port()
-    with pytest.raises(BrokerError, match=f"127.0.0.1:{port}: cannot connect"):
-        connect(f"127.0.0.1:{port}").open()
+    with pytest.raises(BrokerError, match=f"{UNREACHABLE}: cannot connect"):
+        connect(UNREACHABLE).open()
 
 
 def test_a_broker_that_comes_up_later_is_waited_for(tmp_path, connect, monkeypatch):
@@ -299,7 +301,7 @@ def test_a_broker_that_comes_up_later_is_waited_for(tmp_path, connect, monkeypat
 
 def test_waiting_for_a_broker_ends_with_the_event(connect):
     stop = threading.Event()
-    connection = connect(f"127.0.0.1:{free_port()}")
+    connection = connect(UNREACHABLE)
     thread = threading.Thread(target=connection.open, args=(stop,))
     thread.start()
     stop.set()
@@ -468,7 +470,7 @@ def test_when_one_address_is_lost_the_next_is_connected_and_subscribed_to(tmp_pa
 
 
 def test_an_address_that_cannot_be_reached_at_the_start_is_skipped(mosquitto, connect):
-    connection = connect(f"127.0.0.1:{free_port()}", mosquitto.address)
+    connection = connect(UNREACHABLE, mosquitto.address)
     connection.open()
     assert str(connection.url) == f"mqtt://{mosquitto.address}"
 

@@ -21,7 +21,8 @@ from research.smoothing import results, smoothers
 from research.smoothing.smoothers import SessionCounts, SubjectStreams
 from research.smoothing.streams import HeldOutStream
 
-SECOND = 1_000_000_000
+from ..constants import SECOND
+
 LABELS = ("A", "B", "C")
 SPEC = SignalSpec(window_samples=100, stride_samples=50)
 

@@ -17,13 +17,14 @@ from harstream.core.batches import Predictions
 from harstream.datasets.base import Recording
 from harstream.serve.daemon import Daemon
 
+from ..constants import UNREACHABLE
 from ..live_streams import messages
 from ..servers import Client, wait_until
 
 
-def make_config(port: int = 1, **settings) -> RunConfig:
-    """Settings of a daemon named ``test`` at the broker on ``port``; nobody listens on port 1."""
-    return RunConfig(broker=f"127.0.0.1:{port}", instance="test", http="off", **settings)
+def make_config(port: int = 0, **settings) -> RunConfig:
+    """Return settings of a daemon named ``test`` at the broker on ``port``; 0: at none that can be reached."""
+    return RunConfig(broker=f"127.0.0.1:{port}" if port else UNREACHABLE, instance="test", http="off", **settings)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from harstream.serve import daemon as serving
 from harstream.serve import pipeline as pipelines
 from harstream.serve.daemon import Daemon
 
-from ..live_streams import T0_NS, assert_labels, expected, messages
+from ..constants import T0_NS
+from ..live_streams import assert_labels, expected, messages
 from ..servers import Client, Mosquitto, metric, wait_until
 from .daemons import exposed, make_config, publish_all, receive_all, running, wait_for_labels
 

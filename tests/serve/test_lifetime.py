@@ -14,7 +14,7 @@ from harstream.serve import daemon as serving
 from harstream.serve.daemon import Daemon
 
 from ..live_streams import assert_labels, expected, messages
-from ..servers import Client, Mosquitto, free_port, metric, wait_until
+from ..servers import Client, Mosquitto, metric, wait_until
 from .daemons import exposed, failing, make_config, publish_all, receive_all, running, slow, wait_for_labels
 
 # --- restart of the broker ------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_the_status_is_retained_and_says_online_then_stopped(mosquitto, classifi
 
 
 def test_a_daemon_that_waits_for_a_broker_can_be_stopped(classifier):
-    daemon = Daemon(make_config(free_port()), classifier)
+    daemon = Daemon(make_config(), classifier)
     threading.Timer(0.1, daemon.stop).start()  # probably while it waits; before is as good
     with running(daemon):
         pass

@@ -15,7 +15,7 @@ from harstream.serve.metrics import SECONDS, DaemonMetrics
 from harstream.serve.status import DaemonStatus
 from harstream.wire.reject import REASONS
 
-from ..conftest import LABELS
+from ..constants import LABELS
 
 #: Name of each metric to its label and the values of that label.
 PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {

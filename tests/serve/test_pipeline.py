@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
+from harstream.serve import pipeline
 from harstream.serve.pipeline import LastLabels, RejectionLog
 from harstream.wire.reject import Rejection
+
+from ..fakes import Clock, replace_monotonic
 
 
 def test_last_labels_count_devices_and_changes():
@@ -37,13 +38,13 @@ def test_labels_of_another_model_are_added_at_0():
 
 
 def test_rejections_are_logged_now_and_then_with_counts_and_the_last_one(monkeypatch, caplog):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock()
+    replace_monotonic(monkeypatch, pipeline, clock)
     log = RejectionLog()
     bad = Rejection("t/" + "x" * 1000, "shape", "acc is missing")
     log.add([bad])
     log.add([bad, bad])
-    now[0] += 20
+    clock.now_s += 20
     log.add([bad, Rejection("t/b", "json", "not JSON")])
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2

@@ -27,8 +27,6 @@ from harstream.simulate.posture import angular_velocity, between, from_chart, ti
 from research.simulator import fit_noise, fit_turns, twosample
 from research.simulator.fit_gait import align, analyse, evaluate, rotate
 
-RNG = np.random.default_rng(0)
-
 
 def unit(*vector: float) -> Float:
     return np.asarray(np.array(vector) / np.linalg.norm(vector), np.float64)
@@ -43,8 +41,9 @@ def test_parameters_survive_their_file_and_stay_small() -> None:
 
 
 def test_charts_and_back() -> None:
+    rng = np.random.default_rng(0)
     pole = unit(0.9, -0.2, 0.1)
-    chart = RNG.normal(0, 0.8, (50, 2))
+    chart = rng.normal(0, 0.8, (50, 2))
     there = from_chart(chart, pole)
     assert np.allclose(np.linalg.norm(there, axis=1), 1)
     assert np.allclose(to_chart(there, pole), chart)
@@ -70,8 +69,9 @@ def test_angular_velocity_turns_gravity_as_it_moves() -> None:
 
 
 def test_marginals_are_those_kept_and_never_exceeded() -> None:
-    quantiles = np.sort(RNG.normal(0, 3, (4, len(QUANTILES))), axis=1)
-    drawn = np.array([from_scores(RNG.standard_normal(4), quantiles) for _ in range(4000)])
+    rng = np.random.default_rng(0)
+    quantiles = np.sort(rng.normal(0, 3, (4, len(QUANTILES))), axis=1)
+    drawn = np.array([from_scores(rng.standard_normal(4), quantiles) for _ in range(4000)])
     assert np.all(drawn >= quantiles[:, 0])
     assert np.all(drawn <= quantiles[:, -1])
     assert np.allclose(np.median(drawn, axis=0), quantiles[:, 4], atol=0.3)
@@ -102,10 +102,11 @@ def test_persons_spread_as_the_subjects_did() -> None:
 
 
 def test_residual_noise_has_the_power_it_was_given() -> None:
+    rng = np.random.default_rng(0)
     fitted = default().noises["STANDING"]
     still = np.zeros((N_LEVELS, len(QUANTILES)))
     noise = Noise(fitted.factors, fitted.moment, 0.0, 0.0, still, 0.3, np.full(N_LEVELS, 9.0))
-    own = RNG.normal(-6, 1, N_LEVELS)
+    own = rng.normal(-6, 1, N_LEVELS)
     noise_stream = NoiseStream(noise, own, np.random.default_rng(2))
     made = np.concatenate([noise_stream.block() for _ in range(1500)])
     frequencies, power = welch(made, 50.0, nperseg=SEGMENT, axis=0)
@@ -119,7 +120,8 @@ def test_residual_noise_has_the_power_it_was_given() -> None:
 
 
 def test_levels_measure_white_noise() -> None:
-    spectrum = fit_noise.spectra(RNG.normal(0, 0.1, (20_000, 6)))
+    rng = np.random.default_rng(0)
+    spectrum = fit_noise.spectra(rng.normal(0, 0.1, (20_000, 6)))
     assert np.allclose(np.exp(fit_noise.levels(spectrum)).mean(0), 0.01, rtol=0.15)
 
 
@@ -134,13 +136,14 @@ def test_landings_turn_by_their_angle() -> None:
 
 
 def test_the_analysis_of_a_walk_finds_its_cycle() -> None:
+    rng = np.random.default_rng(0)
     cycle = np.zeros((6, HARMONICS + 1), np.complex128)
     cycle[0, 2] = 0.3
     cycle[:, 1] = 0.05 * np.exp(1j * np.arange(6))
-    cycle[1:, 2:6] = RNG.normal(0, 0.03, (5, 4)) + 1j * RNG.normal(0, 0.03, (5, 4))
+    cycle[1:, 2:6] = rng.normal(0, 0.03, (5, 4)) + 1j * rng.normal(0, 0.03, (5, 4))
     hz = 0.9 * (1 + 0.03 * np.sin(np.arange(1000) / 200))
     phase = 2 * np.pi * np.cumsum(hz) / 50
-    samples = evaluate(cycle, phase) + RNG.normal(0, 0.01, (1000, 6))
+    samples = evaluate(cycle, phase) + rng.normal(0, 0.01, (1000, 6))
     walk = analyse(samples, 50.0)
     assert walk is not None
     assert np.median(walk.stride_hz) == pytest.approx(np.median(hz), rel=0.02)
@@ -150,7 +153,8 @@ def test_the_analysis_of_a_walk_finds_its_cycle() -> None:
 
 
 def test_like_windows_are_close_and_unlike_ones_apart() -> None:
-    tables = [np.array([twosample.statistics(RNG.normal(0, s, (128, 6))) for _ in range(60)]) for s in (1, 1, 2)]
+    rng = np.random.default_rng(0)
+    tables = [np.array([twosample.statistics(rng.normal(0, s, (128, 6))) for _ in range(60)]) for s in (1, 1, 2)]
     assert tables[0].shape == (60, twosample.N_STATISTICS)
     assert twosample.distances(tables[0], tables[1]).mean() < 0.2
     assert twosample.distances(tables[0], tables[2])[6:12].min() == 1.0  # log spread

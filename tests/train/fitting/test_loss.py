@@ -48,7 +48,7 @@ def test_balanced_labels_weigh_the_same_and_absent_ones_nothing() -> None:
 def test_teachers_have_their_share_of_the_loss() -> None:
     """Divergence times the squared temperature, and 0 where the student agrees."""
     config = FitConfig(label_smoothing=0.0, distil_weight=0.6, distil_temperature=3.0)
-    taught = softmax(RNG.normal(size=(10, 3)).astype(np.float32))
+    taught = softmax(np.random.default_rng(1).normal(size=(10, 3)).astype(np.float32))
     taught[0] = [1, 0, 0]
     softened = softmax(LOGITS / 3)
     with np.errstate(divide="ignore", invalid="ignore"):
