@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 def main() -> None:
     """Run the command line. If it holds a password, start again with the password in the environment."""
-    hidden = hide_passwords(sys.argv[1:], os.environ)
-    if hidden is not None:
-        arguments, environment = hidden
-        # Options of Python, and the module or script that it was told to run.
+    moved = move_passwords(sys.argv[1:], os.environ)
+    if moved is not None:
+        arguments, environment = moved
+        # Options of Python itself, and the name of the module or script that it runs.
         program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
         os.execve(sys.executable, [sys.executable, *program, *arguments], environment)  # noqa: S606 (no shell)
     from harstream.cli import main as run_command_line
@@ -20,7 +20,7 @@ def main() -> None:
     run_command_line()
 
 
-def hide_passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
+def move_passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]] | None:
     """Move broker addresses from the arguments to the environment if one of them holds a password.
 
     Every user of the machine can list the arguments of a running process, but not its environment.

@@ -26,7 +26,7 @@ class Option:
     kind: type  # str, int, float or Path
     default: Any
     help: str  # one or two sentences for --help, `config show` and the documents
-    default_text: str = ""  # what a missing value means, where ``default`` does not say it
+    default_text: str = ""  # meaning of a missing value, for people; empty: ``default`` is shown
     metavar: str | None = None  # form of the value in --help
     choices: tuple[str, ...] = ()  # allowed values; empty: any
     minimum: float = -math.inf  # smallest and largest allowed number, both inclusive
@@ -45,11 +45,6 @@ class Option:
     def variable(self) -> str:
         """Name of the environment variable."""
         return ENV_PREFIX + self.name.upper()
-
-    @property
-    def default_note(self) -> str:
-        """Text for people that says which value holds if none is given; empty if there is none."""
-        return self.default_text or ("" if self.default is None else str(self.default))
 
     def check(self, value: Any, where: str = "") -> Any:
         """Return ``value`` in the type of the option.

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harstream import config
-from harstream.__main__ import hide_passwords
+from harstream.__main__ import move_passwords
 from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
 from harstream.core.smoothing import Smoothing
@@ -364,10 +364,10 @@ def test_a_password_may_come_from_the_environment_but_from_no_file_of_settings(r
 def test_a_password_on_the_command_line_moves_into_the_environment():
     arguments = ["run", "--broker", f"mqtts://ann:{SECRET}@h", "--qos=0", f"--broker=bob:{SECRET}@g:1"]
     environment = {"A": "b", "HARSTREAM_RUN_BROKER": f"mqtts://ann:{SECRET}@h bob:{SECRET}@g:1"}
-    assert hide_passwords(arguments, {"A": "b"}) == (["run", "--qos=0"], environment)
-    assert hide_passwords(["run", "--broker", "mqtt://h:1883"], {}) is None
-    assert hide_passwords(["run", "--broker", "ann@h:1883"], {}) is None
-    assert hide_passwords([], {}) is None
+    assert move_passwords(arguments, {"A": "b"}) == (["run", "--qos=0"], environment)
+    assert move_passwords(["run", "--broker", "mqtt://h:1883"], {}) is None
+    assert move_passwords(["run", "--broker", "ann@h:1883"], {}) is None
+    assert move_passwords([], {}) is None
 
 
 # --- declaration and files ----------------------------------------------------------------------------

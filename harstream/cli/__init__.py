@@ -23,6 +23,7 @@ from harstream.cli import (
     train,
     watch,
 )
+from harstream.cli.options import add_variables
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
 #: Exit codes besides 0 for success and 1 for a bug, which also prints a traceback.
@@ -65,3 +66,4 @@ for _command in (
     bench.bench,
 ):
     main.add_command(_command)
+add_variables(main, "HARSTREAM")

@@ -50,8 +50,8 @@ _MODES = ("ingest", "tls", "baseline", "inference", "latency", "live", "start", 
     show_default="20000",
     help="Number of wearables of the live fleet that send packed payloads.",
 )
-@options.declared(OPTIONS["model"], default=None, show_default=OPTIONS["model"].default)
-@options.declared(OPTIONS["backend"], default=None, show_default=OPTIONS["backend"].default)
+@options.click_option(OPTIONS["model"], default=None, show_default=OPTIONS["model"].default)
+@options.click_option(OPTIONS["backend"], default=None, show_default=OPTIONS["backend"].default)
 @click.option("--smoke", is_flag=True, help="Run everything in the smallest size, to see that it works.")
 def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke: bool, **sizes: Any) -> None:
     """Measure throughput, latency and memory on this machine, each beside its upper bound.

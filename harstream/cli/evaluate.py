@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.data
-@options.subjects("evaluate")
+@options.subjects
 @options.model
 @options.backend
 @click.option("--stream", is_flag=True, help="Score whole sessions with the labels that would be published.")
@@ -44,7 +44,7 @@ def evaluate(
     report: Path | None,
     labels_path: Path | None,
 ) -> None:
-    """Score a model on recordings: on the windows that lie wholly inside one label that it knows.
+    """Score a model on recordings: on the windows that lie completely inside one label that it knows.
 
     Recordings are streamed through the engine. A data set of windows (uci-har) goes to the network directly.
     """

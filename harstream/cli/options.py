@@ -41,8 +41,8 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-def declared(option: Option, **changes: Any) -> Decorator:
-    """Return the click option of a declared one. ``changes`` are further arguments of `click.option`."""
+def click_option(option: Option, **changes: Any) -> Decorator:
+    """Return the click option of an option of `harstream run`. ``changes`` are further arguments of `click.option`."""
     default = None if option.default_text else option.default
     arguments: dict[str, Any] = {
         "help": option.help,
@@ -53,6 +53,19 @@ def declared(option: Option, **changes: Any) -> Decorator:
         "metavar": option.metavar,
     }
     return click.option(f"--{option.flag}", option.name, **{**arguments, **changes})
+
+
+def add_variables(command: click.Command, prefix: str) -> None:
+    """Let the variable PREFIX_OPTION set each option of a command, and of the commands in a group.
+
+    click itself derives a variable from the name of the Python parameter, which may differ from that of the option.
+    """
+    if isinstance(command, click.Group):
+        for name, member in command.commands.items():
+            add_variables(member, f"{prefix}_{name.upper()}")
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            option.envvar = [f"{prefix}_{name.lstrip('-').replace('-', '_').upper()}" for name in option.opts]
 
 
 def _type_of(option: Option) -> Any:
@@ -72,24 +85,19 @@ def _type_of(option: Option) -> Any:
 model = click.option(
     "--model", default=DEFAULT_MODEL, show_default=True, help=OPTIONS["model"].help, metavar=OPTIONS["model"].metavar
 )
-backend = declared(OPTIONS["backend"])
+backend = click_option(OPTIONS["backend"])
+subjects = click.option(
+    "--subjects",
+    "--wearers",  # its name in earlier versions
+    "subjects",
+    show_default="all",
+    help="Subjects whose recordings are used, separated by commas; --wearers is the same option.",
+    metavar="A,B,C",
+)
 data = click.option(
     "--data", required=True, help="Kind and path of the recordings, such as hapt:hapt.zip.", metavar="KIND:PATH"
 )
 json_file = click.option("--json", "json_path", type=PATH, help="Write the figures to this JSON file.", metavar="FILE")
-
-
-def subjects(command: str) -> Decorator:
-    """Return the option ``--subjects`` of a command. Earlier versions called it ``--wearers``."""
-    return click.option(
-        "--subjects",
-        "--wearers",
-        "subjects",
-        envvar=f"HARSTREAM_{command.upper()}_WEARERS",  # click adds that of --subjects
-        show_default="all",
-        help="Subjects whose recordings are used, separated by commas; --wearers is the same option.",
-        metavar="A,B,C",
-    )
 
 
 def load_recordings(data: str, subjects: str | None) -> list[Recording]:
@@ -132,19 +140,19 @@ def need_extra(extra: str, module: str) -> None:
 
 # --- brokers ------------------------------------------------------------------------------------------
 
-topic = declared(OPTIONS["topic"], help="Topic template of the samples.")
-labels_topic = declared(OPTIONS["labels_topic"], help="Topic template of the labels.")
-units = together(declared(OPTIONS["acc_unit"]), declared(OPTIONS["gyro_unit"]))
-qos = declared(OPTIONS["qos"], help="MQTT quality of service.")
+topic = click_option(OPTIONS["topic"], help="Topic template of the samples.")
+labels_topic = click_option(OPTIONS["labels_topic"], help="Topic template of the labels.")
+units = together(click_option(OPTIONS["acc_unit"]), click_option(OPTIONS["gyro_unit"]))
+qos = click_option(OPTIONS["qos"], help="MQTT quality of service.")
 broker = together(
     click.option(
         "--broker",
         required=True,
         help="Address of the broker: mqtt://[user:password@]host[:port], mqtts://… or host[:port].",
     ),
-    declared(OPTIONS["ca"]),
-    declared(OPTIONS["user"]),
-    declared(replace(OPTIONS["password_file"], default_text="")),
+    click_option(OPTIONS["ca"]),
+    click_option(OPTIONS["user"]),
+    click_option(replace(OPTIONS["password_file"], default_text="")),
 )
 
 

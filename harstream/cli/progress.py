@@ -1,4 +1,4 @@
-"""Progress bar of the commands that take long."""
+"""Progress bar of commands that take a long time."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ import click
 from click.core import ParameterSource
 
 from harstream import config
-from harstream.cli.options import declared, together
+from harstream.cli.options import click_option, together
 from harstream.config import CONFIG_FILE, OPTIONS, RunConfig
 
 _ON_COMMAND_LINE = [option for option in (*OPTIONS.values(), CONFIG_FILE) if not option.environment_only]
 
 #: Decorator that gives a command the options of `harstream run`.
-run_options = together(*(declared(option, envvar=option.variable) for option in _ON_COMMAND_LINE))
+run_options = together(*(click_option(option, envvar=option.variable) for option in _ON_COMMAND_LINE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class GivenSettings:
     def read(self) -> RunConfig:
         """Read all files and return the checked configuration. Raise ConfigError if a setting or file is unusable."""
         effective = RunConfig(**{**self.read_file(), **self.values})
-        effective.read_broker_settings()  # a missing file is refused now, and not when the model is loaded
+        effective.read_broker_settings()  # report a missing file before the model is loaded
         return effective
 
     def read_file(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.data
-@options.subjects("train")
+@options.subjects
 @click.option("--out", required=True, type=options.PATH, help="Folder of the bundle or sweep to write.")
 @click.option("--arch", show_default="the recipe's", help="Architecture of the network.", metavar="NAME")
 @click.option(
@@ -170,7 +170,7 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     from harstream.train.sweep.settings import settle
 
     config = FitConfig(seed=request.seed)
-    settle(request.settings, request.signal(), config)  # refuses a wrong setting before the recordings are read
+    settle(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
     if (request.out / "results.json").exists():
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
     recordings = request.load_recordings()
@@ -239,7 +239,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _command_line(data: str) -> str:
-    """Return the command line that repeats this training, without local folders and options of no influence."""
+    """Return the command line that repeats this training, without local folders and without ``--jobs``."""
     context = click.get_current_context()
     parts = ["harstream", "train"]
     for parameter in context.command.params:

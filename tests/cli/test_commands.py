@@ -122,3 +122,11 @@ def test_models_lists_what_is_shipped(random_bundle, monkeypatch):
 def test_options_read_variables_named_after_the_command():
     result = CliRunner().invoke(main, ["simulate"], env={"HARSTREAM_SIMULATE_BROKER": UNREACHABLE})
     assert result.exit_code == 4
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "run"])
+def test_the_variable_of_an_option_has_the_name_of_the_option(command):
+    for option in main.commands[command].params:
+        if isinstance(option, click.Option):
+            name = option.opts[0].lstrip("-").replace("-", "_").upper()
+            assert f"HARSTREAM_{command.upper()}_{name}" in (option.envvar or ())
