@@ -1,4 +1,4 @@
-"""Made-up subjects, a few seconds each: nothing of a real person is in the repository."""
+"""Synthetic recordings of a few seconds, and a stand-in for fits: no data of a real person is in the repository."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harstream.datasets.base import Recording, Segment
 
 RATE_HZ = 50.0
 STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
-#: Settings of a fit without augmentation and averaging, whose graph takes longer to build than the fit to run.
+#: Settings of a fit without augmentation and averaging: their graph takes longer to build than the fit to run.
 PLAIN: dict[str, Any] = dict.fromkeys(
     (
         *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
@@ -22,7 +22,7 @@ PLAIN: dict[str, Any] = dict.fromkeys(
 
 
 def subject(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
-    """Standing still, a pause without label, then something like walking."""
+    """Return a recording of standing still, a pause without label, and something like walking."""
     rng = np.random.default_rng(seed)
     n_still, n_pause, n_moving = (round(seconds * rate_hz) for seconds in (STILL_S, PAUSE_S, MOVING_S))
     n = n_still + n_pause + n_moving

@@ -1,4 +1,4 @@
-"""LiteRT computes what Keras does, for every architecture, or the bundle says why not and serves all the same."""
+"""Every architecture is exported to LiteRT with equal results; other networks serve with TensorFlow."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def inputs(n: int = 100, samples: int = 128) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, samples, CHANNELS)).astype(np.float32)
 
 
-def lived_in(name: str, samples: int = 128) -> keras.Model:
-    """Fresh weights, but batch statistics and biases that are not those of a fresh layer."""
+def trained_like(name: str, samples: int = 128) -> keras.Model:
+    """Return a network with initial weights, but with batch statistics and biases as after a training."""
     keras.utils.set_random_seed(5)
     model = architectures.build(name, samples, CHANNELS, 6, SETTINGS.get(name))
     rng = np.random.default_rng(1)
@@ -67,7 +67,7 @@ def lived_in(name: str, samples: int = 128) -> keras.Model:
 
 
 def sequences() -> keras.Model:
-    """A network whose recurrent layer hands on the output of every step: LiteRT has no list to put them in."""
+    """Return a network whose recurrent layer returns the outputs of all steps, which LiteRT does not support."""
     source = keras.Input((128, 9))
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.LSTM(4, return_sequences=True)(source))
     return keras.Model(source, keras.layers.Dense(2)(x))
@@ -75,7 +75,7 @@ def sequences() -> keras.Model:
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
 def test_litert_and_int8_agree_with_keras_in_batches_of_any_size(name: str) -> None:
-    model, x = lived_in(name), inputs()
+    model, x = trained_like(name), inputs()
     expected = model(x, training=False).numpy()
     files = export.litert_files(model, x)
     assert files.missing == {}
@@ -97,18 +97,18 @@ def test_litert_and_int8_agree_with_keras_in_batches_of_any_size(name: str) -> N
 
 @pytest.mark.parametrize("name", ["rescnn", "cnn", "lstm"])
 def test_windows_of_other_lengths_convert_too(name: str) -> None:
-    model, x = lived_in(name, 51), inputs(3, 51)
+    model, x = trained_like(name, 51), inputs(3, 51)
     expected = model(x, training=False).numpy()
     np.testing.assert_allclose(export.litert_logits(export.to_litert(model), x), expected, atol=1e-4)
 
 
 def test_the_file_of_a_loop_is_no_larger_for_more_steps() -> None:
-    short, long = (len(export.to_litert(lived_in("lstm", samples))) for samples in (16, 128))
+    short, long = (len(export.to_litert(trained_like("lstm", samples))) for samples in (16, 128))
     assert abs(long - short) < 0.01 * short
 
 
 def test_converting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
-    model, x = lived_in("lstm"), inputs(4)
+    model, x = trained_like("lstm"), inputs(4)
     before = model(x, training=False).numpy()
     np.testing.assert_allclose(without_tensor_lists(model)(x, training=False).numpy(), before, atol=1e-6)
     export.save_keras(model, tmp_path / "model.keras")
@@ -116,7 +116,7 @@ def test_converting_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(x, training=False).numpy(), before, atol=1e-6)
 
 
-def test_what_litert_has_not_is_named_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_operations_that_litert_does_not_support_are_named_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     x = np.zeros((10, 128, 9), np.float32)
     files = export.litert_files(sequences(), x)
     assert (files.litert, files.int8) == (None, None)
@@ -127,9 +127,9 @@ def test_what_litert_has_not_is_named_in_one_line(capfd: pytest.CaptureFixture[s
     assert "TensorList" not in capfd.readouterr().err
 
 
-def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    converted = export.to_litert(lived_in("mlp"))
-    other = lived_in("mlp")
+def test_a_conversion_with_other_results_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    converted = export.to_litert(trained_like("mlp"))
+    other = trained_like("mlp")
     other.set_weights([weight * 1.1 for weight in other.get_weights()])
 
     class Wrong:
@@ -143,8 +143,8 @@ def test_a_conversion_that_computes_something_else_is_refused(monkeypatch: pytes
         export.to_litert(other)
 
 
-def test_int8_that_decides_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = lived_in("mlp"), inputs(300)
+def test_int8_with_other_labels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = trained_like("mlp"), inputs(300)
     *others, weight, bias = model.get_weights()
     model.set_weights([*others, weight * 10, bias])  # so that it is sure
     real = export.litert_logits
@@ -156,7 +156,7 @@ def test_int8_that_decides_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_speed_is_measured_over_whole_batches() -> None:
-    fast, slow = (export.measure(export.to_litert(lived_in(name)), 256) for name in ("mlp", "lstm"))
+    fast, slow = (export.measure(export.to_litert(trained_like(name)), 256) for name in ("mlp", "lstm"))
     assert 0 < slow < fast
 
 
@@ -189,7 +189,7 @@ def test_every_architecture_trains_exports_and_serves(
         assert (predictions.label == cut.label).mean() > 0.9
 
 
-def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_path: Path) -> None:
+def test_a_network_that_litert_does_not_support_serves_with_tensorflow_and_gives_the_reason(tmp_path: Path) -> None:
     spec, model = SignalSpec(), sequences()
     files = export.litert_files(model, spec.norm.apply(export.synthetic_windows(spec, 2)))
     export.save_keras(model, tmp_path / "network.keras")
@@ -208,10 +208,10 @@ def test_a_network_litert_cannot_take_serves_with_tensorflow_and_says_so(tmp_pat
     )
     seal_bundle(saved)
     assert load_classifier(tmp_path / "mine").backend == "tensorflow"
-    told = re.escape(
+    message = re.escape(
         f"{LITERT} is missing (LiteRT does not support its operations TensorListReserve; the bundle needs the "
         "tensorflow backend); "
         "choose another --backend: tensorflow"
     )
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(BundleError, match=message):
         open_classifier(bundles.load(tmp_path / "mine"), "litert")

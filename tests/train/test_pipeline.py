@@ -1,4 +1,4 @@
-"""From recordings to a bundle that loads, verifies and classifies."""
+"""A training makes a bundle that loads, verifies and classifies."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     assert 0.5 < bundle.training["metrics"]["float32"]["accuracy"]["mean"] <= 1.0
 
 
-def test_the_card_says_what_is_true_of_the_bundle(trained: pipeline.Trained) -> None:
+def test_the_card_has_the_figures_of_the_validation(trained: pipeline.Trained) -> None:
     card = (trained.bundle.path / "README.md").read_text()
     assert "{" not in card
-    assert "somewhere" not in card  # whose folders they were is nobody's business
+    assert "somewhere" not in card  # no names of local folders
     assert "Placement of the device, source and licence: not known" in card
     scores = trained.validation.scores
     for label, precision, recall in zip(scores.labels, scores.precision, scores.recall, strict=True):
@@ -67,7 +67,7 @@ def test_the_card_says_what_is_true_of_the_bundle(trained: pipeline.Trained) -> 
     assert "There is no" not in card
 
 
-def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Recording], mine: Path) -> None:
+def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recording], mine: Path) -> None:
     before = bundles.load(mine)
     cut = windows.cut_windows(windows.whole_streams(recordings), before.spec, before.labels)
     expected = load_classifier(mine).predict(cut.windows).probabilities
@@ -85,7 +85,7 @@ def test_exporting_again_leaves_a_bundle_that_says_the_same(recordings: list[Rec
     assert "`model.int8.tflite` was made again by `harstream export`" in (mine / "README.md").read_text()
 
 
-def test_the_card_keeps_up_with_the_files_that_can_be_made(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_lists_the_missing_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "README.md").unlink()
     real = export.to_int8
 
@@ -125,7 +125,7 @@ def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> No
     assert prepare(odd).counted.labels == ("MOVING", "STILL")
 
 
-def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings: list[Recording]) -> None:
+def test_recordings_that_cannot_be_trained_on_are_refused_first(recordings: list[Recording]) -> None:
     with pytest.raises(DatasetError, match="at least two subjects"):
         prepare(recordings[:1])
     with pytest.raises(DatasetError, match="0 known labels"):
@@ -136,7 +136,7 @@ def test_what_cannot_be_trained_on_is_refused_before_the_work_starts(recordings:
         prepare([replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings])
 
 
-def test_smoothing_is_drawn_out_where_windows_are_due_rarely() -> None:
+def test_smoothing_has_longer_times_for_longer_strides() -> None:
     assert smoothing_for(SignalSpec()) == DEFAULT_SMOOTHING
     rare = smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100))
     assert (rare.dwell_s, rare.unknown_dwell_s, rare.fixed_lag_windows) == (19.5, 3.9, 1)

@@ -147,7 +147,7 @@ def test_settings_change_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "told"),
+    ("name", "settings", "message"),
     [
         ("transformer", {}, "'transformer' is not one of rescnn, mlp, cnn"),
         ("rescnn", {"width": 3}, "no setting 'width'; it has widths"),
@@ -163,8 +163,8 @@ def test_settings_change_the_network() -> None:
         ("rescnn", {"widths": [8, 16]}, "cannot be built for 128 samples"),
     ],
 )
-def test_an_impossible_setting_is_refused_by_name(name: str, settings: dict[str, object], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_an_impossible_setting_is_refused_by_name(name: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         architectures.build(name, 128, 9, 6, settings)
 
 

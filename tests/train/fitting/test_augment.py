@@ -1,4 +1,4 @@
-"""Augmentation changes what it should and nothing else."""
+"""Augmentations change what they should and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harstream.train.fitting import augment  # noqa: E402
 SEED = tf.constant([1, 2])
 TRIADS = {"body_acc": slice(0, 3), "gyro": slice(3, 6), "total_acc": slice(6, 9)}
 
-#: All that takes windows, with a strength.
+#: Augmentations of windows as functions of windows, strength and seed.
 WINDOW_WISE: dict[str, Callable[..., Any]] = {
     "tilt": lambda w, amount, seed: augment.rotate(w, augment.tilts(len(w), 90 * amount, seed), DEFAULT_CHANNELS),
     "turn": lambda w, amount, seed: augment.rotate(
@@ -159,7 +159,7 @@ def test_stretching_changes_the_pace_within_the_range_of_the_signal() -> None:
     stretched = augment.stretch(tf.constant(windows), 0.2, SEED).numpy()
     assert np.isfinite(stretched).all()
     assert np.abs(stretched).max() <= 1.0
-    # At the middle time stands still; crossings of zero tell the pace.
+    # Time is unchanged at the middle; the number of zero crossings measures the pace.
     np.testing.assert_allclose(stretched[:, 63:65].mean(axis=1), windows[:, 63:65].mean(axis=1), atol=0.1)
     crossings = (np.diff(np.sign(stretched[:, :, 0]), axis=1) != 0).sum(axis=1)
     assert crossings.min() < 20 < crossings.max()
@@ -231,37 +231,37 @@ def test_smoothing_takes_the_fast_and_leaves_the_slow() -> None:
     assert np.median(left[:, 1]) < 0.5
 
 
-def strangers_of(windows: npt.NDArray[np.float32], share: float = 1.0) -> tuple[npt.NDArray[np.float32], ...]:
+def make_unfamiliar(windows: npt.NDArray[np.float32], share: float = 1.0) -> tuple[npt.NDArray[np.float32], ...]:
     truth = np.eye(4, dtype=np.float32)[np.zeros(len(windows), int)]
-    found, said = augment.make_unfamiliar(windows, truth, share, DEFAULT_CHANNELS, np.array([0.0, 0, 1]), SEED)
-    return found.numpy(), said.numpy()
+    replaced, label = augment.make_unfamiliar(windows, truth, share, DEFAULT_CHANNELS, np.array([0.0, 0, 1]), SEED)
+    return replaced.numpy(), label.numpy()
 
 
-def test_strangers_are_shuffled_negated_or_on_a_table_and_all_labels_are_equally_likely() -> None:
+def test_unfamiliar_windows_are_shuffled_negated_or_on_a_table_and_all_labels_are_equally_likely() -> None:
     windows = some_windows(600)
     windows[:, :, 8] += 3  # upright, and moving
-    found, said = strangers_of(windows)
-    np.testing.assert_allclose(said, 0.25)
-    negated = (found == -windows).all(axis=(1, 2))
-    shuffled = np.isclose(np.sort(found, axis=1), np.sort(windows, axis=1)).all(axis=(1, 2)) & ~negated
-    table = found.std(axis=1).max(axis=1) < 0.01
+    replaced, label = make_unfamiliar(windows)
+    np.testing.assert_allclose(label, 0.25)
+    negated = (replaced == -windows).all(axis=(1, 2))
+    shuffled = np.isclose(np.sort(replaced, axis=1), np.sort(windows, axis=1)).all(axis=(1, 2)) & ~negated
+    table = replaced.std(axis=1).max(axis=1) < 0.01
     assert (negated.astype(int) + shuffled + table == 1).all()
     assert min(negated.mean(), shuffled.mean(), table.mean()) > 0.25
-    np.testing.assert_allclose(np.linalg.norm(found[table][:, :, 6:].mean(axis=1), axis=1), 1.0, atol=0.01)
+    np.testing.assert_allclose(np.linalg.norm(replaced[table][:, :, 6:].mean(axis=1), axis=1), 1.0, atol=0.01)
 
 
-def test_a_window_lying_still_is_no_stranger_in_any_order_nor_on_its_other_side() -> None:
+def test_a_window_of_lying_still_is_not_replaced_by_its_shuffled_or_negated_self() -> None:
     still = np.zeros((300, 128, 9), np.float32)
     still[:, :, 6] = 1.0  # across the vertical
-    found, said = strangers_of(still)
-    table = said[:, 0] == 0.25
+    replaced, label = make_unfamiliar(still)
+    table = label[:, 0] == 0.25
     assert 0.2 < table.mean() < 0.47
-    np.testing.assert_array_equal(found[~table], still[~table])
+    np.testing.assert_array_equal(replaced[~table], still[~table])
 
 
-def test_only_the_share_asked_for_are_strangers() -> None:
-    _, said = strangers_of(some_windows(2000) + np.eye(9, dtype=np.float32)[8] * 3, 0.1)
-    assert 0.07 < (said[:, 0] == 0.25).mean() < 0.13
+def test_only_the_share_asked_for_is_unfamiliar() -> None:
+    _, label = make_unfamiliar(some_windows(2000) + np.eye(9, dtype=np.float32)[8] * 3, 0.1)
+    assert 0.07 < (label[:, 0] == 0.25).mean() < 0.13
 
 
 def test_a_gyroscope_drifts_in_a_straight_line_and_nothing_else_changes() -> None:

@@ -30,7 +30,7 @@ SPEC = SignalSpec()
 TINY = FitConfig(
     epochs=4, learning_rate=1e-2, arch_settings={"widths": (8,), "kernels": (5,)}, **PLAIN | {"tilt_deg": 20.0}
 )
-#: Without batch normalisation, whose statistics are set once training is over.
+#: Without batch normalisation, whose statistics are set after the training.
 BARE = FitConfig(arch="cnn", arch_settings={"filters": 4, "dense": 8}, learning_rate=1e-2, **PLAIN)
 
 
@@ -40,20 +40,20 @@ def data(recordings: list[Recording]) -> windows.LabelledWindows:
 
 
 @pytest.fixture(scope="module")
-def told() -> list[tuple[str, int, int]]:
-    """What ``fitted`` tells."""
+def steps() -> list[tuple[str, int, int]]:
+    """The progress that ``fitted`` reports."""
     return []
 
 
 @pytest.fixture(scope="module")
-def fitted(data: windows.LabelledWindows, told: list[tuple[str, int, int]]) -> Fitted:
-    return fit(data, SPEC, TINY, lambda *step: told.append(step))
+def fitted(data: windows.LabelledWindows, steps: list[tuple[str, int, int]]) -> Fitted:
+    return fit(data, SPEC, TINY, lambda *step: steps.append(step))
 
 
-def test_a_fit_learns_and_tells_of_every_epoch(
-    data: windows.LabelledWindows, fitted: Fitted, told: list[tuple[str, int, int]]
+def test_a_fit_learns_and_reports_every_epoch(
+    data: windows.LabelledWindows, fitted: Fitted, steps: list[tuple[str, int, int]]
 ) -> None:
-    assert told == [("training", epoch, 4) for epoch in (1, 2, 3, 4)]
+    assert steps == [("training", epoch, 4) for epoch in (1, 2, 3, 4)]
     logits = fitted.logits(data.windows)
     assert logits.shape == (len(data), 2)
     assert logits.dtype == np.float32
@@ -75,7 +75,7 @@ def test_normalisation_is_that_of_the_training_windows(data: windows.LabelledWin
     assert normalisation_of(flat).std == (1.0, 1.0)
 
 
-def test_nothing_to_train_on_is_said_so(data: windows.LabelledWindows) -> None:
+def test_a_fit_without_windows_is_refused(data: windows.LabelledWindows) -> None:
     with pytest.raises(DatasetError, match="no window"):
         fit(data.of_subjects([]), SPEC, TINY)
 
@@ -87,8 +87,8 @@ def test_without_standardisation_the_network_is_given_physical_units(data: windo
     np.testing.assert_allclose(fitted.logits(data.windows[:5]), expected, atol=1e-5)
 
 
-def test_early_stopping_ends_a_fit_in_vain_and_keeps_the_best_epoch(data: windows.LabelledWindows) -> None:
-    """What is learnt of labels dealt at random is wrong of everybody else."""
+def test_early_stopping_ends_a_fit_without_progress_and_keeps_the_best_epoch(data: windows.LabelledWindows) -> None:
+    """Random labels cannot be learnt: the loss on other subjects rises."""
     random = replace(data, label=np.random.default_rng(0).integers(0, 2, len(data)))
     config = replace(BARE, epochs=60, patience=2, held_out_share=0.4)
     fitted = fit(random, SPEC, config)
@@ -109,7 +109,7 @@ def test_early_stopping_needs_a_second_subject(data: windows.LabelledWindows) ->
         fit(data.of_subjects(["01"]), SPEC, replace(TINY, patience=1))
 
 
-def test_an_interrupted_fit_goes_on_and_ends_as_if_it_had_not_been(
+def test_an_interrupted_fit_continues_to_the_result_of_an_uninterrupted_one(
     data: windows.LabelledWindows, tmp_path: Path
 ) -> None:
     config = replace(TINY, epochs=3, average=0.9, mixup=0.2, patience=3)
@@ -121,9 +121,9 @@ def test_an_interrupted_fit_goes_on_and_ends_as_if_it_had_not_been(
 
     with pytest.raises(KeyboardInterrupt):
         fit(data, SPEC, config, until_the_second, folder=tmp_path, tensorboard=True)
-    told: list[int] = []
-    resumed = fit(data, SPEC, config, lambda _, done, of: told.append(done), folder=tmp_path, tensorboard=True)
-    assert told == [2, 3]
+    steps: list[int] = []
+    resumed = fit(data, SPEC, config, lambda _, done, of: steps.append(done), folder=tmp_path, tensorboard=True)
+    assert steps == [2, 3]
     np.testing.assert_allclose(resumed.logits(data.windows), straight.logits(data.windows), atol=1e-3)
     for ours, theirs in zip(resumed.history, straight.history, strict=True):
         assert replace(ours, seconds=0.0) == approximately(replace(theirs, seconds=0.0))
@@ -135,9 +135,9 @@ def test_an_interrupted_fit_goes_on_and_ends_as_if_it_had_not_been(
         for name in ("loss", "accuracy", "held_out_loss", "held_out_accuracy", "learning_rate", "seconds")
     }
 
-    told.clear()
-    again = fit(data, SPEC, config, lambda _, done, of: told.append(done), folder=tmp_path)
-    assert told == [3]
+    steps.clear()
+    again = fit(data, SPEC, config, lambda _, done, of: steps.append(done), folder=tmp_path)
+    assert steps == [3]
     np.testing.assert_allclose(again.logits(data.windows), resumed.logits(data.windows), atol=1e-4)
 
 
@@ -157,10 +157,10 @@ def test_a_student_learns_the_labels_of_its_teacher_not_those_of_the_data(data: 
 
 
 def test_teachers_are_trained_first_each_from_its_own_seed(data: windows.LabelledWindows, tmp_path: Path) -> None:
-    told: list[str] = []
+    steps: list[str] = []
     config = replace(BARE, epochs=1, teachers=2, teacher_settings={"filters": 3})
-    fit(data, SPEC, config, lambda step, done, total: told.append(f"{step}: {done}/{total}"), folder=tmp_path)
-    assert told == ["training teacher 1 of 2: 1/1", "training teacher 2 of 2: 1/1", "training: 1/1"]
+    fit(data, SPEC, config, lambda step, done, total: steps.append(f"{step}: {done}/{total}"), folder=tmp_path)
+    assert steps == ["training teacher 1 of 2: 1/1", "training teacher 2 of 2: 1/1", "training: 1/1"]
     first, second = config.of_teacher(0), config.of_teacher(1)
     assert len({first.seed, second.seed, config.seed}) == 3
     assert first == replace(BARE, epochs=1, arch_settings={"filters": 3, "dense": 8}, seed=first.seed)
@@ -213,7 +213,7 @@ def test_temperature_undoes_overconfidence() -> None:
         ({"depth": 3}, "no setting 'depth'; the settings are average, batch_windows"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, object], message: str) -> None:
+def test_an_impossible_setting_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         FitConfig().with_settings(settings)
 

@@ -1,4 +1,4 @@
-"""Learning curves are drawn, read back, and tell the best epoch."""
+"""Learning curves are drawn and read back, and have a best epoch."""
 
 from __future__ import annotations
 

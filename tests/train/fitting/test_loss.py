@@ -68,9 +68,9 @@ def test_an_ensemble_is_the_mean_of_its_softened_probabilities_each_in_its_own_u
         models.append(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs))))
     student, other = Normalisation((0.0, 1.0), (1.0, 2.0)), Normalisation((0.5, -1.0), (3.0, 0.5))
     physical = INPUTS * np.float32(5)
-    judge = ensemble([(models[0], student), (models[1], other)], student, temperature=2.0)
+    probabilities = ensemble([(models[0], student), (models[1], other)], student, temperature=2.0)
     expected = [
         softmax(model(norm.apply(physical)).numpy() / 2) for model, norm in zip(models, (student, other), strict=True)
     ]
-    found = judge(tf.constant(student.apply(physical))).numpy()
-    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
+    result = probabilities(tf.constant(student.apply(physical))).numpy()
+    np.testing.assert_allclose(result, np.mean(expected, axis=0), atol=1e-5)

@@ -29,7 +29,7 @@ SPEC = SignalSpec()
 TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4, **PLAIN)
 
 
-def test_cross_validation_never_trains_on_who_it_counts(
+def test_cross_validation_never_trains_on_the_subjects_it_scores(
     recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
@@ -65,7 +65,7 @@ def test_cross_validation_never_trains_on_who_it_counts(
     assert data["epochs"] == 2
 
 
-def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_changed(
+def test_a_stored_fold_is_fitted_again_if_the_data_it_was_trained_on_have_changed(
     recordings: list[Recording], tmp_path: Path, done: list[FoldTask]
 ) -> None:
     def validated(some: list[Recording], **changed: Any) -> int:
@@ -79,6 +79,6 @@ def test_a_fit_that_is_kept_is_done_again_where_the_others_it_learnt_from_have_c
     assert validated(recordings[:3]) == 0
     assert validated(recordings) == 4  # a fourth subject to learn from
     longer = replace(recordings[0], segments=recordings[0].segments[:1])
-    assert validated([longer, *recordings[1:]]) == 4  # the same subjects, labelled anew
+    assert validated([longer, *recordings[1:]]) == 4  # the same subjects with other labels
     assert validated(recordings, epochs=3) == 4
     assert validated(recordings) == 0
