@@ -68,7 +68,7 @@ def count(recordings: Sequence[Recording], data: str) -> dict[str, Any]:
     from harstream.train.fitting.prepare import data_name, labels_of_kind, prepare
 
     prepared = prepare(recordings, labels=labels_of_kind(data))
-    return histograms(prepared.counted, prepared.spec, data_name(data))
+    return histograms(prepared.scored, prepared.spec, data_name(data))
 
 
 def to_text(counts: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
     from harstream.evaluate.metrics import score
     from harstream.train.validation.task import FoldResult
 
-    test = prepared.counted.of_subjects(task.held_out)
+    test = prepared.scored.of_subjects(task.held_out)
     seed, epochs = task.config.seed, task.config.epochs
     logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
     progress("training", epochs, epochs)

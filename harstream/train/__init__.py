@@ -1,6 +1,6 @@
-"""Training and evaluation: recordings to a model bundle, and figures of how good it is."""
+"""Training of model bundles from recordings, and their validation by subject."""
 
 import os
 
-# TensorFlow reports at the error level that there is no GPU; what goes wrong is raised as well.
+# TensorFlow logs a missing GPU as an error. Real errors are raised as exceptions as well.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

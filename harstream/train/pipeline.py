@@ -127,7 +127,7 @@ def write_bundle(
     name, version = out.resolve().name, "1.0.0"
     temperature, smoothing = fit_temperature(*validation.held_out()), smoothing_for(fitted.spec)
     files = export.litert_files(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed)
-    subjects = sorted(set(prepared.counted.subject.tolist()))
+    subjects = sorted(set(prepared.scored.subject.tolist()))
     training = {
         "data": data_name(data),
         "subjects": subjects,
@@ -145,7 +145,7 @@ def write_bundle(
         data=data,
         spec=fitted.spec,
         n_subjects=len(subjects),
-        n_windows=len(prepared.counted),
+        n_windows=len(prepared.scored),
         temperature=temperature,
         validation=validation,
         smoothing=smoothing,

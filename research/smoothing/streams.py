@@ -93,10 +93,10 @@ def held_out(
 
     """
     prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
-    training, labels_found = prepared.training, prepared.counted.labels
+    training, labels_found = prepared.training, prepared.scored.labels
     store = FoldStore(work, prepared, config)
     folds: dict[int, list[list[tuple[Recording, StoredStream]]]] = {}  # by seed
-    tasks = tasks_of(prepared.counted.subject.tolist(), spec, config, repeats)
+    tasks = tasks_of(prepared.scored.subject.tolist(), spec, config, repeats)
     for task in tasks:
         name = f"seed {task.config.seed}, fold {task.fold + 1} of {len(tasks) // repeats}"
         own = [recording for recording in recordings if recording.subject in task.held_out]

@@ -60,7 +60,7 @@ def test_the_card_has_the_figures_of_the_validation(trained: pipeline.Trained) -
     card = (trained.bundle.path / "README.md").read_text()
     assert "{" not in card
     assert "somewhere" not in card  # no names of local folders
-    assert "Placement of the device, source and licence: not known" in card
+    assert "The placement of the device, the source and the licence are not\nknown" in card
     scores = trained.validation.scores
     for label, precision, recall in zip(scores.labels, scores.precision, scores.recall, strict=True):
         assert f"| {label} | {precision:.3f} | {recall:.3f} |" in card
@@ -110,7 +110,7 @@ def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:
     spec = SignalSpec(sample_rate_hz=25.0, window_samples=64, stride_samples=32, channels=("total_acc_x",))
     prepared = prepare(recordings, spec, ("STILL", "MOVING"))
     assert prepared.training.windows.shape[1:] == (64, 1)
-    assert prepared.counted.labels == ("STILL", "MOVING")
+    assert prepared.scored.labels == ("STILL", "MOVING")
 
 
 def test_hapt_is_trained_on_the_six_activities_of_uci_har() -> None:
@@ -122,7 +122,7 @@ def test_hapt_is_trained_on_the_six_activities_of_uci_har() -> None:
 def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> None:
     brief = Segment(820, 840, "JUMPING")
     odd = [replace(r, segments=(r.segments[0], brief, r.segments[1])) for r in recordings]
-    assert prepare(odd).counted.labels == ("MOVING", "STILL")
+    assert prepare(odd).scored.labels == ("MOVING", "STILL")
 
 
 def test_recordings_that_cannot_be_trained_on_are_refused_first(recordings: list[Recording]) -> None:

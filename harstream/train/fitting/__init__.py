@@ -1,1 +1,1 @@
-"""Fitting one network to labelled windows."""
+"""Fits: one network trained on labelled windows, from prepared windows to checkpointed weights."""

@@ -24,9 +24,8 @@ DEFAULT_SMOOTHING = Smoothing("hmm", unknown_below=0.5, unknown_dwell_s=1.0, fix
 _LIBRARIES = ("numpy", "scipy", "tensorflow", "keras")
 #: Text of the model card for recordings of no known data set.
 _ABOUT_OWN = """\
-Recordings of whoever ran `harstream train`.
-
-Placement of the device, source and licence: not known to harstream. Write them here before passing the model on."""
+Recordings of the person who ran `harstream train`. The placement of the device, the source and the licence are not
+known to harstream: describe them here before you pass the model on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Prepared:
 
     spec: SignalSpec  # without a normalisation
     training: LabelledWindows  # to train on: cut more densely than one stride, also after restarts
-    counted: LabelledWindows  # to score: one stride apart, as in serving
+    scored: LabelledWindows  # to score: one stride apart, as in serving
 
 
 def prepare(
@@ -63,19 +62,19 @@ def prepare(
     spec = spec or spec_of(recordings)
     wanted = tuple(labels or windows.known_labels(recordings))
     progress("cutting windows", 0, 1)
-    counted = windows.cut_windows(windows.whole_streams(recordings), spec, wanted)
-    present = tuple(label for index, label in enumerate(wanted) if (counted.label == index).any())
+    scored = windows.cut_windows(windows.whole_streams(recordings), spec, wanted)
+    present = tuple(label for index, label in enumerate(wanted) if (scored.label == index).any())
     if len(present) < 2:
         raise DatasetError(
             f"training needs two labels with windows, found {len(present)} of {', '.join(wanted)}: "
             f"no segment of another label is as long as a window of {spec.window_samples} samples"
         )
-    folds_of(counted.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
+    folds_of(scored.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
     if present != wanted:
-        counted = windows.cut_windows(windows.whole_streams(recordings), spec, present)
+        scored = windows.cut_windows(windows.whole_streams(recordings), spec, present)
     training = windows.cut_windows(windows.restarted_streams(recordings, spec, seed), spec, present)
     progress("cutting windows", 1, 1)
-    return Prepared(spec, training, counted)
+    return Prepared(spec, training, scored)
 
 
 def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = None) -> SignalSpec:

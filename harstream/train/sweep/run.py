@@ -223,8 +223,8 @@ class _Sweep:
         prepared = prepare(self._recordings, spec, self._labels, seed=_CUT_SEED)
         for config, row in zip(self._configs, self._rows, strict=True):
             if config.spec == spec:
-                _check_windows(row, prepared.counted, self._path)
-        self._labels_by_signal[spec] = prepared.counted.labels
+                _check_windows(row, prepared.scored, self._path)
+        self._labels_by_signal[spec] = prepared.scored.labels
         return prepared
 
     def _add(self, row: Row, task: FoldTask, result: FoldResult) -> None:
@@ -317,10 +317,10 @@ def _find_or_add_row(found: Results, config: RowConfig, data: str, labels: Seque
     return row
 
 
-def _check_windows(row: Row, counted: LabelledWindows, path: Path) -> None:
+def _check_windows(row: Row, scored: LabelledWindows, path: Path) -> None:
     """Raise DatasetError if earlier fits scored another number of windows than the recordings have now."""
     for fit in row.fits:
-        n_windows = len(counted.of_subjects(fit.held_out))
+        n_windows = len(scored.of_subjects(fit.held_out))
         if fit.windows != n_windows:
             raise DatasetError(
                 f"{path}: row {row.name!r} has {fit.windows} windows of {', '.join(fit.held_out)}, the recordings have "

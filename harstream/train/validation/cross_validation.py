@@ -160,7 +160,7 @@ def cross_validate(
         ConfigError: As ``fit`` raises it.
 
     """
-    tasks = tasks_of(prepared.counted.subject.tolist(), prepared.spec, config, repeats, int8=int8)
+    tasks = tasks_of(prepared.scored.subject.tolist(), prepared.spec, config, repeats, int8=int8)
     paths: list[Path] = []
     results: dict[int, FoldResult] = {}
     if work is not None:

@@ -109,7 +109,7 @@ def _run_in_processes(
 
 
 def _epochs_of(index: int, on_epoch: OnEpoch) -> Progress:
-    """Return the progress of one fit; the epochs of its teachers are not counted."""
+    """Return the progress of one fit; the epochs of its teachers do not count."""
 
     def progress(step: str, done: int, total: int) -> None:
         if step == "training":
@@ -170,7 +170,7 @@ class _WindowFiles:
             folder = self._folder / str(self._created)
             prepared = self._windows_of(spec)
             _save(folder / "training", prepared.training)
-            _save(folder / "counted", prepared.counted)
+            _save(folder / "scored", prepared.scored)
             self._folders[spec] = folder
         return self._folders[spec]
 
@@ -190,7 +190,7 @@ def _save(folder: Path, windows: LabelledWindows) -> None:
 @lru_cache(maxsize=1)
 def _load_prepared(spec: SignalSpec, folder: Path) -> Prepared:
     """Return the windows of a folder, mapped from the files: all processes share the same memory."""
-    return Prepared(spec, _load(folder / "training"), _load(folder / "counted"))
+    return Prepared(spec, _load(folder / "training"), _load(folder / "scored"))
 
 
 def _load(folder: Path) -> LabelledWindows:

@@ -129,7 +129,7 @@ class FoldStore:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._key = fingerprint(prepared.spec, replace(config, seed=0), prepared.training, prepared.counted)
+        self._key = fingerprint(prepared.spec, replace(config, seed=0), prepared.training, prepared.scored)
 
     def path(self, task: FoldTask, *facts: Any) -> Path:
         """Return the file of a task's result; ``facts`` are JSON values that decide the result as well."""
@@ -152,9 +152,9 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     """
     keras.backend.clear_session()  # otherwise the graphs of all fits stay in memory
     gc.collect()
-    training, counted = prepared.training, prepared.counted
+    training, scored = prepared.training, prepared.scored
     rest = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
-    test = counted.of_subjects(task.held_out)
+    test = scored.of_subjects(task.held_out)
     if not len(test):
         raise DatasetError(
             f"fold {task.fold + 1}: subjects {', '.join(task.held_out)} have no window; choose fewer folds"
@@ -168,11 +168,11 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
         with suppress(export.NotConvertibleError):
             model = export.to_int8(fitted.model, fitted.spec.norm.apply(rest.windows), task.config.seed)
             predicted = export.litert_logits(model, fitted.spec.norm.apply(test.windows)).argmax(axis=1)
-            int8 = score(test.label, predicted, counted.labels)
+            int8 = score(test.label, predicted, scored.labels)
     return FoldResult(
         task.config.seed,
         task.held_out,
-        score(test.label, logits.argmax(axis=1), counted.labels),
+        score(test.label, logits.argmax(axis=1), scored.labels),
         int8,
         logits,
         test.label,

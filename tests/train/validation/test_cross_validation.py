@@ -32,7 +32,7 @@ TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, se
 def test_cross_validation_never_trains_on_the_subjects_it_scores(
     recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
+    scored = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
     training = windows.cut_windows(windows.restarted_streams(recordings, SPEC, seed=0), SPEC, ("MOVING", "STILL"))
     trained_on: list[set[str]] = []
 
@@ -43,7 +43,7 @@ def test_cross_validation_never_trains_on_the_subjects_it_scores(
     monkeypatch.setattr(tasks, "fit", watched)
     steps: list[tuple[str, int, int]] = []
     result = cross_validate(
-        Prepared(SPEC, training, counted), TINY, repeats=2, int8=True, progress=lambda *step: steps.append(step)
+        Prepared(SPEC, training, scored), TINY, repeats=2, int8=True, progress=lambda *step: steps.append(step)
     )
     held_out = [set(fold.held_out) for run in result.runs for fold in run.folds]
     assert len(trained_on) == len(held_out) == 4
@@ -52,8 +52,8 @@ def test_cross_validation_never_trains_on_the_subjects_it_scores(
     assert {total for _, _, total in steps} == {8}
 
     assert [run.seed for run in result.runs] == [4, 5]
-    assert result.scores.windows == 2 * len(counted)
-    assert [scores.windows for scores in result.int8] == [len(counted)] * 2
+    assert result.scores.windows == 2 * len(scored)
+    assert [scores.windows for scores in result.int8] == [len(scored)] * 2
     assert set(result.accuracy_by_subject()) == {"01", "02", "03", "04"}
     logits, label = result.held_out()
     assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.scores.accuracy)
@@ -69,10 +69,10 @@ def test_a_stored_fold_is_fitted_again_if_the_data_it_was_trained_on_have_change
     recordings: list[Recording], tmp_path: Path, done: list[FoldTask]
 ) -> None:
     def validated(some: list[Recording], **changed: Any) -> int:
-        counted = windows.cut_windows(windows.whole_streams(some), SPEC, ("MOVING", "STILL"))
+        scored = windows.cut_windows(windows.whole_streams(some), SPEC, ("MOVING", "STILL"))
         config = replace(TINY, folds=99, **changed)
         done.clear()
-        cross_validate(Prepared(SPEC, counted, counted), config, work=tmp_path)
+        cross_validate(Prepared(SPEC, scored, scored), config, work=tmp_path)
         return len(done)
 
     assert validated(recordings[:3]) == 3

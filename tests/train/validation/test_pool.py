@@ -77,7 +77,7 @@ def test_the_windows_of_a_signal_are_made_once(prepared: Prepared) -> None:
 
     results: Any = dict(pool.run(tasks, windows_of, 2, lambda *_: None))
     assert made == [SPEC, OTHER_SPEC]
-    assert all(files == ["counted", "training"] for _, _, files in results.values())
+    assert all(files == ["scored", "training"] for _, _, files in results.values())
 
 
 @pytest.mark.usefixtures("without_tensorflow")
