@@ -1,4 +1,4 @@
-"""The model bundle: a folder that holds everything serving must know of training.
+"""Model bundle: a folder that holds everything that serving needs to know about training.
 
 ``bundle.json`` defines the signal, the labels, the smoothing and the model files with their hashes. No command line
 option repeats any of it. Nothing in a bundle is executed: arrays load without pickle, Keras files in safe mode.
@@ -139,7 +139,7 @@ def save(
     """Write a bundle without golden streams. It cannot be loaded until ``classifier.seal_bundle`` adds them.
 
     Args:
-        directory: The folder to write to; files of a bundle that is there are removed.
+        directory: The folder to write to. The files of an earlier bundle in it are removed.
         name: Name of the bundle.
         version: Version of the bundle.
         labels: In the order of the network's outputs.

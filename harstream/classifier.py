@@ -17,10 +17,11 @@ from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.errors import BundleError, ConfigError
 
-#: Every number of windows is a sum of these, so LiteRT plans its memory once for each and computes no padding.
-#: A largest size of 32 is as fast as 256 and takes 13 MB less.
+#: Sizes of the batches that LiteRT computes. Any number of windows is a sum of them, so no padding is computed, and
+#: LiteRT plans its memory only once for each. A largest size of 32 is as fast as 256 and needs 13 MB less.
 BATCH_SIZES = (32, 16, 8, 4, 2, 1)
-#: The most windows TensorFlow computes at once: its intermediate results take a hundred times the input's memory.
+#: Limit of the windows that TensorFlow computes at once. Its intermediate results need a hundred times the memory of
+#: the input.
 _MAX_TENSORFLOW_BATCH = 256
 
 
@@ -38,13 +39,13 @@ class Network(Protocol):
 class LiteRTNetwork:
     """A .tflite model; its weights may be float32 or int8, its input and output are float32.
 
-    There is one interpreter for each of ``batch_sizes``, which fall and end with 1, because resizing an interpreter
-    makes it plan its memory again. Each computes on one thread: LiteRT releases the interpreter lock of Python
-    meanwhile, so the daemon decodes messages on the other cores.
+    There is one interpreter for each of ``batch_sizes``, because an interpreter plans its memory again when it is
+    resized. The sizes are in falling order, and the last is 1. An interpreter computes on one thread. Meanwhile it
+    releases Python's global interpreter lock, so that the daemon can decode messages on the other cores.
 
     Raises:
         BundleError: The input or output of the model is not float32.
-        ValueError: The data is no LiteRT model.
+        ValueError: The data is not a LiteRT model.
 
     """
 
@@ -84,7 +85,7 @@ class _Interpreter:
         self._source, self._sink = source["index"], sink["index"]
         self._lock = threading.Lock()
         self._interpreter.resize_tensor_input(self._source, [batch_size, *self.input_shape])
-        with _standard_error_closed_once():
+        with _discard_litert_greeting():
             self._interpreter.allocate_tensors()
 
     def run(self, inputs: Float32) -> Float32:
@@ -100,12 +101,12 @@ _litert_has_greeted = False
 
 
 @contextmanager
-def _standard_error_closed_once() -> Iterator[None]:
-    """Discard what is written to standard error, the first time in a process that this is entered.
+def _discard_litert_greeting() -> Iterator[None]:
+    """Discard what is written to standard error inside the context, but only the first time in a process.
 
-    LiteRT writes a greeting there when it first allocates tensors, between log lines that may be JSON, and has no
-    setting for it. Its errors are raised as well, so none is lost. It greets only once; later, other threads may be
-    logging, and their lines must not be lost.
+    LiteRT writes a greeting there when it first allocates tensors, and has no setting against it. The log around it
+    may be JSON, which must be parsed. LiteRT's errors are raised as well, so none is lost. It greets only once. Later
+    nothing is discarded, because other threads may then write log lines.
     """
     global _litert_has_greeted
     if _litert_has_greeted:
@@ -127,7 +128,7 @@ class TensorFlowNetwork:
 
     Raises:
         ConfigError: TensorFlow is not installed.
-        ValueError: The file is no Keras model, or asks to run code.
+        ValueError: The file is not a Keras model, or asks to run code.
 
     """
 
@@ -209,7 +210,7 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
     network = _load_network(bundle, backend)
     expected = (bundle.spec.window_samples, bundle.spec.n_channels)
     if network.input_shape != expected:
-        raise BundleError(f"{path}: its input is {network.input_shape}, but bundle.json's signal makes {expected}")
+        raise BundleError(f"{path}: its input is {network.input_shape}, but windows of bundle.json are {expected}")
     if network.n_outputs != len(bundle.labels):
         raise BundleError(
             f"{path}: it has {network.n_outputs} outputs, but bundle.json has {len(bundle.labels)} labels"

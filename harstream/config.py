@@ -38,7 +38,7 @@ PASSWORD = f"{ENV_PREFIX}PASSWORD"
 class RunConfig:
     """Settings of `harstream run`, each declared with its option.
 
-    Making one reads no file; `read_broker_settings` does.
+    Creating an instance reads no file; `read_broker_settings` does.
 
     Raises:
         ConfigError: A value is not allowed, or two values contradict each other.
@@ -152,7 +152,7 @@ class RunConfig:
                 f"instance: {self.instance!r} is not one level of a topic; leave out /, +, # and control characters"
             )
         self._check_topics()
-        _ = self.http_address, self._broker_urls()  # raise ConfigError
+        _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
 
     def _check_topics(self) -> None:
         """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""

@@ -102,7 +102,7 @@ def _check_array(name: str, array: Any, shape: tuple[int | str, ...]) -> None:
 
 
 def synthetic_stream(spec: SignalSpec, seed: int) -> tuple[float, Float32]:
-    """Return the sampling rate and the samples (n_samples, 6) of a synthetic subject, the same ones for a seed.
+    """Return the sampling rate and the samples (n_samples, 6) of a synthetic subject, always the same for one seed.
 
     Gravity has a random direction. With an odd seed the subject moves periodically, with an even one it is at rest.
     Every third stream has twice the rate of the spec, to test the resampler.

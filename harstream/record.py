@@ -51,12 +51,12 @@ def check_label(label: str) -> str:
     """Return ``label`` if a csv file can hold it.
 
     Raises:
-        ConfigError: It is empty, or has a comma, a quote, an unprintable character or a space at an end.
+        ConfigError: It is empty, or has a comma, a quote, an unprintable character, or a space at its start or end.
 
     """
     if not label or label != label.strip() or not label.isprintable() or not {",", '"'}.isdisjoint(label):
         raise ConfigError(
-            f"label: {label!r} is empty, or has a comma, a quote, an unprintable character or a space at an end"
+            f"label: {label!r}: expected a text without commas, quotes, unprintable characters and spaces at its ends"
         )
     return label
 
@@ -73,7 +73,7 @@ class RecordedFile:
 
 
 class _OpenFile:
-    """Csv file that samples are appended to. Every call of ``write`` leaves them on disk."""
+    """Csv file that samples are appended to. Each call of ``write`` hands them to the operating system."""
 
     def __init__(self, path: Path, device: str, label: str, *, gyro: bool) -> None:
         self.device, self.label, self.gyro = device, label, gyro
@@ -190,7 +190,9 @@ class Recorder:
         self.subject = check_subject(subject)
         for device in devices:
             if not is_device_name(device):
-                raise ConfigError(f"device: {device!r} is not allowed as one level of a topic")
+                raise ConfigError(
+                    f"device: {device!r} is not one level of a topic; leave out /, +, # and control characters"
+                )
         self._out = out
         self._clock = clock
         self._lock = threading.Lock()

@@ -186,7 +186,7 @@ def test_a_file_changed_after_loading_is_not_served(own_bundle):
 def test_the_input_of_the_network_must_fit_the_signal_section(own_bundle):
     edit(own_bundle, lambda d: d["signal"].update(window_samples=64, stride_samples=32))
     for backend in ("litert", "int8", "tensorflow"):
-        with pytest.raises(BundleError, match=r"input is \(128, 9\), but bundle.json's signal makes \(64, 9\)"):
+        with pytest.raises(BundleError, match=r"input is \(128, 9\), but windows of bundle.json are \(64, 9\)"):
             open_classifier(bundles.load(own_bundle), backend)
 
 

@@ -3,8 +3,8 @@
 paho makes at least three system calls for each packet it reads, waits for the socket between two packets, writes each
 packet by itself, wakes its thread for each, and walks through all unacknowledged messages at every acknowledgement.
 ``FastClient`` reads and writes the socket in large pieces and hands over the messages of one read together. Connecting,
-keep-alive, sending again after a reconnect and TLS remain paho's. Decisions (which address, when to give a connection
-up, what an error means) belong to ``connection``; ``FastClient`` offers the hooks for them.
+keep-alive, sending again after a reconnect and TLS remain paho's. Decisions (which address, when to drop a connection,
+what an error means) belong to ``connection``; ``FastClient`` offers the hooks for them.
 
 This module alone uses private names of paho; ``paho_private`` lists them.
 """
@@ -109,7 +109,7 @@ class FastClient(paho.Client):
         self._host, self._port = host, port
 
     def set_tls_context(self, context: ssl.SSLContext) -> None:
-        """Use ``context`` for the next connection, where paho's ``tls_set_context`` has been called once already."""
+        """Use ``context`` from the next connection on. paho's ``tls_set_context`` works only once."""
         self._ssl_context = context
 
     def limit_inflight(self, count: int) -> None:
@@ -154,7 +154,7 @@ class FastClient(paho.Client):
     # --- reading --------------------------------------------------------------------------------------
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
-        """Wait for the socket and read and write; shortly after a read only write, so that input gathers."""
+        """Wait for the socket, then read and write. During the pause after a read only write, so that input gathers."""
         if time.monotonic() >= self._drop_s:
             self._drop_s = math.inf
             return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
@@ -163,7 +163,7 @@ class FastClient(paho.Client):
             waking: list[Any] = [self._sockpairR]
             try:
                 woken, writable, _ = select.select(waking, waiting, [], pause_s)
-            except (TypeError, ValueError, OSError):  # another thread closed the socket: paho's _loop finds out
+            except (TypeError, ValueError, OSError):  # another thread closed the socket; paho's _loop will notice it
                 break
             if woken and self._sockpairR is not None:
                 with suppress(BlockingIOError):
@@ -289,7 +289,7 @@ class FastClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _messages_reconnect_reset_out(self) -> None:
-        """Let every message wait again: the CONNACK tells how many the new connection accepts in flight."""
+        """Let every message wait again, until the CONNACK of the new connection limits the messages in flight."""
         with self._out_message_mutex:
             self._inflight_messages = 0
             for message in self._out_messages.values():
@@ -299,7 +299,7 @@ class FastClient(paho.Client):
     # --- writing --------------------------------------------------------------------------------------
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool, max_outgoing: int) -> int:
-        """Queue (topic, payload) of several messages at QoS 0 or 1, and return how many were accepted: the first ones.
+        """Queue messages (topic, payload) at QoS 0 or 1. Return how many were accepted, always the first ones.
 
         At most ``max_outgoing`` messages are queued afterwards. Without a connection no message is accepted at QoS 0,
         while messages at QoS 1 wait for the next connection. The network thread is woken once, to send all together.

@@ -34,7 +34,7 @@ RETRY_MIN_S, RETRY_MAX_S = 1, 30
 MAX_OUTGOING = 20_000
 #: Limit of the messages sent and not yet acknowledged, unless the broker asks for a lower one.
 _MAX_INFLIGHT = 1_000
-#: Reasons that disappear without anybody's help. Every other refusal needs a person.
+#: Reasons of refusals that end by themselves. A person must remove any other reason.
 _TRANSIENT_REASONS = frozenset({"Server unavailable", "Server busy", "Quota exceeded", "Connection rate exceeded"})
 
 
@@ -51,7 +51,7 @@ class _Failure:
     """Reason why a connection could not be made."""
 
     reason: str
-    permanent: bool = False  # a person has to change a password, a certificate or an access rule
+    permanent: bool = False  # it lasts until a person changes a password, a certificate or an access rule
     older_version_may_help: bool = False
 
 
@@ -150,11 +150,10 @@ class Connection:
     # --- connecting -------------------------------------------------------------------------------
 
     def open(self, stop: threading.Event | None = None) -> None:
-        """Connect to the first address that accepts us, and subscribe.
+        """Connect to the first address that accepts the connection, and subscribe.
 
         Args:
-            stop: With an event, addresses that cannot be reached are tried again until the event is set. Without,
-                they are an error.
+            stop: Addresses that cannot be reached are tried again until this event is set. None: they are an error.
 
         Raises:
             BrokerError: Every address refused the connection, or, without ``stop``, none accepted it.
@@ -218,7 +217,7 @@ class Connection:
         self._client = None
         client.disconnect()
         client.loop_stop()
-        if self._tls_alert == "internal error":  # the broker's own fault, not our certificate's
+        if self._tls_alert == "internal error":  # a fault of the broker, not of our certificate
             return _Failure("TLS: internal error of the broker")
         if self._tls_alert:
             return _Failure(f"TLS: the broker refused our certificate: {self._tls_alert}", permanent=True)
@@ -340,7 +339,7 @@ class Connection:
         return self.publish_all([(topic, payload)], qos=qos, retain=retain) == 1
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]], *, qos: int = 1, retain: bool = False) -> int:
-        """Queue (topic, payload) of messages to be sent together, and return how many were accepted: the first ones."""
+        """Queue messages (topic, payload) to be sent together. Return how many were accepted, always the first ones."""
         return 0 if self._client is None else self._client.publish_all(messages, qos, retain, MAX_OUTGOING)
 
     def replace_credentials(self, settings: BrokerSettings) -> None:

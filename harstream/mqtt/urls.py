@@ -111,15 +111,19 @@ class BrokerSettings:
         The context always verifies the broker's certificate and host name.
 
         Raises:
-            ConfigError: A file cannot be read or is not what its setting says.
+            ConfigError: A file cannot be read, or is not the certificate or key that it should be.
 
         """
         if not self.url.tls:
             return None
         try:
             context = ssl.create_default_context(cafile=self.ca)
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(f"ca: {self.ca}: expected certificates in PEM: {error}") from error
+        try:
             if self.cert:
                 context.load_cert_chain(self.cert, self.key)
         except (ssl.SSLError, OSError) as error:
-            raise ConfigError(f"cannot read the TLS files (ca, cert, key): {error}") from error
+            files = f"cert: {self.cert}" + (f", key: {self.key}" if self.key else "")
+            raise ConfigError(f"{files}: expected a certificate and its private key in PEM: {error}") from error
         return context

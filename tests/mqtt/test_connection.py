@@ -274,8 +274,11 @@ def test_tls_to_a_port_without_tls_is_an_error(mosquitto, connect):
 
 def test_files_that_are_not_certificates_are_an_error(certificates, tmp_path, connect):
     (tmp_path / "junk.pem").write_text("junk")
-    with pytest.raises(ConfigError, match="TLS files"):
-        connect("mqtts://localhost", ca=tmp_path / "junk.pem").open()
+    junk = tmp_path / "junk.pem"
+    with pytest.raises(ConfigError, match=f"ca: {junk}: expected certificates in PEM"):
+        connect("mqtts://localhost", ca=junk).open()
+    with pytest.raises(ConfigError, match=f"cert: {junk}: expected a certificate and its private key in PEM"):
+        BrokerSettings(BrokerUrl.parse("mqtts://localhost"), cert=junk).tls_context()
 
 
 # --- outages ----------------------------------------------------------------------------------------
