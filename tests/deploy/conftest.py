@@ -1,4 +1,4 @@
-"""deploy/mosquitto as it is shipped, started on free ports."""
+"""The shipped configuration of deploy/mosquitto, started on free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICES = ("sim-0001", "sim-0002")
 
 
 class Site:
-    """A folder made from deploy/mosquitto by `prepare`, and the broker in it."""
+    """Copy of deploy/mosquitto with certificates and passwords from its script `prepare`, and the broker in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = shutil.copytree(DEPLOY / "mosquitto", folder / "site", ignore=shutil.ignore_patterns("secrets"))
@@ -41,7 +41,7 @@ class Site:
         return self.secret(f"{user}.password").read_text()
 
     def sign(self, name: str, usage: str, *, days: str = "1", san: str = "", ca: str = "ca") -> None:
-        """NAME.crt and NAME.key, by one of the authorities here."""
+        """Write NAME.crt and NAME.key, a certificate signed by one of the authorities and its key."""
         secrets = self.folder / "secrets"
         extensions = secrets / f"{name}.ext"
         extensions.write_text(f"extendedKeyUsage={usage}\n" + (f"subjectAltName={san}\n" if san else ""))
@@ -54,6 +54,7 @@ class Site:
             subprocess.run(["openssl", *command.split()], cwd=secrets, check=True, capture_output=True)
 
     def authority(self, name: str) -> None:
+        """Write NAME.crt and NAME.key of another certificate authority."""
         command = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN={name}"
         command += f" -keyout {name}.key -out {name}.crt"
         subprocess.run(["openssl", *command.split()], cwd=self.folder / "secrets", check=True, capture_output=True)
@@ -62,7 +63,7 @@ class Site:
         text = (self.folder / "mosquitto.conf").read_text()
         text = re.sub(r"(?m)^listener 8883$", f"listener {self.port} 127.0.0.1", text)
         text = re.sub(r"(?m)^listener 8884$", f"listener {self.certificate_port} 127.0.0.1", text)
-        # Else it would change to a user who cannot read a test's folder.
+        # Without this line mosquitto would change to a user who cannot read the folder of a test.
         if os.getuid() == 0 and "user root" not in text:
             text += "user root\n"
         (self.folder / "mosquitto.conf").write_text(text)

@@ -21,7 +21,7 @@ from harstream.publish import ENCODERS
 from harstream.simulate.source import sources
 
 from ..constants import T0_NS
-from ..servers import Process, free_port, http_get, metric, program, wait_until
+from ..servers import DEADLINE_S, Process, free_port, http_get, metric, program, wait_until
 from .conftest import DEPLOY
 
 N_DEVICES, N_WORKERS, N_PARTITIONS = 500, 4, 64
@@ -30,7 +30,7 @@ DEVICES = [f"wearable-{number:03d}" for number in range(N_DEVICES)]
 
 
 class Cluster:
-    """The shipped configuration of three nodes, on free ports."""
+    """Three nodes with the shipped configuration, on free ports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Cluster:
             )
 
     def _serves(self, i: int) -> bool:
-        """Whether MQTT clients are answered, which takes JetStream's agreement."""
+        """Return True if a node answers MQTT clients, for which JetStream must have elected its leaders."""
         assert self._nodes[i].poll() is None, (self.folder / f"nats-{i}.log").read_text()
         try:
             with socket.create_connection(("127.0.0.1", self.ports[i]), 5) as sock:
@@ -82,49 +82,58 @@ def _connect(name: str) -> bytes:
     return bytes([0x10, len(body)]) + body
 
 
+def connect(port: int) -> paho.Client:
+    """Return a client that is connected to a node and has a network thread."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
+    connected = threading.Event()
+    client.max_inflight_messages_set(100)
+    client.on_connect = lambda *_: connected.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    assert connected.wait(DEADLINE_S)
+    return client
+
+
+def subscribe(client: paho.Client, topic: str, qos: int) -> None:
+    """Subscribe, and wait for the answer."""
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.subscribe(topic, qos)
+    assert subscribed.wait(DEADLINE_S)
+
+
 class Fleet:
-    """500 wearables at one node, and somebody who hears all labels at the same one."""
+    """500 wearables that publish at one node, and a client that receives all labels at the same node."""
 
     def __init__(self, port: int) -> None:
         self.workers_of: dict[str, set[str]] = defaultdict(set)
         self.labels: dict[str, int] = defaultdict(int)
         self._sources = list(sources(8, seed=5))
         self.number = 0  # of the next message of every device
-        self._publisher, self._listener = self._client(port), self._client(port)
-        subscribed = threading.Event()
-        self._listener.on_message = self._hear
-        self._listener.on_subscribe = lambda *_: subscribed.set()
-        self._listener.subscribe("labels/+/+", qos=1)
-        assert subscribed.wait(60)
+        self._publisher, self._listener = connect(port), connect(port)
+        self._listener.on_message = self._receive
+        subscribe(self._listener, "labels/+/+", qos=1)
 
-    @staticmethod
-    def _client(port: int) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv311)
-        connected = threading.Event()
-        client.max_inflight_messages_set(100)
-        client.on_connect = lambda *_: connected.set()
-        client.connect("127.0.0.1", port)
-        client.loop_start()
-        assert connected.wait(60)
-        return client
-
-    def _hear(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+    def _receive(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         if message.payload and not message.retain:
             _, worker, device = message.topic.split("/")
             self.workers_of[device].add(worker)
             self.labels[device] += 1
 
     def publish(self) -> None:
-        """One window's samples of every device."""
+        """Publish the samples of one window of every device."""
         blocks = [source.read(BLOCK) for source in self._sources]
         t_ns = T0_NS + self.number * int(BLOCK * 1e9 / RATE_HZ)
         payloads = [ENCODERS["packed"](t_ns, RATE_HZ, block) for block in blocks]
-        for number, device in enumerate(DEVICES):
+        published = [
             self._publisher.publish(f"wearables/{device}/imu", payloads[number % len(payloads)], qos=1)
-        wait_until(lambda: not self._publisher._out_messages, "the broker's acknowledgements")
+            for number, device in enumerate(DEVICES)
+        ]
+        wait_until(lambda: all(message.is_published() for message in published), "the broker's acknowledgements")
         self.number += 1
 
     def forget(self) -> None:
+        """Forget the labels received so far."""
         self.workers_of.clear()
         self.labels.clear()
 
@@ -135,7 +144,7 @@ class Fleet:
 
 
 class Worker:
-    """One of the workers, with the shipped settings but for addresses."""
+    """Worker with the shipped settings, except for the addresses."""
 
     def __init__(self, folder: Path, model: Path, ports: list[int], number: int, of: int = N_WORKERS) -> None:
         settings = (DEPLOY / "cluster" / "worker.toml").read_text()
@@ -143,17 +152,18 @@ class Worker:
         settings = re.sub(r"(?m)^broker = .*$", f"broker = {json.dumps(addresses)}", settings)
         file = folder / f"worker-{number}-{time.monotonic_ns()}.toml"
         file.write_text(settings)
-        self.http = free_port()
         flags = ["--config", str(file), "--model", str(model), "--worker", f"{number}/{of}"]
         flags += ["--labels-topic", f"labels/w{number}/{{device}}", "--events-topic", "off"]
-        flags += ["--http", f"127.0.0.1:{self.http}", "--instance", f"w{number}"]
+        flags += ["--http", "127.0.0.1:0", "--instance", f"w{number}"]
         self.process = Process("run", *flags, folder=folder)
 
-    def ready(self) -> None:
+    def wait_until_ready(self) -> None:
         self.process.wait_for(" ready: ")
 
     def metric(self, series: str) -> float:
-        return metric(http_get(f"http://127.0.0.1:{self.http}/metrics")[1], series)
+        address = re.search(r"http (http://\S+)", self.process.err)
+        assert address
+        return metric(http_get(f"{address[1]}/metrics")[1], series)
 
 
 @pytest.fixture
@@ -164,26 +174,28 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_path, random_bundle):
+def test_a_device_stays_with_one_worker_when_others_or_nodes_are_lost_and_when_workers_are_added(
+    cluster, tmp_path, random_bundle
+):
     ports = [cluster.ports[i] for i in (1, 2, 3)]
-    # Each begins at another node; worker 2 at node 3, which will die.
+    # Each worker has another first address; worker 2 is at node 3, which is killed later.
     workers = {n: Worker(tmp_path, random_bundle, ports[n % 3 :] + ports[: n % 3], n) for n in range(N_WORKERS)}
     fleet = Fleet(cluster.ports[1])
     try:
         for worker in workers.values():
-            worker.ready()
+            worker.wait_until_ready()
 
-        # Each device's labels come from one worker only, and all workers have some.
+        # The labels of a device come from one worker only, and every worker has devices.
         for _ in range(3):
             fleet.publish()
         wait_until(lambda: sum(fleet.labels.values()) >= 5 * N_DEVICES, "labels of all")
-        assert set(fleet.labels.values()) == {5}  # windows of 128 every 64, of 384 samples
-        assert all(len(by) == 1 for by in fleet.workers_of.values())
+        assert set(fleet.labels.values()) == {5}  # windows of 128 samples, one every 64, in 384 samples
+        assert all(len(by) == 1 for by in list(fleet.workers_of.values()))
         home = {device: next(iter(by)) for device, by in fleet.workers_of.items()}
         assert set(home.values()) == {"w0", "w1", "w2", "w3"}
         assert sum(worker.metric("harstream_devices") for worker in workers.values()) == N_DEVICES
 
-        # A killed worker's devices are served again, by the same one, after its restart; nobody else's notice.
+        # While a worker is killed, the devices of the others keep their labels; after its restart all have them again.
         workers[1].process.send(signal.SIGKILL)
         workers[1].process.exit_code()
         fleet.forget()
@@ -192,22 +204,22 @@ def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_p
         wait_until(lambda: sum(fleet.labels.values()) >= 2 * len(others), "the others' labels")
         assert set(fleet.labels) == set(others)
         workers[1] = Worker(tmp_path, random_bundle, ports, 1)
-        workers[1].ready()
+        workers[1].wait_until_ready()
         fleet.forget()
         fleet.publish()
         fleet.publish()
         lost = len(DEVICES) - len(others)
         wait_until(lambda: sum(fleet.labels.values()) >= 4 * len(others) + 3 * lost, "labels of all again")
         assert {device: next(iter(by)) for device, by in fleet.workers_of.items()} == home
-        assert all(len(by) == 1 for by in fleet.workers_of.values())
+        assert all(len(by) == 1 for by in list(fleet.workers_of.values()))
 
-        # The node dies that worker 2 is at: it goes on through another one, and counts what it missed.
+        # When its node is killed, worker 2 connects to another one, and counts the messages that it missed as gaps.
         mine = [device for device in DEVICES if home[device] == "w2"]
         cluster.kill(3)
-        fleet.publish()  # as likely as not while it is away
+        fleet.publish()  # probably while it is not connected
         wait_until(lambda: workers[2].metric("harstream_mqtt_reconnects_total") >= 1, "another node")
-        wait_until(lambda: workers[2].metric("harstream_mqtt_connected") == 1, "its subscription")
-        fleet.number += 1  # certainly missed
+        wait_until(lambda: workers[2].metric("harstream_mqtt_connected") == 1, "its connection to be ready")
+        fleet.number += 1  # a gap in any case
         fleet.forget()
         fleet.publish()
         fleet.publish()
@@ -216,25 +228,25 @@ def test_a_device_stays_with_one_worker_through_losses_and_growth(cluster, tmp_p
         assert all(fleet.workers_of[device] == {"w2"} for device in mine)
         cluster.start(3)
 
-        # Eight workers in place of four: whole partitions move.
+        # With eight workers instead of four, whole partitions move to other workers.
         for worker in workers.values():
             worker.process.send(signal.SIGTERM)
             assert worker.process.exit_code() == 0
         partitions: dict[str, int] = {}
-        heard = fleet._client(cluster.ports[1])
-        heard.on_message = lambda _, __, message: partitions.__setitem__(
+        listener = connect(cluster.ports[1])
+        listener.on_message = lambda _, __, message: partitions.__setitem__(
             message.topic.split("/")[3], int(message.topic.split("/")[1])
         )
-        heard.subscribe("p/+/wearables/+/imu", qos=0)
+        subscribe(listener, "p/+/wearables/+/imu", qos=0)
         workers = {n: Worker(tmp_path, random_bundle, ports[:2], n, 8) for n in range(8)}
         for worker in workers.values():
-            worker.ready()
+            worker.wait_until_ready()
         fleet.forget()
         fleet.publish()
-        wait_until(lambda: sum(fleet.labels.values()) >= N_DEVICES, "labels of eight workers")
-        wait_until(lambda: len(partitions) == N_DEVICES, "everybody's partition")
-        heard.disconnect()
-        heard.loop_stop()
+        wait_until(lambda: len(fleet.labels) == N_DEVICES, "labels of eight workers")
+        wait_until(lambda: len(partitions) == N_DEVICES, "the partition of each device")
+        listener.disconnect()
+        listener.loop_stop()
         assert len(set(partitions.values())) > N_PARTITIONS * 0.9
         assert all(home[device] == f"w{partitions[device] % 4}" for device in DEVICES)
         assert all(fleet.workers_of[device] == {f"w{partitions[device] % 8}"} for device in DEVICES)

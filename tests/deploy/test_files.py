@@ -1,4 +1,4 @@
-"""Unit, manifests, compose file and Dockerfile, each checked by the tool or schema of those who will read it."""
+"""Unit, manifests, compose file and Dockerfile, each checked by the tool or schema of the program that reads it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,10 +25,11 @@ MANIFESTS = sorted(
 )
 
 
-def run(*command: object, **options: object) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+def run(*command: object, **options: Any) -> str:
+    """Run a program that must succeed, and return its output."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    return str(done.stdout + done.stderr)
+    return f"{done.stdout}{done.stderr}"
 
 
 # --- systemd ------------------------------------------------------------------------------------------
@@ -35,7 +37,7 @@ def run(*command: object, **options: object) -> str:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is there."""
+    """Return a copy of the unit that starts the installed program."""
     copy = tmp_path / UNIT.name
     copy.write_text(
         UNIT.read_text().replace("/opt/harstream/bin/harstream", f"{Path(sys.executable).parent}/harstream")
@@ -47,19 +49,19 @@ def test_systemd_accepts_the_unit(unit):
     assert run(program("systemd-analyze"), "verify", "--man=no", unit).strip() == ""
 
 
-def test_the_unit_exposes_little(unit):
-    """Of 10, the exposure that systemd computes from what the unit allows; below 2 is "OK"."""
+def test_the_exposure_of_the_unit_is_low(unit):
+    """systemd computes the exposure, from 0 to 10, from what the unit is allowed to do; below 2 is "OK"."""
     run(program("systemd-analyze"), "security", "--offline=true", "--threshold=15", "--no-pager", unit)
 
 
-def test_a_refused_start_is_not_tried_again_and_the_watchdog_waits_longer_than_the_loop():
+def test_a_refused_start_is_not_repeated_and_the_watchdog_waits_longer_than_the_loop():
     text = UNIT.read_text()
     assert re.search(r"(?m)^RestartPreventExitStatus=2 3 4$", text)
     assert re.search(r"(?m)^WatchdogSec=30$", text)
 
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.toml")), ids=lambda path: str(path.relative_to(DEPLOY)))
-def test_every_file_of_settings_has_only_settings_there_are(path):
+def test_every_toml_file_has_only_known_settings(path):
     read = config.read_file(path)
     assert read
     assert set(tomllib.loads(path.read_text())) == set(read)
@@ -69,17 +71,18 @@ def test_every_file_of_settings_has_only_settings_there_are(path):
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_every_manifest_is_what_kubernetes_says_such_a_thing_is(path):
+def test_every_manifest_follows_the_schema_of_kubernetes(path):
     import kubernetes_validate
 
     for manifest in yaml.safe_load_all(path.read_text()):
         kubernetes_validate.validate(manifest, "1.33", strict=True)
 
 
-def test_kustomizations_name_files_that_are_there_and_all_of_them():
+def test_kustomizations_name_exactly_the_files_of_their_folder():
     for path in (DEPLOY / "kubernetes").rglob("kustomization.yaml"):
-        made = yaml.safe_load(path.read_text())
-        named = {*made["resources"], *(file for each in made["configMapGenerator"] for file in each["files"])}
+        kustomization = yaml.safe_load(path.read_text())
+        generated = [file for each in kustomization["configMapGenerator"] for file in each["files"]]
+        named = {*kustomization["resources"], *generated}
         for name in named:
             assert (path.parent / name).exists(), name
         here = {each.name for each in path.parent.iterdir() if each.is_file()} - {"kustomization.yaml"}
@@ -96,7 +99,7 @@ def test_names_and_ports_agree_across_the_manifests():
     assert one["networkpolicy"]["spec"]["podSelector"]["matchLabels"] == labels
     monitor = one["servicemonitor"]["spec"]
     assert monitor["selector"]["matchLabels"].items() <= one["service"]["metadata"]["labels"].items()
-    # The job that rules and dashboards ask for.
+    # Rules and dashboards select this job.
     assert one["service"]["metadata"]["labels"][monitor["jobLabel"]] == "harstream"
     assert one["statefulset"]["spec"]["serviceName"] == one["service"]["metadata"]["name"]
     container = one["statefulset"]["spec"]["template"]["spec"]["containers"][0]
@@ -105,7 +108,7 @@ def test_names_and_ports_agree_across_the_manifests():
     assert one["networkpolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == port
 
 
-def test_the_overlays_workers_are_its_replicas():
+def test_the_overlay_has_as_many_replicas_as_workers():
     overlay = DEPLOY / "kubernetes" / "overlays" / "cluster"
     replicas = yaml.safe_load((overlay / "kustomization.yaml").read_text())["replicas"][0]["count"]
     settings = tomllib.loads((overlay / "harstream.toml").read_text())
@@ -117,11 +120,11 @@ def test_the_overlays_workers_are_its_replicas():
 
 
 def test_docker_compose_accepts_the_file(tmp_path):
-    # What it refers to must be there; secrets are made by the user.
+    # Compose checks that the files it refers to exist, except the secrets, which the user makes.
     run(program("docker-compose"), "-f", DEPLOY / "compose.yaml", "--profile", "demo", "config", "-q", cwd=tmp_path)
 
 
-def test_compose_exposes_nothing_but_the_brokers_tls_and_grafana_on_loopback():
+def test_compose_publishes_only_the_tls_ports_of_the_broker_and_grafana_on_loopback():
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"mosquitto": ["8883:8883", "8884:8884"], "grafana": ["127.0.0.1:3000:3000"]}
@@ -131,24 +134,24 @@ def test_compose_exposes_nothing_but_the_brokers_tls_and_grafana_on_loopback():
         assert ":" in service.get("image", ""), name
 
 
-def test_compose_mounts_what_is_there():
+def test_compose_mounts_existing_files():
     data = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    made = {"mosquitto/secrets", "mosquitto/data"}  # by prepare
+    prepared = {"mosquitto/secrets", "mosquitto/data"}  # the script prepare makes them
     for service in data["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("./"):
-                assert source[2:] in made or (DEPLOY / source).exists(), source
+                assert source[2:] in prepared or (DEPLOY / source).exists(), source
     settings = list(data["services"]["harstream"]["environment"])
     config.check_environment(dict.fromkeys(settings, "x"))
 
 
-def test_the_dockerfile_is_linted():
+def test_hadolint_accepts_the_dockerfile():
     hadolint = Path(sys.executable).parent / "hadolint"
     run(hadolint if hadolint.exists() else program("hadolint"), DEPLOY / "Dockerfile")
 
 
-def test_what_the_image_installs_serves_without_tensorflow():
+def test_the_image_installs_no_tensorflow():
     text = (DEPLOY / "Dockerfile").read_text()
     assert re.search(r"pip install .*--constraint constraints.txt \.", text)
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]

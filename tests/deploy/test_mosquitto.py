@@ -1,4 +1,4 @@
-"""deploy/mosquitto: TLS, credentials and access control, against the real broker."""
+"""deploy/mosquitto: TLS, passwords and access control of the real broker."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from .conftest import Site
 
 
 class User:
-    """Somebody at the site's broker, with a password: hears what it may of ``subscription``."""
+    """Client of the site's broker with a user name; it keeps the messages that the broker lets it receive."""
 
     def __init__(self, site: Site, name: str, *subscriptions: str) -> None:
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
+        self._reason_codes: dict[int, int] = {}  # by message identifier
         self._connected, self._subscribed = threading.Event(), threading.Event()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.tls_set_context(site.context())
         self._client.username_pw_set(name, site.password(name))
-        self._client.on_message = lambda _, __, message: self.heard.append((message.topic, bytes(message.payload)))
+        self._client.on_message = lambda _, __, message: self.received.append((message.topic, bytes(message.payload)))
+        self._client.on_publish = lambda _, __, mid, reason, ___: self._reason_codes.__setitem__(mid, reason.value)
         self._client.on_connect = lambda *_: self._connected.set()
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.connect("localhost", site.port)
@@ -36,14 +38,12 @@ class User:
             assert self._subscribed.wait(DEADLINE_S)
 
     def publish(self, topic: str, payload: bytes = b"x", *, retain: bool = False) -> bool:
-        """Whether the broker lets it through; MQTT 5 tells who publishes."""
+        """Publish a message; return False if the broker refuses it, which the reason code of MQTT 5 tells."""
         sent = self._client.publish(topic, payload, qos=1, retain=retain)
-        sent.wait_for_publish(DEADLINE_S)
-        return self._client.reasons.pop(sent.mid) < 128  # type: ignore[attr-defined]
+        wait_until(lambda: sent.mid in self._reason_codes, "the acknowledgement")
+        return self._reason_codes.pop(sent.mid) < 128
 
     def __enter__(self) -> User:
-        self._client.reasons = {}  # type: ignore[attr-defined]
-        self._client.on_publish = lambda client, _, mid, reason, __: client.reasons.__setitem__(mid, reason.value)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +53,7 @@ class User:
 
 @pytest.fixture
 def run(tmp_path: Path, random_bundle: Path, site: Site) -> Iterator[Callable[..., Process]]:
-    """`harstream run` at the site's broker, as its shipped settings have it but for what is given."""
+    """Start `harstream run` at the site's broker; ``changes`` replace settings. It is killed after the test."""
     started: list[Process] = []
 
     def begin(**changes: str) -> Process:
@@ -75,8 +75,8 @@ def run(tmp_path: Path, random_bundle: Path, site: Site) -> Iterator[Callable[..
         process.__exit__()
 
 
-def refused(process: Process) -> str:
-    """What it said, which is one line, before it ended with exit code 4."""
+def refusal(process: Process) -> str:
+    """Wait for the end of the process with exit code 4, and return the one line that it wrote."""
     assert process.exit_code() == 4, process.err
     lines = process.err.splitlines()
     assert len(lines) == 1, lines
@@ -93,61 +93,61 @@ def test_a_wearables_samples_become_labels_that_it_may_read(site, run, tmp_path)
             "simulate", *arguments, "--devices", "1", "--duration", "6", "--speed", "20", folder=tmp_path
         ) as load:
             assert load.exit_code() == 0, load.err
-        wait_until(lambda: wearable.heard, "a label")
-        assert {topic for topic, _ in wearable.heard} == {"wearables/sim-0001/activity"}
+        wait_until(lambda: wearable.received, "a label")
+        assert {topic for topic, _ in wearable.received} == {"wearables/sim-0001/activity"}
     daemon.send(signal.SIGTERM)
     assert daemon.exit_code() == 0
 
 
-def test_a_certificate_does_as_well_as_a_password(site, run):
+def test_a_client_certificate_replaces_the_password(site, run):
     site.sign("harstream", "clientAuth")
     broker = f"mqtts://localhost:{site.certificate_port}"
     certificate = {"cert": str(site.secret("harstream.crt")), "key": str(site.secret("harstream.key"))}
     run(broker=broker, user="", **{"password-file": ""}, **certificate).wait_for(" ready: ")
 
 
-def test_another_authority_is_refused_with_one_line_and_exit_4(site, run):
+def test_a_broker_certificate_of_another_authority_is_one_line_and_exit_4(site, run):
     site.authority("other")
-    assert "certificate" in refused(run(ca=str(site.secret("other.crt"))))
+    assert "certificate" in refusal(run(ca=str(site.secret("other.crt"))))
 
 
-def test_another_name_is_refused_with_one_line_and_exit_4(site, run):
+def test_a_broker_certificate_for_another_name_is_one_line_and_exit_4(site, run):
     site.stop()
     (site.folder / "secrets" / "server.crt").unlink()
     site.sign("server", "serverAuth", san="DNS:broker.example")
     site.start()
-    assert "localhost" in refused(run())
+    assert "localhost" in refusal(run())
 
 
-def test_an_expired_certificate_of_the_broker_is_refused_with_one_line_and_exit_4(site, run):
+def test_an_expired_broker_certificate_is_one_line_and_exit_4(site, run):
     site.stop()
     site.sign("server", "serverAuth", days="-1", san="DNS:localhost")
     site.start()
-    assert "expired" in refused(run())
+    assert "expired" in refusal(run())
 
 
-def test_a_wrong_password_is_refused_with_one_line_and_exit_4_and_not_repeated(site, run, tmp_path):
+def test_a_wrong_password_is_one_line_and_exit_4_and_is_not_repeated(site, run, tmp_path):
     (tmp_path / "wrong").write_text("wrong-horse")
-    said = refused(run(**{"password-file": str(tmp_path / "wrong")}))
-    assert "Not authorized" in said or "Bad user name or password" in said
-    assert "wrong-horse" not in said
+    error = refusal(run(**{"password-file": str(tmp_path / "wrong")}))
+    assert "Not authorized" in error or "Bad user name or password" in error
+    assert "wrong-horse" not in error
 
 
-@pytest.mark.parametrize("what", ["expired", "of another authority", "missing"])
-def test_a_client_certificate_that_is_no_good_is_refused_with_one_line_and_exit_4(site, run, what):
-    if what == "of another authority":
+@pytest.mark.parametrize("fault", ["expired", "of another authority", "missing"])
+def test_an_unusable_client_certificate_is_one_line_and_exit_4(site, run, fault):
+    if fault == "of another authority":
         site.authority("other")
         site.sign("harstream", "clientAuth", ca="other")
     else:
         site.sign("harstream", "clientAuth", days="-1")
-    given = {"cert": str(site.secret("harstream.crt")), "key": str(site.secret("harstream.key"))}
-    if what == "missing":
-        given = {}
+    files = {"cert": str(site.secret("harstream.crt")), "key": str(site.secret("harstream.key"))}
+    if fault == "missing":
+        files = {}
     broker = f"mqtts://localhost:{site.certificate_port}"
-    assert "TLS" in refused(run(broker=broker, user="", **{"password-file": ""}, **given))
+    assert "TLS" in refusal(run(broker=broker, user="", **{"password-file": ""}, **files))
 
 
-def test_a_wearable_can_publish_its_own_samples_and_nothing_else(site):
+def test_a_wearable_can_publish_only_its_own_samples(site):
     with (
         User(site, "viewer", "wearables/+/activity", "wearables/+/activity/event", "harstream/+/status") as viewer,
         User(site, "harstream", "wearables/+/imu") as daemon,
@@ -165,31 +165,31 @@ def test_a_wearable_can_publish_its_own_samples_and_nothing_else(site):
             with User(site, "sim-0001") as again:  # mosquitto 2.0.11 closes the connection after a refusal
                 assert not again.publish(topic, retain=True), topic
         assert daemon.publish("wearables/sim-0002/activity", b"label", retain=True)
-        wait_until(lambda: viewer.heard and daemon.heard, "what is allowed")
-        assert viewer.heard == [("wearables/sim-0002/activity", b"label")]
-        assert daemon.heard == [("wearables/sim-0001/imu", b"mine")]
+        wait_until(lambda: viewer.received and daemon.received, "the messages that are allowed")
+        assert viewer.received == [("wearables/sim-0002/activity", b"label")]
+        assert daemon.received == [("wearables/sim-0001/imu", b"mine")]
 
 
-def test_a_wearable_reads_its_own_labels_and_no_other_wearables(site):
+def test_a_wearable_receives_only_its_own_labels(site):
     with User(site, "harstream") as daemon, User(site, "sim-0001", "#", "wearables/+/activity") as wearable:
-        assert daemon.publish("wearables/sim-0002/activity", b"not for you", retain=True)
-        assert daemon.publish("wearables/sim-0001/activity", b"for you", retain=True)
-        wait_until(lambda: wearable.heard, "its label")
-        assert set(wearable.heard) == {("wearables/sim-0001/activity", b"for you")}
+        assert daemon.publish("wearables/sim-0002/activity", b"of another", retain=True)
+        assert daemon.publish("wearables/sim-0001/activity", b"its own", retain=True)
+        wait_until(lambda: wearable.received, "its label")
+        assert set(wearable.received) == {("wearables/sim-0001/activity", b"its own")}
         with User(site, "sim-0001", "wearables/sim-0002/activity", "wearables/sim-0001/activity") as again:
-            wait_until(lambda: again.heard, "its label, retained")
-            assert set(again.heard) == {("wearables/sim-0001/activity", b"for you")}
+            wait_until(lambda: again.received, "its label, retained")
+            assert set(again.received) == {("wearables/sim-0001/activity", b"its own")}
 
 
 @pytest.mark.parametrize(
     "topic", ["wearables/sim-0001/imu", "wearables/sim-0001/activity", "harstream/harstream/status"]
 )
-def test_a_viewer_can_publish_nothing(site, topic):
+def test_a_viewer_cannot_publish(site, topic):
     with User(site, "viewer") as viewer:
         assert not viewer.publish(topic)
 
 
-def test_prepare_keeps_what_is_there_and_adds_what_is_new(site):
+def test_prepare_keeps_existing_secrets_and_adds_new_ones(site):
     before = {path.name: path.read_bytes() for path in (site.folder / "secrets").iterdir()}
     site.prepare("localhost", "sim-0003")
     after = {path.name: path.read_bytes() for path in (site.folder / "secrets").iterdir()}

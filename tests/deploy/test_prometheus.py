@@ -1,11 +1,11 @@
-"""deploy/prometheus and deploy/grafana against the real Prometheus, scraping a daemon under load."""
+"""deploy/prometheus and deploy/grafana with the real Prometheus, which scrapes a daemon under load."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ QUERIES = [
 
 
 class Prometheus:
-    """The real one with the shipped configuration, scraping ``target``: faster, that a test need not wait minutes."""
+    """Prometheus with the shipped configuration for ``target``, but with intervals of seconds instead of minutes."""
 
     def __init__(self, folder: Path, target: str) -> None:
         config = (PROMETHEUS / "prometheus.yml").read_text().replace("15s", "1s")
@@ -53,20 +53,22 @@ class Prometheus:
         command = [program("prometheus"), f"--config.file={folder / 'prometheus.yml'}"]
         command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={self.url[7:]}"]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        wait_until(lambda: http_get(f"{self.url}/-/ready")[0] == 200, "prometheus")
+        wait_until(lambda: http_get(f"{self.url}/-/ready")[0] == 200, "Prometheus to be ready")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series there are now."""
+        """Return the present series of an expression."""
         status, body = http_get(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
         assert status == 200, body
         result: list[dict[str, Any]] = json.loads(body)["data"]["result"]
         return result
 
     def rules(self) -> list[dict[str, Any]]:
+        """Return all rules with their state."""
         groups = json.loads(http_get(f"{self.url}/api/v1/rules")[1])["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     def firing(self) -> set[str]:
+        """Return the names of the alerts that fire."""
         return {rule["name"] for rule in self.rules() if rule.get("state") == "firing"}
 
     def close(self) -> None:
@@ -77,29 +79,30 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, Mosquitto, Path]]:
-    """A daemon with the shipped model under simulated load, and Prometheus that has watched it for a while."""
+    """Start a daemon with the shipped model under simulated load, and a Prometheus that has data of it."""
     folder = tmp_path_factory.mktemp("watched")
-    port = free_port()
     with (
         Mosquitto(folder) as broker,
-        Process("run", "--broker", broker.address, "--http", f"127.0.0.1:{port}", folder=folder) as daemon,
+        Process("run", "--broker", broker.address, "--http", "127.0.0.1:0", folder=folder) as daemon,
     ):
         daemon.wait_for(" ready: ")
-        prometheus = Prometheus(folder, f"127.0.0.1:{port}")
+        address = re.search(r"http http://(\S+)", daemon.err)
+        assert address
+        prometheus = Prometheus(folder, address[1])
         try:
             with Process("simulate", "--broker", broker.address, "--devices", "20", "--pace", "20", folder=folder):
                 wait_until(
-                    lambda: prometheus.query("sum(increase(harstream_windows_classified_total[10s])) > 50"), "traffic"
+                    lambda: prometheus.query("sum(increase(harstream_windows_classified_total[10s])) > 50"), "labels"
                 )
                 yield prometheus, broker, folder
         finally:
             prometheus.close()
 
 
-# --- as files -----------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------
 
 
-def test_promtool_accepts_rules_and_configurations_and_their_tests_pass():
+def test_promtool_accepts_the_rules_and_configurations_and_the_tests_of_rules_pass():
     tool = program("promtool")
     for command in (
         ["check", "rules", "rules.yml"],
@@ -125,7 +128,7 @@ def test_every_alert_has_a_severity_a_summary_a_test_and_a_section_in_the_runboo
     assert re.findall(r"(?m)^## (\w+)$", runbook) == [alert["alert"] for alert in ALERTS]
 
 
-def test_groups_set_no_interval_and_rules_ask_for_the_job():
+def test_groups_set_no_interval_and_rules_select_the_job():
     for group in RULES["groups"]:
         assert "interval" not in group
     for rule in (rule for group in RULES["groups"] for rule in group["rules"]):
@@ -134,7 +137,7 @@ def test_groups_set_no_interval_and_rules_ask_for_the_job():
 
 
 @pytest.mark.parametrize("expression", QUERIES)
-def test_panels_ask_for_our_metrics_of_our_job_with_no_variable_of_their_own(expression):
+def test_panels_show_only_metrics_of_the_job_and_use_no_variable(expression):
     series = re.findall(r"(?<![:\w\"$])((?!by\b|le\b|sum\b)[a-z_:]+_[a-z_:]+)(\{[^}]*\})", expression)
     assert series
     for name, matchers in series:
@@ -143,11 +146,11 @@ def test_panels_ask_for_our_metrics_of_our_job_with_no_variable_of_their_own(exp
     assert set(re.findall(r"\$\w+", expression)) <= {"$__rate_interval"}
 
 
-def test_dashboards_are_told_apart_and_ask_the_provisioned_source():
+def test_dashboards_have_different_ids_and_use_the_provisioned_source():
     source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"][0]
-    found = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert len({dashboard["uid"] for dashboard in found}) == len(found) == 2
-    for dashboard in found:
+    dashboards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert len({dashboard["uid"] for dashboard in dashboards}) == len(dashboards) == 2
+    for dashboard in dashboards:
         assert dashboard["templating"]["list"] == []
         ids = [panel["id"] for panel in dashboard["panels"]]
         assert len(set(ids)) == len(ids)
@@ -157,35 +160,39 @@ def test_dashboards_are_told_apart_and_ask_the_provisioned_source():
                 assert panel["description"]
 
 
-# --- alive --------------------------------------------------------------------------------------------
+# --- with a running daemon ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("expression", QUERIES)
 def test_every_panel_has_data_under_load(watched, expression):
     prometheus, _, _ = watched
-    asked = expression.replace("$__rate_interval", "10s")
-    wait_until(lambda: prometheus.query(asked), f"data of {asked}", 30)
-    values = [float(series["value"][1]) for series in prometheus.query(asked)]
-    assert all(value == value for value in values), values  # no NaN
+    query = expression.replace("$__rate_interval", "10s")
+
+    def has_numbers() -> bool:
+        values = [float(series["value"][1]) for series in prometheus.query(query)]
+        return bool(values) and not any(map(math.isnan, values))
+
+    wait_until(has_numbers, f"data of {query}")
 
 
 @pytest.mark.slow
-def test_every_rule_evaluates_and_nothing_fires_while_all_is_well(watched):
+def test_every_rule_is_evaluated_and_no_alert_fires_without_a_cause(watched):
     prometheus, _, _ = watched
     wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), "every rule to be evaluated")
     assert {rule["name"] for rule in prometheus.rules() if rule["type"] == "alerting"} == {
         alert["alert"] for alert in ALERTS
     }
-    for rule in RULES["groups"][0]["rules"]:
-        assert prometheus.query(rule["record"]), rule["record"]
-    assert prometheus.firing() <= {"HarstreamLatencyHigh"}  # tests beside us may slow us down
+    records = [rule["record"] for rule in RULES["groups"][0]["rules"]]
+    wait_until(lambda: all(map(prometheus.query, records)), "every recorded series")
+    # A loaded machine may miss scrapes or be late for a while, which also are causes.
+    wait_until(lambda: prometheus.firing() <= {"HarstreamLatencyHigh"}, "no other alert to fire")
 
 
 @pytest.mark.slow
-def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
+def test_the_most_important_alerts_fire_while_their_cause_lasts(watched):
     prometheus, broker, folder = watched
-    # Several times what two cores can take: the inbox fills up, labels come late, then messages are shed.
+    # Several times the load that two cores can process: the inbox fills up, labels are late, messages are dropped.
     counters = SharedCounters(folder / "counters")
     settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
     settings |= {"payload": "json", "qos": 0, "lead": 0, "rounds": 0, "log": None}
@@ -194,7 +201,7 @@ def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
         counters[READY] = 1
         wait_until(
             lambda: prometheus.firing() >= {"HarstreamInboxDropping", "HarstreamLatencyHigh"},
-            "the alerts of more than it can take",
+            "the alerts of overload",
         )
         counters[STOP] = 1
         load.wait()
@@ -202,7 +209,5 @@ def test_the_alerts_that_matter_most_fire_when_their_cause_is_there(watched):
     wait_until(lambda: "HarstreamBrokerLost" in prometheus.firing(), "the alert of the lost broker")
     broker.start()
     wait_until(lambda: "HarstreamBrokerLost" not in prometheus.firing(), "its end")
-    deadline = time.monotonic() + 120
-    while {"HarstreamInboxDropping", "HarstreamLatencyHigh"} & prometheus.firing():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    overload = {"HarstreamInboxDropping", "HarstreamLatencyHigh"}
+    wait_until(lambda: not overload & prometheus.firing(), "the end of the overload")
