@@ -129,7 +129,7 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(bundle):
         open_classifier(bundle, "onnx")
 
 
-def test_without_tensorflow_its_backend_says_what_to_install(bundle, monkeypatch):
+def test_without_tensorflow_the_error_of_its_backend_names_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]', or choose --backend litert$"):
         open_classifier(bundle, "tensorflow")

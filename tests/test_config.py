@@ -153,7 +153,7 @@ def test_an_unknown_variable_suggests_the_right_one(run):
     assert "did you mean 'HARSTREAM_RUN_BROKER'?" in output
 
 
-def test_variables_of_others_are_none_of_our_business():
+def test_variables_without_the_prefix_are_ignored():
     check_environment({"HARSTREAM_DATA": "x", "HARSTREAM_WATCH_BROKER": "x", "PATH": "/"})
 
 
@@ -321,7 +321,7 @@ def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:0", "mqtt://:secret@host"])
-def test_an_address_nobody_can_mean_is_an_error(url):
+def test_a_meaningless_address_is_an_error(url):
     with pytest.raises(ConfigError) as refused:
         config.RunConfig(broker=url)
     assert "secret" not in str(refused.value)
@@ -417,7 +417,7 @@ def test_only_one_of_the_two_places_may_hold_a_password(tmp_path):
 # --- harstream config ---------------------------------------------------------------------------------
 
 
-def test_show_tells_every_setting_what_it_does_its_value_and_where_that_came_from(toml, monkeypatch):
+def test_show_prints_every_setting_with_its_help_value_and_source(toml, monkeypatch):
     path = toml('instance = "ward-3"\nqos = 0\nbroker = ["mqtts://ann:' + SECRET + '@h", "mqtts://g"]')
     monkeypatch.setenv("HARSTREAM_RUN_MODEL", "wrist")
     monkeypatch.setenv("HARSTREAM_RUN_PASSWORD", SECRET)
@@ -437,13 +437,13 @@ def test_show_tells_every_setting_what_it_does_its_value_and_where_that_came_fro
         assert lines[index - 1].startswith("# "), key
 
 
-def test_what_show_prints_says_the_same_again(run, toml):
+def test_the_output_of_show_is_a_file_with_the_same_settings(run, toml):
     shown = CliRunner().invoke(main, ["config", "show", "--idle-s", "7.5", "--http", "off"]).output
     _, _, served = run("--config", toml(shown))
     assert served == RunConfig(idle_s=7.5, http="off")
 
 
-def test_check_loads_the_model_and_says_what_is_wrong(random_bundle, own_bundle, toml):
+def test_check_loads_the_model_and_names_what_is_wrong(random_bundle, own_bundle, toml):
     def check(*flags: str) -> tuple[int, str]:
         done = CliRunner().invoke(main, ["config", "check", *flags])
         return done.exit_code, done.output

@@ -1,4 +1,4 @@
-"""README and docs say what the program does."""
+"""README and docs agree with the program: tables, examples, links and measured values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def table(text: str, header: str) -> list[list[str]]:
 
 
 def block(text: str, marker: str) -> str:
-    """Return the fenced block behind an HTML comment that begins with ``marker``."""
+    """Return the fenced block after an HTML comment that begins with ``marker``."""
     match = re.search(rf"<!-- {marker}.*?-->\n```\w*\n(.*?)```", text, re.DOTALL)
     assert match, marker
     return match[1]
@@ -106,20 +106,20 @@ def test_the_example_payloads_are_accepted():
         assert decoded.gyro is not None
 
 
-def test_the_publisher_publishes_what_the_daemon_accepts():
+def test_the_daemon_accepts_the_messages_of_the_example_publisher():
     broker = EmbeddedBroker(0)
     broker.start()
     messages: list[Message] = []
     enough = threading.Event()
 
-    def take(topic: str, payload: bytes, retained: bool) -> None:
+    def receive(topic: str, payload: bytes, retained: bool) -> None:
         messages.append(Message(topic, payload, 0.0, retained))
         if len(messages) == 20:
             enough.set()
 
     template = TopicTemplate("wearables/{device}/imu")
     settings = BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
-    listener = Connection(settings, "listener", subscriptions=[template.subscription], on_message=take)
+    listener = Connection(settings, "listener", subscriptions=[template.subscription], on_message=receive)
     try:
         listener.open()
         code = (
@@ -128,7 +128,7 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
             .replace("sleep(0.5)", "sleep(0.05)")
         )
         subprocess.run([sys.executable, "-c", code], check=True)
-        assert enough.wait(DEADLINE_S), f"{len(messages)} of 20 came"
+        assert enough.wait(DEADLINE_S), f"received {len(messages)} of 20 messages"
     finally:
         listener.close()
         broker.close()
@@ -138,7 +138,7 @@ def test_the_publisher_publishes_what_the_daemon_accepts():
     assert len(batch.samples) == 20 * 25
 
 
-def test_the_figures_of_speed_are_those_measured():
+def test_the_speeds_are_those_of_the_last_benchmark():
     figures = json.loads(page("results/bench.json"))["figures"]
     measured = results.markdown([results.Figure.from_dict(figure) for figure in figures]).splitlines()
     assert measured == bench_table(page("explanation/performance.md"))
@@ -148,17 +148,17 @@ def test_the_figures_of_speed_are_those_measured():
 
 
 def bench_table(text: str) -> list[str]:
-    """The lines of the table behind the comment that names its source."""
+    """Return the lines of the table after the comment that names its source."""
     lines = text.partition("<!-- bench: docs/results/bench.json -->\n")[2].splitlines()
     return lines[: next(i for i, line in enumerate(lines) if not line.startswith("|"))]
 
 
-def test_readme_is_read_in_one_sitting():
+def test_the_readme_is_short():
     assert len(README.splitlines()) <= 220
 
 
 def test_links_in_documents_lead_to_files():
-    """mkdocs checks those within docs/; these are all the others too."""
+    """mkdocs checks the links between pages; this checks those to other files, and those of other documents."""
     broken = []
     for document in [
         ROOT / "README.md",

@@ -1,4 +1,4 @@
-"""DESIGN's import rules, kept by machine."""
+"""Import rules: layers without cycles, one home for each outer library, and a core without input and output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
-#: Who may import whom inside harstream: a module may import those of its own layer and of the listed ones.
 _BASE = {"core", "checks", "errors", "progress", "storage", "tables"}
 _MODEL = {"classifier", "golden", "bundle"}
-ALLOWED = {
+#: Layers of harstream, each with the other layers that its modules may import.
+ALLOWED: dict[str, set[str] | None] = {
     "errors": set(),
     "checks": {"errors"},
     "progress": set(),
@@ -47,13 +47,13 @@ ALLOWED = {
     "watch": {"mqtt", "wire", "errors"},
     "demo": {"watch", "signals", "config", "embedded", "mqtt", "wire", "errors"},
     "bench": {"serve", "simulate", "publish", "config", "logs", "embedded", "mqtt", "wire", *_MODEL, *_BASE, ""},
-    "cli": None,  # everything
+    "cli": None,  # any
     "__main__": {"cli"},
     "": set(),  # harstream/__init__.py: the version only
 }
 
-#: The storeys of harstream.train, of which pipeline and card are the top: which parts of train each of them may import.
-TRAIN_ALLOWED = {
+#: Parts of harstream.train from bottom to top, each with the other parts that its modules may import.
+TRAIN_ALLOWED: dict[str, set[str]] = {
     "folds": set(),
     "fitting": {"folds"},
     "export": {"fitting"},
@@ -64,7 +64,7 @@ TRAIN_ALLOWED = {
     "__init__": set(),
 }
 
-#: The one home of each outer library; the benchmark has the bare ones as its ceilings.
+#: Layers that may import each outer library; the benchmark measures some of them alone, as upper limits.
 HOMES = {
     "paho": {"mqtt", "bench"},
     "prometheus_client": {"serve"},
@@ -79,6 +79,7 @@ HOMES = {
     "simdjson": {"wire"},
     "scipy": {"core", "simulate", "train", "bench"},
 }
+#: Outer libraries that core may import.
 OUTER_OF_CORE = {"numpy", "scipy"}
 
 
@@ -87,36 +88,36 @@ def modules() -> list[Path]:
 
 
 def layer(path: Path) -> str:
+    """Return the layer of a module: the first part of its path in the package."""
     first = path.relative_to(PACKAGE).parts[0]
     return {"__init__.py": ""}.get(first, first.removesuffix(".py"))
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every module imported anywhere in the file, and whether at its top level (type checking aside)."""
+def imports(path: Path) -> Iterator[str]:
+    """Yield the names of the modules that a file imports, also inside functions, but not those for types only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    top = {id(node) for node in tree.body}
-    guarded = {
+    for_types = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if id(node) in guarded:
+        if id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in top) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
             if node.module == "harstream":
-                yield from ((f"harstream.{alias.name}", id(node) in top) for alias in node.names)
+                yield from (f"harstream.{alias.name}" for alias in node.names)
             else:
-                yield node.module, id(node) in top
+                yield node.module
 
 
 def _imported(path: Path, known: set[str]) -> set[str]:
-    """The modules of this project that a file imports, wherever in it and for whatever purpose."""
+    """Return the modules of this project that a file imports, also inside functions and for types only."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -128,20 +129,20 @@ def _imported(path: Path, known: set[str]) -> set[str]:
 
 
 def test_there_are_no_import_cycles():
-    """An import inside a function or only for types counts too: whoever reads the one must read the other."""
+    """Imports inside functions and for types only count too, because they also couple two modules."""
     paths = [*modules(), *sorted(RESEARCH.rglob("*.py"))]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
     sorter = TopologicalSorter({name: _imported(path, set(names)) for name, path in names.items()})
     try:
         sorter.prepare()
     except CycleError as error:
-        pytest.fail(f"an import cycle: {' <- '.join(error.args[1])}")
+        pytest.fail(f"import cycle: {' <- '.join(error.args[1])}")
 
 
-def test_only_the_checkout_knows_research():
-    """What is not in the wheel may not be needed by what is."""
+def test_the_package_imports_neither_research_nor_tests():
+    """The wheel does not contain them."""
     for path in modules():
-        assert not [name for name, _ in imports(path) if name.partition(".")[0] in ("research", "tests")], path
+        assert not [name for name in imports(path) if name.partition(".")[0] in ("research", "tests")], path
 
 
 def test_every_module_has_a_layer():
@@ -149,41 +150,41 @@ def test_every_module_has_a_layer():
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_its_layer_may(path: Path):
-    mine = layer(path)
-    allowed = ALLOWED[mine]
-    for name, _ in imports(path):
+def test_a_module_imports_only_layers_that_its_own_may_import(path: Path):
+    own = layer(path)
+    allowed = ALLOWED[own]
+    for name in imports(path):
         outer, _, rest = name.partition(".")
         if outer != "harstream":
-            assert mine in HOMES.get(outer, {mine}), f"{path}: {outer} has its home in {HOMES[outer]}"
-            if mine == "core" and outer not in OUTER_OF_CORE:
+            assert own in HOMES.get(outer, {own}), f"{path}: only {HOMES[outer]} may import {outer}"
+            if own == "core" and outer not in OUTER_OF_CORE:
                 assert outer in sys.stdlib_module_names, f"{path}: core may not import {outer}"
         elif allowed is not None:
             other = rest.partition(".")[0]
             other = "" if other.startswith("__version__") else other
-            assert other == mine or other in allowed, f"{path}: {mine} may not import {other!r}"
+            assert other == own or other in allowed, f"{path}: {own} may not import {other!r}"
 
 
 @pytest.mark.parametrize(
     "path", sorted((PACKAGE / "train").rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
 )
-def test_a_module_of_train_imports_only_what_its_storey_may(path: Path):
-    mine = path.relative_to(PACKAGE / "train").parts[0].removesuffix(".py")
-    storeys = {name for name in TRAIN_ALLOWED if name != mine} - TRAIN_ALLOWED[mine]
+def test_a_module_of_train_imports_only_parts_below_its_own(path: Path):
+    own = path.relative_to(PACKAGE / "train").parts[0].removesuffix(".py")
+    forbidden = set(TRAIN_ALLOWED) - TRAIN_ALLOWED[own] - {own}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and f"{node.module}.".startswith("harstream.train."):
             names = {f"{node.module}.{alias.name}".split(".")[2] for alias in node.names}
-            assert not names & storeys, f"{path}: train.{mine} may not import {names & storeys} of train"
+            assert not names & forbidden, f"{path}: train.{own} may not import {names & forbidden} of train"
 
 
 @pytest.mark.parametrize("name", ["socket", "time", "threading", "logging", "asyncio", "datetime"])
 def test_core_has_no_socket_clock_thread_or_log(name: str):
-    users = [path for path in modules() if layer(path) == "core" and name in {n for n, _ in imports(path)}]
+    users = [path for path in modules() if layer(path) == "core" and name in set(imports(path))]
     assert users == []
 
 
-def test_core_keeps_nothing_global():
+def test_core_has_no_global_state():
     for path in modules():
         if layer(path) == "core":
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -191,7 +192,7 @@ def test_core_keeps_nothing_global():
 
 
 def test_core_reduces_without_blas():
-    """A matrix product changed its last bits with the batch's shape."""
+    """The last bits of a matrix product change with the shape of the batch."""
     for path in modules():
         if layer(path) == "core":
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -213,7 +214,7 @@ def test_core_reduces_without_blas():
         ("import harstream.evaluate.scoring, harstream.evaluate.report", ["tensorflow", "keras", "matplotlib"]),
     ],
 )
-def test_importing_pulls_in_nothing_it_does_not_need(statement: str, absent: list[str]):
+def test_an_import_loads_no_heavy_module_that_it_does_not_need(statement: str, absent: list[str]):
     code = f"{statement}\nimport sys\nprint(*[name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

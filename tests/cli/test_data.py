@@ -68,9 +68,7 @@ def test_a_set_is_fetched_checked_and_its_hash_printed(tmp_path: Path, server: F
     assert "harstream evaluate --data hapt:" in result.output
 
 
-def test_an_interrupted_fetch_says_so_in_one_line_and_the_same_command_finishes_it(
-    tmp_path: Path, server: FileServer
-) -> None:
+def test_an_interrupted_fetch_is_one_line_and_the_same_command_finishes_it(tmp_path: Path, server: FileServer) -> None:
     server.stop_after = 5000
     known = ("--sha256", sha256(server.content))
     result = download(server, tmp_path, *known)

@@ -71,7 +71,7 @@ def test_streamed_and_single_windows_are_the_same_windows(random_bundle, recordi
     assert counts[1]["stream"]["single_windows"]["accuracy"] == pytest.approx(counts[0]["accuracy"])
 
 
-def test_of_published_windows_it_says_that_only_the_network_is_applied(random_bundle, windows, tmp_path):
+def test_a_note_states_that_only_the_network_is_applied_to_published_windows(random_bundle, windows, tmp_path):
     out = tmp_path / "figures.json"
     result = evaluate(random_bundle, "--data", "uci-har:x", "--json", str(out), "--report", str(tmp_path))
     assert result.exit_code == 0, result.output

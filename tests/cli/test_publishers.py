@@ -44,7 +44,7 @@ def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, p
     assert "published 22 messages, 550 samples" in process.err
 
 
-def test_simulate_stops_when_told(mosquitto, tmp_path):
+def test_a_signal_stops_simulate(mosquitto, tmp_path):
     with (
         Client(mosquitto.port) as client,
         Process("simulate", "--broker", mosquitto.address, folder=tmp_path) as process,
@@ -96,7 +96,7 @@ def test_replay_of_chosen_recordings_only(mosquitto, tmp_path, recordings):
     assert "no recording is called 'exp09'; the first one is 'exp01_user01'" in process.err
 
 
-def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):
+def test_watch_shows_a_table_until_a_signal_stops_it(mosquitto, tmp_path):
     pytest.importorskip("rich")
     label = b'{"t": 1, "label": "WALKING", "confidence": 0.5}'
     with Client(mosquitto.port) as client:
@@ -111,7 +111,7 @@ def test_watch_shows_a_table_until_told_to_stop(mosquitto, tmp_path):
     assert "WALKING" in process.out
 
 
-def test_simulated_subjects_do_only_what_they_are_told(mosquitto, tmp_path):
+def test_simulated_subjects_do_only_the_given_activity(mosquitto, tmp_path):
     arguments = ["--devices", "2", "--duration", "300", "--speed", "0", "--samples-per-message", "1000"]
     with (
         Client(mosquitto.port) as client,

@@ -124,7 +124,7 @@ def test_at_the_prompt_labels_follow_one_another_each_until_enter(devices, tmp_p
     assert sorted(r.segments[0].label for r in recordings) == ["SITTING down", "WALKING"]
 
 
-def test_piped_labels_are_taken_one_after_another_and_a_bad_one_is_asked_for_again(devices, tmp_path):
+def test_piped_labels_are_recorded_one_after_another_and_a_bad_one_is_asked_for_again(devices, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "harstream", "record", *arguments(devices, out)]
     done = subprocess.run(
@@ -139,7 +139,7 @@ def test_piped_labels_are_taken_one_after_another_and_a_bad_one_is_asked_for_aga
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_it_keeps_what_there_is(devices, tmp_path, number):
+def test_a_signal_stops_it_and_the_samples_so_far_are_kept(devices, tmp_path, number):
     out = tmp_path / "out"
     with Process("record", *arguments(devices, out, "--label", "WALKING", "--countdown", "0"), folder=tmp_path) as it:
         wait_for_samples(out)
@@ -159,7 +159,7 @@ def test_killed_it_leaves_a_file_that_can_be_read(devices, tmp_path):
     assert len(recording.samples) > 20
 
 
-def test_of_a_device_that_says_nothing_it_tells_where_it_listens(mosquitto, tmp_path):
+def test_a_silent_device_is_named_with_topic_and_broker(mosquitto, tmp_path):
     with Process(
         "record", *arguments(mosquitto, tmp_path / "out", "--label", "X", device="nobody"), folder=tmp_path
     ) as process:

@@ -63,7 +63,7 @@ def http_of(process: Process) -> str:
 
 
 @pytest.mark.parametrize("payload", ["json", "packed"])
-def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, classifier, subjects, payload):
+def test_it_labels_published_samples_and_a_signal_stops_it(start, mosquitto, classifier, subjects, payload):
     wanted = expected(subjects, classifier)
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address)
@@ -83,7 +83,9 @@ def test_it_labels_what_is_published_and_stops_when_told(start, mosquitto, class
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_loses_nothing_that_the_broker_had_taken(start, mosquitto, classifier, subjects, number):
+def test_a_signal_in_the_middle_loses_no_message_that_the_broker_has_acknowledged(
+    start, mosquitto, classifier, subjects, number
+):
     wanted = expected(subjects, classifier)
     with Client(mosquitto.port) as client:
         process = start("--broker", mosquitto.address, code=PATIENT)
@@ -234,7 +236,7 @@ def test_with_a_litert_bundle_it_never_imports_tensorflow(start, mosquitto):
     assert loaded.isdisjoint({"tensorflow", "keras", "matplotlib", "rich", "amqtt"})
 
 
-def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, subjects):
+def test_without_a_broker_it_starts_the_embedded_one_and_logs_its_address(start, classifier, subjects):
     pytest.importorskip("amqtt")
     wanted = expected(subjects, classifier)
     with default_ports(), occupied(1883):
@@ -253,7 +255,7 @@ def test_without_a_broker_it_brings_its_own_and_says_where(start, classifier, su
     assert processes_of_group(process.group) == []
 
 
-def test_without_a_broker_and_without_amqtt_it_says_what_to_do(start):
+def test_without_a_broker_and_without_amqtt_the_error_names_the_remedy(start):
     code = "import sys; sys.modules['amqtt'] = None\nfrom harstream.cli import main\nmain()"
     process = start(code=code, ready=False)
     assert process.exit_code() == 2

@@ -58,7 +58,7 @@ def test_a_sweep_writes_results_table_and_plot_and_is_not_done_twice(
     assert (tmp_path / "units/table.md").read_text() == table
 
 
-def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
+def test_after_ctrl_c_the_same_command_continues_the_training(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["--data", data, "--out", tmp_path / "mine", *SMALL, "--json", tmp_path / "figures.json"]
@@ -112,7 +112,7 @@ def test_ctrl_c_says_how_to_go_on_and_an_interrupted_training_does(
         (["--set", "seed=1"], "seed: not a setting"),
     ],
 )
-def test_what_makes_no_sense_is_one_line_and_exit_2(
+def test_options_without_sense_are_one_line_and_exit_2(
     data: str, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = train("--data", data, "--out", tmp_path / "out", *arguments)
@@ -121,7 +121,7 @@ def test_what_makes_no_sense_is_one_line_and_exit_2(
     assert not (tmp_path / "out").exists()
 
 
-def test_told_to_stop_it_ends_with_the_exit_code_of_that(
+def test_a_signal_ends_it_with_the_exit_code_of_the_signal(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "hold_out", lambda *_: signal.raise_signal(signal.SIGTERM))

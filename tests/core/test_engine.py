@@ -370,7 +370,7 @@ def test_restoring_into_another_spec_is_refused(other):
     assert fresh.n_devices == 0
 
 
-def test_a_model_that_only_normalises_otherwise_takes_the_snapshot():
+def test_a_model_with_another_normalisation_accepts_the_snapshot():
     engine = Engine(SPEC)
     feed(engine, trouble()[:50])
     again = Engine(replace(SPEC, sample_rate_hz=50, normalisation=Normalisation((1.0,) * 9, (2.0,) * 9)))

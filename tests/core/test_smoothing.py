@@ -118,7 +118,7 @@ def test_one_by_one_is_as_all_at_once(smoothing):
 
 
 @by_name
-def test_a_device_does_not_depend_on_who_else_is_there(smoothing):
+def test_a_device_does_not_depend_on_the_other_devices(smoothing):
     windows = crowd()
     label, confidence, events = windows.feed(new_smoother(smoothing))
     for device in set(windows.devices):

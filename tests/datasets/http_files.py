@@ -13,9 +13,9 @@ class FileServer:
 
     def __init__(self, content: bytes, *, ranges: bool = True, length: bool = True) -> None:
         self.content = content
-        self.ranges = ranges  # whether it knows Range at all
-        self.length = length  # whether it says how long the file is
-        self.stop_after: int | None = None  # bytes after which it hangs up, once
+        self.ranges = ranges  # whether it supports Range
+        self.length = length  # whether it sends the length of the file
+        self.stop_after: int | None = None  # bytes after which it closes the next connection
         self.asked: list[str | None] = []  # the Range of each request
         server = self
 

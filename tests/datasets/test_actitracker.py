@@ -43,7 +43,7 @@ def test_each_activity_of_a_user_is_a_recording_in_g_without_gyroscope(tmp_path:
     assert {jogging.segments[0].label, stairs.segments[0].label} < set(actitracker.LABELS)
 
 
-def test_several_samples_on_a_line_are_all_taken(tmp_path: Path) -> None:
+def test_several_samples_on_a_line_are_all_read(tmp_path: Path) -> None:
     lines = samples(33, "Jogging", 60)
     text = "\n".join([*lines[:10], "".join(lines[10:13]), lines[13].removesuffix(";") + ",;", *lines[14:]])
     (recording,) = actitracker.load(write(tmp_path / "set", text))

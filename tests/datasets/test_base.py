@@ -38,7 +38,7 @@ def test_an_encrypted_archive_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [*base.KINDS, *base.WINDOW_KINDS])
-def test_every_kind_but_one_s_own_says_whose_it_is_and_can_be_fetched(kind: str) -> None:
+def test_every_public_kind_has_a_source_and_can_be_fetched(kind: str) -> None:
     module = import_module((base.KINDS | base.WINDOW_KINDS)[kind])
     assert callable(getattr(module, "load" if kind in base.KINDS else "load_windows"))
     if kind != "csv":

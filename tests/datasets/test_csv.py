@@ -61,7 +61,7 @@ def test_a_recording_without_gyroscope_leaves_its_columns_out(tmp_path: Path) ->
     assert not recording.samples[:, 3:].any()
 
 
-def test_the_writer_overwrites_nothing_and_takes_no_label_that_would_break_the_line(tmp_path: Path) -> None:
+def test_the_writer_overwrites_no_file_and_refuses_a_label_that_would_break_the_line(tmp_path: Path) -> None:
     with csv.CsvWriter(tmp_path / "ben_1.csv") as writer, pytest.raises(DatasetError, match="contains a comma"):
         writer.write(times(1), signal(1), "up, then down")
     with pytest.raises(DatasetError, match=r"ben_1\.csv: cannot create the file: File exists"):
@@ -169,7 +169,7 @@ def test_a_zip_is_read_and_two_files_of_one_name_are_refused(tmp_path: Path) -> 
         csv.load(tmp_path / "own")
 
 
-def test_one_subject_is_too_few_to_train_and_the_message_says_how_subjects_are_told_apart(tmp_path: Path) -> None:
+def test_one_subject_is_too_few_to_train_and_the_message_names_the_rule_for_subjects(tmp_path: Path) -> None:
     lines = [*rows(600), *(f"{12 + k / 50:.4f},0,0,1,0,0,0,SITTING" for k in range(600))]
     for name in ("anna_1.csv", "anna_2.csv"):
         write(tmp_path, lines, name=name)

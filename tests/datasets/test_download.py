@@ -24,7 +24,7 @@ def server() -> Iterator[FileServer]:
         yield file_server
 
 
-def test_a_file_is_fetched_and_progress_told(tmp_path: Path, server: FileServer) -> None:
+def test_a_file_is_fetched_and_progress_is_reported(tmp_path: Path, server: FileServer) -> None:
     calls: list[tuple[int, int | None]] = []
     target = tmp_path / "new" / "set.zip"
     download(server.url, target, lambda done, total: calls.append((done, total)))
@@ -58,7 +58,7 @@ def test_a_server_without_ranges_sends_everything_again(tmp_path: Path, server: 
     assert target.read_bytes() == CONTENT
 
 
-def test_a_length_that_is_not_told_is_no_harm(tmp_path: Path, server: FileServer) -> None:
+def test_a_missing_length_is_accepted(tmp_path: Path, server: FileServer) -> None:
     server.length = False
     totals: set[int | None] = set()
     download(server.url, tmp_path / "set.zip", lambda done, total: totals.add(total))
@@ -66,7 +66,7 @@ def test_a_length_that_is_not_told_is_no_harm(tmp_path: Path, server: FileServer
     assert totals == {None}
 
 
-def test_a_part_that_is_the_whole_is_taken(tmp_path: Path, server: FileServer) -> None:
+def test_a_complete_part_is_used(tmp_path: Path, server: FileServer) -> None:
     part_path(tmp_path / "set.zip").write_bytes(CONTENT)
     download(server.url, tmp_path / "set.zip")
     assert (tmp_path / "set.zip").read_bytes() == CONTENT

@@ -99,7 +99,7 @@ def test_windows_of_some_subjects(recordings: list[Recording]) -> None:
     assert len(some) + len(cut.of_subjects(["01", "03"])) == len(cut)
 
 
-def test_recordings_of_different_rates_need_to_be_told_one(recordings: list[Recording]) -> None:
+def test_recordings_of_different_rates_need_a_rate(recordings: list[Recording]) -> None:
     mixed = [recordings[0], replace(recordings[1], rate_hz=20.0)]
     with pytest.raises(DatasetError, match=r"02_1 has 20 Hz, 01_1 has 50 Hz.*--set sample_rate_hz=20"):
         windows.common_rate(mixed)

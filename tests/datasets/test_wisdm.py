@@ -47,7 +47,7 @@ def test_each_activity_of_a_subject_is_a_recording_in_g_and_rad_s(tmp_path: Path
     assert teeth.name == "1601_BRUSHING_TEETH"
 
 
-def test_only_what_both_sensors_saw_is_kept_and_too_little_of_it_is_said(tmp_path: Path, caplog) -> None:
+def test_only_samples_of_both_sensors_are_kept_and_too_few_are_an_error(tmp_path: Path, caplog) -> None:
     write(tmp_path, lines("A", 200) + lines("B", 100, start_ns=10**16), lines("A", 150))
     with caplog.at_level(logging.WARNING):
         (recording,) = wisdm.load(tmp_path)
@@ -62,7 +62,7 @@ def test_an_interrupted_activity_becomes_two_recordings(tmp_path: Path) -> None:
     assert (second.name, len(second.samples)) == ("1601_WALKING_2", 80)
 
 
-def test_a_session_begun_anew_with_earlier_stamps_is_not_lost(tmp_path: Path) -> None:
+def test_a_restarted_session_with_earlier_stamps_is_not_lost(tmp_path: Path) -> None:
     text = lines("A", 100) + lines("A", 80, start_ns=10**14)
     assert [len(recording.samples) for recording in wisdm.load(write(tmp_path, text, text))] == [100, 80]
 
@@ -72,7 +72,7 @@ def test_broken_and_blank_lines_are_skipped_and_counted(tmp_path: Path, caplog) 
     text = lines("A", 60) + broken + "1601,A,1000003050000000,1,-2,0.61;\n"
     with caplog.at_level(logging.WARNING):
         (recording,) = wisdm.load(write(tmp_path, text, lines("A", 62)))
-    assert len(recording.samples) == 62  # the one that the broken lines took the place of is bridged
+    assert len(recording.samples) == 62  # the sample of the broken lines is interpolated
     assert "data_1601_accel_watch.txt: skipped 4 malformed lines of 65" in caplog.text
 
 

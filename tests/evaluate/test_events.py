@@ -108,7 +108,7 @@ def test_a_track_must_be_in_order() -> None:
         Track(np.array([0, 5]), np.array([6]), np.array([0, 1]))
 
 
-def test_a_track_tells_what_holds_when() -> None:
+def test_a_track_gives_the_label_at_a_time() -> None:
     ab = track("A.B")
     half = np.arange(7) * 5 * 10**8
     assert ab.labels_at(half).tolist() == [0, 0, NO_LABEL, NO_LABEL, 1, 1, NO_LABEL]

@@ -141,7 +141,7 @@ def test_every_section_that_was_asked_for_is_there() -> None:
         assert words in text
 
 
-def test_without_sessions_or_subjects_the_page_says_so_and_draws_the_rest() -> None:
+def test_without_sessions_or_subjects_the_page_has_a_note_and_draws_the_rest() -> None:
     bare = replace(evaluation(), by_subject={}, stream=None)
     text = Checked(report.render(bare)).text
     assert "does not name the subjects" in text

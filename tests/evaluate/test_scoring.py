@@ -54,7 +54,7 @@ def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: B
     assert "subjects are not given" in result.notes[2]
 
 
-def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundle: Bundle) -> None:
+def test_published_windows_are_scored_by_subject_if_their_subjects_are_given(bundle: Bundle) -> None:
     one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     result = scoring.score_windows(windows(subject=("7", "8")), one, "uci-har:x")
     assert {name: scores.windows for name, scores in result.by_subject.items()} == {"7": 4, "8": 4}
@@ -69,7 +69,7 @@ def test_subjects_of_published_windows_are_told_apart_where_they_are_given(bundl
         ({}, {"rate_hz": 100.0}, "100 Hz, but random@0.0.1 needs 50 Hz"),
     ],
 )
-def test_windows_the_bundle_cannot_take_are_refused_naming_both(bundle: Bundle, signal, fields, message) -> None:
+def test_windows_that_do_not_fit_the_bundle_are_refused_naming_both(bundle: Bundle, signal, fields, message) -> None:
     with pytest.raises(DatasetError, match=message):
         scoring.score_windows(windows(**fields), classifier_of(bundle, **signal), "uci-har:x")
 

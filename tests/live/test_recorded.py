@@ -1,4 +1,4 @@
-"""Real recordings through a real broker: the labels are those that `harstream evaluate --stream` writes."""
+"""Real recordings through a real broker get the labels that `harstream evaluate --stream` writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SESSIONS = ("exp01_user01", "exp02_user01")
 
 @pytest.fixture(scope="module")
 def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sessions of one subject, in the publisher's layout, to the millionth that JSON keeps: so nothing is lost."""
+    """Write two sessions of one subject in the layout of the data set, with the six decimals that JSON keeps."""
     folder = tmp_path_factory.mktemp("hapt")
     (folder / "RawData").mkdir()
     wanted = {"labels.txt", *(f"{sensor}_{name}.txt" for sensor in ("acc", "gyro") for name in SESSIONS)}
@@ -39,7 +39,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped bundle, smoothed in any case."""
+    """Return a copy of the shipped bundle with an HMM smoother."""
     folder = shutil.copytree(bundles.find(bundles.DEFAULT_MODEL), tmp_path_factory.mktemp("model") / "smoothed")
     data = json.loads((folder / "bundle.json").read_text())
     data["smoothing"] = Smoothing("hmm", 0.6, fixed_lag_windows=2).to_dict()
@@ -87,19 +87,21 @@ def test_every_due_window_of_a_session_is_labelled_exactly_once_as_evaluated(
         wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
         daemon.send(signal.SIGTERM)
         assert daemon.exit_code() == 0
-        heard = client.labels()
+        received = client.labels()
 
-    assert len(heard) == len(wanted)
+    assert len(received) == len(wanted)
     for device in SESSIONS:
-        ours = [message for at, message in heard if at == device]
-        theirs = [label for label in wanted if label["device"] == device]
-        # A replay begins now, an evaluation at event time 0; the rest of time is the same.
-        assert all(re.fullmatch(r"[A-Z_]+", message["label"]) for message in ours)
-        begin = ours[0]["window"][0] - theirs[0]["window"][0]
-        np.testing.assert_allclose([m["t"] - begin for m in ours], [label["t"] for label in theirs], atol=1e-4)
-        assert [m["label"] for m in ours] == [label["label"] for label in theirs]
-        # They have four decimals.
-        rows = [[list(m["probabilities"].values()) for m in part] for part in (ours, theirs)]
+        live = [message for sender, message in received if sender == device]
+        evaluated = [label for label in wanted if label["device"] == device]
+        # A replay begins at the present time, an evaluation at event time 0.
+        assert all(re.fullmatch(r"[A-Z_]+", label["label"]) for label in live)
+        begin = live[0]["window"][0] - evaluated[0]["window"][0]
+        np.testing.assert_allclose(
+            [label["t"] - begin for label in live], [label["t"] for label in evaluated], atol=1e-4
+        )
+        assert [label["label"] for label in live] == [label["label"] for label in evaluated]
+        # Both are rounded to four decimals.
+        rows = [[list(label["probabilities"].values()) for label in part] for part in (live, evaluated)]
         np.testing.assert_allclose(rows[0], rows[1], atol=1.01e-4)
-        confidence = [[m["confidence"] for m in part] for part in (ours, theirs)]
+        confidence = [[label["confidence"] for label in part] for part in (live, evaluated)]
         np.testing.assert_allclose(confidence[0], confidence[1], atol=1.01e-4)

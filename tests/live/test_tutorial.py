@@ -1,4 +1,4 @@
-"""docs/tutorial.md: its commands exist, and what it promises comes true for synthetic subjects."""
+"""docs/tutorial.md: its commands and payloads are valid, and its steps succeed with synthetic subjects."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ LABELS = ("SITTING", "WALKING")
 
 
 def commands() -> list[list[str]]:
-    """The arguments of every `harstream` in an indented block, as a shell would take them."""
+    """Return the arguments of every `harstream` command in an indented block, split like in a shell."""
     lines = TUTORIAL.replace("\\\n", " ").splitlines()
-    found = [re.search(r"^ {4}\s*harstream (.*?)(?: 2> /dev/null)?(?: &.*)?$", line) for line in lines]
-    return [shlex.split(match[1]) for match in found if match]
+    matches = [re.search(r"^ {4}\s*harstream (.*?)(?: 2> /dev/null)?(?: &.*)?$", line) for line in lines]
+    return [shlex.split(match[1]) for match in matches if match]
 
 
-def test_every_command_of_the_tutorial_is_taken():
+def test_every_command_of_the_tutorial_is_valid():
     assert [arguments[0] for arguments in commands()] == [
         *["simulate", "record", "simulate", "record", "train", "evaluate", "run"]
     ]
     for name, *arguments in commands():
-        main.commands[name].make_context(name, arguments)  # raises where an option is not there
+        main.commands[name].make_context(name, arguments)  # raises an error for an unknown option
 
 
-def test_the_payloads_of_the_tutorial_are_understood():
+def test_the_payloads_of_the_tutorial_are_decoded_alike():
     payloads = [line.strip().replace(", ...", "") for line in TUTORIAL.splitlines() if line.startswith('    {"t')]
     assert len(payloads) == 2
     many, one = (decode(payload.encode(), Units()) for payload in payloads)
@@ -51,7 +51,7 @@ def test_the_payloads_of_the_tutorial_are_understood():
 
 
 def record(broker: str, out: Path, subjects: dict[str, int]) -> None:
-    """20 s of each activity by each subject, as they would come from their devices."""
+    """Record 20 s of each activity of each subject, given by the number of its simulated device."""
     for label in LABELS:
         devices = {f"sim-{number:04d}": subject for subject, number in subjects.items()}
         for source in sources(5, 0, activity=label):
@@ -73,7 +73,7 @@ def record(broker: str, out: Path, subjects: dict[str, int]) -> None:
 
 
 @pytest.mark.slow
-def test_labels_of_ones_own_are_recorded_trained_evaluated_and_served(mosquitto, tmp_path):
+def test_new_labels_are_recorded_trained_evaluated_and_served(mosquitto, tmp_path):
     pytest.importorskip("tensorflow")
     for folder, subjects in (("recordings", {"anna": 1, "ben": 2, "cleo": 3}), ("newcomer", {"eva": 5})):
         (tmp_path / folder).mkdir()

@@ -104,7 +104,7 @@ def test_a_mean_is_number_by_number_and_leaves_nulls_out() -> None:
     assert isinstance(results.mean([{"n": 42}, {"n": 42}])["n"], int)
 
 
-def test_a_model_card_says_what_would_be_published_of_subjects_held_out(study: dict[str, Any]) -> None:
+def test_a_model_card_has_the_scores_of_published_labels_of_held_out_subjects(study: dict[str, Any]) -> None:
     section = results.card_scores(study, DEFAULT_SMOOTHING)
     text = card.as_published(DEFAULT_SMOOTHING, section)
     accuracy = sum(run["stream"]["published"]["accuracy"] for run in study["runs"]) / 2

@@ -1,4 +1,4 @@
-"""A classifier for each test of the daemon, and time enough to drain."""
+"""Classifier of each test of the daemon, and a drain without limit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..servers import DEADLINE_S
 
 @pytest.fixture
 def classifier(random_bundle: Path) -> Classifier:
-    """A classifier of the test's own: a daemon that another test left running cannot use it."""
+    """Return a classifier of the test's own, which a daemon left over from another test cannot use."""
     return load_classifier(random_bundle)
 
 
 @pytest.fixture(autouse=True)
 def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a draining daemon wait as long as the tests do: on a loaded machine a broker takes its time."""
+    """Let a draining daemon wait as long as a test may, because a broker on a loaded machine is slow."""
     monkeypatch.setattr(daemon, "UNSUBSCRIBE_TIMEOUT_S", DEADLINE_S)
     monkeypatch.setattr(daemon, "DRAIN_TIMEOUT_S", DEADLINE_S)

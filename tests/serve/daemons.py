@@ -1,4 +1,4 @@
-"""Daemons in the process of the tests."""
+"""Helpers for daemons in the process of the tests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def running(daemon: Daemon) -> Iterator[Daemon]:
 
 
 def exposed(daemon: Daemon) -> str:
-    """The daemon's metrics in the text format."""
+    """Return the daemon's metrics in the text format."""
     return daemon.metrics.expose().decode()
 
 
@@ -87,12 +87,12 @@ class WrappedClassifier(Classifier):
 
 
 def slow(classifier: Classifier, seconds: float = 0.05) -> WrappedClassifier:
-    """A classifier that takes ``seconds`` longer for each batch."""
+    """Return a classifier that sleeps for ``seconds`` before each batch."""
     return WrappedClassifier(classifier, lambda call: time.sleep(seconds))
 
 
 def failing(classifier: Classifier, at: int) -> WrappedClassifier:
-    """A classifier whose call number ``at`` fails."""
+    """Return a classifier whose call number ``at`` fails."""
 
     def fail(call: int) -> None:
         if call == at:

@@ -114,7 +114,7 @@ def test_other_topics_may_be_configured(mosquitto, classifier, subjects):
 
 @pytest.fixture
 def smoothed(random_bundle, tmp_path) -> Classifier:
-    """The small bundle, with an HMM that abstains and holds events back."""
+    """Return the classifier of a bundle with an HMM that abstains and holds events back."""
     folder = shutil.copytree(random_bundle, tmp_path / "smoothed")
     data = json.loads((folder / "bundle.json").read_text())
     data["smoothing"] = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2).to_dict()

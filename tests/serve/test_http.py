@@ -1,4 +1,4 @@
-"""The HTTP server, and what a daemon answers there."""
+"""HTTP server, and the answers of a daemon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .daemons import make_config, receive_all, running
 
 @contextmanager
 def serving_http(daemon: Daemon) -> Iterator[str]:
-    """The address of a server with the daemon's routes."""
+    """Start a server with the daemon's routes, and yield its address."""
     server = HttpServer(("127.0.0.1", 0), daemon_routes(daemon.status, daemon.metrics.expose))
     server.start()
     try:

@@ -36,7 +36,7 @@ def test_a_restarted_broker_gets_everything_that_comes_after(tmp_path, classifie
         assert metric(exposed(daemon), "harstream_mqtt_reconnects_total") >= 1
 
 
-def test_the_status_is_retained_and_says_online_then_stopped(mosquitto, classifier):
+def test_the_retained_status_is_online_and_then_stopped(mosquitto, classifier):
     with Client(mosquitto.port) as client:
         with running(Daemon(make_config(mosquitto.port), classifier)):
             wait_until(lambda: client.payloads("harstream/test/status") == [b"online"], "online")

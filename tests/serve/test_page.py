@@ -24,7 +24,7 @@ STATUS = DaemonStatus(
 
 
 class Reader(html.parser.HTMLParser):
-    """The texts of a page, and its unclosed tags."""
+    """Parser that keeps the texts of a page and its unclosed tags."""
 
     def __init__(self) -> None:
         super().__init__()

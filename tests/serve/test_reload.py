@@ -43,7 +43,7 @@ def handlers(monkeypatch):
     monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
 
 
-def test_a_new_model_takes_over_between_two_windows_and_none_is_lost(
+def test_a_new_model_is_used_from_one_window_to_the_next_and_none_is_lost(
     daemon, mosquitto, own_bundle, classifier, subjects
 ):
     wanted = expected(subjects, classifier)

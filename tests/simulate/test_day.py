@@ -1,8 +1,9 @@
-"""The script: only what a body can do, in plausible time."""
+"""Script of activities: only possible changes, and plausible times."""
 
 from __future__ import annotations
 
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,24 +12,24 @@ from harstream.simulate.day import DWELL_S, NEXT, SHORTEST_S, ActivityBout, scri
 from harstream.simulate.parameters import ACTIVITIES, STANCES, default
 
 
-def bouts(seed: int, n: int = 400, **options: float) -> list[ActivityBout]:
-    return list(islice(script(np.random.default_rng(seed), default().transition_s, **options), n))  # type: ignore[arg-type]
+def bouts(seed: int, n: int = 400, **options: Any) -> list[ActivityBout]:
+    return list(islice(script(np.random.default_rng(seed), default().transition_s, **options), n))
 
 
-def test_every_change_is_one_a_body_can_make() -> None:
+def test_every_change_of_activity_is_possible() -> None:
     script = bouts(1)
     for before, after in pairwise(script):
         assert after.activity in NEXT[before.activity]
     assert {b.activity for b in script} == set(ACTIVITIES)
 
 
-def test_nobody_walks_off_from_lying_or_climbs_stairs_from_a_chair() -> None:
+def test_walking_begins_from_standing_only_and_stairs_from_walking_only() -> None:
     assert not {"WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS"} & (set(NEXT["LAYING"]) | set(NEXT["SITTING"]))
     assert {a for a in NEXT if "WALKING_UPSTAIRS" in NEXT[a]} == {"WALKING"}
     assert all(sum(after.values()) == pytest.approx(1.0) for after in NEXT.values())
 
 
-def test_bouts_follow_each_other_without_a_hole() -> None:
+def test_bouts_follow_each_other_without_a_gap() -> None:
     script = bouts(2)
     assert script[0].start_s == script[0].steady_s == 0.0
     for before, after in pairwise(script):
@@ -61,7 +62,7 @@ def test_the_first_activity_is_as_likely_as_its_share_of_time() -> None:
 
 
 @pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_pace_that_is_none_is_refused(pace: float) -> None:
+def test_an_impossible_pace_is_refused(pace: float) -> None:
     with pytest.raises(ValueError, match="pace"):
         script(np.random.default_rng(0), {}, pace=pace)
 

@@ -1,4 +1,4 @@
-"""What a simulated wearable sends, and that how it is read makes no difference."""
+"""Simulated wearables: their samples, which do not depend on the size of reads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_seed_decides_everything() -> None:
     assert Wearable(3).read(500).samples.tobytes() != Wearable(4).read(500).samples.tobytes()
 
 
-def test_samples_come_as_promised() -> None:
+def test_samples_have_the_documented_shape_and_labels() -> None:
     read = Wearable(1).read(130)
     assert read.samples.shape == (130, 6)
     assert read.samples.dtype == np.float32
@@ -68,11 +68,11 @@ def test_steps_come_at_the_subjects_pace(gait: str) -> None:
         band = (frequency > 0.4) & (frequency < 4.0)
         peak = frequency[band][power[band].argmax()]
         stride = wearable.person.stride_hz[gait]
-        # The strongest line is a harmonic of the stride, nearly always the second: two steps to a stride.
+        # The strongest line is a harmonic of the stride, nearly always the second, because a stride is two steps.
         assert min(abs(peak / (k * stride) - 1) for k in (1, 2, 3, 4)) < 0.15
 
 
-def test_the_gyroscope_tells_how_gravity_turns_when_a_posture_changes() -> None:
+def test_the_gyroscope_follows_gravity_when_a_posture_changes() -> None:
     fitted = default()
     quiet = {
         name: dataclasses.replace(noise, ceiling=np.full(N_LEVELS, -25.0)) for name, noise in fitted.noises.items()
@@ -99,9 +99,9 @@ def test_the_gyroscope_tells_how_gravity_turns_when_a_posture_changes() -> None:
 
 
 def test_stairs_turn_on_landings() -> None:
-    for gait, way in (("WALKING_UPSTAIRS", 1), ("WALKING_DOWNSTAIRS", -1)):
+    for gait, sign in (("WALKING_UPSTAIRS", 1), ("WALKING_DOWNSTAIRS", -1)):
         turns = [np.sum(steady(Wearable(s, first=gait).read(600), gait)[:, 3]) / RATE for s in range(10)]
-        assert way * np.median(turns) > 1.0
+        assert sign * np.median(turns) > 1.0
 
 
 def test_another_rate_is_the_same_motion_without_aliases() -> None:
@@ -110,7 +110,7 @@ def test_another_rate_is_the_same_motion_without_aliases() -> None:
         spectrum = [np.abs(np.fft.rfft(x[:, 0] - x[:, 0].mean())) ** 2 / len(x) ** 2 for x in (base, other)]
         line = [s[: 40 * 8].sum() for s in spectrum]  # up to 8 Hz
         assert line[1] == pytest.approx(line[0], rel=0.15), step
-    # What 25 Hz cannot carry is gone: no more power just below its half than life has there.
+    # Frequencies above half of 25 Hz are filtered out, not mirrored: little power is left just below that limit.
     power = np.abs(np.fft.rfft(slow[:, 0] - slow[:, 0].mean())) ** 2
     assert power[-20:].mean() < power[200:400].mean()
 
@@ -127,7 +127,7 @@ def test_a_negative_number_of_samples_is_refused() -> None:
 
 
 def test_a_sample_costs_few_calls() -> None:
-    """A core simulates a thousand wearables, because samples are made in blocks: 3 us each, of 20 us that it has."""
+    """Samples are made in blocks, in 3 us each; one core can simulate a thousand wearables with up to 20 us each."""
     wearables = [Wearable(seed) for seed in range(20)]
     for wearable in wearables:
         wearable.read(200)

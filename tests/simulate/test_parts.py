@@ -1,4 +1,4 @@
-"""The pieces of the synthesis and of the fit, each against what it must give."""
+"""Parts of the synthesis and of its fit: charts, rotations, marginals, noise, landings, cycles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_parameters_survive_their_file_and_stay_small() -> None:
     assert set(default().gaits) == set(GAITS)
 
 
-def test_charts_and_back() -> None:
+def test_charts_are_inverted() -> None:
     rng = np.random.default_rng(0)
     pole = unit(0.9, -0.2, 0.1)
     chart = rng.normal(0, 0.8, (50, 2))
@@ -50,7 +50,7 @@ def test_charts_and_back() -> None:
     assert np.allclose(from_chart(np.zeros(2), pole), pole)
 
 
-def test_tilt_takes_the_x_axis_there_and_is_a_rotation() -> None:
+def test_tilt_is_the_rotation_of_the_x_axis_to_a_direction() -> None:
     for direction in (unit(1, 0, 0), unit(0.2, 0.7, 0.7), unit(-0.5, 0.5, -0.7)):
         turn = tilt(direction)
         assert np.allclose(turn @ [1, 0, 0], direction)
@@ -68,7 +68,7 @@ def test_angular_velocity_turns_gravity_as_it_moves() -> None:
     assert np.allclose(now, path[-1], atol=0.01)
 
 
-def test_marginals_are_those_kept_and_never_exceeded() -> None:
+def test_marginals_are_those_of_the_quantiles_and_never_exceed_them() -> None:
     rng = np.random.default_rng(0)
     quantiles = np.sort(rng.normal(0, 3, (4, len(QUANTILES))), axis=1)
     drawn = np.array([from_scores(rng.standard_normal(4), quantiles) for _ in range(4000)])
@@ -78,7 +78,7 @@ def test_marginals_are_those_kept_and_never_exceeded() -> None:
     assert np.allclose(from_scores(np.full(4, NORMAL_SCORES[2]), quantiles), quantiles[:, 2])
 
 
-def test_a_person_drawn_has_gravity_everywhere_and_charts_come_back() -> None:
+def test_a_drawn_person_has_gravity_in_every_stance_and_its_charts_are_inverted() -> None:
     parameters = default()
     drawn = person.draw(parameters, np.random.default_rng(3))
     assert set(drawn.gravity) == set(STANCES)
@@ -101,7 +101,7 @@ def test_persons_spread_as_the_subjects_did() -> None:
         assert high == pytest.approx(kept[6], abs=0.1 * width)
 
 
-def test_residual_noise_has_the_power_it_was_given() -> None:
+def test_residual_noise_has_the_given_power() -> None:
     rng = np.random.default_rng(0)
     fitted = default().noises["STANDING"]
     still = np.zeros((N_LEVELS, len(QUANTILES)))
@@ -113,7 +113,7 @@ def test_residual_noise_has_the_power_it_was_given() -> None:
     expected = np.exp(own)[LEVEL[1:]] * (np.abs(fitted.factors[GROUP[1:]]) ** 2).sum(2) / 25.0
     inside = slice(2, -3)
     ratio = power[1:][inside] / expected[inside]
-    # Bands meet in steps, which a window of this length smears.
+    # The power has steps between bands, which a window of this length smooths.
     assert np.quantile(np.abs(np.log(ratio)), 0.9) < 0.7
     assert abs(np.log(ratio).mean()) < 0.1
     assert len(frequencies) == SEGMENT // 2 + 1
@@ -152,7 +152,7 @@ def test_the_analysis_of_a_walk_finds_its_cycle() -> None:
     assert analyse(samples[:50], 50.0) is None
 
 
-def test_like_windows_are_close_and_unlike_ones_apart() -> None:
+def test_similar_windows_are_close_and_different_ones_are_not() -> None:
     rng = np.random.default_rng(0)
     tables = [np.array([twosample.statistics(rng.normal(0, s, (128, 6))) for _ in range(60)]) for s in (1, 1, 2)]
     assert tables[0].shape == (60, twosample.N_STATISTICS)
@@ -161,7 +161,7 @@ def test_like_windows_are_close_and_unlike_ones_apart() -> None:
     assert twosample.halves(tables[0], [str(i % 10) for i in range(60)]).mean() < 0.3
 
 
-def test_every_gaits_cycle_has_the_size_drawn_for_it() -> None:
+def test_the_cycle_of_every_gait_has_a_plausible_size() -> None:
     drawn = person.draw(default(), np.random.default_rng(5))
     for gait in GAITS:
         acc, gyro = person.power(drawn.cycle[gait])

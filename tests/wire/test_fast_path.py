@@ -90,7 +90,7 @@ def test_the_examples_of_the_docstring_are_right():
         b'{"t_ms":1763668800123,"rate_hz":50,"acc":[[0.1,0.2,0.3],[1E2,2e+2,3]]}',
     ],
 )
-def test_common_payloads_take_the_fast_path(payload):
+def test_common_payloads_use_the_fast_path(payload):
     assert check(payload, JsonReader())
 
 
