@@ -353,22 +353,24 @@ class Timeline(RowArrays):
         )
         # A message out of step, such as the first after a gap, starts the next series.
         in_step = forward & (in_step | (self.series_messages[row] == 0))
+        # The period that the series shows, this message included.
         messages = np.where(in_step, self.series_messages[row] + 1, 0)
         samples = np.where(in_step, self.series_samples[row] + self.last_count[row], 0)
         measured = np.where(in_step, t - self.series_t_ns[row], 0) / np.maximum(samples, 1)
 
+        # Is it enough, plausible, and different from the clock?
         least_messages = np.where(measured > nominal, MEASURE_MESSAGES_SLOWER, MEASURE_MESSAGES_FASTER)
         enough = (messages >= least_messages) & (samples >= MEASURE_MIN_SAMPLES)
-        slowest = self._spec.period_ns / float(resampling.MIN_RATE_RATIO)
-        fastest = self._spec.period_ns / float(resampling.MAX_RATE_RATIO)
-        least = np.where(self.rate_announced[row], nominal / MAX_OVERRIDE, fastest)
-        most = np.where(self.rate_announced[row], nominal * MAX_OVERRIDE, slowest)
-        plausible = (measured >= least) & (measured <= most)
+        announced, grid_ns = self.rate_announced[row], self._spec.period_ns
+        longest = np.where(announced, nominal * MAX_OVERRIDE, grid_ns / float(resampling.MIN_RATE_RATIO))
+        shortest = np.where(announced, nominal / MAX_OVERRIDE, grid_ns / float(resampling.MAX_RATE_RATIO))
+        plausible = (measured >= shortest) & (measured <= longest)
         wrong = misaligned | (np.abs(measured / nominal - 1) > DRIFT + 0.5 / np.maximum(samples, 1))
         long_enough = measured * samples >= ARRIVAL_MEASURE_S * 1e9
         wrong_unstamped = long_enough & (np.abs(measured / nominal - 1) > ARRIVAL_TOLERANCE)
         measured_ns = np.where(enough & plausible & np.where(stamped, wrong, wrong_unstamped), measured, 0.0)
 
+        # Add the message to the series, or begin the next series with it.
         newest = forward | ~running
         new_series = newest & (~in_step | (measured_ns > 0))
         self.series_messages[row] = np.where(new_series, 0, np.where(newest, messages, self.series_messages[row]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import accumulate
 
 from harstream.wire.decoder import Message
 
@@ -52,20 +51,23 @@ class Inbox:
                 self._drop()
 
     def _drop(self) -> None:
-        """Drop as many of the oldest messages that arrived together as necessary, but never the last message."""
+        """Drop messages of the oldest arrival until the others fit, but never the newest message of all."""
+        excess = self._n_bytes - self.max_bytes
         messages, size = self._arrivals.popleft()
-        self._n_messages -= len(messages)
-        self._n_bytes -= size
-        n_dropped = len(messages) - (not self._arrivals)
-        if self._n_bytes + size - _size(messages[:n_dropped]) < self.max_bytes:
-            excess = self._n_bytes + size - self.max_bytes
-            sizes = accumulate(_size([message]) for message in messages)
-            n_dropped = min(n_dropped, next(i + 1 for i, total in enumerate(sizes) if total >= excess))
+        n_dropped, freed = len(messages), size
+        if (
+            size > excess or not self._arrivals
+        ):  # all of them would be more than necessary, or the newest is one of them
+            n_droppable = len(messages) if self._arrivals else len(messages) - 1
+            n_dropped = freed = 0
+            while freed < excess and n_dropped < n_droppable:
+                freed += _size(messages[n_dropped : n_dropped + 1])
+                n_dropped += 1
+            if rest := messages[n_dropped:]:
+                self._arrivals.appendleft((rest, size - freed))
         self.dropped += n_dropped
-        if rest := messages[n_dropped:]:
-            self._arrivals.appendleft((rest, _size(rest)))
-            self._n_messages += len(rest)
-            self._n_bytes += _size(rest)
+        self._n_messages -= n_dropped
+        self._n_bytes -= freed
 
     def get(self, max_messages: int, timeout_s: float, max_bytes: int = MAX_BYTES) -> list[Message]:
         """Remove and return the oldest messages, in order of arrival.
