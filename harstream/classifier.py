@@ -44,8 +44,7 @@ class LiteRTNetwork:
     releases Python's global interpreter lock, so that the daemon can decode messages on the other cores.
 
     Raises:
-        BundleError: The input or output of the model is not float32.
-        ValueError: The data is not a LiteRT model.
+        ValueError: The data is not a LiteRT model, or its input or output is not float32.
 
     """
 
@@ -79,7 +78,7 @@ class _Interpreter:
         source, sink = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         for name, detail in (("input", source), ("output", sink)):
             if detail["dtype"] is not np.float32:
-                raise BundleError(f"{name} is {detail['dtype'].__name__}, expected float32")
+                raise ValueError(f"{name} is {detail['dtype'].__name__}, expected float32")
         self.input_shape = tuple(int(n) for n in source["shape_signature"][1:])
         self.n_outputs = int(sink["shape_signature"][-1])
         self._source, self._sink = source["index"], sink["index"]

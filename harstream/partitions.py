@@ -63,6 +63,6 @@ def of_worker(worker: str, count: int, host: str) -> tuple[int, ...]:
         raise ConfigError(f"worker: {worker!r}: expected a number from 0 to {workers - 1}, got {number}")
     if not workers <= count <= MAX_PARTITIONS:
         raise ConfigError(
-            f"worker: {worker!r}: expected {workers} to {MAX_PARTITIONS} partitions, at least one a worker, got {count}"
+            f"worker: {worker!r}: expected {workers} to {MAX_PARTITIONS} partitions, one for each worker, got {count}"
         )
     return tuple(range(int(number), count, workers))

@@ -157,7 +157,7 @@ class Daemon:
     def _evict(self) -> None:
         evicted = self.pipeline.engine.evict(self.clock() - self.config.idle_s)
         if evicted:
-            log.info("evicted %d devices that sent no samples for %g s", len(evicted), self.config.idle_s)
+            log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
             self.labelling.hand_over(DevicesEvicted(self.pipeline, evicted))
         return_free_memory()

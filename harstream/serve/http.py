@@ -78,7 +78,9 @@ class HttpServer:
         try:
             self._server = Server(address, Handler)
         except OSError as error:
-            raise ConfigError(f"http: cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+            raise ConfigError(
+                f"http: cannot listen on {address[0]}:{address[1]}: {error.strerror}; choose another address"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
 
     @property

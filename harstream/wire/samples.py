@@ -51,7 +51,7 @@ class Units:
 def check_time(t_ns: int) -> int:
     """Return an event time if it is between 1970 and 2200. Raise RejectError otherwise."""
     if not 0 <= t_ns <= YEAR_2200_NS:
-        raise RejectError("time", f"{t_ns} ns is not between 1970 and 2200")
+        raise RejectError("time", f"event time is {t_ns} ns since 1970, expected a time between 1970 and 2200")
     return t_ns
 
 
@@ -84,5 +84,5 @@ def convert(values: npt.ArrayLike, unit: str, factors: Mapping[str, float]) -> F
         raise RejectError("not_finite", "a sample is not a finite number")
     largest = np.abs(converted).max(initial=0.0)
     if largest > MAX_MAGNITUDE:
-        raise RejectError("range", f"a sample is {largest:.3g} g or rad/s, the most is {MAX_MAGNITUDE:g}")
+        raise RejectError("range", f"a sample is {largest:.3g} g or rad/s, expected at most {MAX_MAGNITUDE:g}")
     return converted

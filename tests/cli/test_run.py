@@ -181,7 +181,8 @@ def test_a_port_in_use_is_exit_2_and_one_line(start):
     with occupied() as port:
         process = start("--broker", UNREACHABLE, "--http", f"127.0.0.1:{port}", ready=False)
         assert process.exit_code() == 2
-    assert process.err == f"harstream: http: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    reason = f"http: cannot listen on 127.0.0.1:{port}: Address already in use; choose another address"
+    assert process.err == f"harstream: {reason}\n"
 
 
 def test_an_unknown_variable_is_exit_2(start):
