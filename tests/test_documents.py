@@ -11,7 +11,9 @@ from pathlib import Path
 
 from harstream import bundle, cli
 from harstream.bench import results
+from harstream.classifier import load_classifier
 from harstream.config import CONFIG_FILE, OPTIONS
+from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BrokerError, BundleError, ConfigError
@@ -106,7 +108,7 @@ def test_the_example_payloads_are_accepted():
         assert decoded.gyro is not None
 
 
-def test_the_daemon_accepts_the_messages_of_the_example_publisher():
+def test_the_daemon_labels_the_messages_of_the_example_publisher():
     broker = EmbeddedBroker(0)
     broker.start()
     messages: list[Message] = []
@@ -135,7 +137,10 @@ def test_the_daemon_accepts_the_messages_of_the_example_publisher():
     batch, rejections = Decoder(template).decode(messages)
     assert rejections == []
     assert set(batch.devices) == {"my-device"}
-    assert len(batch.samples) == 20 * 25
+    classifier = load_classifier("waist", "litert")
+    windows = Engine(classifier.bundle.spec).feed(batch)
+    labels = [classifier.bundle.labels[i] for i in classifier.predict(windows.windows).probabilities.argmax(1)]
+    assert labels == ["LAYING"] * 6
 
 
 def test_the_speeds_are_those_of_the_last_benchmark():

@@ -13,7 +13,7 @@ REASONS = {
     "packed": "a packed payload with another version, an unknown flag or the wrong length",
     "shape": "JSON, but not samples: a field is missing, of another type, or acc and gyro differ in length",
     "not_finite": "a sample, or a scale, is not a finite number",
-    "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message, or the wrong unit",
+    "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message (a wrong unit is rarely so large)",
     "time": "event time is not finite, or not between the years 1970 and 2200",
     "rate": "rate_hz is negative or not finite",
     "units": "a unit other than g, m/s2, rad/s, deg/s",
