@@ -21,7 +21,7 @@ from harstream.errors import ConfigError
 @options.model
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed; another one makes other subjects.")
 def demo(devices: int, duration: float | None, model: str, seed: int) -> None:
-    """Show simulated wearables being recognised live, with a broker and a daemon of the demo's own."""
+    """Show live activities of simulated wearables. The demo starts a broker and a daemon of its own."""
     try:
         import rich  # noqa: F401 (only checked; harstream.demo imports it)
     except ImportError as error:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--labels",
     "labels_path",
     type=options.PATH,
-    help="With --stream: write every label, as it would be published, to this file, one a line.",
+    help="With --stream: write every label, as it would be published, to a line of this file.",
     metavar="FILE",
 )
 def evaluate(
