@@ -41,7 +41,7 @@ class Broker:
             ConfigError: Neither mosquitto nor amqtt is installed, or the broker did not start.
 
         """
-        self.port, self.tls_port = _free(), 0
+        self.port, self.tls_port = _free_port(), 0
         self.ca: Path | None = None
         program = find("mosquitto")
         self.is_mosquitto = program is not None
@@ -73,7 +73,7 @@ class Broker:
         lines = ["allow_anonymous true", "max_queued_messages 0", "max_inflight_messages 0", "set_tcp_nodelay true"]
         lines += [f"listener {self.port} 127.0.0.1"]
         if self.ca is not None:
-            self.tls_port = _free()
+            self.tls_port = _free_port()
             lines += [f"listener {self.tls_port} 127.0.0.1", f"certfile {self.ca}", f"keyfile {folder / 'key.pem'}"]
         if os.getuid() == 0:
             lines.insert(0, "user root")
@@ -103,7 +103,7 @@ class Broker:
         self._process.wait()
 
 
-def _free() -> int:
+def _free_port() -> int:
     port = first_free_port([0])
     assert port is not None
     return port

@@ -102,7 +102,7 @@ def wait_until(condition: Callable[[], object], what: str, *running: Process, ti
         for each in running:
             each.check()
         if time.monotonic() > deadline:
-            raise HarstreamError(f"bench: waited {timeout_s:.0f} s in vain for {what}")
+            raise HarstreamError(f"bench: gave up after {timeout_s:.0f} s of waiting for {what}")
         time.sleep(0.005)
 
 

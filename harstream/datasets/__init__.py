@@ -3,7 +3,7 @@
 from harstream.datasets.base import (
     KINDS,
     WINDOW_KINDS,
-    PublishedWindows,
+    PrecutWindows,
     Recording,
     Segment,
     load,
@@ -14,7 +14,7 @@ from harstream.datasets.base import (
 __all__ = [
     "KINDS",
     "WINDOW_KINDS",
-    "PublishedWindows",
+    "PrecutWindows",
     "Recording",
     "Segment",
     "load",

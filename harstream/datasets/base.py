@@ -40,7 +40,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedWindows:
+class PrecutWindows:
     """Windows that their publisher filtered and cut. The recordings they come from are not in the data set."""
 
     windows: npt.NDArray[np.float32]  # (n_windows, 128, 9) channels as core.spec.DEFAULT_CHANNELS, g and rad/s
@@ -81,7 +81,7 @@ def load(data: str) -> list[Recording]:
     return recordings
 
 
-def load_windows(data: str) -> PublishedWindows:
+def load_windows(data: str) -> PrecutWindows:
     """Read the windows of ``KIND:PATH``, with a kind of WINDOW_KINDS.
 
     Raises:
@@ -91,7 +91,7 @@ def load_windows(data: str) -> PublishedWindows:
     kind, path = _split_kind(data)
     if kind not in WINDOW_KINDS:
         raise DatasetError(f"{data}: holds recordings, but windows are needed: use a kind of {', '.join(WINDOW_KINDS)}")
-    load: Callable[[Path], PublishedWindows] = import_module(WINDOW_KINDS[kind]).load_windows
+    load: Callable[[Path], PrecutWindows] = import_module(WINDOW_KINDS[kind]).load_windows
     return load(path)
 
 

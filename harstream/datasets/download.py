@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from harstream.errors import ConfigError, DatasetError
 
 #: Called with the number of bytes received so far, and of all bytes or None if the server does not tell.
-Progress = Callable[[int, int | None], None]
+BytesProgress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 30.0
@@ -23,7 +23,7 @@ _RANGE_NOT_SATISFIABLE = 416
 _PARTIAL_CONTENT = 206
 
 
-def download(url: str, target: Path, progress: Progress = lambda done, total: None) -> None:
+def download(url: str, target: Path, progress: BytesProgress = lambda done, total: None) -> None:
     """Download ``url`` to ``target``.
 
     The data is first written to ``<target>.part``, which remains after an interruption. The next attempt asks the
@@ -69,7 +69,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(url: str, part: Path, progress: Progress) -> None:
+def _download(url: str, part: Path, progress: BytesProgress) -> None:
     done = part.stat().st_size if part.exists() else 0
     try:
         response = _open(url, done)
@@ -121,7 +121,9 @@ def _parse_total(content_range: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, progress: Progress) -> int:
+def _copy(
+    response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, progress: BytesProgress
+) -> int:
     progress(done, total)
     while chunk := response.read1(_CHUNK_BYTES):
         file.write(chunk)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64
 from harstream.datasets import files, texts
-from harstream.datasets.base import PublishedWindows
+from harstream.datasets.base import PrecutWindows
 from harstream.errors import DatasetError
 
 WINDOW_SAMPLES = 128
@@ -46,7 +46,7 @@ Licence, as its README.txt gives it: use in publications must be acknowledged by
 commercial use is prohibited."""
 
 
-def load_windows(path: Path) -> PublishedWindows:
+def load_windows(path: Path) -> PrecutWindows:
     """Return the windows of ``train`` and ``test`` in this order, in g and rad/s. One of the two parts may be missing.
 
     ``subject`` of the result is None unless each part has its file of subjects.
@@ -89,7 +89,7 @@ def load_windows(path: Path) -> PublishedWindows:
             subject.append(subjects)
     # The names are those that HAPT gives: its subjects are the same people.
     names = np.array([f"{number:02d}" for number in np.concatenate(subject)]) if len(subject) == len(parts) else None
-    return PublishedWindows(np.concatenate(windows), np.concatenate(label), labels, names)
+    return PrecutWindows(np.concatenate(windows), np.concatenate(label), labels, names)
 
 
 def _read_activities(content: Mapping[str, tuple[str, bytes]], path: Path) -> dict[int, str]:

@@ -10,7 +10,7 @@ from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
-from harstream.datasets.base import PublishedWindows, Recording, subject_names
+from harstream.datasets.base import PrecutWindows, Recording, subject_names
 from harstream.datasets.windows import cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation
@@ -100,7 +100,7 @@ def score_sessions(
     )
 
 
-def score_windows(windows: PublishedWindows, classifier: Classifier, data: str) -> Evaluation:
+def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> Evaluation:
     """Score the network on windows that their publisher cut and filtered. The engine is not used.
 
     Labels are matched by name. Windows with a label that the bundle does not know are left out, and a note tells
@@ -148,7 +148,7 @@ def score_windows(windows: PublishedWindows, classifier: Classifier, data: str) 
         bundle.id,
         classifier.backend,
         data,
-        f"{len(true_label)} published windows",
+        f"{len(true_label)} windows of the data set",
         tuple(notes),
         score(true_label, predictions.label, bundle.labels),
         measure_reliability(predictions.confidence, predictions.label == true_label),

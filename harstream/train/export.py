@@ -32,8 +32,9 @@ CALIBRATION_WINDOWS = 300
 #: Operations that stay float32 in the int8 model: those that compute the second view of ``rescnn``, which magnifies
 #: signals smaller than 1/256 of the input's range. All convolutions after them are int8.
 _FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH"]
-#: Windows on which the labels of int8 are compared with those of Keras, and the share of the clear ones that may
-#: differ, besides a few. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
+#: Windows on which the labels of int8 are compared with those of Keras. A window is clear if the two largest
+#: probabilities of Keras differ by more than ``golden.INT8_MARGIN``. Of the clear windows this share may differ, and a
+#: few more. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
 #: steps. It is between 0.02 and 0.11 for LSTMs over 128 steps, where the errors of the weights add up.
 CHECKED_WINDOWS, MAX_WRONG_SHARE, _FEW = 1000, 0.01, 2
 #: Windows in one call of a LiteRT network.

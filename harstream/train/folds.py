@@ -23,7 +23,8 @@ def folds_of(subjects: Iterable[str], n_folds: int, seed: int) -> list[tuple[str
     if len(subjects) < 2:
         raise DatasetError(
             f"validation by subject needs at least two subjects with known labels, found {len(subjects)}"
-            f"{''.join(f' ({name})' for name in subjects)}; of a csv file, the subject is its name up to the first _"
+            f"{''.join(f' ({name})' for name in subjects)}: add recordings of other subjects; of a csv file, the "
+            "subject is its name up to the first _"
         )
     order = np.random.default_rng(seed).permutation(len(subjects))
     groups = np.array_split(order, min(max(2, n_folds), len(subjects)))
@@ -39,7 +40,9 @@ def split_by_subject(data: LabelledWindows, share: float, seed: int) -> tuple[La
     """
     subjects = np.unique(data.subject)
     if len(subjects) < 2:
-        raise DatasetError(f"holding out subjects needs at least two to train on, found {len(subjects)}")
+        raise DatasetError(
+            f"early stopping needs at least two subjects to train on, found {len(subjects)}: set patience to 0"
+        )
     n_held_out = min(max(1, round(share * len(subjects))), len(subjects) - 1)
     chosen = np.isin(data.subject, np.random.default_rng(seed).permutation(subjects)[:n_held_out])
     return data.select(np.flatnonzero(~chosen)), data.select(np.flatnonzero(chosen))

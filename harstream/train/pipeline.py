@@ -72,7 +72,7 @@ def train(
         jobs: The number of processes of the validation.
         logs: Gets the checkpoint, the learning curves and the TensorBoard logs of the final fit.
         note: A sentence for the model card.
-        progress: Is called often.
+        progress: Is called with the name of a step, the number of its units done, and the number of all.
 
     Raises:
         DatasetError: As ``prepare`` raises it.

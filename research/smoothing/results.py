@@ -16,9 +16,9 @@ from harstream.train.sweep.results import read_json
 FORMAT = "harstream streaming 1"
 #: Names of the rows of the smoothing that new bundles get: without abstaining, and as it is.
 DEFAULTS = ("default, never UNKNOWN", "default")
-#: Figures of labels that wait for a fixed lag: of the labels themselves, and of the time at which they are known.
-WHEN_KNOWN = ("accuracy", "unknown_inside", "flips_per_minute")
-WHEN_IT_COMES = ("delay_median_s", "delay_p95_s", "missed_changes")
+#: Figures of the labels that events give after a fixed lag: those of the labels, and those of their delay.
+LABEL_FIGURES = ("accuracy", "unknown_inside", "flips_per_minute")
+DELAY_FIGURES = ("delay_median_s", "delay_p95_s", "missed_changes")
 
 #: Unfamiliar signals that are also examples in training with ``strangers_share`` (see ``train.fitting.augment``).
 _TRAINED_ON = ("shuffled", "inverted", "on a table")
@@ -180,7 +180,7 @@ def table(study: Mapping[str, Any]) -> str:
         steadiness=_table(rows, _STEADINESS),
         events=_table(rows, _EVENTS),
         default=", ".join(f"{key} {value}" for key, value in study["default"].items()).removeprefix("type "),
-        held=_table(held, [column for column in _STEADINESS if column[1] in WHEN_KNOWN + WHEN_IT_COMES]),
+        held=_table(held, [column for column in _STEADINESS if column[1] in LABEL_FIGURES + DELAY_FIGURES]),
         unfamiliar=_table(unfamiliar, [("UNKNOWN, %", "share", 100, 1)]),
         chosen="\n".join(_chosen(name, runs) for name in names if name not in ("none", *DEFAULTS)),
     )

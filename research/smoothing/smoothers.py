@@ -209,10 +209,10 @@ def compare(streams: SubjectStreams, kind: str, abstains: bool, progress: Progre
 
     Both halves are chosen on in turn, and the figures are the mean over SPLITS random splits.
     """
-    tried = [one for certain in candidates(kind) for one in (abstaining(certain) if abstains else (certain,))]
+    tried = [one for candidate in candidates(kind) for one in (abstaining(candidate) if abstains else (candidate,))]
     counts = {}
     for number, smoothing in enumerate(tried):
-        progress(f"{kind}, {'abstaining' if abstains else 'certain'}", number, len(tried))
+        progress(f"{kind}, {'abstaining' if abstains else 'never UNKNOWN'}", number, len(tried))
         counts[smoothing] = [SessionCounts.of(session) for session in streams.sessions(smoothing)]
     unsmoothed = [SessionCounts.of(session) for session in streams.sessions(Smoothing())]
     subjects = [stream.recording.subject for stream in streams.streams]

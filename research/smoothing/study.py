@@ -50,8 +50,8 @@ def study(run: StudyRun, labels: tuple[str, ...], spec: SignalSpec, progress: Pr
         for abstains in (False, True)
     ]
     default = smoothing_for(spec)
-    certain = replace(default, unknown_below=0.0)
-    default_scores = [subjects.scores(subjects.sessions(smoothing)) for smoothing in (certain, default)]
+    never_unknown = replace(default, unknown_below=0.0)
+    default_scores = [subjects.scores(subjects.sessions(smoothing)) for smoothing in (never_unknown, default)]
     for name, scores in zip(results.DEFAULTS, default_scores, strict=True):
         rows.append({"name": name, "figures": results.figures(scores)})
     held = []
@@ -61,8 +61,8 @@ def study(run: StudyRun, labels: tuple[str, ...], spec: SignalSpec, progress: Pr
         held.append(
             {
                 "windows": lag,
-                **{name: at_window_end[name] for name in results.WHEN_KNOWN},
-                **{name: when_known[name] for name in results.WHEN_IT_COMES},
+                **{name: at_window_end[name] for name in results.LABEL_FIGURES},
+                **{name: when_known[name] for name in results.DELAY_FIGURES},
             }
         )
     shares = {}

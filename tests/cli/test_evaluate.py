@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from harstream.cli import main
-from harstream.datasets.base import PublishedWindows, Recording, Segment
+from harstream.datasets.base import PrecutWindows, Recording, Segment
 
 PUBLIC = {"windows", "accuracy", "macro_f1", "labels", "confusion"}
 
@@ -31,7 +31,7 @@ def recordings(monkeypatch):
 @pytest.fixture
 def windows(monkeypatch):
     rng = np.random.default_rng(3)
-    windows = PublishedWindows(
+    windows = PrecutWindows(
         rng.normal(size=(20, 128, 9)).astype(np.float32), np.arange(20) % 2, ("WALKING", "LAYING"), None
     )
     monkeypatch.setattr("harstream.datasets.load_windows", lambda data: windows)

@@ -174,7 +174,7 @@ def test_one_subject_is_too_few_to_train_and_the_message_names_the_rule_for_subj
     for name in ("anna_1.csv", "anna_2.csv"):
         write(tmp_path, lines, name=name)
     with pytest.raises(
-        DatasetError, match=r"at least two subjects .* found 1 \(anna\); of a csv file, the subject is its"
+        DatasetError, match=r"at least two subjects .* found 1 \(anna\): add .* of a csv file, the subject is its"
     ):
         prepare(csv.load(tmp_path))
 

@@ -10,7 +10,7 @@ import pytest
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.core.spec import DEFAULT_CHANNELS, Normalisation
-from harstream.datasets.base import PublishedWindows, Recording, Segment
+from harstream.datasets.base import PrecutWindows, Recording, Segment
 from harstream.errors import DatasetError
 from harstream.evaluate import scoring
 
@@ -33,11 +33,11 @@ def classifier_of(bundle: Bundle, **signal) -> Classifier:
     return Classifier(replace(bundle, spec=spec), "litert", FunctionNetwork(by_sign))
 
 
-def windows(n: int = 12, subject: tuple[str, ...] | None = None, **fields) -> PublishedWindows:
+def windows(n: int = 12, subject: tuple[str, ...] | None = None, **fields) -> PrecutWindows:
     values = np.zeros((n, 128, 9), np.float32)
     values[:, :, DEFAULT_CHANNELS.index("total_acc_z")] = np.where(np.arange(n) % 3 == 1, 1, -1)[:, None]
     names = None if subject is None else np.array([subject[i % len(subject)] for i in range(n)])
-    return PublishedWindows(values, np.arange(n) % 3, NAMES, names, **fields)
+    return PrecutWindows(values, np.arange(n) % 3, NAMES, names, **fields)
 
 
 def test_published_windows_go_to_the_network_by_channel_and_label_name(bundle: Bundle) -> None:

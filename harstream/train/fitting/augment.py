@@ -212,7 +212,7 @@ def make_unfamiliar(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Replace a ``share`` of the windows by signals of no activity, with all labels equally likely.
 
-    The network thereby learns low confidence for signals unlike its training data (outlier exposure, Hendrycks et al.
+    So the network learns low confidence for signals unlike its training data (outlier exposure, Hendrycks et al.
     2019). A replacement is, with equal probability,
 
     - the window with its samples in random order, if the subject moves (body acceleration above 0.1 g rms),

@@ -90,9 +90,11 @@ def fit(
 
     """
     if not len(data):
-        raise DatasetError("there is no window to train on")
+        raise DatasetError(
+            f"no window to train on: the subjects trained on have no segment as long as {spec.window_samples} samples"
+        )
     if tensorboard and folder is None:
-        raise ConfigError("tensorboard: its logs need a folder to be written to")
+        raise ConfigError("tensorboard=True needs a folder for the logs, got folder=None")
     held_out = None
     if config.patience:
         data, held_out = split_by_subject(data, config.held_out_share, config.seed)

@@ -38,9 +38,9 @@ def objective(
         smooth = truth * (1.0 - smoothing) + smoothing / n_labels
         loss = tf.nn.softmax_cross_entropy_with_logits(smooth, logits)
         if teachers is not None:
-            taught = teachers(inputs)
-            softened = tf.nn.log_softmax(logits / temperature)
-            divergence = tf.reduce_sum(tf.math.xlogy(taught, taught) - taught * softened, axis=1)
+            target = teachers(inputs)
+            log_student = tf.nn.log_softmax(logits / temperature)
+            divergence = tf.reduce_sum(tf.math.xlogy(target, target) - target * log_student, axis=1)
             loss = (1.0 - config.distil_weight) * loss + config.distil_weight * temperature**2 * divergence
         if weights is not None:
             loss *= tf.linalg.matvec(truth, weights)

@@ -50,7 +50,7 @@ _CUT_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class RowConfig:
-    """What a row trains: a variant with its signal and config."""
+    """The training of a row: a variant with its signal and config."""
 
     variant: Variant
     spec: SignalSpec
@@ -115,7 +115,7 @@ def run(
     data: str,
     repeats: int = 1,
     first_seed: int = 0,
-    n_jobs: int = 1,
+    jobs: int = 1,
     command: str = "",
     progress: Progress = silent,
     report: Callable[[str], None] = lambda line: None,
@@ -133,7 +133,7 @@ def run(
         data: KIND:PATH of the recordings.
         repeats: The number of seeds.
         first_seed: The first of them.
-        n_jobs: The number of processes.
+        jobs: The number of processes.
         command: The command line, for the file of results.
         progress: Is called with the number of epochs done, of those of all fits.
         report: Is called with a line of text for each finished fit.
@@ -146,7 +146,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     with lock_folder(out):
         sweep = _Sweep(recordings, out, configs, data, command, progress)
-        sweep.fit(first_seed, repeats, n_jobs, report)
+        sweep.fit(first_seed, repeats, jobs, report)
         sweep.measure()
     return sweep.results
 
@@ -171,7 +171,7 @@ class _Sweep:
         self.results = _open(self._path, data, self._subjects, command)
         self._rows = [_find_or_add_row(self.results, config, data, self._labels) for config in configs]
 
-    def fit(self, first_seed: int, repeats: int, n_jobs: int, report: Callable[[str], None]) -> None:
+    def fit(self, first_seed: int, repeats: int, jobs: int, report: Callable[[str], None]) -> None:
         """Do the missing fits, the first seed of all rows before the second one of any."""
         tasks = [
             (index, task)
@@ -200,7 +200,7 @@ class _Sweep:
 
         self._progress("fitting", before, total)
         n_done = len(tasks) - len(missing)
-        for index, result in pool.run([task for _, task in missing], self._prepare, n_jobs, on_epoch):
+        for index, result in pool.run([task for _, task in missing], self._prepare, jobs, on_epoch):
             row, task = self._rows[missing[index][0]], missing[index][1]
             self._add(row, task, result)
             on_epoch(index, task.config.epochs)  # early stopping may have left some out

@@ -74,7 +74,7 @@ class SeedRun:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """Runs of one config that differ in their seed, and thereby in their folds and initial weights."""
+    """Runs of one config that differ in their seed, which decides their folds and initial weights."""
 
     config: FitConfig
     runs: tuple[SeedRun, ...]

@@ -41,7 +41,7 @@ _POLL_S = 0.2
 
 
 def run(
-    tasks: Sequence[FoldTask], windows_of: WindowsOf, n_jobs: int, on_epoch: OnEpoch
+    tasks: Sequence[FoldTask], windows_of: WindowsOf, jobs: int, on_epoch: OnEpoch
 ) -> Iterator[tuple[int, FoldResult]]:
     """Do all tasks, and yield index and result of each when it is done; with one job, in order.
 
@@ -51,7 +51,7 @@ def run(
     Args:
         tasks: The tasks; those with the same signal should be neighbours.
         windows_of: Is called once for each run of tasks with the same signal.
-        n_jobs: The number of processes; with 1 the fits are done in this one.
+        jobs: The number of processes; with 1 the fits are done in this one.
         on_epoch: Is called after each epoch.
 
     Raises:
@@ -59,7 +59,7 @@ def run(
         ConfigError: As ``hold_out`` raises it, or a process ended unexpectedly.
 
     """
-    if n_jobs == 1:
+    if jobs == 1:
         prepared: Prepared | None = None
         for index, task in enumerate(tasks):
             if prepared is None or prepared.spec != task.spec:
@@ -68,9 +68,7 @@ def run(
             yield index, hold_out(prepared, task, _epochs_of(index, on_epoch))
     elif tasks:
         with tempfile.TemporaryDirectory(prefix="harstream-") as folder:
-            yield from _run_in_processes(
-                tasks, _WindowFiles(Path(folder), windows_of), min(n_jobs, len(tasks)), on_epoch
-            )
+            yield from _run_in_processes(tasks, _WindowFiles(Path(folder), windows_of), min(jobs, len(tasks)), on_epoch)
 
 
 def _run_in_processes(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from harstream.train.fitting.architectures.shapes import at_least
+from harstream.train.fitting.architectures.shapes import require_samples
 
 
 def mlp(
@@ -50,7 +50,7 @@ def cnn(
 
     A window needs at least 2 (kernel_size - 1) + pool_size samples.
     """
-    at_least("cnn", window_samples, 2 * (kernel_size - 1) + pool_size)
+    require_samples("cnn", window_samples, 2 * (kernel_size - 1) + pool_size)
     inputs = layers.Input((window_samples, n_channels))
     x = layers.Reshape((window_samples, 1, n_channels))(inputs)
     for _ in range(2):
@@ -79,7 +79,7 @@ def multihead_cnn(
 
     A window needs at least max(kernel_sizes) - 1 + pool_size samples.
     """
-    at_least("multihead-cnn", window_samples, max(kernel_sizes) - 1 + pool_size)
+    require_samples("multihead-cnn", window_samples, max(kernel_sizes) - 1 + pool_size)
     inputs = layers.Input((window_samples, n_channels))
     x = layers.Reshape((window_samples, 1, n_channels))(inputs)
     heads = []
@@ -114,7 +114,7 @@ def depthwise_cnn(
     A window needs at least kernel_size + pool_size + pool_stride (second_kernel_size - 1) - 1 samples, by default 89.
     """
     pooled = pool_size + pool_stride * (second_kernel_size - 1)
-    at_least("depthwise-cnn", window_samples, kernel_size - 1 + pooled)
+    require_samples("depthwise-cnn", window_samples, kernel_size - 1 + pooled)
     inputs = layers.Input((window_samples, n_channels))
     x = layers.Reshape((window_samples, 1, n_channels))(inputs)
     x = layers.DepthwiseConv2D((kernel_size, 1), depth_multiplier=filters, activation="relu")(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harstream.errors import ConfigError
 
 
-def at_least(name: str, window_samples: int, needed: int) -> None:
+def require_samples(name: str, window_samples: int, needed: int) -> None:
     """Raise ConfigError if a window is shorter than the ``needed`` samples."""
     if window_samples < needed:
         raise ConfigError(
@@ -20,7 +20,7 @@ def block_samples(name: str, window_samples: int, blocks: int, needed: int) -> i
         ConfigError: The blocks would differ in length, or have fewer than the ``needed`` samples.
 
     """
-    at_least(name, window_samples, blocks * needed)
+    require_samples(name, window_samples, blocks * needed)
     if window_samples % blocks:
         raise ConfigError(
             f"architecture {name} cuts a window into {blocks} blocks of equal length, but a window has "
