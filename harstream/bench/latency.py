@@ -15,11 +15,11 @@ import numpy as np
 from harstream.bench import packets
 from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT
 from harstream.bench.listener import received
-from harstream.bench.testbed import SAMPLES, Testbed, Traffic
+from harstream.bench.testbed import SAMPLE_TOPICS, Testbed, Traffic
 from harstream.core.batches import Float64, Int64
 
 #: Subscription to the labels of all devices.
-LABELS = "wearables/+/activity"
+LABEL_TOPICS = "wearables/+/activity"
 PERCENTILES = (50, 95, 99)
 
 
@@ -54,7 +54,7 @@ def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm
     folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
-    subscription = LABELS if receiver == "daemon" else SAMPLES
+    subscription = LABEL_TOPICS if receiver == "daemon" else SAMPLE_TOPICS
     with testbed.under_load(receiver, traffic, lead=0, log=log, listen=(subscription, folder)) as running:
         counters = running.counters
         time.sleep(warm_up_s)

@@ -16,7 +16,7 @@ from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.processes import Process, process, wait_until
 
 #: Subscription to the samples of all devices.
-SAMPLES = "wearables/+/imu"
+SAMPLE_TOPICS = "wearables/+/imu"
 #: Messages that the load may be ahead of the receiver: enough that the receiver never waits for the load, too few to
 #: overflow an inbox.
 LEAD = 12_000
@@ -124,7 +124,7 @@ class Testbed:
             **common,
             "host": "127.0.0.1",
             "port": port,
-            "subscription": SAMPLES,
+            "subscription": SAMPLE_TOPICS,
             "qos": traffic.qos,
             "version": 5 if broker.is_mosquitto else 4,
             "model": self.model,

@@ -111,9 +111,9 @@ def train(
     command continues interrupted work.
     """
     options.need_extra("train", "tensorflow")
-    from harstream.train.sweep.settings import setting_of
+    from harstream.train.sweep.settings import parse_setting
 
-    settings = dict(setting_of(text) for text in chosen)
+    settings = dict(parse_setting(text) for text in chosen)
     for name, value in (("arch", arch), ("epochs", epochs), ("channels", channels)):
         if value is not None:
             settings[name] = value
@@ -167,14 +167,14 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     from harstream.tables import spread
     from harstream.train import pipeline
     from harstream.train.fitting.recipe import FitConfig
-    from harstream.train.sweep.settings import settle
+    from harstream.train.sweep.settings import apply_settings
 
     config = FitConfig(seed=request.seed)
-    settle(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
+    apply_settings(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
     if (request.out / "results.json").exists():
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
     recordings = request.load_recordings()
-    signal, config = settle(request.settings, request.signal(recordings), config)
+    signal, config = apply_settings(request.settings, request.signal(recordings), config)
     with ProgressBar() as bar:
         trained = pipeline.train(
             recordings,
@@ -208,7 +208,7 @@ def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, 
     from harstream.train.sweep import figures, settings
     from harstream.train.sweep import run as sweep
 
-    rows = settings.variants_of(sweeps, variants)
+    rows = settings.parse_variants(sweeps, variants)
     sweep.row_configs(rows, request.settings, request.signal())  # fails before the recordings are read
     recordings = request.load_recordings()
     with ProgressBar() as bar:

@@ -97,7 +97,7 @@ def comparison_rows(stream: SessionScores) -> list[tuple[str, str, str, str]]:
         row(
             "label changes per minute",
             _rate(stream.true_changes, stream.minutes),
-            (_rate(t.changes, stream.minutes) for t in tracks),
+            (_rate(t.label_changes, stream.minutes) for t in tracks),
         ),
         row("flips per minute inside activities", "0", (_rate(t.flips, stream.minutes_inside) for t in tracks)),
         row("delay of a change, median", "", (delay(t, 50) for t in tracks)),
@@ -247,10 +247,10 @@ def _events(stream: SessionScores) -> str:
 def _delays(stream: SessionScores) -> str:
     """Return the histogram and the table of delays, or a sentence if there was no change of activity."""
     track = stream.published
-    delays_s = [change.delay_s for change in track.delays if change.delay_s is not None]
+    delays_s = [change.delay_s for change in track.activity_changes if change.delay_s is not None]
     rows = []
     for index, label in enumerate(stream.labels):
-        changes = [change for change in track.delays if change.label == index]
+        changes = [change for change in track.activity_changes if change.label == index]
         if changes:
             percentiles = [track.delay_s(percentile, index) for percentile in (50, 95)]
             missed = sum(change.delay_s is None for change in changes)

@@ -78,9 +78,9 @@ class TrackScores:
     scores: Scores
     reliability: Reliability  # of the windows that got a label
     events: tuple[EventCounts, ...]  # (n_labels,)
-    changes: int  # changes of the label over whole sessions, to and from UNKNOWN included
+    label_changes: int  # changes of the label over whole sessions, to and from UNKNOWN included
     flips: int  # changes of the label inside one activity, without the one by which the right label arrives
-    delays: tuple[ActivityChange, ...]  # one for each change of activity
+    activity_changes: tuple[ActivityChange, ...]  # of the subjects, with the delay of the published label
 
     @property
     def all_events(self) -> EventCounts:
@@ -95,13 +95,13 @@ class TrackScores:
             label: Index of the new activity; None: all activities.
 
         """
-        delays_s = [c.delay_s for c in self.delays if c.delay_s is not None and label in (None, c.label)]
+        delays_s = [c.delay_s for c in self.activity_changes if c.delay_s is not None and label in (None, c.label)]
         return float(np.percentile(delays_s, percentile)) if delays_s else None
 
     @property
     def missed(self) -> int:
         """Number of changes whose label was not published before the new activity ended."""
-        return sum(change.delay_s is None for change in self.delays)
+        return sum(change.delay_s is None for change in self.activity_changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class SessionScores:
     @property
     def true_changes(self) -> int:
         """Number of changes from one activity that the model knows to another."""
-        return len(self.published.delays)
+        return len(self.published.activity_changes)
 
     @property
     def abstained(self) -> dict[str, Abstained]:
@@ -161,7 +161,7 @@ class SessionScores:
             "accuracy": track.scores.accuracy,
             "macro_f1": track.scores.macro_f1,
             "calibration_error": track.reliability.error,
-            "changes_per_minute": _ratio(track.changes, self.minutes),
+            "changes_per_minute": _ratio(track.label_changes, self.minutes),
             "flips_per_minute": _ratio(track.flips, self.minutes_inside),
             "delay_s": delay_s,
             "delay_beyond_window_s": {k: None if v is None else v - self.window_s for k, v in delay_s.items()},

@@ -13,7 +13,7 @@ _RAMP = (np.arange(KNOT) / KNOT)[:, None]
 _ORDERS = np.arange(HARMONICS + 1)
 
 
-class Wander:
+class KnotProcess:
     """Random values of unit variance at successive knots: a constant of the bout plus a first-order autoregression."""
 
     def __init__(self, bout: Float, persistence: Float, rng: np.random.Generator) -> None:
@@ -68,7 +68,7 @@ class Landings:
         return out
 
 
-class Steps:
+class GaitStream:
     """Endless gait in blocks of HOP samples at the base rate, in the frame whose x axis points against gravity."""
 
     def __init__(self, gait: Gait, name: str, person: Person, phase: float, rng: np.random.Generator) -> None:
@@ -78,8 +78,8 @@ class Steps:
         self._cycle = person.cycle[name]
         self._flat = gait.components.reshape(len(gait.components), -1)
         self._deviation = gait.component_std * person.unsteadiness[name]
-        self._strides = Wander(gait.component_bout, gait.component_persistence, rng)
-        self._pace = Wander(np.array([gait.pace_bout]), np.array([gait.pace_persistence]), rng)
+        self._strides = KnotProcess(gait.component_bout, gait.component_persistence, rng)
+        self._pace = KnotProcess(np.array([gait.pace_bout]), np.array([gait.pace_persistence]), rng)
         self._knots = (self._next_cycle(), self._next_hz())
         self.phase = phase
 

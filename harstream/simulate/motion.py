@@ -15,7 +15,7 @@ import numpy.typing as npt
 from harstream.simulate import parameters as fitted
 from harstream.simulate import person as persons
 from harstream.simulate.day import ActivityBout, script
-from harstream.simulate.gait import Landings, Steps, Wander
+from harstream.simulate.gait import GaitStream, KnotProcess, Landings
 from harstream.simulate.noise import NoiseStream
 from harstream.simulate.parameters import ACTIVITIES, BASE_RATE_HZ, GAITS, HOP, WANDER_S, Float, Parameters
 from harstream.simulate.person import Person
@@ -56,15 +56,15 @@ class _Motion:
         self._turn = tilt(self._pole) if bout.activity in GAITS else np.eye(3)
         self._gyro_offset = person.gyro_offset
         self._noise = NoiseStream(parameters.noises[bout.activity], person.levels[bout.activity], rng)
-        self.steps: Steps | None = None
+        self.steps: GaitStream | None = None
         self._landings: Landings | None = None
         if bout.activity in GAITS:
-            self.steps = Steps(parameters.gaits[bout.activity], bout.activity, person, phase, rng)
+            self.steps = GaitStream(parameters.gaits[bout.activity], bout.activity, person, phase, rng)
             if bout.activity in parameters.turns:
                 self._landings = Landings(parameters.turns[bout.activity], bout.steady_s, rng)
         self._spread = person.wander.get(bout.activity, 0.0)
         persistence = float(np.exp(-DRIFT_BLOCKS * HOP / BASE_RATE_HZ / WANDER_S))
-        self._wander = Wander(np.zeros(2), np.full(2, persistence), rng)
+        self._wander = KnotProcess(np.zeros(2), np.full(2, persistence), rng)
         self._knots = self._wander.next(), self._wander.next()
         self._blocks = 0
 

@@ -31,7 +31,7 @@ from harstream.progress import Progress, silent
 from harstream.storage import replace_file
 from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.sweep.settings import setting_of, settle
+from harstream.train.sweep.settings import apply_settings, parse_setting
 from research.command import command
 from research.smoothing import results, smoothers, streams
 from research.smoothing.smoothers import SubjectStreams
@@ -113,7 +113,7 @@ def recipe(
             raise ConfigError(
                 f"{bundle.path}: training.config is of an incompatible version of harstream: {error}"
             ) from error
-    spec, config = settle(dict(setting_of(text) for text in chosen), spec, config)
+    spec, config = apply_settings(dict(parse_setting(text) for text in chosen), spec, config)
     return spec, labels, config if folds is None else replace(config, folds=folds)
 
 

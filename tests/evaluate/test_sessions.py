@@ -126,10 +126,10 @@ def test_unknown_counts_as_wrong_and_is_counted_by_place(
     assert stream.abstained["inside"][1] == 0
     windows, unknown = stream.abstained["mostly_other"]
     assert windows == unknown > 0
-    [change] = stream.published.delays
+    [change] = stream.published.activity_changes
     assert (bundle.labels[change.label], 2 <= (change.delay_s or 0) <= 2.56 + 1.28) == ("STANDING", True)
     assert stream.published.missed == 0
-    assert stream.published.changes == 3
+    assert stream.published.label_changes == 3
     assert stream.published.flips == 0
     correct = {bundle.labels[i]: one.correct for i, one in enumerate(stream.published.events) if one.true}
     assert correct == {"SITTING": 1, "STANDING": 1}

@@ -142,10 +142,7 @@ class FitConfig:
 
 
 def _check_settings(name: str, arch: str, settings: Any) -> None:
-    """Raise ConfigError if ``settings`` are not settings by name, or the architecture lacks one of them."""
+    """Raise ConfigError if ``settings`` are not valid settings of the architecture, by name."""
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{name}: expected settings by name, got {settings!r}")
-    known = architectures.settings_of(arch)
-    for key in settings:
-        if key not in known:
-            raise ConfigError(f"architecture {arch} has no setting {key!r}; it has {', '.join(known)}")
+    architectures.check_settings(arch, settings)

@@ -96,7 +96,7 @@ def row_configs(variants: Sequence[Variant], base: Mapping[str, Any], spec: Sign
     names: dict[str, str] = {}
     for variant in variants:
         try:
-            own_spec, config = settings.settle({**base, **variant.overrides}, spec, FitConfig())
+            own_spec, config = settings.apply_settings({**base, **variant.overrides}, spec, FitConfig())
         except ConfigError as error:
             raise ConfigError(f"row {variant.name!r}: {error}") from error
         row_config = RowConfig(variant, own_spec, config)

@@ -25,7 +25,7 @@ class Variant:
     overrides: Mapping[str, Any]  # values by name of the setting
 
 
-def value_of(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """Return the value of a text that is JSON, else the text itself."""
     try:
         return json.loads(text)
@@ -33,22 +33,22 @@ def value_of(text: str) -> Any:
         return text
 
 
-def setting_of(text: str, option: str = "--set") -> tuple[str, Any]:
+def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
     """Parse ``NAME=VALUE``. Raise ConfigError if the text has another form."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ConfigError(f"{option}: expected NAME=VALUE, got {text!r}")
-    return name, value_of(value)
+    return name, _parse_value(value)
 
 
-def variant_of(text: str) -> Variant:
+def _parse_variant(text: str) -> Variant:
     """Parse ``NAME=VALUE NAME=VALUE ...``, where ``name=...`` names the row. Raise ConfigError for another form."""
-    overrides = dict(setting_of(part, "--variant") for part in text.split())
+    overrides = dict(parse_setting(part, "--variant") for part in text.split())
     name = overrides.pop("name", None)
     return Variant(str(name) if name is not None else _name(overrides), overrides)
 
 
-def variants_of(sweeps: Sequence[str], variants: Sequence[str]) -> list[Variant]:
+def parse_variants(sweeps: Sequence[str], variants: Sequence[str]) -> list[Variant]:
     """Return the rows of a sweep: the product of all ``NAME=A,B,C`` of ``sweeps``, then each of ``variants``.
 
     Raises:
@@ -64,14 +64,14 @@ def variants_of(sweeps: Sequence[str], variants: Sequence[str]) -> list[Variant]
         for values in itertools.product(*(values for _, values in axes)):
             overrides = dict(zip(names, values, strict=True))
             rows.append(Variant(_name(overrides), overrides))
-    rows += [variant_of(text) for text in variants]
+    rows += [_parse_variant(text) for text in variants]
     for first, second in itertools.combinations(rows, 2):
         if first.name == second.name:
             raise ConfigError(f"two rows have the name {first.name!r}: give one of them another with name=...")
     return rows
 
 
-def settle(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> tuple[SignalSpec, FitConfig]:
+def apply_settings(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> tuple[SignalSpec, FitConfig]:
     """Apply settings to a signal and a config, each to the one it belongs to.
 
     ``arch`` starts from the default config, with the seed of ``config``. If ``window_samples`` is given without
@@ -96,7 +96,7 @@ def settle(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> 
         share = spec.stride_samples / spec.window_samples
         fields["stride_samples"] = max(1, round(signal["window_samples"] * share))
     if "channels" in signal:
-        signal["channels"] = channels_of(signal["channels"])
+        signal["channels"] = _parse_channels(signal["channels"])
     if isinstance(signal.get("noise_filter"), str):
         signal["noise_filter"] = {"type": signal["noise_filter"]}
     if isinstance(signal.get("gravity_filter"), str):
@@ -104,7 +104,7 @@ def settle(settings: Mapping[str, Any], spec: SignalSpec, config: FitConfig) -> 
     return SignalSpec.from_dict({**fields, **signal}), config
 
 
-def channels_of(chosen: str | Sequence[str]) -> list[str]:
+def _parse_channels(chosen: str | Sequence[str]) -> list[str]:
     """Return the names of channels given by name or triad (``total_acc``, ``body_acc``, ``gyro``).
 
     A text separates them by ``,`` or ``+``.
@@ -135,7 +135,7 @@ def _axis(text: str) -> tuple[str, list[Any]]:
             parts[-1] += character
     if not equals or not name or not all(parts):
         raise ConfigError(f"--sweep: expected NAME=A,B,C, got {text!r}")
-    return name, [value_of(part) for part in parts]
+    return name, [_parse_value(part) for part in parts]
 
 
 def _name(overrides: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def test_early_stopping_ends_a_fit_without_progress_and_keeps_the_best_epoch(dat
 
 
 def test_early_stopping_needs_a_second_subject(data: windows.LabelledWindows) -> None:
-    with pytest.raises(DatasetError, match="at least two to train on, found 1"):
+    with pytest.raises(DatasetError, match="at least two subjects to train on, found 1"):
         fit(data.of_subjects(["01"]), SPEC, replace(TINY, patience=1))
 
 
@@ -142,7 +142,7 @@ def test_an_interrupted_fit_continues_to_the_result_of_an_uninterrupted_one(
 
 
 def test_tensorboard_needs_a_folder(data: windows.LabelledWindows) -> None:
-    with pytest.raises(ConfigError, match="need a folder"):
+    with pytest.raises(ConfigError, match="needs a folder"):
         fit(data, SPEC, TINY, tensorboard=True)
 
 

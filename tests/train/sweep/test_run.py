@@ -25,7 +25,7 @@ BASE = {"arch": "cnn", "filters": 4, "dense": 8, "epochs": 2, "folds": 2}
 
 
 def configs(*variants: str, **base: Any) -> list[sweep.RowConfig]:
-    return sweep.row_configs(settings.variants_of([], variants), {**BASE, **base}, SignalSpec())
+    return sweep.row_configs(settings.parse_variants([], variants), {**BASE, **base}, SignalSpec())
 
 
 @pytest.fixture

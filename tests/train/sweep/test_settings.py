@@ -13,7 +13,7 @@ from harstream.train.sweep import settings
 
 
 def test_a_sweep_is_a_row_for_each_value_and_several_are_their_product() -> None:
-    rows = settings.variants_of(["arch=cnn,rescnn", "epochs=5,10"], [])
+    rows = settings.parse_variants(["arch=cnn,rescnn", "epochs=5,10"], [])
     assert [row.name for row in rows] == [
         "cnn, epochs=5",
         "cnn, epochs=10",
@@ -24,7 +24,7 @@ def test_a_sweep_is_a_row_for_each_value_and_several_are_their_product() -> None
 
 
 def test_variants_are_rows_of_their_own_and_may_have_names() -> None:
-    rows = settings.variants_of(
+    rows = settings.parse_variants(
         ["arch=cnn"], ["arch=cnn channels=total_acc+gyro", "name=still tilt_deg=0", "name=base"]
     )
     assert [(row.name, dict(row.overrides)) for row in rows] == [
@@ -36,14 +36,14 @@ def test_variants_are_rows_of_their_own_and_may_have_names() -> None:
 
 
 def test_a_comma_within_json_does_not_part_values() -> None:
-    rows = settings.variants_of(['noise_filter=none,{"type":"median","size":5}', "widths=[8,16],[8,8]"], [])
+    rows = settings.parse_variants(['noise_filter=none,{"type":"median","size":5}', "widths=[8,16],[8,8]"], [])
     assert [row.overrides["noise_filter"] for row in rows[::2]] == ["none", {"type": "median", "size": 5}]
     assert [row.overrides["widths"] for row in rows[:2]] == [[8, 16], [8, 8]]
 
 
 def test_each_setting_goes_where_it_belongs() -> None:
     chosen = {"arch": "cnn", "filters": 8, "epochs": 3, "window_samples": 64, "channels": "total_acc,gyro_x"}
-    spec, config = settings.settle(chosen, SignalSpec(), FitConfig(seed=7))
+    spec, config = settings.apply_settings(chosen, SignalSpec(), FitConfig(seed=7))
     assert (config.arch, config.epochs, config.seed) == ("cnn", 3, 7)
     assert config.to_dict()["arch_settings"]["filters"] == 8
     assert (spec.window_samples, spec.channels) == (64, (*TOTAL_ACC, GYRO[0]))
@@ -54,11 +54,13 @@ def test_each_setting_goes_where_it_belongs() -> None:
     [({"window_samples": 256}, 128), ({"window_samples": 256, "stride_samples": 32}, 32), ({}, 64)],
 )
 def test_the_stride_keeps_its_share_of_the_window_unless_it_is_given(chosen: dict[str, int], stride: int) -> None:
-    assert settings.settle(chosen, SignalSpec(), FitConfig())[0].stride_samples == stride
+    assert settings.apply_settings(chosen, SignalSpec(), FitConfig())[0].stride_samples == stride
 
 
 def test_filters_are_chosen_by_their_type() -> None:
-    spec, _ = settings.settle({"noise_filter": "none", "gravity_filter": "butterworth"}, SignalSpec(), FitConfig())
+    spec, _ = settings.apply_settings(
+        {"noise_filter": "none", "gravity_filter": "butterworth"}, SignalSpec(), FitConfig()
+    )
     assert spec.noise_filter.type == "none"
     assert spec.gravity_filter == SignalSpec().gravity_filter
 
@@ -76,7 +78,7 @@ def test_filters_are_chosen_by_their_type() -> None:
 )
 def test_what_makes_no_sense_is_refused_by_name(chosen: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings.settle(chosen, SignalSpec(), FitConfig())
+        settings.apply_settings(chosen, SignalSpec(), FitConfig())
 
 
 @pytest.mark.parametrize(
@@ -92,4 +94,4 @@ def test_what_makes_no_sense_is_refused_by_name(chosen: dict[str, object], messa
 )
 def test_a_sweep_that_says_nothing_or_the_same_twice_is_refused(sweeps: list[str], variants: list[str]) -> None:
     with pytest.raises(ConfigError):
-        settings.variants_of(sweeps, variants)
+        settings.parse_variants(sweeps, variants)
