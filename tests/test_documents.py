@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,25 +10,27 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from harstream import bundle, cli
 from harstream.bench import results
 from harstream.classifier import load_classifier
-from harstream.config import CONFIG_FILE, OPTIONS
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BrokerError, BundleError, ConfigError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
-from harstream.options import Option
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.status import DaemonStatus
+from harstream.train.fitting.recipe import FitConfig
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.payloads import decode
 from harstream.wire.reject import REASONS
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
+from . import reference_pages
 from .servers import DEADLINE_S
 
 ROOT = Path(__file__).parent.parent
@@ -58,17 +61,22 @@ def block(text: str, marker: str) -> str:
     return match[1]
 
 
-def test_the_option_table_is_that_of_the_declared_options():
-    declared = [option for option in (*OPTIONS.values(), CONFIG_FILE) if not option.environment_only]
-    expected = [[f"`--{option.flag}`", default_cell(option), option.help] for option in declared]
-    assert table(page("reference/options.md"), "option") == expected
+@pytest.mark.parametrize("name", reference_pages.PAGES)
+def test_options_and_commands_are_documented_as_declared(name):
+    assert reference_pages.generated(page(f"reference/{name}")) == reference_pages.PAGES[name](), (
+        "the declarations have changed: run python -m tests.reference_pages"
+    )
 
 
-def default_cell(option: Option) -> str:
-    """Return the default as the table shows it: a value as code, a note as text."""
-    if option.default_text or option.default is None:
-        return option.default_text
-    return f"`{option.default}`"
+def test_every_setting_of_the_training_is_documented_with_its_default():
+    shown = {
+        name.strip("`"): default.strip("`") for name, _, default in table(page("reference/training.md"), "setting")
+    }
+    declared = {}
+    for field in dataclasses.fields(FitConfig):
+        default = getattr(FitConfig(), field.name)
+        declared[field.name] = "none" if default in ("", {}) else json.dumps(default).strip('"')
+    assert shown == declared
 
 
 def test_the_metric_table_has_every_metric_with_its_labels_and_help_text():
