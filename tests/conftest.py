@@ -25,6 +25,10 @@ from .servers import Mosquitto
 
 __all__ = ["done", "recordings"]
 
+# A shell starts background jobs with SIGINT ignored, and the programs that the tests start and stop would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # No deadline, because a loaded machine is slow, not wrong. The same examples in every run, so that a test that passed
 # passes again; `--hypothesis-profile explore` tries others.
 settings.register_profile("harstream", deadline=None, derandomize=True)
