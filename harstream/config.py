@@ -56,7 +56,7 @@ class RunConfig:
         "Name of a shipped model, or folder of a bundle.", DEFAULT_MODEL, metavar="NAME|DIR", reloadable=True
     )
     backend: str = option(
-        "Runtime of the network: LiteRT in float32 (litert) or int8, or TensorFlow; auto takes litert if the bundle "
+        "Runtime of the model: LiteRT in float32 (litert) or int8, or TensorFlow; auto takes litert if the bundle "
         "has it, else tensorflow.",
         "auto",
         choices=("auto", *BACKEND_FILES),
