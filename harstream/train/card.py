@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harstream.bundle import INT8
+from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.metrics import Scores
@@ -39,8 +40,9 @@ Accelerations are in g, and `total_acc` includes gravity; angular velocities are
 ## Accuracy
 
 Measured by cross-validation: {method}.
-Each subject is held out once per seed, and nothing is chosen on a held-out subject; {epochs}.
-The network of this bundle is trained in the same way on all subjects, so no figure below is of its own weights.{note}
+Each subject is held out once per seed. Within a cross-validation nothing is chosen on the subjects held out; {epochs}.
+The network of this bundle was trained in the same way on all subjects. The figures below are of the networks of the
+cross-validation, which were trained without the subjects they are scored on.{note}
 
 {accuracy}
 
@@ -71,8 +73,9 @@ Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
 
 {table}
 
-The true activity changes {truth:.2f} times per minute. `UNKNOWN` is published for {unknown:.0f} % of the windows that
-lie mostly outside the activities, and for {abstained:.1f} % of those wholly inside an activity.{unfamiliar}"""
+The true activity changes {truth:.2f} times per minute.
+
+{abstained}"""
 #: Lines about the files of the bundle, at the end of a card.
 _FILE_LINES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
@@ -178,7 +181,11 @@ def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
     if stream is None:
         return _STREAMING.format(smoothing=smoothing.type, figures="") if smoothing.type != "none" else ""
     unknown, unfamiliar = stream["unknown"], stream.get("strangers", {})
-    shares = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in unfamiliar.items())
+    shares = [
+        ("wholly inside an activity", f"{100 * unknown['inside']['share']:.1f} %"),
+        ("mostly outside the activities", f"{100 * unknown['mostly_other']['share']:.0f} %"),
+        *((f"unfamiliar: the same recordings, {kind}", f"{100 * share:.0f} %") for kind, share in unfamiliar.items()),
+    ]
     head = ("", "accuracy", "macro F1", "changes per minute", "delay, median", "delay, 95 %", "calibration error")
     rows = [
         _streaming_row("published", stream["published"]),
@@ -190,11 +197,7 @@ def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:
         method=f", {stream['method']}" if "method" in stream else "",
         table=markdown(head, rows),
         truth=stream["true_changes_per_minute"],
-        unknown=100 * unknown["mostly_other"]["share"],
-        abstained=100 * unknown["inside"]["share"],
-        unfamiliar=f"\nIts share of the windows of unfamiliar signals, made from the same recordings: {shares}."
-        if unfamiliar
-        else "",
+        abstained=markdown(("windows", f"published as `{UNKNOWN}`"), shares, right=[1]),
     )
     return _STREAMING.format(smoothing=smoothing.type, figures=figures)
 

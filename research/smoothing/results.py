@@ -147,9 +147,10 @@ def card_scores(study: Mapping[str, Any], smoothing: Smoothing) -> dict[str, Any
             f"smoothing: the study is of {study['default']}, the bundle has {smoothing.to_dict()}; repeat the study"
         )
     runs = study["runs"]
+    seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "1 seed"
     return {
         **mean([run["stream"] for run in runs]),
-        "method": f"each through networks trained on other subjects ({_folds(study)} folds, mean of {len(runs)} seeds)",
+        "method": f"each through networks trained on other subjects ({_folds(study)} folds, {seeds})",
         "strangers": {
             _unfamiliar_name(kind, study): mean([run["strangers"][kind]["share"] for run in runs])
             for kind in runs[0]["strangers"]

@@ -111,7 +111,7 @@ def test_a_model_card_has_the_scores_of_published_labels_of_held_out_subjects(st
     assert f"| published | {100 * accuracy:.2f} % |" in text
     assert "each through networks trained on other subjects (2 folds, mean of 2 seeds)" in text
     share = sum(run["strangers"]["shuffled"]["share"] for run in study["runs"]) / 2
-    assert f"made from the same recordings: shuffled {100 * share:.0f} %." in text
+    assert f"| unfamiliar: the same recordings, shuffled | {100 * share:.0f} % |" in text
 
 
 def test_unfamiliar_signals_that_are_trained_on_are_marked(study: dict[str, Any]) -> None:
