@@ -67,6 +67,12 @@ def _locked_file(name: str) -> Iterator[IO[str]]:
         yield file
 
 
+def listens(port: int) -> bool:
+    """Return True if somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 on which nobody listens, and which neither other tests nor the system take meanwhile.
 
@@ -78,11 +84,10 @@ def free_port() -> int:
         last = int(file.read() or _PORTS[0])
         for step in range(1, len(_PORTS)):
             port = _PORTS[(last - _PORTS[0] + step * _PORT_STEP) % len(_PORTS)]
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) != 0:
-                    file.truncate(0)
-                    file.write(str(port))
-                    return port
+            if not listens(port):
+                file.truncate(0)
+                file.write(str(port))
+                return port
     raise AssertionError("no port is free")
 
 
@@ -141,8 +146,7 @@ class Mosquitto:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def stop(self) -> None:
         """Kill it. Its clients get no DISCONNECT."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..servers import free_port, program, wait_until
+from ..servers import free_port, listens, program, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEVICES = ("sim-0001", "sim-0002")
@@ -71,13 +70,12 @@ class Site:
             self._process = subprocess.Popen(
                 [program("mosquitto"), "-c", "mosquitto.conf"], cwd=self.folder, stdout=log, stderr=log
             )
-        wait_until(lambda: self._listens(self.port) and self._listens(self.certificate_port), "mosquitto to listen")
+        wait_until(self._listens, "mosquitto to listen")
 
-    def _listens(self, port: int) -> bool:
+    def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+        return listens(self.port) and listens(self.certificate_port)
 
     def stop(self) -> None:
         if self._process is not None:

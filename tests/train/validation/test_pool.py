@@ -94,10 +94,10 @@ def test_an_error_in_a_process_is_raised_here(
 
 @pytest.mark.usefixtures("without_tensorflow")
 def test_an_interruption_ends_the_processes(prepared: Prepared) -> None:
-    results = run(prepared, "fit", "sleep", "sleep")
+    results: Any = run(prepared, "fit", "sleep", "sleep")
     assert next(results)[0] == 0
     started = time.monotonic()
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert time.monotonic() - started < DEADLINE_S  # the tasks would sleep for much longer
 
 
