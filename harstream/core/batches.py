@@ -94,6 +94,7 @@ class WindowBatch:
     start_ns: Int64  # (n_windows,) event time of the first sample
     end_ns: Int64  # (n_windows,) event time of the last sample plus one sample period
     arrival_s: Float64  # (n_windows,) arrival time of the message that completed the window
+    problems: Int64  # (n_windows,) mask of the problems of the device when the window fell due
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -103,7 +104,7 @@ class WindowBatch:
     def empty(cls, window_samples: int, n_channels: int) -> WindowBatch:
         """Return a batch of no windows, with arrays of the right types and shapes."""
         none = np.zeros(0, np.int64)
-        return cls([], np.zeros((0, window_samples, n_channels), np.float32), none, none, np.zeros(0, np.float64))
+        return cls([], np.zeros((0, window_samples, n_channels), np.float32), none, none, np.zeros(0), none)
 
     @classmethod
     def concatenate(cls, batches: Sequence[WindowBatch]) -> WindowBatch:
@@ -116,6 +117,7 @@ class WindowBatch:
             np.concatenate([batch.start_ns for batch in batches]),
             np.concatenate([batch.end_ns for batch in batches]),
             np.concatenate([batch.arrival_s for batch in batches]),
+            np.concatenate([batch.problems for batch in batches]),
         )
 
 

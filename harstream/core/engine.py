@@ -13,9 +13,14 @@ from harstream.core.batches import Float32, Float64, Int64, SampleBatch, WindowB
 from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
+from harstream.core.health import DeviceHealth, HealthTable
+from harstream.core.problems import Incident
 from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
 from harstream.core.windows import WindowBuffer
+
+#: Incidents kept until they are taken.
+MAX_INCIDENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class Engine:
         self.spec = spec
         capacity = 64
         self._devices = DeviceTable(capacity, max_devices)
-        self._grid = Grid(spec, capacity)
+        self._health = HealthTable(capacity)
+        self._grid = Grid(spec, capacity, self._health)
         self._noise = MedianFilter(spec.noise_filter, 6, capacity)
         self._gravity = gravity_split(spec.gravity_filter, spec.sample_rate_hz, capacity)
         # The ring has the channels of the spec in their order, and after them the other signals from which the gravity
@@ -89,6 +95,8 @@ class Engine:
         self._body_axis = np.array([axis for axis, name in enumerate(BODY_ACC) if name in names], np.int64)
         self._windows = WindowBuffer(spec.window_samples, spec.stride_samples, len(names), capacity)
         self._samples_devices = 0
+        self._incidents: list[Incident] = []
+        self.incidents_lost = 0  # beyond MAX_INCIDENTS
 
     @property
     def n_devices(self) -> int:
@@ -108,29 +116,67 @@ class Engine:
             rates_measured=timeline.rates_measured,
         )
 
-    def feed(self, batch: SampleBatch) -> WindowBatch:
-        """Process samples in order of arrival and return the windows that fell due, those of each device in order."""
+    def feed(self, batch: SampleBatch, now_s: float | None = None) -> WindowBatch:
+        """Process samples in order of arrival and return the windows that fell due, those of each device in order.
+
+        Args:
+            batch: Messages of raw samples.
+            now_s: Time by which ``evict`` finds idle devices, such as ``time.monotonic()``; None: the arrival times.
+
+        """
         if not len(batch):
             return self._no_windows()
-        rows = self._devices.find_or_add(batch.devices, batch.arrival_s)
+        active_s = batch.arrival_s if now_s is None else np.full(len(batch), now_s)
+        rows = self._devices.find_or_add(batch.devices, active_s)
         if rows.min() < 0:
+            active_s = active_s[rows >= 0]
             batch, rows = self._drop_without_row(batch, rows)
         self._grow()
         accepted, parts = self._grid.feed(rows, batch)
-        self._devices.last_accepted_s[accepted.row] = batch.arrival_s[accepted.message]
+        self._devices.last_accepted_s[accepted.row] = active_s[accepted.message]
+        self._devices.last_arrival_s[accepted.row] = batch.arrival_s[accepted.message]
         due: list[_DueWindows] = []
         for samples, restarting in parts:
             due.extend(self._process(samples, restarting))
-        return self._collect(due, batch.arrival_s)
+        windows = self._collect(due, batch.arrival_s)
+        if self._health.incidents:
+            self._name_incidents()
+        return windows
 
     def evict(self, before_s: float) -> list[str]:
-        """Forget the devices whose last accepted sample arrived before ``before_s`` and return their ids.
+        """Forget the devices whose last accepted sample is older than ``before_s`` and return their ids.
 
         Resamplers that no other device uses are deleted too, which makes room for other rates.
+
+        Args:
+            before_s: Time on the scale of ``now_s`` in ``feed``.
+
         """
         devices, rows = self._devices.evict(before_s)
         self._grid.evict(rows, [row for _, row in self._devices.items()])
+        self._health.reset(rows)
         return devices
+
+    def take_incidents(self) -> list[Incident]:
+        """Return the incidents since the last call, the first MAX_INCIDENTS of them; ``incidents_lost`` counts more."""
+        incidents, self._incidents = self._incidents, []
+        return incidents
+
+    def health(self) -> DeviceHealth:
+        """Return the state of every device."""
+        devices = [device for device, _ in self._devices.items()]
+        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        table, timeline = self._health, self._grid.timeline
+        return DeviceHealth(
+            devices,
+            self._devices.last_arrival_s[rows],
+            timeline.rate_hz(rows),
+            table.late[rows],
+            table.gaps[rows],
+            table.restarts[rows],
+            ["g"] * len(devices),
+            table.problems[rows],
+        )
 
     # --- steps of feed, in order --------------------------------------------------------------
 
@@ -142,7 +188,7 @@ class Engine:
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
-        for part in (self._grid.timeline, *self._grid.resamplers.values(), self._noise, self._gravity, self._windows):
+        for part in self._parts().values():
             if part.capacity < capacity:
                 part.grow(capacity)
 
@@ -225,7 +271,17 @@ class Engine:
             end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
             arrival_s[np.concatenate([part.message for part in due])],
+            self._health.problems[np.concatenate([part.rows for part in due])],
         )
+
+    def _name_incidents(self) -> None:
+        """Keep the incidents of this call under the names of their devices."""
+        for row, problem, detail in self._health.incidents:
+            if len(self._incidents) < MAX_INCIDENTS:
+                self._incidents.append(Incident(self._devices.device(row), problem, detail))
+            else:
+                self.incidents_lost += 1
+        self._health.incidents.clear()
 
     def _no_windows(self) -> WindowBatch:
         return WindowBatch.empty(self.spec.window_samples, self.spec.n_channels)
@@ -281,6 +337,7 @@ class Engine:
     def _parts(self) -> dict[str, RowArrays]:
         return {
             "devices": self._devices,
+            "health": self._health,
             **self._grid.parts(),
             "noise": self._noise,
             "gravity": self._gravity,

@@ -10,6 +10,7 @@ import numpy as np
 
 from harstream.core import resampling
 from harstream.core.batches import Float32, Float64, Int64, SampleBatch
+from harstream.core.health import HealthTable
 from harstream.core.resampling import Resampler
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
@@ -46,8 +47,8 @@ class Grid:
     The Engine filters what comes from here, and the dataset loaders bring recordings into order with it.
     """
 
-    def __init__(self, spec: SignalSpec, capacity: int) -> None:
-        self.timeline = Timeline(spec, capacity)
+    def __init__(self, spec: SignalSpec, capacity: int, health: HealthTable | None = None) -> None:
+        self.timeline = Timeline(spec, capacity, health)
         self.resamplers: dict[Fraction, Resampler] = {}
         self.samples_without_resampler = 0  # dropped, because there were already MAX_RATIOS other ratios
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from harstream.core import resampling
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.health import HealthTable
+from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.core.spec import SignalSpec
 
@@ -124,7 +126,8 @@ class Timeline(RowArrays):
         "series_samples",
     )
 
-    def __init__(self, spec: SignalSpec, capacity: int) -> None:
+    def __init__(self, spec: SignalSpec, capacity: int, health: HealthTable | None = None) -> None:
+        self._health = health or HealthTable(capacity)
         self.stats = TimelineStats()
         self._spec = spec
         self._max_gap_ns = spec.max_gap_s * 1e9
@@ -155,6 +158,11 @@ class Timeline(RowArrays):
         """Forget the devices of ``rows``. Their next message starts the clock."""
         self.started[rows] = False
 
+    def rate_hz(self, rows: Int64) -> Float64:
+        """Return the rate by which the samples of ``rows`` are counted; 0 for rows whose clock has not started."""
+        nominal = self.nominal_ns[rows]
+        return np.where(nominal > 0, 1e9 / np.maximum(nominal, 1), 0.0)
+
     def ratios(self, rows: Sequence[int]) -> set[Fraction]:
         """Return the ratios (grid samples per input sample) by which ``rows`` are resampled."""
         pairs = np.unique(np.stack([self.ratio_up[rows], self.ratio_down[rows]]), axis=1).T.tolist()
@@ -181,6 +189,7 @@ class Timeline(RowArrays):
             if rejected.any():
                 late[i[rejected]] = batch.counts[i[rejected]]
                 self.stats.samples_rate += int(batch.counts[i[rejected]].sum())
+                self._report_rates(rows[i[rejected]], rate_hz[i[rejected]])
                 i, changed = i[~rejected], changed[~rejected]
             row = rows[i]
             bridge_from[i] = self.last_sample[row]
@@ -225,6 +234,14 @@ class Timeline(RowArrays):
                 self._set_rate(row[k], resampling.ratio_of(rate, grid_hz), 1e9 / rate)
         return rejected, changed
 
+    def _report_rates(self, row: Int64, rate_hz: Float64) -> None:
+        """Report announced rates that cannot be resampled."""
+        grid_hz = self._spec.sample_rate_hz
+        least, most = (grid_hz * float(ratio) for ratio in (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO))
+        for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
+            detail = f"announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
+            self._health.begin(k, Problem.RATE, detail)
+
     def _align(
         self, row: Int64, changed: Bool, t: Int64, stamped: Bool, count: Int64, arrival_s: Float64
     ) -> tuple[Bool, Int64, Int64, Int64]:
@@ -248,8 +265,9 @@ class Timeline(RowArrays):
         late = np.where(stamped & (delta < -half), np.ceil(-delta / period - 0.5), 0)
         late = np.minimum(np.maximum(late, 0), count).astype(np.int64)
         gap = missing > 0
+        misaligned = (late > 0) | gap
 
-        measured_ns = self._measure_rate(row, t, stamped, ~starting, count, (late > 0) | gap)
+        measured_ns = self._measure_rate(row, t, stamped, ~starting, count, misaligned)
         drifted = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(measured_ns > 0):
             late[k] = missing[k] = 0
@@ -272,7 +290,12 @@ class Timeline(RowArrays):
         self.started[row] = True
         self.stats.samples_late += int(late.sum())
         self.stats.gaps += int((gap & ~new_clock).sum())
-        self.stats.restarts += int((restart & ~starting).sum()) + int(changed.sum())
+        restarted = (restart & ~starting) | changed
+        self.stats.restarts += int(restarted.sum())
+        if (misaligned | restarted).any():  # never the usual case
+            self._health.late[row] += late
+            self._health.gaps[row] += gap & ~new_clock
+            self._health.restarts[row] += restarted
         return restart, late, missing, t_first
 
     def _update_clock(

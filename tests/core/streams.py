@@ -102,6 +102,7 @@ def of(windows: WindowBatch, device: str) -> WindowBatch:
         windows.start_ns[mine],
         windows.end_ns[mine],
         windows.arrival_s[mine],
+        windows.problems[mine],
     )
 
 

@@ -24,6 +24,7 @@ def encoded(logits, start_ns, end_ns, smoothed=None):
         np.array(start_ns, np.int64),
         np.array(end_ns, np.int64),
         np.zeros(n),
+        np.zeros(n, np.int64),
     )
     predictions = to_predictions(np.array(logits, np.float32), 1.0)
     smoothed = smoothed or SmoothedLabels(predictions.label, predictions.confidence)
