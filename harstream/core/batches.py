@@ -32,11 +32,12 @@ class SampleBatch:
     rate_hz: Float64  # (n_messages,) sample rate announced in the message; 0 or less, or NaN: none announced
     counts: Int64  # (n_messages,) number of samples in the message, at least 1
     arrival_s: Float64  # (n_messages,) arrival time, seconds since the epoch
+    acc_unit_auto: Bool  # (n_messages,) True: acc is in an unknown unit, as it was sent
     samples: Float32  # (n_samples, 6) acc in g, then gyro in rad/s; gyro is 0 where the spec does not use it
 
     def __post_init__(self) -> None:
         n = len(self.devices)
-        for name in ("t_ns", "stamped", "rate_hz", "counts", "arrival_s"):
+        for name in ("t_ns", "stamped", "rate_hz", "counts", "arrival_s", "acc_unit_auto"):
             if len(getattr(self, name)) != n:
                 raise ValueError(f"{name}: got {len(getattr(self, name))} entries for {n} messages, expected {n}")
         expected = (int(self.counts.sum()), 6)
@@ -56,12 +57,20 @@ class SampleBatch:
             self.rate_hz[keep],
             self.counts[keep],
             self.arrival_s[keep],
+            self.acc_unit_auto[keep],
             self.samples[np.repeat(keep, self.counts)],
         )
 
     @classmethod
     def from_message(
-        cls, device: str, samples: npt.ArrayLike, *, t_ns: int, rate_hz: float = 0.0, arrival_s: float | None = None
+        cls,
+        device: str,
+        samples: npt.ArrayLike,
+        *,
+        t_ns: int,
+        rate_hz: float = 0.0,
+        arrival_s: float | None = None,
+        acc_unit_auto: bool = False,
     ) -> SampleBatch:
         """Return a batch of one stamped message.
 
@@ -71,6 +80,7 @@ class SampleBatch:
             t_ns: Event time of the first sample.
             rate_hz: Announced rate; 0: none.
             arrival_s: Arrival time, seconds since the epoch; None: the same as ``t_ns``.
+            acc_unit_auto: Whether acc is in an unknown unit, as it was sent, and not in g.
 
         """
         array = np.asarray(samples, np.float32)
@@ -81,6 +91,7 @@ class SampleBatch:
             rate_hz=np.array([rate_hz], np.float64),
             counts=np.array([len(array)], np.int64),
             arrival_s=np.array([t_ns / 1e9 if arrival_s is None else arrival_s], np.float64),
+            acc_unit_auto=np.array([acc_unit_auto]),
             samples=array,
         )
 

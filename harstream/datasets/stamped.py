@@ -111,6 +111,7 @@ def _batches(sources: Sequence[StampedSamples], begins: Sequence[Int64]) -> Iter
                 np.zeros(n),  # no rate is announced, so the clock measures it
                 np.concatenate(counts),
                 stamps / 1e9,
+                np.zeros(n, np.bool_),
                 np.concatenate(samples),
             ),
             np.concatenate(rows),

@@ -76,6 +76,7 @@ class Decoder:
             rate_hz=builder.rate_hz,
             counts=builder.counts,
             arrival_s=np.array([message.arrival_s for message in accepted], np.float64),
+            acc_unit_auto=np.zeros(len(accepted), np.bool_),
             samples=builder.samples(),
         )
         return self._drop_unusable(batch, accepted, rejections)

@@ -78,6 +78,7 @@ def batch(messages: Sequence[Message]) -> SampleBatch:
         np.array([message.rate_hz for message in messages], np.float64),
         np.array([len(message) for message in messages], np.int64),
         np.array([message.t_ns / 1e9 if message.arrival_s is None else message.arrival_s for message in messages]),
+        np.zeros(len(messages), np.bool_),
         np.concatenate([np.zeros((0, 6), np.float32), *[message.samples for message in messages]]),
     )
 
