@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harstream.core.problems import UNTRUSTED
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -111,6 +113,12 @@ class WindowBatch:
         """Return the number of windows."""
         return len(self.devices)
 
+    @property
+    def untrusted(self) -> Bool:
+        """(n_windows,) True where a problem of the device makes every label of the window meaningless."""
+        untrusted: Bool = (self.problems & int(UNTRUSTED)) != 0
+        return untrusted
+
     @classmethod
     def empty(cls, window_samples: int, n_channels: int) -> WindowBatch:
         """Return a batch of no windows, with arrays of the right types and shapes."""
@@ -139,3 +147,17 @@ class Predictions:
     probabilities: Float32  # (n_windows, n_labels), calibrated, each row sums to 1
     label: Int64  # (n_windows,) index of the label with the highest probability; never UNKNOWN_INDEX
     confidence: Float32  # (n_windows,) the probability of that label
+
+    def without(self, untrusted: Bool) -> Predictions:
+        """Return predictions in which all labels of the windows where ``untrusted`` (n_windows,) are equally likely.
+
+        A network is often sure of a window in a wrong unit, but that is no evidence for a label.
+        """
+        if not untrusted.any():
+            return self
+        uniform = np.float32(1 / self.probabilities.shape[1])
+        return Predictions(
+            np.where(untrusted[:, None], uniform, self.probabilities),
+            np.where(untrusted, 0, self.label),
+            np.where(untrusted, uniform, self.confidence),
+        )

@@ -14,7 +14,7 @@ import numpy as np
 
 from harstream import checks
 from harstream.core import posteriors
-from harstream.core.batches import Float32, Float64, Int64
+from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.devices import DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
 from harstream.core.labels import UNKNOWN_INDEX
@@ -150,11 +150,12 @@ class SmoothedLabels:
 class _WindowTimes(RowArrays):
     """Times of the last windows of each row, and how many of these windows still wait for later ones."""
 
-    ROW_ARRAYS = ("start_ns", "end_ns", "n_windows", "n_waiting")
+    ROW_ARRAYS = ("start_ns", "end_ns", "untrusted", "n_windows", "n_waiting")
 
     def __init__(self, lag: int, capacity: int) -> None:
         self.start_ns = np.zeros((capacity, lag + 1), np.int64)  # the newest window last
         self.end_ns = np.zeros((capacity, lag + 1), np.int64)
+        self.untrusted = np.zeros((capacity, lag + 1), np.bool_)
         self.n_windows = np.zeros(capacity, np.int64)  # since the last restart; 0: the row was reset
         self.n_waiting = np.zeros(capacity, np.int64)  # of the newest windows, for the fixed-lag smoother
 
@@ -194,7 +195,12 @@ class Smoother:
         return len(self._devices)
 
     def feed(
-        self, devices: Sequence[str], probabilities: Float32, start_ns: Int64, end_ns: Int64
+        self,
+        devices: Sequence[str],
+        probabilities: Float32,
+        start_ns: Int64,
+        end_ns: Int64,
+        untrusted: Bool | None = None,
     ) -> tuple[SmoothedLabels, list[ActivityEvent]]:
         """Smooth the next windows.
 
@@ -203,6 +209,8 @@ class Smoother:
             probabilities: (n_windows, n_labels) output of the network.
             start_ns: (n_windows,) event time of the start of each window.
             end_ns: (n_windows,) event time of its end.
+            untrusted: (n_windows,) True: the label is UNKNOWN, whatever the probabilities; let them be uniform, as
+                ``Predictions.without`` makes them. None: no window is untrusted.
 
         Returns:
             The labels of these windows, and the events that they cause, in the order of the windows. With a fixed lag,
@@ -214,11 +222,15 @@ class Smoother:
         states = probabilities.astype(np.float64)
         if self.smoothing.unknown_below > 0:
             states = posteriors.probabilities_with_unknown(states, self.smoothing.unknown_below)
+        if untrusted is None:
+            untrusted = np.zeros(len(rows), np.bool_)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         events: dict[int, list[ActivityEvent]] = {}
         for index in split_into_rounds(rows):
             row = rows[index]
-            label[index], confidence[index], by_row = self._step(row, states[index], start_ns[index], end_ns[index])
+            label[index], confidence[index], by_row = self._step(
+                row, states[index], start_ns[index], end_ns[index], untrusted[index]
+            )
             if by_row:
                 events |= {int(i): by_row[int(r)] for i, r in zip(index, row, strict=True) if int(r) in by_row}
         abstained = label == UNKNOWN_INDEX
@@ -245,7 +257,7 @@ class Smoother:
     # --- one window of each of several rows ---------------------------------------------------
 
     def _step(
-        self, rows: Int64, states: Float64, start_ns: Int64, end_ns: Int64
+        self, rows: Int64, states: Float64, start_ns: Int64, end_ns: Int64, untrusted: Bool
     ) -> tuple[Int64, Float64, dict[int, list[ActivityEvent]]]:
         """Smooth the next window of each row; return its label, the posterior of that label, and the events by row."""
         times = self._times
@@ -254,11 +266,15 @@ class Smoother:
         ended = rows[restart & (times.n_windows[rows] > 0)]
         events = self._end_activities(ended) if len(ended) else {}
         times.n_windows[rows] = np.where(restart, 0, times.n_windows[rows]) + 1
-        for history, newest in ((times.start_ns, start_ns), (times.end_ns, end_ns)):
+        for history, newest in (
+            (times.start_ns, start_ns),
+            (times.end_ns, end_ns),
+            (times.untrusted, untrusted),
+        ):
             history[rows, :-1] = history[rows, 1:]
             history[rows, -1] = newest
         state, posterior = self._filter.feed(rows, restart, states)
-        label = self._label_of(state)
+        label = self._label_of(state, untrusted)
         if not self._lag:
             _merge(events, self._activities.feed(rows, label, posterior, start_ns, end_ns, self._devices.device))
         else:
@@ -266,9 +282,9 @@ class Smoother:
             _merge(events, self._track(rows[times.n_waiting[rows] > self._lag], self._lag))
         return label, posterior, events
 
-    def _label_of(self, state: Int64) -> Int64:
+    def _label_of(self, state: Int64, untrusted: Bool) -> Int64:
         """Return the label index of each state of the filter: the state after the last label is UNKNOWN."""
-        return np.where(state == self.n_labels, UNKNOWN_INDEX, state)
+        return np.where(untrusted | (state == self.n_labels), UNKNOWN_INDEX, state)
 
     def _track(self, rows: Int64, ago: int) -> dict[int, list[ActivityEvent]]:
         """Return the events of the window ``ago`` before the newest, smoothed by the windows after it."""
@@ -278,7 +294,8 @@ class Smoother:
         self._times.n_waiting[rows] -= 1
         state, posterior = self._filter.smooth(rows, ago)
         start_ns, end_ns = self._times.start_ns[rows, -1 - ago], self._times.end_ns[rows, -1 - ago]
-        return self._activities.feed(rows, self._label_of(state), posterior, start_ns, end_ns, self._devices.device)
+        label = self._label_of(state, self._times.untrusted[rows, -1 - ago])
+        return self._activities.feed(rows, label, posterior, start_ns, end_ns, self._devices.device)
 
     def _track_waiting(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
         """Return the events of all windows of ``rows`` that wait for later ones."""

@@ -25,7 +25,7 @@ class Published:
     """Labels and events of one recording; all but ``events`` describe the same n_windows due windows."""
 
     windows: WindowBatch
-    predictions: Predictions  # of the network, calibrated; the message holds their probabilities
+    predictions: Predictions  # as the message has them: of the network, calibrated; uniform where untrusted
     smoothed: SmoothedLabels  # label and confidence of the message; label UNKNOWN_INDEX: UNKNOWN
     events: tuple[ActivityEvent, ...]  # in order of publication
 
@@ -45,9 +45,11 @@ def label_recording(
 
     """
     windows = due_windows(RecordingStream.whole(recording), classifier.bundle.spec, start_ns)
-    predictions = classifier.predict(windows.windows)
+    predictions = classifier.predict(windows.windows).without(windows.untrusted)
     smoother = classifier.bundle.smoother(smoothing)
-    smoothed, events = smoother.feed(windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns)
+    smoothed, events = smoother.feed(
+        windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, windows.untrusted
+    )
     return Published(windows, predictions, smoothed, (*events, *smoother.evict([recording.name])))
 
 

@@ -78,8 +78,9 @@ class Pipeline:
     def label(self, windows: WindowBatch, predictions: Predictions) -> LabelledWindows:
         """Smooth the predictions of ``windows`` and encode the labels and events."""
         bundle = self.classifier.bundle
+        predictions = predictions.without(windows.untrusted)
         smoothed, events = self.smoother.feed(
-            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns
+            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, windows.untrusted
         )
         payloads = labels.encode(windows, predictions, smoothed, bundle.published_labels, bundle.id)
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.events import EXIT, ActivityEvent
+from harstream.core.problems import first_problem
 from harstream.core.smoothing import SmoothedLabels
 
 
@@ -22,6 +24,7 @@ def encode(
     """Return one JSON payload for each window, in order.
 
     ``label`` and ``confidence`` in it are the smoothed ones, ``probabilities`` are the network's for this window alone.
+    ``problem`` is there only if the device has a problem, and names the most severe one.
 
     Args:
         windows: The classified windows.
@@ -37,20 +40,22 @@ def encode(
     labels = published_labels[:-1]  # UNKNOWN has no probability
     names = [published_labels[index] for index in smoothed.label.tolist()]
     confidences = np.round(smoothed.confidence.astype(np.float64), 4).tolist()
-    encode_one = msgspec.json.encode
-    return [
-        encode_one(
-            {
-                "t": end,
-                "label": name,
-                "confidence": confidence,
-                "probabilities": dict(zip(labels, row, strict=True)),
-                "window": (start, end),
-                "model": model,
-            }
-        )
+    contents: list[dict[str, Any]] = [
+        {
+            "t": end,
+            "label": name,
+            "confidence": confidence,
+            "probabilities": dict(zip(labels, row, strict=True)),
+            "window": (start, end),
+            "model": model,
+        }
         for name, confidence, row, start, end in zip(names, confidences, rows, starts, ends, strict=True)
     ]
+    for index in np.flatnonzero(windows.problems).tolist():
+        problem = first_problem(int(windows.problems[index]))
+        assert problem is not None
+        contents[index]["problem"] = problem.public_name
+    return list(map(msgspec.json.encode, contents))
 
 
 def encode_event(event: ActivityEvent, published_labels: Sequence[str], model: str) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harstream.core.batches import SampleBatch
+from harstream.core.batches import Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT, ActivityEvent
 from harstream.core.labels import UNKNOWN_INDEX
@@ -44,34 +44,43 @@ class Windows:
         self.devices: list[str] = []
         self.probabilities: list[list[float]] = []
         self.start_ns: list[int] = []
+        self.untrusted: list[bool] = []
 
-    def add(self, device: str, start_ns: int, probabilities) -> None:
+    def add(self, device: str, start_ns: int, probabilities, untrusted: bool = False) -> None:
         self.devices.append(device)
         self.start_ns.append(start_ns)
         self.probabilities.append(list(probabilities))
+        self.untrusted.append(untrusted)
 
     def feed(self, smoother: Smoother, begin: int = 0, end: int | None = None):
         start_ns = np.array(self.start_ns[begin:end], np.int64)
         n_labels = len(self.probabilities[0])
         probabilities = np.array(self.probabilities[begin:end], np.float32).reshape(-1, n_labels)
-        posteriors, events = smoother.feed(self.devices[begin:end], probabilities, start_ns, start_ns + WINDOW_NS)
+        untrusted = np.array(self.untrusted[begin:end], np.bool_)
+        posteriors, events = smoother.feed(
+            self.devices[begin:end], probabilities, start_ns, start_ns + WINDOW_NS, untrusted
+        )
         return posteriors.label.tolist(), posteriors.confidence.tolist(), events
 
 
 def one(labels: str, *, sure: float = 0.9, device: str = "a", t_ns: int = T0_NS) -> Windows:
-    """Return windows of one device, one per letter: A, B, C, or ? if all labels are equally likely."""
+    """Return windows of one device, one per letter: A, B, C, ? if all labels are equally likely, ! if untrusted."""
     windows = Windows()
     for i, letter in enumerate(labels):
-        p = [1 / 3] * 3 if letter == "?" else [sure if name == letter else (1 - sure) / 2 for name in "ABC"]
-        windows.add(device, t_ns + i * STRIDE_NS, p)
+        p = [1 / 3] * 3 if letter in "?!" else [sure if name == letter else (1 - sure) / 2 for name in "ABC"]
+        windows.add(device, t_ns + i * STRIDE_NS, p, letter == "!")
     return windows
 
 
-def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0) -> Windows:
-    """Return windows of devices that change their activity, interleaved at random, with gaps and jumps of the clock."""
+def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0, untrusted: float = 0.0) -> Windows:
+    """Return windows of devices that change their activity, interleaved at random, with gaps and jumps of the clock.
+
+    ``untrusted`` is the probability that a device begins or ends to be untrusted at a window.
+    """
     rng = np.random.default_rng(seed)
     clock = {f"d{i}": T0_NS + int(rng.integers(0, 100 * SECOND)) for i in range(n_devices)}
     doing = dict.fromkeys(clock, 0)
+    is_untrusted = dict.fromkeys(clock, False)
     windows = Windows()
     for _ in range(n_windows * n_devices):
         device = f"d{rng.integers(n_devices)}"
@@ -81,7 +90,10 @@ def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0) -> Windows:
             clock[device] += int(rng.choice([-30, 2, 7, 60])) * SECOND
         bias = np.full(3, 0.4)
         bias[doing[device]] = 2.0
-        windows.add(device, clock[device], rng.dirichlet(bias).astype(np.float32))
+        p = rng.dirichlet(bias).astype(np.float32)
+        if untrusted:
+            is_untrusted[device] ^= bool(rng.random() < untrusted)
+        windows.add(device, clock[device], [1 / 3] * 3 if is_untrusted[device] else p, is_untrusted[device])
         clock[device] += STRIDE_NS
     return windows
 
@@ -97,7 +109,7 @@ def new_smoother(smoothing: Smoothing) -> Smoother:
 @given(cuts=st.lists(st.integers(0, 200), max_size=12), seed=st.integers(0, 3))
 @settings(max_examples=15)
 def test_how_windows_are_cut_into_batches_changes_no_label_and_no_event(smoothing, cuts, seed):
-    windows = crowd(seed=seed)
+    windows = crowd(seed=seed, untrusted=0.2)
     whole = windows.feed(new_smoother(smoothing))
     bounds = sorted({0, *cuts, len(windows.devices)})
     smoother = new_smoother(smoothing)
@@ -119,13 +131,13 @@ def test_one_by_one_is_as_all_at_once(smoothing):
 
 @by_name
 def test_a_device_does_not_depend_on_the_other_devices(smoothing):
-    windows = crowd()
+    windows = crowd(untrusted=0.2)
     label, confidence, events = windows.feed(new_smoother(smoothing))
     for device in set(windows.devices):
         mine = [i for i, name in enumerate(windows.devices) if name == device]
         alone = Windows()
         for i in mine:
-            alone.add(device, windows.start_ns[i], windows.probabilities[i])
+            alone.add(device, windows.start_ns[i], windows.probabilities[i], windows.untrusted[i])
         got = alone.feed(new_smoother(smoothing))
         assert got[0] == [label[i] for i in mine]
         assert got[1] == [confidence[i] for i in mine]
@@ -134,7 +146,7 @@ def test_a_device_does_not_depend_on_the_other_devices(smoothing):
 
 @by_name
 def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
-    windows = crowd(n_devices=100, n_windows=10)
+    windows = crowd(n_devices=100, n_windows=10, untrusted=0.2)
     smoother = new_smoother(smoothing)
     windows.feed(smoother, 0, 500)
     restored = new_smoother(smoothing)
@@ -247,6 +259,31 @@ def test_a_clock_that_is_followed_is_no_restart_however_short_the_stride():
     assert [event.kind for event in events] == [ENTER]
 
 
+@by_name
+def test_an_untrusted_window_is_unknown_and_no_evidence_for_a_label(smoothing):
+    label, confidence, events = one("AAAAAA!!!!!!!!BBBBBB", sure=0.99).feed(new_smoother(smoothing))
+    assert label[6:14] == [UNKNOWN_INDEX] * 8
+    assert max(confidence[6:14]) == pytest.approx(1 / 3)
+    assert label[:6] == [0] * 6
+    assert label[-1] == 1
+    assert 0 not in label[-4:]
+    # The activity ends half-way between its last window and the first untrusted one, whatever the smoothing holds back.
+    exits = [event for event in events if event.kind == EXIT]
+    assert [event.label for event in exits][:1] == [0]
+    assert exits[0].t_ns == half_way(6)
+    assert not any(half_way(6) < event.t_ns < half_way(14) for event in events)
+
+
+def test_probabilities_of_untrusted_windows_are_uniform_and_those_of_others_stay():
+    p = np.array([[0.0, 1.0, 0.0], [0.9, 0.1, 0.0]], np.float32)
+    predictions = Predictions(p, p.argmax(axis=1), p.max(axis=1))
+    assert predictions.without(np.zeros(2, np.bool_)) is predictions
+    changed = predictions.without(np.array([True, False]))
+    np.testing.assert_allclose(changed.probabilities, [[1 / 3] * 3, [0.9, 0.1, 0.0]])
+    assert changed.confidence.tolist() == pytest.approx([1 / 3, 0.9])
+    assert changed.probabilities.dtype == changed.confidence.dtype == np.float32
+
+
 # --- events -------------------------------------------------------------------------------------------
 
 
@@ -316,7 +353,7 @@ def test_a_fixed_lag_delays_events_but_no_label_and_uses_later_windows():
 
 @by_name
 def test_flush_returns_the_waiting_events_and_ends_nothing(smoothing):
-    windows = crowd()
+    windows = crowd(untrusted=0.2)
     names = sorted(set(windows.devices))
     smoother, other = new_smoother(smoothing), new_smoother(smoothing)
     events = windows.feed(smoother)[2]
@@ -349,8 +386,9 @@ def test_no_activity_lasts_less_than_nothing_where_windows_grow():
 
 
 @by_name
-def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing):
-    windows = crowd()
+@pytest.mark.parametrize("untrusted", [0.0, 0.2])
+def test_enters_and_exits_of_a_device_alternate_in_order_of_time(smoothing, untrusted):
+    windows = crowd(untrusted=untrusted)
     smoother = new_smoother(smoothing)
     _, _, events = windows.feed(smoother)
     events += smoother.evict(sorted(set(windows.devices)))

@@ -9,6 +9,7 @@ import numpy as np
 from harstream.classifier import to_predictions
 from harstream.core.batches import WindowBatch
 from harstream.core.events import ENTER, EXIT, ActivityEvent
+from harstream.core.problems import Problem
 from harstream.core.smoothing import SmoothedLabels
 from harstream.wire import labels
 
@@ -16,7 +17,7 @@ NAMES = ("WALKING", "SITTING", "LAYING")
 PUBLISHED = (*NAMES, "UNKNOWN")
 
 
-def encoded(logits, start_ns, end_ns, smoothed=None):
+def encoded(logits, start_ns, end_ns, smoothed=None, problems=None):
     n = len(logits)
     windows = WindowBatch(
         [f"w{i}" for i in range(n)],
@@ -24,7 +25,7 @@ def encoded(logits, start_ns, end_ns, smoothed=None):
         np.array(start_ns, np.int64),
         np.array(end_ns, np.int64),
         np.zeros(n),
-        np.zeros(n, np.int64),
+        np.zeros(n, np.int64) if problems is None else np.array(problems, np.int64),
     )
     predictions = to_predictions(np.array(logits, np.float32), 1.0)
     smoothed = smoothed or SmoothedLabels(predictions.label, predictions.confidence)
@@ -43,6 +44,13 @@ def test_a_label_has_the_documented_keys_types_and_values():
     odds = np.exp([0, 5, 1])
     np.testing.assert_allclose(list(message["probabilities"].values()), odds / odds.sum(), atol=1e-4)
     assert message["confidence"] == message["probabilities"]["SITTING"]
+
+
+def test_a_label_names_the_most_severe_problem_of_its_device_and_only_if_there_is_one():
+    problems = [0, int(Problem.CLOCK), int(Problem.CLOCK | Problem.GRAVITY)]
+    payloads = encoded([[0, 5, 1]] * 3, [0] * 3, [1] * 3, problems=problems)
+    assert [json.loads(payload).get("problem") for payload in payloads] == [None, "clock", "gravity"]
+    assert "problem" not in json.loads(payloads[0])
 
 
 def test_every_window_gets_its_own_message_in_order():
