@@ -25,7 +25,7 @@ from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
-from harstream.wire.topics import TopicTemplate
+from harstream.wire.topics import TopicTemplate, is_topic_level
 
 DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
@@ -147,7 +147,7 @@ class RunConfig:
             object.__setattr__(self, declared.name, declared.check(getattr(self, declared.name)))
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
-        if re.search(r"[/+#]", self.instance) or not self.instance.isprintable():
+        if not is_topic_level(self.instance):
             raise ConfigError(
                 f"instance: {self.instance!r} is not one level of a topic; leave out /, +, # and control characters"
             )

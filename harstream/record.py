@@ -31,6 +31,8 @@ SILENT_S = 5.0
 _SUBJECT = re.compile(r"[^\W_](?:[^\W_]|[.-])*")
 #: Characters that a device name may have and a file name should not.
 _UNSAFE = re.compile(r"[^\w.-]")
+#: Commas and quotes, control characters and surrogates, and the line ends of Unicode, at which a csv file is split.
+_NOT_IN_LABEL = re.compile(r'[,"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 #: Row of the only device in a Timeline.
 _ROW = np.zeros(1, np.int64)
 
@@ -51,12 +53,13 @@ def check_label(label: str) -> str:
     """Return ``label`` if a csv file can hold it.
 
     Raises:
-        ConfigError: It is empty, or has a comma, a quote, an unprintable character, or a space at its start or end.
+        ConfigError: It is empty, or has a comma, a quote, a line end, a control character, or a space at its start or
+            end.
 
     """
-    if not label or label != label.strip() or not label.isprintable() or not {",", '"'}.isdisjoint(label):
+    if not label or label != label.strip() or _NOT_IN_LABEL.search(label):
         raise ConfigError(
-            f"label: {label!r}: expected a text without commas, quotes, unprintable characters and spaces at its ends"
+            f"label: {label!r}: expected a text without commas, quotes, control characters and spaces at its ends"
         )
     return label
 

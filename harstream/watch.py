@@ -15,7 +15,7 @@ from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
-from harstream.wire.topics import TopicTemplate
+from harstream.wire.topics import TopicTemplate, escape_unprintable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -153,7 +153,6 @@ class Watch:
 
     def table(self, max_rows: int, footer: str = "") -> Table:
         """Return a table of the first ``max_rows`` devices, sorted by name."""
-        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title="harstream", caption=footer, expand=False)
@@ -171,8 +170,8 @@ class Watch:
             for name in sorted(self.devices)[:max_rows]:
                 device = self.devices[name]
                 table.add_row(
-                    escape(name),
-                    f"[bold]{escape(device.label)}[/]" if device.label else "[dim]waiting for a window[/]",
+                    _safe(name),
+                    f"[bold]{_safe(device.label)}[/]" if device.label else "[dim]waiting for a window[/]",
                     f"{device.confidence:.2f}" if device.label else "",
                     _duration(now_s - device.since_s) if device.label else "",
                     f"{device.rate_hz(monotonic_s):.0f} Hz",
@@ -181,6 +180,13 @@ class Watch:
             if len(self.devices) > max_rows:
                 table.add_row(f"[dim]and {len(self.devices) - max_rows} more[/]")
         return table
+
+
+def _safe(text: str) -> str:
+    """Return a text from a device as markup that shows it and does nothing else."""
+    from rich.markup import escape
+
+    return escape(escape_unprintable(text))
 
 
 def _duration(seconds: float) -> str:

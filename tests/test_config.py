@@ -186,6 +186,7 @@ def test_variables_without_the_prefix_are_ignored():
         (["--instance", "a+"], "instance"),
         (["--instance", "a\nb"], "instance"),
         (["--instance", "a\x7fb"], "instance"),
+        (["--instance", "a\uffffb"], "instance"),
         (["--topic", "a\x01/{device}"], "control character"),
         (["--topic", "harstream/{device}/status", "--instance", "i"], "'harstream/i/status'"),
         (["--labels-topic", "harstream/i/{device}", "--instance", "i"], "'harstream/i/status'"),

@@ -243,10 +243,17 @@ def test_a_subject_that_a_file_name_would_not_give_back_is_refused(tmp_path, sub
         new_recorder(tmp_path, subject=subject)
 
 
-@pytest.mark.parametrize("label", ["", " ", "a,b", 'a"b', "a\nb", " a"])
+@pytest.mark.parametrize(
+    "label", ["", " ", "a,b", 'a"b', "a\nb", " a", "\u00a0a", "a\u2028b", "a\x85b", "a\x7fb", "\udc80"]
+)
 def test_a_label_that_a_csv_file_would_not_give_back_is_refused(label):
     with pytest.raises(ConfigError, match="label"):
         check_label(label)
+
+
+@pytest.mark.parametrize("label", ["WALKING", "sit\u00a0down", "סיבוב\u200f", "\U0001fae9"])
+def test_a_label_may_have_any_other_character(label):
+    assert check_label(label) == label
 
 
 @pytest.mark.parametrize("device", ["", "a/b", "+", "#"])

@@ -125,6 +125,16 @@ def test_a_device_or_label_may_be_called_anything(name):
     assert f" {name.replace('/', '')} " in text
 
 
+def test_controls_in_a_name_or_label_do_not_reach_the_terminal():
+    watch = new_watch()
+    watch._on_samples("wearables/a\u202eb/imu", SAMPLES, False)
+    watch._on_label("wearables/w1/activity", label("\x1b[2J"), False)
+    text = shown(watch)
+    assert "\u202e" not in text
+    assert "\x1b" not in text
+    assert r"a\u202eb" in text
+
+
 def test_the_label_unknown_is_shown():
     watch = new_watch()
     watch._on_label("wearables/w1/activity", label("WALKING"), False)

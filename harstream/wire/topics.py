@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,32 @@ from harstream.errors import ConfigError
 DEVICE, PARTITION = "{device}", "{partition}"
 _PLACEHOLDERS = (DEVICE, PARTITION)
 MAX_DEVICE_LENGTH = 256
-#: Separators and wildcards of MQTT, which no device name may have. Control characters are not allowed either.
-FORBIDDEN = frozenset("/+#")
+#: Characters that no topic may have: control characters, surrogates and noncharacters. MQTT forbids U+0000 and
+#: surrogates. It lets a broker end the connection for the others, and mosquitto does so.
+#: ``str.isprintable`` would not do: it rejects spaces and joiners, and depends on the Unicode tables of Python.
+_FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)
+)
+_FORBIDDEN_IN_TOPIC = re.compile(f"[{_FORBIDDEN}]")
+_FORBIDDEN_IN_LEVEL = re.compile(f"[/+#{_FORBIDDEN}]")
 
 
 def is_device_name(name: str) -> bool:
     """Return whether a name can be one level of a topic that harstream publishes to."""
-    return 0 < len(name) <= MAX_DEVICE_LENGTH and FORBIDDEN.isdisjoint(name) and name.isprintable()
+    return 0 < len(name) <= MAX_DEVICE_LENGTH and is_topic_level(name)
+
+
+def is_topic_level(text: str) -> bool:
+    """Return whether a text has none of ``/``, ``+``, ``#``, control characters, surrogates and noncharacters."""
+    return _FORBIDDEN_IN_LEVEL.search(text) is None
+
+
+def escape_unprintable(text: str) -> str:
+    """Return a text that is safe to print: line ends, controls of the terminal and of the writing direction escaped.
+
+    Other text stays as it is, but for what the Unicode tables of Python do not know.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,7 @@ class TopicTemplate:
             raise ConfigError(f"{option}: {text!r} needs exactly one level {DEVICE}{allowed} and no other braces")
         if any(char in text for char in "+#"):
             raise ConfigError(f"{option}: {text!r} has a wildcard; write {DEVICE} for the level that varies")
-        if not text.isprintable():
+        if _FORBIDDEN_IN_TOPIC.search(text):
             raise ConfigError(f"{option}: {text!r} has a control character, which no topic may have")
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "_levels", levels)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harstream.errors import ConfigError
-from harstream.wire.topics import MAX_DEVICE_LENGTH, TopicTemplate
+from harstream.wire.topics import MAX_DEVICE_LENGTH, TopicTemplate, escape_unprintable
 
 TEMPLATE = TopicTemplate("wearables/{device}/imu")
 
@@ -45,8 +45,11 @@ def test_a_template_subscribes_to_every_device_and_names_each(template, subscrip
         "wearables/a\nb/imu",
         "wearables/a\x7f/imu",
         "wearables/a\u0085/imu",
-        "wearables/a\u2028b/imu",
+        "wearables/a\u009fb/imu",
+        "wearables/a\ud800b/imu",
         "wearables/\ufdd0/imu",
+        "wearables/\uffff/imu",
+        "wearables/\U0010fffe/imu",
         f"wearables/{'x' * (MAX_DEVICE_LENGTH + 1)}/imu",
     ],
 )
@@ -55,10 +58,40 @@ def test_a_topic_without_an_acceptable_device_names_none(topic):
 
 
 @pytest.mark.parametrize(
-    "name", ["w1", "ward 7 bed 2", "Ω-Meßgerät", "腕時計", "a:b.c@d", "{device}", "x" * MAX_DEVICE_LENGTH]
+    "name",
+    [
+        "w1",
+        "ward 7 bed 2",
+        "Ω-Meßgerät",
+        "腕時計",
+        "a:b.c@d",
+        "{device}",
+        "x" * MAX_DEVICE_LENGTH,
+        "ward\u00a07",  # no-break space
+        "\U0001f469\u200d\u2695\ufe0f",  # a health worker: emoji with a zero-width joiner
+        "\u200fחדר 7",  # right-to-left mark
+        "a\u2028b",
+        "\ufeffa",
+        "\U0001fae9",  # an emoji of Unicode 16, which Python 3.11 does not know
+        "\U000e0fff",  # not assigned yet
+        "\ue000",  # private use
+    ],
 )
-def test_a_device_may_be_called_anything_printable(name):
+def test_a_device_may_be_called_anything_without_control_characters(name):
     assert TEMPLATE.device(f"wearables/{name}/imu") == name
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ward 7, Ω 腕", "ward 7, Ω 腕"),
+        ("a'b\\c", "a'b\\c"),
+        ("a\u202eb\x1b[2J\n\ud800", r"a\u202eb\x1b[2J\n\ud800"),
+        ("\u2028\u2066", r"\u2028\u2066"),
+    ],
+)
+def test_a_name_is_printed_without_controls_of_the_terminal_and_of_the_direction(text, shown):
+    assert escape_unprintable(text) == shown
 
 
 @given(st.text(max_size=300))
@@ -87,11 +120,17 @@ def test_whatever_a_device_is_called_its_labels_go_to_one_topic_of_its_own_or_no
         "wearables/{device}/#",
         "wearables/{device}/a\x00b",
         "wearables/{device}/a\x7fb",
+        "wearables/{device}/a\uffffb",
     ],
 )
 def test_a_template_needs_exactly_one_device_and_no_wildcard(text):
     with pytest.raises(ConfigError, match=r"^labels-topic: "):
         TopicTemplate(text, "labels-topic")
+
+
+@pytest.mark.parametrize("text", ["ward\u00a07/{device}", "{device}/\u200fחדר", "\U0001fae9/{device}"])
+def test_a_template_may_have_any_character_that_a_topic_may_have(text):
+    assert TopicTemplate(text).text == text
 
 
 def test_a_shared_subscription_is_refused_with_the_reason():
