@@ -16,7 +16,6 @@ from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.publish import ENCODERS, SAMPLES_PER_MESSAGE
 from harstream.serve.daemon import MAX_BATCH_MESSAGES, Daemon
-from harstream.serve.labelling import WindowsDue
 from harstream.simulate.source import sources
 from harstream.wire.decoder import Message
 
@@ -31,9 +30,9 @@ def us_per_sample(classifier: Classifier, n_devices: int) -> float:
     spent_ns = samples = batches = 0
     for messages, warm in _batches(n_devices):
         began_ns = time.process_time_ns()
-        windows = daemon.make_windows(messages)
-        if len(windows):
-            daemon.labelling.label([WindowsDue(daemon.pipeline, windows)])
+        due = daemon.make_windows(messages)
+        if len(due.windows):
+            daemon.labelling.label([due])
         if warm:
             spent_ns += time.process_time_ns() - began_ns
             samples += SAMPLES_PER_MESSAGE * len(messages)

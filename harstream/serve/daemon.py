@@ -20,7 +20,6 @@ import numpy as np
 
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
-from harstream.core.batches import WindowBatch
 from harstream.errors import BundleError
 from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection, Will
@@ -51,13 +50,20 @@ HEARTBEAT_S = 10.0
 class Daemon:
     """Main loop, and the connection, inbox, pipeline and labelling thread that it works with."""
 
-    def __init__(self, config: RunConfig, classifier: Classifier, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        classifier: Classifier,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config = config
-        self.clock = clock  # returns seconds since the epoch
+        self.clock = clock  # returns seconds since the epoch, for event times and the lag
+        self.monotonic = monotonic  # for everything else: the clock of the machine may be set while the daemon runs
         self.inbox = Inbox()
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
-        self.labelling = Labelling(self.publish, self.metrics, clock, on_failure=self.stop)
+        self.labelling = Labelling(self.publish, self.metrics, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
         self.stopping = threading.Event()
@@ -65,7 +71,7 @@ class Daemon:
         self._messages_received = self._samples_received = 0
         # Monotonic time of the last step. Infinite before the first one: a daemon that waits for the broker is healthy.
         self._heartbeat_s = math.inf
-        self._next_eviction_s = time.monotonic() + EVICT_EVERY_S
+        self._next_eviction_s = monotonic() + EVICT_EVERY_S
 
     # --- connection ---------------------------------------------------------------------------
 
@@ -93,9 +99,14 @@ class Daemon:
         A payload above the limit is cut to one byte more than that. It is still rejected as too large, but cannot push
         other messages out of the inbox.
         """
-        now_s, max_bytes = self.clock(), self.config.max_payload_bytes + 1
+        arrival_s, received_s, max_bytes = self.clock(), self.monotonic(), self.config.max_payload_bytes + 1
         make = Message._make
-        self.inbox.put([make((topic, payload[:max_bytes], now_s, retained)) for topic, payload, retained in messages])
+        self.inbox.put(
+            [
+                make((topic, payload[:max_bytes], arrival_s, retained, received_s))
+                for topic, payload, retained in messages
+            ]
+        )
 
     def publish(self, messages: Sequence[Publication], *, retain: bool) -> int:
         """Publish messages, and return how many were accepted, always the first ones."""
@@ -126,7 +137,7 @@ class Daemon:
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
         messages = self.inbox.get(MAX_BATCH_MESSAGES, timeout_s, MAX_BATCH_BYTES)
-        self._heartbeat_s = now_s = time.monotonic()
+        self._heartbeat_s = now_s = self.monotonic()
         self.notifier.heartbeat(now_s)
         if messages:
             self._hand_over(self.make_windows(messages))
@@ -134,28 +145,30 @@ class Daemon:
             self._next_eviction_s = now_s + EVICT_EVERY_S
             self._evict()
 
-    def make_windows(self, messages: Sequence[Message]) -> WindowBatch:
+    def make_windows(self, messages: Sequence[Message]) -> WindowsDue:
         """Decode messages and feed them to the engine. Return the windows that fell due."""
-        now_s = self.clock()
+        now_s = self.monotonic()
         batch, rejections = self.pipeline.decode(messages)
-        windows = self.pipeline.engine.feed(batch)
+        windows = self.pipeline.engine.feed(batch, now_s)
         self._messages_received += len(messages)
         self._samples_received += len(batch.samples)
         self.metrics.observe_decoded(
-            np.array([message.arrival_s for message in messages]),
+            messages[-1].arrival_s,
+            now_s - np.array([message.received_s for message in messages]),
             batch,
             rejections,
-            now_s=now_s,
             default_rate_hz=self.pipeline.engine.spec.sample_rate_hz,
         )
-        return windows
+        received_s = {message.arrival_s: message.received_s for message in messages}
+        completed_s = [received_s[arrival_s] for arrival_s in windows.arrival_s.tolist()]
+        return WindowsDue(self.pipeline, windows, np.array(completed_s, np.float64))
 
-    def _hand_over(self, windows: WindowBatch) -> None:
-        if len(windows):
-            self.labelling.hand_over(WindowsDue(self.pipeline, windows))
+    def _hand_over(self, due: WindowsDue) -> None:
+        if len(due.windows):
+            self.labelling.hand_over(due)
 
     def _evict(self) -> None:
-        evicted = self.pipeline.engine.evict(self.clock() - self.config.idle_s)
+        evicted = self.pipeline.engine.evict(self.monotonic() - self.config.idle_s)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
@@ -234,7 +247,7 @@ class Daemon:
             model=bundle.id,
             backend=self.pipeline.classifier.backend,
             labels=bundle.published_labels,
-            alive=time.monotonic() - self._heartbeat_s < HEARTBEAT_S,
+            alive=self.monotonic() - self._heartbeat_s < HEARTBEAT_S,
             ready=connected and self.inbox.below_high_water and not self.stopping.is_set(),
             connected=connected,
             devices=self.pipeline.engine.n_devices,

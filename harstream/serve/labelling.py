@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from harstream.classifier import Classifier
-from harstream.core.batches import Predictions, WindowBatch
+from harstream.core.batches import Float64, Predictions, WindowBatch
 from harstream.core.smoothing import Smoothing
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
@@ -33,6 +33,7 @@ class WindowsDue:
 
     pipeline: Pipeline
     windows: WindowBatch
+    completed_s: Float64  # (n_windows,) monotonic time of arrival of the message that completed the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +78,17 @@ class Labelling:
     Args:
         publish: Publishes messages.
         metrics: Observes each stage.
-        clock: Returns the present time in seconds since the epoch.
+        monotonic: Clock of ``WindowsDue.completed_s``, by which the latency is measured.
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
 
     """
 
     def __init__(
-        self, publish: Publish, metrics: DaemonMetrics, clock: Callable[[], float], on_failure: Callable[[], None]
+        self, publish: Publish, metrics: DaemonMetrics, monotonic: Callable[[], float], on_failure: Callable[[], None]
     ) -> None:
         self._publish = publish
         self._metrics = metrics
-        self._clock = clock
+        self._monotonic = monotonic
         self._on_failure = on_failure
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
@@ -146,14 +147,15 @@ class Labelling:
 
     def label(self, due: Sequence[WindowsDue]) -> None:
         """Classify windows and publish their labels. Windows of pipelines with one classifier make one batch."""
-        parts: dict[Classifier, dict[Pipeline, list[WindowBatch]]] = {}
+        parts: dict[Classifier, dict[Pipeline, list[WindowsDue]]] = {}
         for item in due:
-            parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item.windows)
+            parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item)
         for classifier, by_pipeline in parts.items():
-            batches = [WindowBatch.concatenate(windows) for windows in by_pipeline.values()]
+            batches = [WindowBatch.concatenate([item.windows for item in items]) for items in by_pipeline.values()]
             predictions = self._classify(classifier, batches)
-            for pipeline, windows, predicted in zip(by_pipeline, batches, predictions, strict=True):
-                self._publish_labels(pipeline, windows, predicted)
+            for (pipeline, items), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
+                completed_s = np.concatenate([item.completed_s for item in items])
+                self._publish_labels(pipeline, windows, predicted, completed_s)
 
     def _classify(self, classifier: Classifier, batches: Sequence[WindowBatch]) -> list[Predictions]:
         """Classify several batches as one, and return the predictions of each."""
@@ -168,10 +170,12 @@ class Labelling:
         arrays = (predictions.probabilities, predictions.label, predictions.confidence)
         return [Predictions(*part) for part in zip(*(np.split(array, ends) for array in arrays), strict=True)]
 
-    def _publish_labels(self, pipeline: Pipeline, windows: WindowBatch, predictions: Predictions) -> None:
+    def _publish_labels(
+        self, pipeline: Pipeline, windows: WindowBatch, predictions: Predictions, completed_s: Float64
+    ) -> None:
         labelled = pipeline.label(windows, predictions)
         n_published = self._publish(labelled.labels, retain=True)
-        latency_s = np.maximum(self._clock() - windows.arrival_s, 0)
+        latency_s = self._monotonic() - completed_s
         self._metrics.observe_labelled(
             pipeline.classifier.bundle.published_labels,
             labelled.smoothed,

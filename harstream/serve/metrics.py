@@ -124,25 +124,25 @@ class DaemonMetrics:
 
     def observe_decoded(
         self,
-        arrival_s: Float64,
+        arrival_s: float,
+        waited_s: Float64,
         batch: SampleBatch,
         rejections: Sequence[Rejection],
         *,
-        now_s: float,
         default_rate_hz: float,
     ) -> None:
         """Observe a batch of messages.
 
         Args:
-            arrival_s: Arrival time of each message, also of the rejected ones, in seconds since the epoch.
+            arrival_s: Arrival time of the newest message, in seconds since the epoch.
+            waited_s: Time that each message was in the inbox, also of the rejected ones.
             batch: The well-formed messages.
             rejections: The others.
-            now_s: Time at which the messages left the inbox, in seconds since the epoch.
             default_rate_hz: Sample rate of messages that do not announce one.
 
         """
-        self._last_message_timestamp.set(arrival_s[-1])
-        self._queue_wait.observe(np.maximum(now_s - arrival_s, 0))
+        self._last_message_timestamp.set(arrival_s)
+        self._queue_wait.observe(waited_s)
         rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, default_rate_hz)
         last_sample_s = batch.t_ns / 1e9 + (batch.counts - 1) / rate_hz
         self._lag.observe(np.maximum(batch.arrival_s - last_sample_s, 0)[batch.stamped])

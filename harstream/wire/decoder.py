@@ -27,6 +27,7 @@ class Message(NamedTuple):
     payload: bytes
     arrival_s: float  # seconds since 1970
     retained: bool = False
+    received_s: float = 0.0  # time of arrival by time.monotonic(), to measure how long a message waits
 
 
 class Decoder:

@@ -21,6 +21,7 @@ from harstream.serve import pipeline as pipelines
 from harstream.serve.daemon import Daemon
 
 from ..constants import T0_NS
+from ..fakes import Clock
 from ..live_streams import assert_labels, expected, messages
 from ..servers import Client, Mosquitto, metric, wait_until
 from .daemons import exposed, make_config, publish_all, receive_all, running, wait_for_labels
@@ -127,13 +128,13 @@ def test_labels_and_events_are_those_of_the_smoother_for_the_same_recordings(
 ):
     monkeypatch.setattr(serving, "EVICT_EVERY_S", 0.05)
     monkeypatch.setattr(serving, "IDLE_WAIT_S", 0.05)
-    now = [time.time()]
+    now = [time.monotonic()]
     wanted = expected(subjects, smoothed)
     assert "UNKNOWN" in {label for _, _, label, _, _ in wanted}
     published = {w.name: label_recording(w, smoothed, T0_NS).events for w in subjects}
     n_events = sum(map(len, published.values()))
     with Client(mosquitto.port) as client:
-        with running(Daemon(make_config(mosquitto.port), smoothed, clock=lambda: now[0])) as daemon:
+        with running(Daemon(make_config(mosquitto.port), smoothed, monotonic=lambda: now[0])) as daemon:
             publish_all(client, subjects)
             wait_for_labels(client, len(wanted))
             wait_for_windows(daemon, len(wanted))
@@ -346,10 +347,10 @@ def test_labels_that_could_not_be_published_are_counted(classifier, subjects):
 def test_an_idle_device_is_evicted_and_its_label_cleared(mosquitto, classifier, subjects, monkeypatch):
     monkeypatch.setattr(serving, "EVICT_EVERY_S", 0.05)
     monkeypatch.setattr(serving, "IDLE_WAIT_S", 0.05)
-    now = [time.time()]
+    now = [time.monotonic()]
     n_each = len(expected(subjects[:1], classifier))
     with Client(mosquitto.port) as client:
-        daemon = Daemon(make_config(mosquitto.port, idle_s=60), classifier, clock=lambda: now[0])
+        daemon = Daemon(make_config(mosquitto.port, idle_s=60), classifier, monotonic=lambda: now[0])
         with running(daemon):
             publish_all(client, subjects[:2])
             wait_until(lambda: len(client.labels()) == 2 * n_each, "labels")
@@ -373,3 +374,35 @@ def test_an_idle_device_is_evicted_and_its_label_cleared(mosquitto, classifier, 
                 assert [topic for topic, _, _ in later.messages] == ["wearables/subject-2/activity"]
             publish_all(client, subjects[:1])  # the device is back, and starts from the beginning
             wait_until(lambda: len(client.labels()) == 4 * n_each, "the labels of the one that came back")
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_jump_of_the_machines_clock_evicts_no_device_keeps_none_for_ever_and_is_no_latency(
+    classifier, subjects, jump_s
+):
+    now, monotonic = Clock(1.8e9), Clock(50.0)
+    daemon = Daemon(make_config(idle_s=60), classifier, clock=now, monotonic=monotonic)
+    sent = list(messages(subjects))
+    half = len(sent) // 2
+    daemon.labelling.start()
+    receive_all(daemon, sent[:half])
+    daemon.step(0)
+    now.now_s += jump_s
+    monotonic.now_s += 10
+    daemon.step(0)
+    assert daemon.status().devices == len(subjects)
+    receive_all(daemon, sent[half:])
+    now.now_s += jump_s  # between the arrival and the publication
+    monotonic.now_s += 0.5
+    daemon.step(0)
+    monotonic.now_s += 55
+    daemon.step(0)
+    assert daemon.status().devices == len(subjects)
+    monotonic.now_s += 10
+    daemon.step(0)
+    assert daemon.status().devices == 0
+    daemon.labelling.finish()
+    n_windows = len(expected(subjects, classifier))
+    assert metric(exposed(daemon), "harstream_latency_seconds_count") == n_windows
+    assert 0 < metric(exposed(daemon), "harstream_latency_seconds_sum") < 100 * n_windows
+    assert metric(exposed(daemon), "harstream_queue_wait_seconds_sum") == 0.5 * (len(sent) - half)

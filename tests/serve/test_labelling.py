@@ -45,7 +45,7 @@ def labelling(bundle, broker) -> Labelling:
     """Not started: the tests call its steps themselves, except where they start it."""
     status = DaemonStatus(bundle.id, "litert", bundle.published_labels)
     metrics = DaemonMetrics(bundle, "litert", lambda: status)
-    return Labelling(broker.publish, metrics, time.time, on_failure=lambda: None)
+    return Labelling(broker.publish, metrics, time.monotonic, on_failure=lambda: None)
 
 
 @pytest.fixture
@@ -61,6 +61,10 @@ def windows_of(pipeline: Pipeline, subjects: list[Recording]) -> WindowBatch:
     return WindowBatch.concatenate([pipeline.engine.feed(batch) for batch in batches])
 
 
+def due_now(pipeline: Pipeline, windows: WindowBatch) -> WindowsDue:
+    return WindowsDue(pipeline, windows, np.full(len(windows), time.monotonic()))
+
+
 def test_windows_of_pipelines_with_one_classifier_make_one_batch(
     labelling, broker, make_pipeline, classifier, subjects
 ):
@@ -71,8 +75,8 @@ def test_windows_of_pipelines_with_one_classifier_make_one_batch(
         make_pipeline(shared, labels_topic="b/{device}"),
         make_pipeline(other, labels_topic="c/{device}"),
     ]
-    due = [WindowsDue(pipeline, windows_of(pipeline, subjects[:2])) for pipeline in pipelines]
-    more = WindowsDue(pipelines[0], windows_of(pipelines[0], subjects[2:3]))
+    due = [due_now(pipeline, windows_of(pipeline, subjects[:2])) for pipeline in pipelines]
+    more = due_now(pipelines[0], windows_of(pipelines[0], subjects[2:3]))
     labelling.label([*due, more])
     n_windows = len(due[0].windows)
     assert shared.batch_sizes == [2 * n_windows + len(more.windows)]
@@ -88,9 +92,9 @@ def test_windows_that_wait_are_labelled_as_one_batch_up_to_an_eviction(labelling
     counting = WrappedClassifier(classifier)
     pipeline = make_pipeline(counting)
     parts = [windows_of(pipeline, [subject]) for subject in subjects[:4]]
-    labelling.hand_over(WindowsDue(pipeline, parts[0]))
-    labelling.hand_over(WindowsDue(pipeline, parts[1]))
-    assert not labelling.hand_over(WindowsDue(pipeline, parts[2]), timeout_s=0)  # bounded
+    labelling.hand_over(due_now(pipeline, parts[0]))
+    labelling.hand_over(due_now(pipeline, parts[1]))
+    assert not labelling.hand_over(due_now(pipeline, parts[2]), timeout_s=0)  # bounded
     labelling.start()
     labelling.finish()
     assert counting.batch_sizes == [len(parts[0]) + len(parts[1])]
@@ -98,7 +102,7 @@ def test_windows_that_wait_are_labelled_as_one_batch_up_to_an_eviction(labelling
 
 def test_labels_that_the_broker_does_not_accept_are_cleared_later(labelling, broker, make_pipeline, subjects):
     pipeline = make_pipeline()
-    labelling.label([WindowsDue(pipeline, windows_of(pipeline, subjects[:3]))])
+    labelling.label([due_now(pipeline, windows_of(pipeline, subjects[:3]))])
     names = [subject.name for subject in subjects[:3]]
     broker.accepted.clear()
     for room, devices, cleared in ((1, names, names[:1]), (0, [], names[:1]), (9, [], names)):
@@ -111,7 +115,7 @@ def test_labels_that_the_broker_does_not_accept_are_cleared_later(labelling, bro
 def test_the_label_of_a_device_that_is_back_is_not_cleared(labelling, broker, make_pipeline, subjects):
     pipeline = make_pipeline()
     windows = windows_of(pipeline, subjects[:2])
-    labelling.label([WindowsDue(pipeline, windows)])
+    labelling.label([due_now(pipeline, windows)])
     broker.room = 0
     labelling.evict(pipeline, [subject.name for subject in subjects[:2]])
     broker.room = 1_000_000
@@ -126,7 +130,7 @@ def test_the_label_of_a_device_that_is_back_is_not_cleared(labelling, broker, ma
 def test_evictions_follow_the_windows_before_them(labelling, broker, make_pipeline, subjects):
     pipeline = make_pipeline()
     windows = windows_of(pipeline, subjects[:1])
-    labelling.hand_over(WindowsDue(pipeline, windows))
+    labelling.hand_over(due_now(pipeline, windows))
     labelling.hand_over(DevicesEvicted(pipeline, [subjects[0].name]))
     labelling.start()
     labelling.finish()
