@@ -14,7 +14,7 @@ from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import Units
+from harstream.wire.samples import AUTO, Units
 from harstream.wire.topics import TopicTemplate, escape_unprintable
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Watch:
     def _on_samples(self, topic: str, payload: bytes, retained: bool) -> None:
         name, now_s = self._samples.device(topic), time.monotonic()
         try:
-            count = len(decode(payload, Units()).acc)
+            count = len(decode(payload, Units(AUTO)).acc)
         except RejectError:
             return
         if name is None or retained:

@@ -163,7 +163,7 @@ def test_variables_without_the_prefix_are_ignored():
         (["--backend", "onnx"], "onnx"),
         (["--qos", "2"], "2"),
         (["--mqtt-version", "4"], "4"),
-        (["--acc-unit", "mg"], "mg"),
+        (["--acc-unit", "kg"], "kg"),
         (["--broker", "http://host"], "http"),
         (["--broker", "mqtt://host:99999"], "broker"),
         (["--broker", "mqtt://host/path"], "broker"),

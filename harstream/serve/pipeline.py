@@ -71,6 +71,8 @@ class Pipeline:
         batch, rejections = self.decoder.decode(messages)
         if rejections:
             self._rejection_log.add(rejections)
+        for note in self.decoder.take_notes():
+            log.warning("%s", note)
         return batch, rejections
 
     # --- labelling thread ---------------------------------------------------------------------

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from harstream.core.batches import Float32
+from harstream.wire.other_names import ignored_units, read_other_names
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, YEAR_2200_NS, Samples, Units, check_rate, check_time, convert
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, check_rate, convert, gyro_factor
+from harstream.wire.times import event_time
 
 Triple = tuple[float, float, float]  # x, y, z
 
 
 class _Payload(msgspec.Struct):
-    """Fields of the JSON object. All are optional here; any other field is ignored."""
+    """Fields of the JSON object. All are optional here."""
 
     t: int | float | None = None  # seconds since 1970
-    t_ms: int | None = None
-    t_us: int | None = None
-    t_ns: int | None = None
+    t_ms: int | float | None = None
+    t_us: int | float | None = None
+    t_ns: int | float | None = None
     rate_hz: float | None = None
     units: dict[str, str] | None = None
     acc: list[Triple] | None = None
@@ -46,11 +47,23 @@ def decode_json(payload: bytes, units: Units) -> Samples:
     if gyro is not None and len(gyro) != len(acc):
         raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
     named = data.units or {}
+    acc_unit, gyro_unit = named.get("acc", units.acc), named.get("gyro", units.gyro)
+    auto = acc_unit == AUTO
+    t_ns, rate_hz = event_time(data.t, data.t_ms, data.t_us, data.t_ns), data.rate_hz
+    told = {"time": t_ns is not None, "rate": rate_hz is not None, "units": data.units is not None}
+    ignored = ignored_units(named)
+    if not all(told.values()):
+        others = read_other_names(payload, [kind for kind, is_told in told.items() if not is_told])
+        t_ns = others.t_ns if t_ns is None else t_ns
+        rate_hz = others.rate_hz if rate_hz is None else rate_hz
+        ignored += others.ignored
     return Samples(
-        event_time(data.t, data.t_ms, data.t_us, data.t_ns),
-        check_rate(data.rate_hz),
-        convert(acc, named.get("acc", units.acc), ACC_UNITS),
-        None if gyro is None else convert(gyro, named.get("gyro", units.gyro), GYRO_UNITS),
+        t_ns,
+        check_rate(rate_hz),
+        convert(acc, acc_factor(acc_unit), auto=auto),
+        None if gyro is None else convert(gyro, gyro_factor(gyro_unit)),
+        auto,
+        ignored,
     )
 
 
@@ -60,7 +73,7 @@ def _parse(payload: bytes) -> _Payload:
     except msgspec.ValidationError as error:
         # The detail names the field, as in "Expected `int`, got `str` - at `$.t_ns`".
         detail = str(error)
-        if "`$.t" in detail:
+        if "`$.t" in detail:  # t, t_ms, t_us or t_ns
             raise RejectError("time", detail) from None
         if "Number out of range" in detail:
             raise RejectError("rate" if "`$.rate_hz" in detail else "not_finite", detail) from None
@@ -83,34 +96,6 @@ def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]
     if data.gx is None or data.gy is None or data.gz is None:
         raise RejectError("shape", "only some of gx, gy and gz")
     return [(data.ax, data.ay, data.az)], [(data.gx, data.gy, data.gz)]
-
-
-def event_time(
-    t: int | float | None = None, t_ms: int | None = None, t_us: int | None = None, t_ns: int | None = None
-) -> int | None:
-    """Return an event time in nanoseconds, from the finest unit that is given; None if none is given.
-
-    Integers are never converted through a float, which would lose their last digits.
-
-    Raises:
-        RejectError: The time is not finite, or not between 1970 and 2200.
-
-    """
-    if t_ns is None:
-        if t_us is not None:
-            t_ns = t_us * 1000
-        elif t_ms is not None:
-            t_ns = t_ms * 1_000_000
-        elif isinstance(t, int):
-            t_ns = t * 10**9
-        elif t is None:
-            return None
-        elif not math.isfinite(t) or abs(t) > YEAR_2200_NS / 1e9:
-            raise RejectError("time", f"t is {t!r}, expected seconds since 1970")
-        else:
-            # A float of seconds resolves a quarter of a microsecond in this century, so the microsecond was meant.
-            t_ns = round(t * 1e6) * 1000
-    return check_time(t_ns)
 
 
 def encode_json(t_ns: int, rate_hz: float, samples: Float32) -> bytes:

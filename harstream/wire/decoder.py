@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
+from harstream.wire.other_names import IgnoredFieldNotes
 from harstream.wire.packed import HEADER
 from harstream.wire.payloads import decode as decode_payload
 from harstream.wire.reject import RejectError, Rejection
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE, Samples, Units
+from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
 
 #: Topics whose device is remembered; beyond this number all are forgotten.
@@ -51,9 +52,11 @@ class Decoder:
         self.template = template
         self.needs_gyro = needs_gyro
         self.units = units or Units()
+        self._acc_factor, self._gyro_factor = acc_factor(self.units.acc), gyro_factor(self.units.gyro)
         self.max_payload_bytes = max_payload_bytes
         self._json_reader = JsonReader()
         self._device_by_topic: dict[str, str] = {}
+        self._notes = IgnoredFieldNotes()
 
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         """Return the samples of all well-formed messages, in their order, and a Rejection for each other message.
@@ -62,14 +65,16 @@ class Decoder:
         """
         accepted, devices, rejections = self._filter(messages)
         payloads = [message.payload for message in accepted]
-        builder = _BatchBuilder(len(accepted))
+        builder = _BatchBuilder(len(accepted), self.units.acc == AUTO)
         self._read_packed(payloads, builder)
         self._read_json(payloads, builder)
         for index in builder.remaining().tolist():  # the general path
             try:
-                builder.add_samples(index, self._decode_one(payloads[index]))
+                samples = self._decode_one(payloads[index])
+                builder.add_samples(index, samples)
+                self._notes.add(devices[index], samples.ignored)
             except RejectError as error:
-                rejections.append(Rejection(accepted[index].topic, error.reason, error.detail))
+                rejections.append(Rejection(accepted[index].topic, error.reason, error.detail, devices[index]))
         batch = SampleBatch(
             devices=devices,
             t_ns=builder.t_ns,
@@ -77,10 +82,18 @@ class Decoder:
             rate_hz=builder.rate_hz,
             counts=builder.counts,
             arrival_s=np.array([message.arrival_s for message in accepted], np.float64),
-            acc_unit_auto=np.zeros(len(accepted), np.bool_),
+            acc_unit_auto=builder.acc_auto,
             samples=builder.samples(),
         )
         return self._drop_unusable(batch, accepted, rejections)
+
+    def take_notes(self) -> list[str]:
+        """Return one line for each field that messages had since the last call and that looks like a mistake.
+
+        Such a field looks like a time, a rate or units, and is ignored. It is noted once for a device, and the number
+        of notes that a decoder makes is limited.
+        """
+        return self._notes.take()
 
     def _filter(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[str], list[Rejection]]:
         """Reject messages by topic, size and retain flag. Return the others, their devices, and the rejections."""
@@ -97,7 +110,8 @@ class Decoder:
             try:
                 name = self._device(message)
             except RejectError as error:
-                rejections.append(Rejection(message.topic, error.reason, error.detail))
+                device = self.template.device(message.topic) or ""
+                rejections.append(Rejection(message.topic, error.reason, error.detail, device))
                 continue
             device_by_topic[message.topic] = name
             accepted.append(message)
@@ -129,7 +143,7 @@ class Decoder:
         packed = read_packed([payloads[index] for index in indices])
         valid = packed.counts > 0
         t_ns, samples = packed.t_ns[valid], packed.samples
-        factors = np.repeat([ACC_UNITS[self.units.acc], GYRO_UNITS[self.units.gyro]], 3)
+        factors = np.repeat([self._acc_factor, self._gyro_factor], 3)
         if (factors != 1).any():
             with np.errstate(over="ignore", invalid="ignore"):
                 samples = (samples * factors).astype(np.float32)
@@ -156,8 +170,8 @@ class Decoder:
         samples = np.empty((sum(counts), 6), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for columns, buffers, factor in (
-                (slice(0, 3), accs, ACC_UNITS[self.units.acc]),
-                (slice(3, 6), gyros, GYRO_UNITS[self.units.gyro]),
+                (slice(0, 3), accs, self._acc_factor),
+                (slice(3, 6), gyros, self._gyro_factor),
             ):
                 samples[:, columns] = np.frombuffer(b"".join(buffers), np.float64).reshape(-1, 3) * factor
         builder.add(np.array(indices), times, stamped, rates, counts, samples)
@@ -183,23 +197,36 @@ class Decoder:
         keep = batch.counts > 0
         decoded = np.flatnonzero(keep)
         counts = batch.counts[decoded]
-        keep[decoded] = np.logical_and.reduceat(usable, np.cumsum(counts) - counts) if len(decoded) else False
-        for index in decoded[~keep[decoded]].tolist():
+        first_rows = np.cumsum(counts) - counts
+        good = np.logical_and.reduceat(usable, first_rows) if len(decoded) else np.zeros(0, np.bool_)
+        for i in np.flatnonzero(~good).tolist():
+            index, rows = int(decoded[i]), batch.samples[first_rows[i] : first_rows[i] + counts[i]]
+            if batch.acc_unit_auto[index] and _is_in_milli_g(rows):
+                good[i] = True
+                continue
             try:
                 self._decode_one(messages[index].payload)
             except RejectError as error:
-                rejections.append(Rejection(messages[index].topic, error.reason, error.detail))
-        return batch.select(keep), rejections
+                device = batch.devices[index]
+                rejections.append(Rejection(messages[index].topic, error.reason, error.detail, device))
+        keep[decoded] = good
+        return batch if keep.all() else batch.select(keep), rejections
+
+
+def _is_in_milli_g(rows: Float32) -> bool:
+    """Return whether the rows (n_samples, 6) of a message are too large only because its acc may be in mg."""
+    return may_be_milli_g(rows[:, :3]) and bool(np.abs(rows[:, 3:]).max() <= MAX_MAGNITUDE)
 
 
 class _BatchBuilder:
     """Decoded messages of a batch. Each path adds those that it reads, in any order."""
 
-    def __init__(self, n_messages: int) -> None:
+    def __init__(self, n_messages: int, acc_auto: bool) -> None:
         self.t_ns: Int64 = np.zeros(n_messages, np.int64)
         self.stamped: Bool = np.zeros(n_messages, np.bool_)
         self.rate_hz: Float64 = np.zeros(n_messages)
         self.counts: Int64 = np.zeros(n_messages, np.int64)  # 0: not decoded yet, or rejected
+        self.acc_auto: Bool = np.full(n_messages, acc_auto)  # of messages that do not name the unit
         self._parts: list[tuple[Int64, Float32]] = []  # indices of messages, and their samples in the same order
 
     def remaining(self) -> Int64:
@@ -227,6 +254,7 @@ class _BatchBuilder:
         if content.gyro is not None:
             samples[:, 3:] = content.gyro
         stamped = content.t_ns is not None
+        self.acc_auto[index] = content.acc_auto
         self.add(np.array([index]), content.t_ns or 0, stamped, content.rate_hz, content.n_samples, samples)
 
     def samples(self) -> Float32:

@@ -65,10 +65,10 @@ import numpy as np
 import simdjson
 
 from harstream.core.batches import Float32, Float64, Int64
-from harstream.wire.canonical import event_time
 from harstream.wire.packed import FLAG_GYRO, HEADER, MAGIC, VERSION
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import YEAR_2200_NS, check_rate
+from harstream.wire.samples import check_rate
+from harstream.wire.times import YEAR_2200_NS, event_time
 
 #: Characters of JSON numbers, and white space.
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
@@ -135,10 +135,8 @@ class JsonReader:
             for name, value in scalars:
                 if name == "rate_hz":
                     rate_hz = float(value)
-                elif name == "t" or isinstance(value, int):
-                    times[name] = value
                 else:
-                    return None
+                    times[name] = value
             return JsonMessage(event_time(**times), check_rate(rate_hz), structure.n_samples, acc, gyro)
         except (ValueError, KeyError, TypeError, RuntimeError, RejectError):
             self._parser = simdjson.Parser()  # a parser keeps its last document, which may now be a broken one

@@ -8,7 +8,8 @@ import numpy as np
 
 from harstream.core.batches import Float32
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, Samples, Units, check_rate, check_time, convert
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, check_rate, convert, gyro_factor
+from harstream.wire.times import event_time
 
 MAGIC = b"HS"
 VERSION = 1
@@ -41,10 +42,11 @@ def decode_packed(payload: bytes, units: Units) -> Samples:
             rows[:, :3] *= acc_scale
             rows[:, 3:] *= gyro_scale
     return Samples(
-        None if t_ns == 0 else check_time(t_ns),
+        None if t_ns == 0 else event_time(t_ns=t_ns),
         check_rate(rate_hz),
-        convert(rows[:, :3], units.acc, ACC_UNITS),
-        convert(rows[:, 3:], units.gyro, GYRO_UNITS) if flags & FLAG_GYRO else None,
+        convert(rows[:, :3], acc_factor(units.acc), auto=units.acc == AUTO),
+        convert(rows[:, 3:], gyro_factor(units.gyro)) if flags & FLAG_GYRO else None,
+        units.acc == AUTO,
     )
 
 

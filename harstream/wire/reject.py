@@ -16,7 +16,7 @@ REASONS = {
     "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message (a wrong unit is rarely so large)",
     "time": "event time is not finite, or not between the years 1970 and 2200",
     "rate": "rate_hz is negative or not finite",
-    "units": "a unit other than g, m/s2, rad/s, deg/s",
+    "units": "a unit other than g, m/s2, mg, auto, rad/s, deg/s",
     "gyroscope": "no gyroscope in the message, but the model needs one",
     "retained": "a retained message: its samples were published before harstream subscribed",
 }
@@ -45,3 +45,4 @@ class Rejection:
     topic: str
     reason: str  # a key of REASONS
     detail: str  # what is wrong with this message
+    device: str = ""  # "": the topic names none

@@ -10,19 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32
+from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES
+from harstream.wire.other_names import IgnoredField
 from harstream.wire.reject import RejectError
 
-STANDARD_GRAVITY = 9.80665  # m/s2
 #: Unit to the factor that converts it to g.
-ACC_UNITS = {"g": 1.0, "m/s2": 1 / STANDARD_GRAVITY}
+ACC_UNITS = dict(zip(ACC_UNIT_NAMES, ACC_UNIT_FACTORS, strict=True))
 #: Unit to the factor that converts it to rad/s.
 GYRO_UNITS = {"rad/s": 1.0, "deg/s": math.pi / 180}
+#: In place of a unit of accelerations: not known. The numbers stay as they were sent, and ``Engine`` finds the unit.
+AUTO = "auto"
+#: Other spelling of a unit in a message, in small letters and without spaces, to the unit.
+UNIT_ALIASES = {
+    **dict.fromkeys(("m/s^2", "m/s²", "m/s/s", "m/s**2", "ms-2", "ms^-2", "ms⁻²"), "m/s2"),
+    **dict.fromkeys(("rads-1", "rads^-1", "rads⁻¹", "radian/s", "radians/s"), "rad/s"),
+    **dict.fromkeys(("dps", "°/s", "degree/s", "degrees/s"), "deg/s"),
+}
 
-#: Largest magnitude of a sample, in g or rad/s. No sensor reaches it, and the filters would take minutes to
-#: settle after a larger one.
+#: Largest absolute value of a number of a sample, in g or rad/s. No sensor reaches it, and the filters would take
+#: minutes to settle after a larger one.
 MAX_MAGNITUDE = 1000.0
-
-YEAR_2200_NS = 7_258_118_400 * 10**9
+#: The same for accelerations in an unknown unit, if at least half of them are longer than _MIN_MILLI_G: they are in mg.
+_MAX_MILLI_G, _MIN_MILLI_G = 1000 * MAX_MAGNITUDE, 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +40,10 @@ class Samples:
 
     t_ns: int | None  # event time of the first sample, nanoseconds since 1970; None: the message has no time
     rate_hz: float  # 0: the message has no rate
-    acc: Float32  # (n_samples, 3) in g
+    acc: Float32  # (n_samples, 3) in g, or as they were sent if acc_auto is set
     gyro: Float32 | None  # (n_samples, 3) in rad/s; None: the message has no gyroscope
+    acc_auto: bool = False  # the unit of acc is not known
+    ignored: tuple[IgnoredField, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -44,15 +55,8 @@ class Samples:
 class Units:
     """Units of messages that do not name their own."""
 
-    acc: str = "g"  # a key of ACC_UNITS
+    acc: str = "g"  # a key of ACC_UNITS, or AUTO
     gyro: str = "rad/s"  # a key of GYRO_UNITS
-
-
-def check_time(t_ns: int) -> int:
-    """Return an event time if it is between 1970 and 2200. Raise RejectError otherwise."""
-    if not 0 <= t_ns <= YEAR_2200_NS:
-        raise RejectError("time", f"event time is {t_ns} ns since 1970, expected a time between 1970 and 2200")
-    return t_ns
 
 
 def check_rate(rate_hz: float | None) -> float:
@@ -64,25 +68,54 @@ def check_rate(rate_hz: float | None) -> float:
     return rate_hz
 
 
-def convert(values: npt.ArrayLike, unit: str, factors: Mapping[str, float]) -> Float32:
-    """Return values (n_samples, 3) converted to g or rad/s.
+def acc_factor(unit: str) -> float:
+    """Return the factor for accelerations in ``unit``: to g, or 1 for AUTO. Raise RejectError for an unknown unit."""
+    return 1.0 if unit == AUTO else _factor(unit, ACC_UNITS, f"{', '.join(ACC_UNITS)}, {AUTO}")
+
+
+def gyro_factor(unit: str) -> float:
+    """Return the factor from ``unit`` to rad/s. Raise RejectError for an unknown unit."""
+    return _factor(unit, GYRO_UNITS, ", ".join(GYRO_UNITS))
+
+
+def _factor(unit: str, factors: Mapping[str, float], expected: str) -> float:
+    if unit in factors:
+        return factors[unit]
+    plain = unit.lower().replace(" ", "")
+    factor = factors.get(UNIT_ALIASES.get(plain, plain))
+    if factor is None:
+        raise RejectError("units", f"unit {unit!r}, expected one of {expected}")
+    return factor
+
+
+def convert(values: npt.ArrayLike, factor: float, *, auto: bool = False) -> Float32:
+    """Return numbers (n_samples, 3) multiplied by ``factor``, in float32.
 
     Args:
-        values: Numbers in ``unit``.
-        unit: A key of ``factors``.
-        factors: ACC_UNITS or GYRO_UNITS.
+        values: Numbers as they were sent.
+        factor: Result of ``acc_factor`` or ``gyro_factor``.
+        auto: Whether the unit is not known, so that accelerations may be in mg.
 
     Raises:
-        RejectError: The unit is unknown, or a number is not finite, does not fit float32, or exceeds MAX_MAGNITUDE.
+        RejectError: A number is not finite, does not fit float32, or is too large.
 
     """
-    if unit not in factors:
-        raise RejectError("units", f"{unit!r} is not one of {', '.join(factors)}")
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = (np.asarray(values, np.float64) * factors[unit]).astype(np.float32)
+        converted = (np.asarray(values, np.float64) * factor).astype(np.float32)
     if not np.isfinite(converted).all():
         raise RejectError("not_finite", "a sample is not a finite number")
     largest = np.abs(converted).max(initial=0.0)
-    if largest > MAX_MAGNITUDE:
-        raise RejectError("range", f"a sample is {largest:.3g} g or rad/s, expected at most {MAX_MAGNITUDE:g}")
-    return converted
+    if largest <= MAX_MAGNITUDE or (auto and may_be_milli_g(converted)):
+        return converted
+    unit = "in an unknown unit" if auto else "g or rad/s"
+    raise RejectError("range", f"a sample is {largest:.3g} {unit}, expected at most {MAX_MAGNITUDE:g}")
+
+
+def may_be_milli_g(acc: Float32) -> bool:
+    """Return whether accelerations (n_samples, 3) of one message may be in mg, as at least half are longer than 100.
+
+    A device in mg reads 1,000 at rest. In a message in g or m/s2, numbers as large are a few corrupt ones.
+    """
+    if not np.abs(acc).max(initial=0.0) <= _MAX_MILLI_G:  # also if one is NaN
+        return False
+    return 2 * int(np.count_nonzero(np.linalg.norm(acc, axis=1) > _MIN_MILLI_G)) >= len(acc)

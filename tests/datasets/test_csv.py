@@ -90,7 +90,7 @@ def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path
         ("t,ay,ax,az,gx,gy,gz,label", "expected the header"),
         ("t,ax,ay,az,gx,label", "expected the header"),
         ("", "expected the header"),
-        ("t,ax[ft/s2],ay,az,gx,gy,gz,label", r"unit of ax: expected one of g, m/s2, got 'ft/s2'"),
+        ("t,ax[ft/s2],ay,az,gx,gy,gz,label", r"unit of ax: expected one of g, m/s2, mg, got 'ft/s2'"),
         ("t,ax,ay,az,gx[g],gy,gz,label", r"unit of gx: expected one of rad/s, deg/s, got 'g'"),
         ("t[ms],ax,ay,az,gx,gy,gz,label", r"unit of t: expected one of s, got 'ms'"),
     ],

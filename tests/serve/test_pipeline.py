@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from harstream.config import RunConfig
 from harstream.serve import pipeline
-from harstream.serve.pipeline import LastLabels, RejectionLog
+from harstream.serve.pipeline import LastLabels, Pipeline, RejectionLog
+from harstream.wire.decoder import Message
 from harstream.wire.reject import Rejection
 
 from ..fakes import Clock, replace_monotonic
+
+
+def test_a_field_that_looks_like_a_mistake_is_logged_once(classifier, caplog):
+    pipeline_ = Pipeline(RunConfig(instance="i"), classifier)
+    payload = b'{"ax":0,"ay":0,"az":1,"gx":0,"gy":0,"gz":0,"rate_hz":50,"timestamp":"noon"}'
+    for _ in range(3):
+        pipeline_.decode([Message("wearables/a\xe2\u202e/imu", payload, 5.0)])
+    assert [record.getMessage() for record in caplog.records] == [
+        "device 'a\xe2\\u202e': field 'timestamp' is 'noon', not a time since 1970, and is ignored: "
+        "send the time of the first sample as t (seconds since 1970), t_ms, t_us or t_ns"
+    ]
 
 
 def test_last_labels_count_devices_and_changes():

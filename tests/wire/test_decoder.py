@@ -14,6 +14,7 @@ from harstream.core.spec import SignalSpec
 from harstream.wire.canonical import encode_json
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.packed import encode_packed
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 DECODER = Decoder(TopicTemplate("wearables/{device}/imu"))
@@ -42,6 +43,27 @@ def test_messages_become_one_batch_in_their_order():
     assert batch.counts.tolist() == [2, 1, 2]
     assert batch.arrival_s.tolist() == [1.0, 2.0, 3.0]
     np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, [[1, 2, 3, 4, 5, 6]], ROWS]))
+
+
+def test_a_rejection_names_the_device_unless_the_topic_names_none():
+    bad = {"device": message(topic="elsewhere/w1/imu"), "json": message(b"?"), "retained": message(retained=True)}
+    bad |= {"too_large": message(b" " * 300_000), "range": message(encode_packed(10**18, 50.0, 1e9 * ROWS))}
+    _, rejections = DECODER.decode(list(bad.values()))
+    assert {rejection.reason: rejection.device for rejection in rejections} == {
+        "device": "", "json": "w1", "retained": "w1", "too_large": "w1", "range": "w1"
+    }  # fmt: skip
+
+
+def test_fields_that_look_like_a_mistake_are_noted_once_for_each_device():
+    decoder = Decoder(DECODER.template, needs_gyro=False)
+    sent = [
+        message(b'{"ax":0,"ay":0,"az":1,"t":1,"hz":50}', f"wearables/{device}/imu") for device in ("w1", "w2", "w1")
+    ]
+    decoder.decode(sent)
+    end = "field 'hz' is ignored: send the number of samples per second as rate_hz"
+    assert decoder.take_notes() == [f"device 'w1': {end}", f"device 'w2': {end}"]
+    decoder.decode(sent)
+    assert decoder.take_notes() == []
 
 
 def test_no_messages_are_an_empty_batch():
@@ -80,6 +102,61 @@ def test_a_model_without_gyroscope_accepts_messages_with_and_without():
     )
     assert rejections == []
     np.testing.assert_array_equal(batch.samples, np.vstack([[[1, 2, 3, 0, 0, 0]], ROWS]))
+
+
+# --- units --------------------------------------------------------------------------------------------
+
+
+def batch_of(rows, decoder):
+    """Decode the same samples sent in every way; return the batch of those that are accepted."""
+    acc, gyro = rows[:, :3].tolist(), rows[:, 3:].tolist()
+    # Numbers of float32 are the same in all formats. Units in a message lead to the general path.
+    other = {"acc": decoder.units.acc, "gyro": decoder.units.gyro}
+    payloads = [
+        encode_packed(10**18, 50.0, rows),
+        json.dumps({"t": 10**9, "rate_hz": 50, "acc": acc, "gyro": gyro}).encode(),
+        json.dumps({"t": 10**9, "rate_hz": 50, "acc": acc, "gyro": gyro, "units": other}).encode(),
+        json.dumps({"t": 10**9, "rate_hz": 50, "acc": acc, "gyro": gyro, "x": 0}).encode(),
+    ]
+    batch, rejections = decoder.decode([message(payload, f"wearables/{i}/imu") for i, payload in enumerate(payloads)])
+    assert {rejection.reason for rejection in rejections} <= {"range"}
+    return batch, len(payloads)
+
+
+large = st.sampled_from([0.0, 1.0, 99.0, 101.0, 999.0, 1001.0, 9e5, 1.1e6, np.inf])
+any_rows = st.lists(st.tuples(*[large] * 3, *[st.sampled_from([0.0, 5.0, 2000.0])] * 3), min_size=1, max_size=5)
+
+
+@given(any_rows, st.sampled_from(["auto", "g", "m/s2", "mg"]), st.sampled_from(["rad/s", "deg/s"]))
+def test_every_path_reads_the_same_samples_alike_in_every_unit(rows, acc_unit, gyro_unit):
+    array = np.array(rows, np.float32)
+    array[~np.isfinite(array)] = 3e38
+    batch, n_payloads = batch_of(array, Decoder(DECODER.template, units=Units(acc_unit, gyro_unit)))
+    assert len(batch) in (0, n_payloads)
+    if len(batch):
+        assert batch.acc_unit_auto.tolist() == [acc_unit == "auto"] * n_payloads
+        copies = batch.samples.reshape(n_payloads, len(rows), 6)
+        np.testing.assert_array_equal(copies[1:], copies[:1].repeat(n_payloads - 1, axis=0))
+        if acc_unit == "auto":
+            np.testing.assert_array_equal(copies[0, :, :3], array[:, :3])
+
+
+def test_a_message_that_names_its_unit_is_not_auto_and_one_that_names_auto_is():
+    sent = [b'{"acc":[[0,0,1]]}', b'{"acc":[[0,0,1]],"units":{"acc":"g"}}', b'{"acc":[[0,0,1]],"units":{"acc":"auto"}}']
+    for unit, expected in (("g", [False, False, True]), ("auto", [True, False, True])):
+        decoder = Decoder(DECODER.template, needs_gyro=False, units=Units(unit))
+        assert decoder.decode([message(payload) for payload in sent])[0].acc_unit_auto.tolist() == expected
+
+
+def test_milli_g_is_accepted_beside_corrupt_messages_where_the_unit_is_unknown():
+    milli = np.array([[20.0, -30.0, 1010.0, 0, 0, 0]] * 4, np.float32)
+    corrupt = np.array([[0, 0, 1, 0, 0, 0]] * 3 + [[0, 0, 5000, 0, 0, 0]], np.float32)
+    turned = np.array([[0, 0, 1010.0, 0, 0, 1001.0]], np.float32)
+    sent = [message(encode_packed(10**18, 50.0, rows)) for rows in (milli, corrupt, turned, milli, ROWS)]
+    batch, rejections = Decoder(DECODER.template, units=Units("auto")).decode(sent)
+    assert [rejection.reason for rejection in rejections] == ["range", "range"]
+    np.testing.assert_array_equal(batch.samples, np.vstack([milli, milli, ROWS]))
+    assert len(DECODER.decode(sent)[0]) == 1  # in g, only ROWS are possible
 
 
 numbers = st.floats(width=64) | st.integers(-(2**70), 2**70)
