@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harstream.core.batches import Float32, Int64
+from harstream.core.batches import Float32, Int64, SampleBatch
+from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import MEASURE_MAX_SAMPLES, Timeline
 from harstream.datasets.csv import CsvWriter
@@ -22,6 +23,7 @@ from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.decoder import Decoder, Message
+from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate, is_device_name
 
@@ -33,6 +35,8 @@ _SUBJECT = re.compile(r"[^\W_](?:[^\W_]|[.-])*")
 _UNSAFE = re.compile(r"[^\w.-]")
 #: Commas and quotes, control characters and surrogates, and the line ends of Unicode, at which a csv file is split.
 _NOT_IN_LABEL = re.compile(r'[,"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+#: Samples from which the unit of accelerations is told, if it is not stated.
+_UNIT_SAMPLES = 50
 #: Row of the only device in a Timeline.
 _ROW = np.zeros(1, np.int64)
 
@@ -125,6 +129,36 @@ class _OpenFile:
         return RecordedFile(self._writer.path, self.device, self.label, self.samples, self.seconds)
 
 
+class _UnitFinder:
+    """Finder of the unit of a device's accelerations, from its first samples whose unit is not stated."""
+
+    def __init__(self) -> None:
+        self.name = ""  # "": not found yet
+        self._factor = np.float32(0)
+        self._acc = np.zeros((0, 3), np.float32)
+
+    def convert(self, batch: SampleBatch) -> SampleBatch | None:
+        """Return a batch of one message with accelerations in g; None while there are too few samples to tell the unit.
+
+        Raises:
+            RejectError: The accelerations have gravity in no known unit.
+
+        """
+        if not batch.acc_unit_auto[0]:
+            return batch
+        if not self.name:
+            self._acc = np.concatenate([self._acc, batch.samples[:, :3]])[-_UNIT_SAMPLES:]
+            if len(self._acc) < _UNIT_SAMPLES:
+                return None
+            unit = int(acc_unit(self._acc[None])[0])
+            if unit < 0:
+                raise RejectError("units", f"acc shows gravity in none of {', '.join(ACC_UNIT_NAMES)}; state its unit")
+            self.name, self._factor = ACC_UNIT_NAMES[unit], np.float32(ACC_UNIT_FACTORS[unit])
+        samples = batch.samples.copy()
+        samples[:, :3] *= self._factor
+        return replace(batch, samples=samples, acc_unit_auto=np.zeros(1, np.bool_))
+
+
 @dataclass(slots=True)
 class RecordedDevice:
     """State of one device. Counts start at zero with every recording."""
@@ -132,6 +166,7 @@ class RecordedDevice:
     timeline: Timeline  # with this device in its only row
     last_received_s: float  # time of the last new samples, or of the recorder's start; seconds since the epoch
     received: bool = False  # whether any sample has been accepted since the recorder's start
+    unit: _UnitFinder = field(default_factory=_UnitFinder)
     file: _OpenFile | None = None
     samples: int = 0  # written
     seconds: float = 0.0  # in files that are closed
@@ -168,7 +203,8 @@ class Recorder:
         devices: Names of the devices.
         subject: Name of the person who wears the devices.
         out: Folder of the csv files.
-        units: Units of messages that do not name theirs; None: g and rad/s.
+        units: Units of messages that do not name theirs; None: g and rad/s. With ``auto``, the unit of accelerations is
+            told from the first samples of a device, which are not recorded.
         rate_hz: Rate of devices that do not announce theirs, until it is measured.
         clock: Source of the time, in seconds since the epoch.
 
@@ -305,6 +341,15 @@ class Recorder:
                 device.last_rejection = rejection.detail
         if not len(batch):
             return
+        try:
+            converted = device.unit.convert(batch)
+        except RejectError as error:
+            device.rejected[error.reason] += 1
+            device.last_rejection = error.detail
+            return
+        if converted is None:
+            return
+        batch = converted
         timeline, stats = device.timeline, device.timeline.stats
         before, nominal_ns = replace(stats), float(timeline.nominal_ns[0])
         accepted = timeline.feed(_ROW, batch)

@@ -102,6 +102,33 @@ def test_missing_samples_are_a_gap_and_are_not_interpolated(tmp_path):
     np.testing.assert_array_equal(t, np.delete(np.arange(100), np.s_[50:60]) * 20_000_000)
 
 
+@pytest.mark.parametrize(("unit", "per_g"), [("g", 1.0), ("m/s2", 9.80665), ("mg", 1000.0)])
+@pytest.mark.parametrize("size", [1, 10, 200])
+def test_accelerations_of_an_unknown_unit_are_recorded_in_g(tmp_path, unit, per_g, size):
+    recorder = new_recorder(tmp_path, units=Units("auto"))
+    samples = walk(400) * np.float32(0.1) + np.array([0, 0, 1, 0, 0, 0], np.float32)
+    sent = samples * np.array([per_g, per_g, per_g, 1, 1, 1], np.float32)
+    recorder.begin("STANDING")
+    for start in range(0, 400, size):
+        payload = encode_packed(T0_NS + start * 20_000_000, 50.0, sent[start : start + size])
+        recorder.receive("wearables/phone/imu", payload, False)
+    assert recorder.devices["phone"].unit.name == unit
+    _, values, _ = table(recorder.end()[0].path)
+    assert len(values) >= 350
+    np.testing.assert_allclose(values, samples[-len(values) :], atol=1e-6)
+
+
+def test_accelerations_without_gravity_are_rejected_where_the_unit_is_unknown(tmp_path):
+    recorder = new_recorder(tmp_path, units=Units("auto"))
+    recorder.begin("STANDING")
+    send(recorder, 0.01 * walk(100))
+    device = recorder.devices["phone"]
+    assert device.rejected == {"units": 6}  # of ten messages, the first four are too few
+    assert "gravity in none of g, m/s2, mg" in device.last_rejection
+    assert not device.received
+    assert recorder.end() == []
+
+
 def test_without_stamps_times_of_arrival_are_used(tmp_path):
     clock = Clock(T0_NS / 1e9)
     recorder, samples = new_recorder(tmp_path, clock=clock), walk(500)

@@ -158,7 +158,8 @@ class _Session:
             self._stop.wait(_TICK_S)
         if not self._stop.is_set():
             for name, state in self._recorder.devices.items():
-                click.echo(f"{name} is sending: {state.rate_hz:.1f} samples/s", err=True)
+                unit = f", accelerations in {state.unit.name}" if state.unit.name else ""
+                click.echo(f"{name} is sending: {state.rate_hz:.1f} samples/s{unit}", err=True)
 
     def _labels(self) -> Iterator[str]:
         """Ask for labels until the answer is empty; yield those that are valid."""
