@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from harstream.core.batches import Float32
 from harstream.mqtt.connection import Connection
+from harstream.sources import OutgoingMessage, SampleSource
 from harstream.wire.canonical import encode_json
 from harstream.wire.packed import encode_packed
 from harstream.wire.topics import TopicTemplate
@@ -25,27 +25,6 @@ ENCODERS: dict[str, Callable[[int, float, Float32], bytes]] = {
 FLUSH_S = 30.0
 #: Limit of the messages that the broker has not acknowledged. Beyond it a slow broker slows the publisher down.
 _MAX_OUTGOING = 2_000
-
-
-class SampleSource(Protocol):
-    """Samples of one device to be published, in order."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device."""
-        ...
-
-    @property
-    def rate_hz(self) -> float:
-        """Sample rate."""
-        ...
-
-    def read(self, n: int) -> Float32:
-        """Return the next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) without a gyroscope.
-
-        At the end fewer than ``n`` samples are returned, and after it none.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +52,8 @@ def publish(
 ) -> PublishCounts:
     """Publish every source from its beginning.
 
-    Event times follow the sources' rates, whatever the speed. A message leaves at the event time of its last sample.
-    The first messages of the devices are spread over one message interval, as those of independent devices are.
+    A source decides what its messages hold and when they leave in stream time, whatever the speed. The first messages
+    of the devices are spread over one message interval, as those of independent devices are.
 
     Args:
         connection: Open connection.
@@ -95,31 +74,32 @@ def publish(
     start_ns = time.time_ns() if start_ns is None else start_ns
     started_s = time.monotonic()
     messages = samples = 0
-    # Next message of each source: stream time at which it leaves, source, index of its first sample, source's offset.
-    due: list[tuple[float, int, int, float]] = []
+    due: list[tuple[float, int, OutgoingMessage]] = []  # next message of each source: when it leaves, source, message
+    streams: list[Iterator[OutgoingMessage]] = []
+
+    def schedule(i: int) -> None:
+        message = next(streams[i], None)
+        if message is not None:
+            heapq.heappush(due, (message.leaves_s, i, message))
+
     for i, source in enumerate(sources):
-        interval_s = samples_per_message / source.rate_hz
-        offset_s = interval_s * i / len(sources)
-        heapq.heappush(due, (offset_s + interval_s, i, 0, offset_s))
+        offset_s = samples_per_message / source.rate_hz * i / len(sources)
+        streams.append(source.messages(samples_per_message, offset_s, start_ns))
+        schedule(i)
     while due and not stop.is_set():
-        stream_s, i, position, offset_s = heapq.heappop(due)
+        stream_s, i, message = heapq.heappop(due)
         if duration_s is not None and stream_s > duration_s:
             break
         if speed:
             wait_s = stream_s / speed - (time.monotonic() - started_s)
             if wait_s > 0 and stop.wait(wait_s):
                 break
-        source = sources[i]
-        chunk = source.read(samples_per_message)
-        if not len(chunk):
-            continue
-        t_ns = start_ns + round((offset_s + position / source.rate_hz) * 1e9)
         while connection.outgoing > _MAX_OUTGOING and not stop.is_set():
             time.sleep(0.001)
-        if connection.publish(template.topic(source.device), encode(t_ns, source.rate_hz, chunk), qos=qos):
-            messages, samples = messages + 1, samples + len(chunk)
+        payload_bytes = encode(message.t_ns, message.rate_hz, message.samples)
+        if connection.publish(template.topic(sources[i].device), payload_bytes, qos=qos):
+            messages, samples = messages + 1, samples + len(message.samples)
         progress(stream_s)
-        position += len(chunk)
-        heapq.heappush(due, (offset_s + (position + samples_per_message) / source.rate_hz, i, position, offset_s))
+        schedule(i)
     connection.flush(FLUSH_S if connection.ready else 0)
     return PublishCounts(messages, samples, time.monotonic() - started_s)

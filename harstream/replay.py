@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from harstream.core.batches import Float32
 from harstream.datasets.base import Recording
+from harstream.sources import SampleSource
 
 
-class RecordedSource:
-    """Samples of a recording, published under the recording's name. It is a ``publish.SampleSource``."""
+class RecordedSource(SampleSource):
+    """Samples of a recording, published under the recording's name."""
 
     def __init__(self, recording: Recording) -> None:
         self.device = recording.name
@@ -16,10 +17,7 @@ class RecordedSource:
         self._position = 0
 
     def read(self, n: int) -> Float32:
-        """Return the next ``n`` samples, (n, 6) in g and rad/s, or (n, 3) if the recording has no gyroscope.
-
-        At the end fewer than ``n`` samples are returned, and after it none.
-        """
+        """Return the next ``n`` samples (see ``SampleSource.read``)."""
         chunk = self._samples[self._position : self._position + n]
         self._position += len(chunk)
         return chunk

@@ -13,7 +13,7 @@ import click
 from harstream.cli import options
 
 if TYPE_CHECKING:
-    from harstream.publish import SampleSource
+    from harstream.sources import SampleSource
 
 #: Decorator that gives a command the parameters of `publish_sources`, except ``sources`` and ``duration_s``.
 publisher_options = options.together(

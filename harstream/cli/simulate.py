@@ -38,11 +38,30 @@ from harstream.cli.publishing import publish_sources, publisher_options
     help="Single activity of all subjects, such as WALKING.",
     metavar="NAME",
 )
+@click.option(
+    "--fault",
+    "faults",
+    type=click.Choice(["units", "loop", "reboot", "coarse", "drift", "dropout"]),
+    multiple=True,
+    help="Fault of the devices; if given several times, the devices have the faults in turn.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed; another one makes other subjects.")
 def simulate(
-    devices: int, duration: float | None, rate: float, pace: float, activity: str | None, seed: int, **publishing: Any
+    devices: int,
+    duration: float | None,
+    rate: float,
+    pace: float,
+    activity: str | None,
+    faults: tuple[str, ...],
+    seed: int,
+    **publishing: Any,
 ) -> None:
-    """Publish synthetic wearables: worn at the waist by subjects who live a plausible day."""
+    """Publish synthetic wearables: worn at the waist by subjects who live a plausible day.
+
+    With --fault, they send what faulty devices do: accelerations in m/s2 without saying so (units), each sample in a
+    message of its own at intervals of 8 to 14 ms (loop), stamps of a clock that begins again near 0 every minute
+    (reboot), in whole seconds (coarse) or of a clock that is 4 % fast (drift), or nothing for up to 3 s (dropout).
+    """
     from harstream import checks
     from harstream.simulate.parameters import ACTIVITIES
     from harstream.simulate.source import sources
@@ -50,5 +69,7 @@ def simulate(
     if activity is not None:
         checks.choice(activity, "activity", tuple(ACTIVITIES))
     publish_sources(
-        sources(devices, seed, rate_hz=rate, pace=pace, activity=activity), duration_s=duration, **publishing
+        sources(devices, seed, rate_hz=rate, pace=pace, activity=activity, faults=faults),
+        duration_s=duration,
+        **publishing,
     )

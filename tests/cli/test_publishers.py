@@ -44,6 +44,20 @@ def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, p
     assert "published 22 messages, 550 samples" in process.err
 
 
+def test_simulated_devices_have_faults_in_turn(mosquitto, tmp_path):
+    arguments = ["--devices", "3", "--duration", "3", "--speed", "0", "--fault", "coarse", "--fault", "loop"]
+    with (
+        Client(mosquitto.port) as client,
+        Process("simulate", "--broker", mosquitto.address, *arguments, folder=tmp_path) as process,
+    ):
+        assert process.exit_code() == 0, process.err
+        wait_for_messages(client, "sim-0002-loop", 200)
+        assert {len(message.acc) for message in received(client, "sim-0002-loop")} == {1}
+        for device in ("sim-0001-coarse", "sim-0003-coarse"):
+            wait_for_messages(client, device, 5)
+            assert {(message.t_ns or 1) % 10**9 for message in received(client, device)} == {0}
+
+
 def test_a_signal_stops_simulate(mosquitto, tmp_path):
     with (
         Client(mosquitto.port) as client,
