@@ -50,10 +50,10 @@ def decode_json(payload: bytes, units: Units) -> Samples:
     acc_unit, gyro_unit = named.get("acc", units.acc), named.get("gyro", units.gyro)
     auto = acc_unit == AUTO
     t_ns, rate_hz = event_time(data.t, data.t_ms, data.t_us, data.t_ns), data.rate_hz
-    told = {"time": t_ns is not None, "rate": rate_hz is not None, "units": data.units is not None}
-    ignored = ignored_units(named)
-    if not all(told.values()):
-        others = read_other_names(payload, [kind for kind, is_told in told.items() if not is_told])
+    ignored = ignored_units(data.units) if data.units else ()
+    if t_ns is None or rate_hz is None or data.units is None:
+        told = {"time": t_ns, "rate": rate_hz, "units": data.units}
+        others = read_other_names(payload, [kind for kind, value in told.items() if value is None])
         t_ns = others.t_ns if t_ns is None else t_ns
         rate_hz = others.rate_hz if rate_hz is None else rate_hz
         ignored += others.ignored

@@ -14,8 +14,11 @@ from harstream.wire.times import guess_time
 #: Other names of the time and of the rate that are understood; the first one with a value that can be used counts.
 TIME_NAMES = ("timestamp", "ts", "time")
 RATE_NAMES = ("rateHz", "fs", "sampleRateHz", "sample_rate", "sampling_rate")
-#: Names that are understood. Fields of samples need not be here, since they look like nothing else.
-_UNDERSTOOD = frozenset(("t", "t_ms", "t_us", "t_ns", "rate_hz", "units", *TIME_NAMES, *RATE_NAMES))
+#: Names of the canonical payload.
+_CANONICAL = frozenset(
+    ["t", "t_ms", "t_us", "t_ns", "rate_hz", "units", "acc", "gyro", "ax", "ay", "az", "gx", "gy", "gz"]
+)
+_UNDERSTOOD = _CANONICAL.union(TIME_NAMES, RATE_NAMES)
 
 #: Kind of a field to what its sender should do.
 _MENDS = {
@@ -69,6 +72,9 @@ class OtherNames(NamedTuple):
     ignored: tuple[IgnoredField, ...] = ()
 
 
+_NOTHING = OtherNames()
+
+
 class IgnoredFieldNotes:
     """Notes of ignored fields, one for each field of a device, for at most ten devices a field."""
 
@@ -105,7 +111,9 @@ def read_other_names(payload: bytes, wanted: Collection[str]) -> OtherNames:
     try:
         members = _decode_members(payload)
     except (msgspec.DecodeError, ValueError):
-        return OtherNames()
+        return _NOTHING
+    if not members.keys() - _CANONICAL:
+        return _NOTHING
     found: dict[str, Any] = {}
     ignored = []
     for kind, names, read in (("time", TIME_NAMES, guess_time), ("rate", RATE_NAMES, _read_rate)):
@@ -122,9 +130,11 @@ def read_other_names(payload: bytes, wanted: Collection[str]) -> OtherNames:
 
 def ignored_units(units: Mapping[str, str]) -> tuple[IgnoredField, ...]:
     """Return the members of ``units`` that name a sensor otherwise than acc and gyro."""
-    sensors = set(_SENSORS.split())
-    others = [name[:_MAX_NAME] for name in units if name not in ("acc", "gyro")]
-    return tuple(IgnoredField(f"units.{name}", "units") for name in others if sensors & _words(name))
+    others = [name[:_MAX_NAME] for name in units.keys() - {"acc", "gyro"}]
+    sensors = _SENSORS.split()
+    return tuple(
+        IgnoredField(f"units.{name}", "units") for name in sorted(others) if not _words(name).isdisjoint(sensors)
+    )
 
 
 def kind_of(name: str) -> str | None:

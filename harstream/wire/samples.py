@@ -20,6 +20,7 @@ ACC_UNITS = dict(zip(ACC_UNIT_NAMES, ACC_UNIT_FACTORS, strict=True))
 GYRO_UNITS = {"rad/s": 1.0, "deg/s": math.pi / 180}
 #: In place of a unit of accelerations: not known. The numbers stay as they were sent, and ``Engine`` finds the unit.
 AUTO = "auto"
+_ACC_FACTORS = {**ACC_UNITS, AUTO: 1.0}
 #: Other spelling of a unit in a message, in small letters and without spaces, to the unit.
 UNIT_ALIASES = {
     **dict.fromkeys(("m/s^2", "m/s²", "m/s/s", "m/s**2", "ms-2", "ms^-2", "ms⁻²"), "m/s2"),
@@ -70,21 +71,21 @@ def check_rate(rate_hz: float | None) -> float:
 
 def acc_factor(unit: str) -> float:
     """Return the factor for accelerations in ``unit``: to g, or 1 for AUTO. Raise RejectError for an unknown unit."""
-    return 1.0 if unit == AUTO else _factor(unit, ACC_UNITS, f"{', '.join(ACC_UNITS)}, {AUTO}")
+    return _factor(unit, _ACC_FACTORS)
 
 
 def gyro_factor(unit: str) -> float:
     """Return the factor from ``unit`` to rad/s. Raise RejectError for an unknown unit."""
-    return _factor(unit, GYRO_UNITS, ", ".join(GYRO_UNITS))
+    return _factor(unit, GYRO_UNITS)
 
 
-def _factor(unit: str, factors: Mapping[str, float], expected: str) -> float:
+def _factor(unit: str, factors: Mapping[str, float]) -> float:
     if unit in factors:
         return factors[unit]
     plain = unit.lower().replace(" ", "")
     factor = factors.get(UNIT_ALIASES.get(plain, plain))
     if factor is None:
-        raise RejectError("units", f"unit {unit!r}, expected one of {expected}")
+        raise RejectError("units", f"unit {unit!r}, expected one of {', '.join(factors)}")
     return factor
 
 
@@ -102,10 +103,12 @@ def convert(values: npt.ArrayLike, factor: float, *, auto: bool = False) -> Floa
     """
     with np.errstate(over="ignore", invalid="ignore"):
         converted = (np.asarray(values, np.float64) * factor).astype(np.float32)
-    if not np.isfinite(converted).all():
-        raise RejectError("not_finite", "a sample is not a finite number")
     largest = np.abs(converted).max(initial=0.0)
-    if largest <= MAX_MAGNITUDE or (auto and may_be_milli_g(converted)):
+    if largest <= MAX_MAGNITUDE:  # not so if a number is NaN
+        return converted
+    if not np.isfinite(largest):
+        raise RejectError("not_finite", "a sample is not a finite number")
+    if auto and may_be_milli_g(converted):
         return converted
     unit = "in an unknown unit" if auto else "g or rad/s"
     raise RejectError("range", f"a sample is {largest:.3g} {unit}, expected at most {MAX_MAGNITUDE:g}")
