@@ -42,11 +42,15 @@ class DeviceTable(RowArrays):
             (n,) rows; -1 for devices that cannot be added because the table is full.
 
         """
-        get = self._rows.get
-        rows = np.fromiter((get(device, -1) for device in devices), np.int64, len(devices))
+        rows = self.find(devices)
         for i in np.flatnonzero(rows < 0).tolist():
             rows[i] = self._add(devices[i], float(arrival_s[i]))
         return rows
+
+    def find(self, devices: Sequence[str]) -> Int64:
+        """Return the row of each device (n,); -1 for devices that are not in the table."""
+        get = self._rows.get
+        return np.fromiter((get(device, -1) for device in devices), np.int64, len(devices))
 
     def _add(self, device: str, arrival_s: float) -> int:
         row = self._rows.get(device, -1)  # an earlier message of the same batch may have added it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +15,7 @@ from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
 from harstream.core.health import DeviceHealth, HealthTable
-from harstream.core.problems import Incident
+from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
 from harstream.core.windows import WindowBuffer
@@ -161,6 +162,19 @@ class Engine:
         """Return the incidents since the last call, the first MAX_INCIDENTS of them; ``incidents_lost`` counts more."""
         incidents, self._incidents = self._incidents, []
         return incidents
+
+    def problem_counts(self) -> dict[Problem, int]:
+        """Return the number of devices that have each problem; a device may have several."""
+        return {problem: int(np.count_nonzero(self._health.problems & int(problem))) for problem in Problem}
+
+    def devices_with(self, problem: Problem) -> list[str]:
+        """Return the devices that have a problem."""
+        return [self._devices.device(row) for row in np.flatnonzero(self._health.problems & int(problem)).tolist()]
+
+    def problems_of(self, devices: Sequence[str]) -> Int64:
+        """Return the mask of the problems of each device (n,); 0 for a device without state."""
+        rows = self._devices.find(devices)
+        return np.where(rows < 0, 0, self._health.problems[rows])
 
     def health(self) -> DeviceHealth:
         """Return the state of every device."""

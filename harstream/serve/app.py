@@ -70,7 +70,7 @@ def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
     """Start the HTTP server and return its address; "off" if the settings ask for none."""
     if config.http_address is None:
         return "off"
-    server = HttpServer(config.http_address, daemon_routes(daemon.status, daemon.metrics.expose))
+    server = HttpServer(config.http_address, daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices))
     closing.callback(server.close)
     server.start()
     return server.url

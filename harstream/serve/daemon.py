@@ -24,6 +24,7 @@ from harstream.errors import BundleError
 from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection, Will
 from harstream.mqtt.urls import BrokerSettings
+from harstream.serve.devices import Devices, Snapshot
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import DevicesEvicted, Labelling, ModelChanged, WindowsDue
 from harstream.serve.memory import return_free_memory
@@ -40,7 +41,9 @@ MAX_BATCH_MESSAGES = 2048
 #: Bytes in a batch, for large messages: one megabyte becomes twenty when it is decoded and cut into windows.
 MAX_BATCH_BYTES = 2 * 2**20
 IDLE_WAIT_S = 0.5
+REFRESH_EVERY_S = 1.0
 EVICT_EVERY_S = 5.0
+READ_TIMEOUT_S = 2.0
 UNSUBSCRIBE_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
 #: The main loop counts as alive if it began its last step within this time.
@@ -63,6 +66,7 @@ class Daemon:
         self.inbox = Inbox()
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
+        self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
         self.labelling = Labelling(self.publish, self.metrics, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
@@ -71,6 +75,7 @@ class Daemon:
         self._messages_received = self._samples_received = 0
         # Monotonic time of the last step. Infinite before the first one: a daemon that waits for the broker is healthy.
         self._heartbeat_s = math.inf
+        self._next_refresh_s = monotonic()
         self._next_eviction_s = monotonic() + EVICT_EVERY_S
 
     # --- connection ---------------------------------------------------------------------------
@@ -141,6 +146,9 @@ class Daemon:
         self.notifier.heartbeat(now_s)
         if messages:
             self._hand_over(self.make_windows(messages))
+        if now_s >= self._next_refresh_s or self.devices.wanted:
+            self._next_refresh_s = now_s + REFRESH_EVERY_S
+            self.devices.refresh(self.config.idle_s)
         if now_s >= self._next_eviction_s:
             self._next_eviction_s = now_s + EVICT_EVERY_S
             self._evict()
@@ -149,6 +157,8 @@ class Daemon:
         """Decode messages and feed them to the engine. Return the windows that fell due."""
         now_s = self.monotonic()
         batch, rejections = self.pipeline.decode(messages)
+        if rejections:
+            self.devices.reject(rejections)
         windows = self.pipeline.engine.feed(batch, now_s)
         self._messages_received += len(messages)
         self._samples_received += len(batch.samples)
@@ -169,6 +179,7 @@ class Daemon:
 
     def _evict(self) -> None:
         evicted = self.pipeline.engine.evict(self.monotonic() - self.config.idle_s)
+        self.devices.forget(evicted)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
@@ -190,6 +201,7 @@ class Daemon:
         if self.failure is None:
             while messages := self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES):
                 self._hand_over(self.make_windows(messages))
+            self.devices.refresh(self.config.idle_s)
         self.labelling.finish()
         if self.failure is None:
             self.labelling.flush_events(self.pipeline)
@@ -239,6 +251,10 @@ class Daemon:
         """True while the daemon is connected to the broker and subscribed."""
         return self.connection is not None and self.connection.ready
 
+    def read_devices(self) -> Snapshot:
+        """Return what is known of each device, at most a second ago if the loop moves. Any thread may call this."""
+        return self.devices.snapshot(READ_TIMEOUT_S)
+
     def status(self) -> DaemonStatus:
         """Return a snapshot of state and totals. Any thread may call this."""
         bundle, stats = self.pipeline.classifier.bundle, self.pipeline.engine.stats
@@ -252,6 +268,7 @@ class Daemon:
             connected=connected,
             devices=self.pipeline.engine.n_devices,
             devices_by_label=self.pipeline.last_labels.counts.copy(),
+            devices_by_problem=self.devices.counts,
             messages_received=self._messages_received,
             messages_waiting=len(self.inbox),
             messages_dropped=self.inbox.dropped,

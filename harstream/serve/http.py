@@ -1,15 +1,18 @@
-"""HTTP server of the daemon: live page, metrics, health and readiness."""
+"""HTTP server of the daemon: live page, devices, metrics, health and readiness."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import threading
+import urllib.parse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from harstream.errors import ConfigError
-from harstream.serve import page
+from harstream.serve import api, page
+from harstream.serve.devices import Snapshot
 from harstream.serve.metrics import CONTENT_TYPE
 from harstream.serve.status import DaemonStatus
 
@@ -17,18 +20,47 @@ log = logging.getLogger("harstream.http")
 
 #: Status code, media type and body.
 Response = tuple[int, str, bytes]
-#: Path to the function that answers a GET of it.
-Routes = Mapping[str, Callable[[], Response]]
 
 
-def daemon_routes(read_status: Callable[[], DaemonStatus], expose_metrics: Callable[[], bytes]) -> Routes:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a GET asks for, beside the path of its route."""
+
+    name: str  # last level of the path, decoded, where the route has {name}; else ""
+    query: Mapping[str, str]  # decoded; of a parameter given twice the last value
+
+
+#: Path to the function that answers a GET of it. The last level of a path may be {name}, which stands for any text.
+Routes = Mapping[str, Callable[[Request], Response]]
+
+
+def daemon_routes(
+    read_status: Callable[[], DaemonStatus],
+    expose_metrics: Callable[[], bytes],
+    read_devices: Callable[[], Snapshot],
+) -> Routes:
     """Return the paths that a daemon answers."""
     return {
-        "/": lambda: (200, "text/html; charset=utf-8", page.render(read_status()).encode()),
-        "/metrics": lambda: (200, CONTENT_TYPE, expose_metrics()),
-        "/healthz": lambda: _health(read_status().alive, "the main loop does not move"),
-        "/readyz": lambda: _health(read_status().ready, "not ready"),
+        "/": lambda _: (200, "text/html; charset=utf-8", page.render(read_status()).encode()),
+        "/api/devices": lambda request: api.list_devices(read_devices, request.query),
+        "/api/devices/{name}": lambda request: api.show_device(read_devices, request.name),
+        "/metrics": lambda _: (200, CONTENT_TYPE, expose_metrics()),
+        "/healthz": lambda _: _health(read_status().alive, "the main loop does not move"),
+        "/readyz": lambda _: _health(read_status().ready, "not ready"),
     }
+
+
+def respond(routes: Routes, target: str) -> Response:
+    """Return the answer to a GET of ``target``: a path, and a query after ``?``."""
+    # http.server decodes the request line as Latin-1, but clients send UTF-8, percent-encoded or not.
+    path, _, query = target.encode("latin-1", "replace").decode("utf-8", "replace").partition("?")
+    parameters = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    if (route := routes.get(path)) is not None:
+        return route(Request("", parameters))
+    parent, _, name = path.rpartition("/")
+    if name and (route := routes.get(f"{parent}/{{name}}")) is not None:
+        return route(Request(urllib.parse.unquote(name), parameters))
+    return 404, "text/plain", b"not found\n"
 
 
 def _health(good: bool, problem: str) -> Response:
@@ -36,7 +68,7 @@ def _health(good: bool, problem: str) -> Response:
 
 
 class HttpServer:
-    """Server that answers GET on fixed paths, in threads of its own.
+    """Server that answers GET, in threads of its own.
 
     The constructor binds the address.
 
@@ -54,9 +86,8 @@ class HttpServer:
 
             def do_GET(self) -> None:
                 """Answer a request."""
-                route = routes.get(self.path.partition("?")[0])
                 try:
-                    status, media_type, body = route() if route else (404, "text/plain", b"not found\n")
+                    status, media_type, body = respond(routes, self.path)
                 except Exception:
                     log.exception("GET %s failed", self.path)
                     status, media_type, body = 500, "text/plain", b"internal error\n"

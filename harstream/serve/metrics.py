@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from harstream import __version__
 from harstream.bundle import Bundle
 from harstream.core.batches import Float64, Int64, SampleBatch
+from harstream.core.problems import Problem
 from harstream.core.smoothing import SmoothedLabels
 from harstream.serve.histogram import ArrayHistogram
 from harstream.serve.status import DaemonStatus
@@ -239,6 +240,12 @@ class _StatusCollector(Collector):
             "Devices by their last label",
             {**dict.fromkeys(status.labels, 0), **status.devices_by_label},
             label="label",
+        )
+        yield _gauge(
+            "devices_with_problem",
+            "Devices that have a problem, by problem; /api/devices names them",
+            {**{problem.public_name: 0 for problem in Problem}, **status.devices_by_problem},
+            label="problem",
         )
         yield _gauge("mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
 

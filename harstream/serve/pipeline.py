@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
@@ -14,16 +14,13 @@ from harstream.core.batches import Predictions, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
 from harstream.core.smoothing import SmoothedLabels, Smoothing
+from harstream.serve.rejections import RejectionLog
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.reject import Rejection
 from harstream.wire.samples import Units
 
 log = logging.getLogger("harstream")
-
-_LOG_REJECTIONS_EVERY_S = 10.0
-#: Length to which topic and detail are cut in the log: both may repeat what a device sent.
-_MAX_LOGGED_CHARACTERS = 300
 
 #: A topic and a payload.
 Publication = tuple[str, bytes]
@@ -48,6 +45,7 @@ class Pipeline:
 
     def __init__(self, config: RunConfig, classifier: Classifier) -> None:
         bundle = classifier.bundle
+        self.source = "source1"  # name in the API
         # Used by the main loop.
         self.decoder = Decoder(
             config.samples_template,
@@ -88,7 +86,7 @@ class Pipeline:
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
         return LabelledWindows(
             smoothed,
-            self.last_labels.update(windows.devices, names),
+            self.last_labels.update(windows.devices, names, smoothed.confidence.tolist(), windows.end_ns.tolist()),
             list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)),
             self._encode_events(events),
         )
@@ -131,73 +129,66 @@ class Pipeline:
         ]
 
 
+class LastLabel(NamedTuple):
+    """Last published label of a device."""
+
+    label: str
+    confidence: float
+    since_ns: int  # event time of the first of the equal labels in a row
+
+
 class LastLabels:
-    """Last published label of each device of a source. The broker retains it until it is cleared."""
+    """Last published label of each device of a source. The broker retains it until it is cleared.
+
+    It belongs to one thread. Other threads may call `get`, and may copy `counts`.
+    """
 
     def __init__(self, labels: Iterable[str]) -> None:
         self.counts: dict[str, int] = dict.fromkeys(labels, 0)  # label to the number of devices that have it
         self.to_clear: dict[str, None] = {}  # evicted devices whose label the broker still retains, in order
-        self._labels: dict[str, str] = {}  # device to label
+        self._labels: dict[str, LastLabel] = {}  # by device; an entry is replaced, never changed
 
     @property
     def devices(self) -> list[str]:
         """Devices that have a label."""
         return list(self._labels)
 
+    def get(self, device: str) -> LastLabel | None:
+        """Return the last label of a device; None before its first."""
+        return self._labels.get(device)
+
     def add_labels(self, labels: Iterable[str]) -> None:
         """Add the labels of another model."""
         for label in labels:
             self.counts.setdefault(label, 0)
 
-    def update(self, devices: Sequence[str], labels: Sequence[str]) -> Counter[str]:
+    def update(
+        self, devices: Sequence[str], labels: Sequence[str], confidences: Sequence[float], end_ns: Sequence[int]
+    ) -> Counter[str]:
         """Set the labels of devices, in order, and count the changes by new label. A first label is no change."""
         changes: Counter[str] = Counter()
-        for device, label in zip(devices, labels, strict=True):
+        for device, label, confidence, t_ns in zip(devices, labels, confidences, end_ns, strict=True):
             before = self._labels.get(device)
-            if before == label:
+            if before is not None and before.label == label:
+                self._labels[device] = LastLabel(label, confidence, before.since_ns)
                 continue
-            self._labels[device] = label
+            self._labels[device] = LastLabel(label, confidence, t_ns)
             self.counts[label] += 1
             if before is None:
                 self.to_clear.pop(device, None)  # the device is back, and its new label replaces the old one
             else:
-                self.counts[before] -= 1
+                self.counts[before.label] -= 1
                 changes[label] += 1
         return changes
 
     def remove(self, devices: Iterable[str]) -> None:
         """Remove evicted devices. Their retained labels are then to be cleared."""
         for device in devices:
-            label = self._labels.pop(device, None)
-            if label is not None:
-                self.counts[label] -= 1
+            last = self._labels.pop(device, None)
+            if last is not None:
+                self.counts[last.label] -= 1
                 self.to_clear[device] = None
 
     def mark_cleared(self, number: int) -> None:
         """Note that the broker has cleared the labels of the first ``number`` devices of ``to_clear``."""
         self.to_clear = dict.fromkeys(list(self.to_clear)[number:])
-
-
-class RejectionLog:
-    """Log of rejected messages: one line now and then, however many are rejected."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()  # by reason, since the last line
-        self._next_s = 0.0  # monotonic clock
-
-    def add(self, rejections: Sequence[Rejection]) -> None:
-        """Count rejections. If a line is due, log the counts by reason and the last rejection in full."""
-        self._counts.update(rejection.reason for rejection in rejections)
-        now_s = time.monotonic()
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + _LOG_REJECTIONS_EVERY_S
-        last = rejections[-1]
-        log.warning(
-            "rejected messages by reason: %s. The last one, on topic %r: %s: %s",
-            ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
-            last.topic[:_MAX_LOGGED_CHARACTERS],
-            last.reason,
-            last.detail[:_MAX_LOGGED_CHARACTERS],
-        )
-        self._counts.clear()

@@ -20,6 +20,7 @@ class DaemonStatus:
 
     devices: int = 0  # devices with state
     devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
+    devices_by_problem: Mapping[str, int] = field(default_factory=dict)  # problem to devices that have it
 
     messages_received: int = 0  # messages taken from the inbox
     messages_waiting: int = 0  # messages in the inbox

@@ -22,7 +22,7 @@ from .daemons import make_config, receive_all, running
 @contextmanager
 def serving_http(daemon: Daemon) -> Iterator[str]:
     """Start a server with the daemon's routes, and yield its address."""
-    server = HttpServer(("127.0.0.1", 0), daemon_routes(daemon.status, daemon.metrics.expose))
+    server = HttpServer(("127.0.0.1", 0), daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices))
     server.start()
     try:
         yield server.url
@@ -30,14 +30,15 @@ def serving_http(daemon: Daemon) -> Iterator[str]:
         server.close()
 
 
-def boom():
+def boom(_):
     raise ZeroDivisionError
 
 
 ROUTES = {
-    "/": lambda: (200, "text/html", b"<p>hello"),
-    "/readyz": lambda: (503, "text/plain", b"not ready\n"),
+    "/": lambda _: (200, "text/html", b"<p>hello"),
+    "/readyz": lambda _: (503, "text/plain", b"not ready\n"),
     "/bug": boom,
+    "/of/{name}": lambda request: (200, "text/plain", f"{request.name} {sorted(request.query.items())}".encode()),
 }
 
 
@@ -55,6 +56,20 @@ def test_fixed_paths_are_answered_and_others_are_not_found(server):
     assert http_get(f"{server.url}/readyz") == (503, "not ready\n")
     assert http_get(f"{server.url}/../etc/passwd")[0] == 404
     assert http_get(f"{server.url}/nothing")[0] == 404
+
+
+def test_the_last_level_of_a_path_may_be_any_text_and_is_decoded_with_its_query(server):
+    assert http_get(f"{server.url}/of/a%20%C3%A4%2Fb?x=1&y=%E2%82%AC&x=2&z") == (
+        200,
+        "a ä/b [('x', '2'), ('y', '€'), ('z', '')]",
+    )
+    assert http_get(f"{server.url}/of/a%FF")[0] == 200
+    assert http_get(f"{server.url}/of/")[0] == 404
+    assert http_get(f"{server.url}/of/a/b")[0] == 404
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
+        client.sendall("GET /of/ä HTTP/1.0\r\n\r\n".encode())  # as curl sends it
+        answer = b"".join(iter(lambda: client.recv(1000), b""))
+    assert answer.endswith("\r\n\r\nä []".encode())
 
 
 def test_a_bug_behind_a_path_is_a_500_and_logged_and_the_next_request_is_answered(server, caplog):

@@ -120,7 +120,7 @@ def test_the_label_of_a_device_that_is_back_is_not_cleared(labelling, broker, ma
     labelling.evict(pipeline, [subject.name for subject in subjects[:2]])
     broker.room = 1_000_000
     back = np.array([device == subjects[0].name for device in windows.devices])
-    pipeline.last_labels.update([subjects[0].name], [pipeline.classifier.bundle.labels[0]])
+    pipeline.last_labels.update([subjects[0].name], [pipeline.classifier.bundle.labels[0]], [1.0], [0])
     assert back.any()
     broker.accepted.clear()
     labelling.evict(pipeline, [])

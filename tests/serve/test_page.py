@@ -16,6 +16,7 @@ STATUS = DaemonStatus(
     ("WALKING", "A<B", "UNKNOWN"),
     ready=True,
     devices=3,
+    devices_by_problem={"gravity": 0, "clock": 1_200},
     devices_by_label={"WALKING": 2, "A<B": 1, "UNKNOWN": 0, "OF_AN_EARLIER_MODEL": 5},
     messages_received=1_234_567,
     windows_classified=40,
@@ -58,6 +59,8 @@ def test_the_page_shows_state_model_activities_and_traffic():
     }
     assert "OF_AN_EARLIER_MODEL" not in shown
     assert shown["Devices"] == "3"
+    assert '<th><a href="/api/devices?problem=clock">clock</a></th><td class="number">1,200</td>' in text
+    assert "gravity" not in text
     assert shown["Messages received"] == "1,234,567"
     assert shown["Mean latency, last sample to label"] == "12.5 ms"
     assert 'class="state ready">ready<' in text
@@ -75,6 +78,9 @@ def test_the_page_is_whole_html_with_its_style_sheet():
 
 
 def test_the_page_of_a_daemon_that_has_nothing_yet():
-    text = page.render(dataclasses.replace(STATUS, ready=False, devices_by_label={}, windows_classified=0))
+    text = page.render(
+        dataclasses.replace(STATUS, ready=False, devices_by_label={}, devices_by_problem={}, windows_classified=0)
+    )
     assert rows(text)["Mean latency, last sample to label"] == "none yet"
+    assert "<td>none</td>" in text
     assert 'class="state not-ready">not ready<' in text

@@ -8,10 +8,14 @@ from importlib import resources
 from string import Template
 
 from harstream import __version__
+from harstream.core.problems import Problem
 from harstream.serve.status import DaemonStatus
 
 _ACTIVITY_ROW = Template(
     '<tr><th>$label</th><td><span class="bar" style="width:$percent%"></span></td><td class="number">$count</td></tr>'
+)
+_PROBLEM_ROW = Template(
+    '<tr><th><a href="/api/devices?problem=$name">$name</a></th><td class="number">$count</td></tr>'
 )
 _TRAFFIC_ROW = Template("<tr><th>$name</th><td>$value</td></tr>")
 
@@ -25,6 +29,7 @@ def render(status: DaemonStatus) -> str:
         backend=status.backend,
         version=__version__,
         activities=_activity_rows(status),
+        problems=_problem_rows(status),
         traffic=_traffic_rows(status),
     )
 
@@ -44,6 +49,13 @@ def _activity_rows(status: DaemonStatus) -> str:
         _ACTIVITY_ROW.substitute(label=html.escape(label), percent=f"{100 * count / largest:.0f}", count=count)
         for label, count in counts.items()
     )
+
+
+def _problem_rows(status: DaemonStatus) -> str:
+    """Return a row for each problem that any device has."""
+    counts = {problem.public_name: status.devices_by_problem.get(problem.public_name, 0) for problem in Problem}
+    rows = [_PROBLEM_ROW.substitute(name=name, count=f"{count:,}") for name, count in counts.items() if count]
+    return "".join(rows) or "<tr><td>none</td></tr>"
 
 
 def _traffic_rows(status: DaemonStatus) -> str:

@@ -1,0 +1,254 @@
+"""Health of each device: what the engine, the decoder and the labelling thread know of it, for log, metrics and API.
+
+The main loop calls `reject`, `refresh` and `forget`. Other threads read `counts`, and ask for a `snapshot`, which the
+main loop makes when it is asked for, at most once a second: at 100,000 devices it takes some twenty milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harstream.core.batches import Int64
+from harstream.core.health import DeviceHealth
+from harstream.core.problems import Incident, Problem, first_problem, problems_in
+from harstream.logs import printable
+from harstream.serve.health_log import HealthLog
+from harstream.serve.pipeline import LastLabels, Pipeline
+from harstream.serve.rejections import Rejected, RejectedDevices, problem_mask
+from harstream.wire.reject import Rejection
+
+#: Devices whose incidents are remembered; those of the newest incidents stay.
+MAX_DEVICES_WITH_NOTES = 10_000
+#: Time between two looks at the problems of all devices, for the log.
+_REVIEW_EVERY_S = 10.0
+#: Age up to which a snapshot is given to another reader.
+_MAX_AGE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Newest incident of a device and problem."""
+
+    since_s: float  # time of the incident, seconds since the epoch
+    detail: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of every device of a source at one moment. Any thread may read it.
+
+    Devices are in the order in which the engine got to know them. After these come the devices of which only rejected
+    messages are known.
+    """
+
+    source: str
+    model: str
+    taken_s: float  # monotonic
+    health: DeviceHealth
+    rejected: Mapping[str, tuple[Rejected, ...]]
+    notes: Mapping[str, Mapping[Problem, Note]]
+    last_labels: LastLabels
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each device in ``health``."""
+        return {device: position for position, device in enumerate(self.health.devices)}
+
+    @cached_property
+    def devices(self) -> list[str]:
+        """All devices."""
+        return [*self.health.devices, *(device for device in self.rejected if device not in self.index)]
+
+    @cached_property
+    def problems(self) -> Int64:
+        """Mask of the problems of each of ``devices``, those of rejected messages too."""
+        masks = np.zeros(len(self.devices), np.int64)
+        masks[: len(self.health.devices)] = self.health.problems
+        others = len(self.health.devices)
+        for device, rejected in self.rejected.items():
+            position = self.index.get(device)
+            if position is None:
+                position, others = others, others + 1
+            masks[position] |= problem_mask(rejected)
+        return masks
+
+    def describe(self, position: int) -> dict[str, Any]:
+        """Return the JSON object that describes the device at a position in ``devices``."""
+        device, health = self.devices[position], self.health
+        label = self.last_labels.get(device)
+        problem = first_problem(int(self.problems[position]))
+        seen_s = max((rejected.last_s for rejected in self.rejected.get(device, ())), default=0.0)
+        rate_hz, late, gaps, restarts, unit = 0.0, 0, 0, 0, None
+        if position < len(health.devices):
+            seen_s = max(seen_s, float(health.last_seen_s[position]))
+            rate_hz, unit = float(health.rate_hz[position]), health.acc_unit[position]
+            late, gaps = int(health.late[position]), int(health.gaps[position])
+            restarts = int(health.restarts[position])
+        return {
+            "device": device,
+            "source": self.source,
+            "model": self.model,
+            "label": None if label is None else label.label,
+            "confidence": None if label is None else round(label.confidence, 4),
+            "since": None if label is None else round(label.since_ns / 1e3) / 1e6,
+            "last_seen": round(seen_s, 3),
+            "rate_hz": round(rate_hz, 3) if rate_hz > 0 else None,
+            "late": late,
+            "gaps": gaps,
+            "restarts": restarts,
+            "acc_unit": unit,
+            "problem": None if problem is None else problem.public_name,
+        }
+
+    def describe_in_detail(self, device: str) -> dict[str, Any] | None:
+        """Return the JSON object that describes a device with all its problems; None if it is not known."""
+        position = self.index.get(device)
+        if position is None:
+            if device not in self.rejected:
+                return None
+            position = self.devices.index(device, len(self.health.devices))
+        details = [
+            {"problem": problem.public_name, "since": round(note.since_s, 3), "detail": note.detail}
+            for problem, note in self.notes.get(device, {}).items()
+        ]
+        for rejected in self.rejected.get(device, ()):
+            name = None if rejected.problem is None else rejected.problem.public_name
+            details.append({"problem": name, "since": round(rejected.first_s, 3), "detail": rejected.text})
+        problems = [problem.public_name for problem in problems_in(int(self.problems[position]))]
+        return {**self.describe(position), "problems": problems, "details": details}
+
+
+class Devices:
+    """Health of the devices of one source.
+
+    Args:
+        pipeline: Source.
+        clock: Returns seconds since the epoch.
+        monotonic: Returns monotonic seconds.
+        wake: Lets the main loop call ``refresh`` soon. Any thread may call it.
+
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._pipeline, self._clock, self._monotonic, self._wake = pipeline, clock, monotonic, wake
+        self._rejected = RejectedDevices()
+        self._notes: dict[str, dict[Problem, Note]] = {}  # the device with the newest incident is the last
+        self._log = HealthLog()
+        self._incidents: list[Incident] = []  # of rejected messages, since the last refresh
+        self._next_review_s = 0.0
+        #: Number of devices that have each problem, by its public name. It is replaced, never changed.
+        self.counts: Mapping[str, int] = {problem.public_name: 0 for problem in Problem}
+        self._changed = threading.Condition()  # guards the fields below
+        self._wanted = False
+        self._snapshot = replace(self._take_snapshot(), taken_s=-math.inf)  # the first reader asks for another
+
+    # --- main loop ----------------------------------------------------------------------------
+
+    def reject(self, rejections: Sequence[Rejection]) -> None:
+        """Note rejected messages."""
+        self._incidents += self._rejected.add(rejections, self._clock(), self._monotonic())
+
+    def forget(self, devices: Sequence[str]) -> None:
+        """Forget the incidents of evicted devices."""
+        for device in devices:
+            self._notes.pop(device, None)
+
+    def refresh(self, idle_s: float) -> None:
+        """Take the incidents of the engine, log, count, and make a snapshot if somebody asked for one.
+
+        Args:
+            idle_s: Seconds after which rejected messages are forgotten.
+
+        """
+        now_s, engine = self._monotonic(), self._pipeline.engine
+        self._rejected.forget(now_s - idle_s)
+        incidents = engine.take_incidents()
+        self._remember(incidents)
+        self._log.report((*incidents, *self._incidents), now_s)
+        self._incidents.clear()
+        self.counts = self._count()
+        if now_s >= self._next_review_s:
+            self._next_review_s = now_s + _REVIEW_EVERY_S
+            self._log.review(self._by_problem(), self._detail, now_s)
+        with self._changed:
+            if self._wanted:
+                self._wanted = False
+                self._snapshot = self._take_snapshot()
+                self._changed.notify_all()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a snapshot."""
+        return self._wanted
+
+    def _remember(self, incidents: Sequence[Incident]) -> None:
+        epoch_s = self._clock()
+        for incident in incidents:
+            notes = self._notes.pop(incident.device, {})
+            notes[incident.problem] = Note(epoch_s, printable(incident.detail))
+            self._notes[incident.device] = notes
+        while len(self._notes) > MAX_DEVICES_WITH_NOTES:
+            del self._notes[next(iter(self._notes))]
+
+    def _count(self) -> dict[str, int]:
+        counts = self._pipeline.engine.problem_counts()
+        if masks := list(self._rejected.masks()):
+            known = self._pipeline.engine.problems_of([device for device, _ in masks])
+            new = np.array([mask for _, mask in masks]) & ~known
+            for problem in Problem:
+                counts[problem] += int(np.count_nonzero(new & int(problem)))
+        return {problem.public_name: number for problem, number in counts.items()}
+
+    def _by_problem(self) -> dict[Problem, list[str]]:
+        """Return the devices of each problem that any device has."""
+        out: dict[Problem, list[str]] = {}
+        for problem in Problem:
+            if self.counts[problem.public_name]:
+                names = dict.fromkeys(self._pipeline.engine.devices_with(problem))
+                names.update(dict.fromkeys(device for device, mask in self._rejected.masks() if mask & problem))
+                out[problem] = list(names)
+        return out
+
+    def _detail(self, device: str, problem: Problem) -> str:
+        """Return the newest text about a problem of a device; "" if it is not remembered."""
+        if (note := self._notes.get(device, {}).get(problem)) is not None:
+            return note.detail
+        texts = [one.text for one in self._rejected.get(device).values() if one.problem == problem]
+        return texts[0] if texts else ""
+
+    def _take_snapshot(self) -> Snapshot:
+        pipeline = self._pipeline
+        return Snapshot(
+            pipeline.source,
+            pipeline.classifier.bundle.id,
+            self._monotonic(),
+            pipeline.engine.health(),
+            self._rejected.snapshot(),
+            {device: notes.copy() for device, notes in self._notes.items()},
+            pipeline.last_labels,
+        )
+
+    # --- other threads ------------------------------------------------------------------------
+
+    def snapshot(self, timeout_s: float) -> Snapshot:
+        """Return a snapshot at most a second old; the last one if the main loop makes none within ``timeout_s``."""
+        with self._changed:
+            last = self._snapshot
+            if self._monotonic() - last.taken_s > _MAX_AGE_S:
+                self._wanted = True
+                self._wake()
+                self._changed.wait_for(lambda: self._snapshot is not last, timeout_s)
+            return self._snapshot

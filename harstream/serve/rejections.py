@@ -1,0 +1,142 @@
+"""Rejected messages: a line in the log now and then, and what was rejected of each device."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harstream.core.problems import Incident, Problem
+from harstream.logs import printable
+from harstream.wire.reject import Rejection
+
+log = logging.getLogger("harstream")
+
+_LOG_EVERY_S = 10.0
+#: Devices of which rejected messages are remembered, and which one line counts; the ones rejected last stay.
+MAX_DEVICES = 10_000
+#: Problem of a device whose messages are rejected for a reason. Other reasons are no problem of the device's signal.
+PROBLEM_OF_REASON = {"gyroscope": Problem.GYROSCOPE, "time": Problem.STAMPS, "rate": Problem.RATE}
+
+
+class RejectionLog:
+    """Log of rejected messages: one line now and then, however many are rejected."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()  # by reason, since the last line
+        self._devices: set[str] = set()  # since the last line
+        self._next_s = 0.0  # monotonic clock
+
+    def add(self, rejections: Sequence[Rejection]) -> None:
+        """Count rejections. If a line is due, log the counts by reason and the last rejection in full."""
+        self._counts.update(rejection.reason for rejection in rejections)
+        if len(self._devices) < MAX_DEVICES:
+            self._devices.update(rejection.device for rejection in rejections if rejection.device)
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _LOG_EVERY_S
+        last = rejections[-1]
+        log.warning(
+            "rejected messages by reason: %s; of %d devices. The last one, %son topic %s: %s: %s",
+            ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
+            len(self._devices),
+            f"of device {printable(repr(last.device))} " if last.device else "",
+            printable(repr(last.topic)),
+            last.reason,
+            printable(last.detail),
+        )
+        self._counts.clear()
+        self._devices.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Messages of one device that were rejected for one reason."""
+
+    reason: str
+    count: int
+    first_s: float  # seconds since the epoch
+    last_s: float  # seconds since the epoch
+    detail: str  # of the newest
+    last_monotonic_s: float
+
+    @property
+    def problem(self) -> Problem | None:
+        """Problem of the device that the reason shows."""
+        return PROBLEM_OF_REASON.get(self.reason)
+
+    @property
+    def text(self) -> str:
+        """Line for people."""
+        messages = "message" if self.count == 1 else f"{self.count} messages"
+        return f"{messages} rejected ({self.reason}): {self.detail}"
+
+
+class RejectedDevices:
+    """Devices of which messages were rejected, also those without any good message. Bounded; it belongs to one thread.
+
+    Each reason of a device is forgotten when no further message was rejected for it for a while.
+    """
+
+    def __init__(self) -> None:
+        self._devices: dict[str, dict[str, Rejected]] = {}  # to reason; the device rejected last is the last
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def add(self, rejections: Sequence[Rejection], epoch_s: float, monotonic_s: float) -> list[Incident]:
+        """Note rejections, and return the problems of devices that begin with them."""
+        incidents = []
+        for rejection in rejections:
+            if not rejection.device:
+                continue
+            reasons = self._devices.pop(rejection.device, {})
+            before = reasons.get(rejection.reason)
+            reasons[rejection.reason] = now = Rejected(
+                rejection.reason,
+                1 if before is None else before.count + 1,
+                epoch_s if before is None else before.first_s,
+                epoch_s,
+                printable(rejection.detail),
+                monotonic_s,
+            )
+            self._devices[rejection.device] = reasons
+            if before is None and now.problem is not None:
+                incidents.append(Incident(rejection.device, now.problem, now.text))
+        while len(self._devices) > MAX_DEVICES:
+            del self._devices[next(iter(self._devices))]
+        return incidents
+
+    def forget(self, before_s: float) -> None:
+        """Forget every reason for which no message was rejected since the monotonic time ``before_s``."""
+        for device, reasons in list(self._devices.items()):
+            for reason, rejected in list(reasons.items()):
+                if rejected.last_monotonic_s < before_s:
+                    del reasons[reason]
+            if not reasons:
+                del self._devices[device]
+
+    def masks(self) -> Iterator[tuple[str, int]]:
+        """Yield each device that has a problem, with the mask of its problems."""
+        for device, reasons in self._devices.items():
+            if mask := problem_mask(reasons.values()):
+                yield device, mask
+
+    def get(self, device: str) -> Mapping[str, Rejected]:
+        """Return what was rejected of a device, by reason."""
+        return self._devices.get(device, {})
+
+    def snapshot(self) -> dict[str, tuple[Rejected, ...]]:
+        """Return what was rejected of each device, in order of the last rejection."""
+        return {device: tuple(reasons.values()) for device, reasons in self._devices.items()}
+
+
+def problem_mask(rejected: Iterable[Rejected]) -> int:
+    """Return the mask of the problems that rejected messages show."""
+    mask = 0
+    for one in rejected:
+        mask |= PROBLEM_OF_REASON.get(one.reason, 0)
+    return mask
