@@ -44,6 +44,8 @@ _MEAN_VECTOR_G = 1.6
 #: Duration in s of the means between which turns are measured; rounded to a power of 2 samples. Shorter, and noise
 #: hides the gyroscope of a device at rest; longer, and the steps of a walk cancel.
 _BLOCK_S = 0.32
+#: Number of such means from which on a window is judged: of fewer, one in 400 deceives.
+_MIN_BLOCKS = 6
 #: Ratio of the gyroscope's path to the accelerometer's: lowest and highest of true gyroscopes.
 _PATH_RATIO = (0.025, 4.0)
 #: Speed in rad/s added to the accelerometer's path before the upper limit, for sensors so coarse that they stand still.
@@ -80,7 +82,7 @@ def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> 
     """Return whether the gyroscope of each window can be true: (n_windows,).
 
     A gyroscope that is 0 throughout is taken for one that is missing, and is plausible. The result means something only
-    where ``total_acc`` has gravity; its unit does not matter. Windows shorter than three means are always plausible.
+    where ``total_acc`` has gravity; its unit does not matter. Windows shorter than about 2 s are always plausible.
 
     Args:
         total_acc: (n_windows, window, 3) in any unit.
@@ -91,7 +93,7 @@ def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> 
     halvings = max(0, round(math.log2(_BLOCK_S * sample_rate_hz)))
     means = _block_means(total_acc, gyro, halvings)
     n_blocks = means.shape[2]
-    if n_blocks < 3:
+    if n_blocks < _MIN_BLOCKS:
         return np.ones(len(total_acc), np.bool_)
     direction, velocity = means[:3], means[3:]
     missing = ~velocity.any(axis=(0, 2))
