@@ -110,6 +110,15 @@ def test_other_topics_may_be_configured(mosquitto, classifier, subjects):
         wait_until(lambda: client.payloads("labels/of/subject-0"), "a label")
 
 
+def test_a_device_may_have_any_name_that_a_topic_may_have(mosquitto, classifier, subjects):
+    names = ["ward\u00a07", "\U0001f469\u200d\u2695\ufe0f", "\u200fחדר", "\u202ex", "\U0001fae9", "a\u2028b"]
+    with Client(mosquitto.port) as client, running(Daemon(make_config(mosquitto.port), classifier)):
+        for _, content in messages(subjects[:1]):
+            for name in names:
+                client.publish(f"wearables/{name}/imu", content)
+        wait_until(lambda: {device for device, _ in client.labels()} == set(names), "a label of each device")
+
+
 # --- smoothing and events -----------------------------------------------------------------------------
 
 

@@ -375,9 +375,14 @@ def test_arbitrary_json_is_samples_or_rejected(payload):
 
 def check_decode(payload):
     """Assert that a payload is rejected, or decodes to valid samples."""
+    samples, detail = None, ""
     try:
         samples = decode(payload, Units())
-    except RejectError:  # the constructor asserts that the reason is a known one
+    except RejectError as error:  # the constructor asserts that the reason is a known one
+        detail = error.detail
+    if samples is None:
+        assert detail
+        assert detail.isprintable()  # so it cannot break a line of the log
         return
     assert len(samples.acc) > 0
     assert samples.acc.shape[1] == 3
