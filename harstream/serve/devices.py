@@ -26,8 +26,8 @@ from harstream.wire.reject import Rejection
 
 #: Devices whose incidents are remembered; those of the newest incidents stay.
 MAX_DEVICES_WITH_NOTES = 10_000
-#: Time between two looks at the problems of all devices, for the log.
-_REVIEW_EVERY_S = 10.0
+#: Time between two looks at every device that has a problem: some 25 ms if 100,000 have one.
+REVIEW_EVERY_S = 10.0
 #: Age up to which a snapshot is given to another reader.
 _MAX_AGE_S = 1.0
 
@@ -149,6 +149,8 @@ class Devices:
         self._log = HealthLog()
         self._incidents: list[Incident] = []  # of rejected messages, since the last refresh
         self._next_review_s = 0.0
+        # Devices that have each problem by their rejected messages only, at the last review.
+        self._only_rejected: dict[Problem, int] = dict.fromkeys(Problem, 0)
         #: Number of devices that have each problem, by its public name. It is replaced, never changed.
         self.counts: Mapping[str, int] = {problem.public_name: 0 for problem in Problem}
         self._changed = threading.Condition()  # guards the fields below
@@ -174,15 +176,16 @@ class Devices:
 
         """
         now_s, engine = self._monotonic(), self._pipeline.engine
-        self._rejected.forget(now_s - idle_s)
         incidents = engine.take_incidents()
         self._remember(incidents)
         self._log.report((*incidents, *self._incidents), now_s)
         self._incidents.clear()
-        self.counts = self._count()
+        counts = engine.problem_counts()
         if now_s >= self._next_review_s:
-            self._next_review_s = now_s + _REVIEW_EVERY_S
-            self._log.review(self._by_problem(), self._detail, now_s)
+            self._next_review_s = now_s + REVIEW_EVERY_S
+            self._rejected.forget(now_s - idle_s)
+            self._review(counts, now_s)
+        self.counts = {problem.public_name: number + self._only_rejected[problem] for problem, number in counts.items()}
         with self._changed:
             if self._wanted:
                 self._wanted = False
@@ -203,24 +206,24 @@ class Devices:
         while len(self._notes) > MAX_DEVICES_WITH_NOTES:
             del self._notes[next(iter(self._notes))]
 
-    def _count(self) -> dict[str, int]:
-        counts = self._pipeline.engine.problem_counts()
-        if masks := list(self._rejected.masks()):
-            known = self._pipeline.engine.problems_of([device for device, _ in masks])
-            new = np.array([mask for _, mask in masks]) & ~known
-            for problem in Problem:
-                counts[problem] += int(np.count_nonzero(new & int(problem)))
-        return {problem.public_name: number for problem, number in counts.items()}
+    def _review(self, counts: Mapping[Problem, int], now_s: float) -> None:
+        """Look at every device that has a problem: count those that only rejected messages show, and log.
 
-    def _by_problem(self) -> dict[Problem, list[str]]:
-        """Return the devices of each problem that any device has."""
-        out: dict[Problem, list[str]] = {}
+        Args:
+            counts: Number of devices of which the engine found each problem.
+            now_s: Monotonic time.
+
+        """
+        engine, masks = self._pipeline.engine, self._rejected.masks()
+        rejected = list(masks)
+        new = np.array([masks[device] for device in rejected], np.int64) & ~engine.problems_of(rejected)
+        by_problem: dict[Problem, list[str]] = {}
         for problem in Problem:
-            if self.counts[problem.public_name]:
-                names = dict.fromkeys(self._pipeline.engine.devices_with(problem))
-                names.update(dict.fromkeys(device for device, mask in self._rejected.masks() if mask & problem))
-                out[problem] = list(names)
-        return out
+            only_rejected = [rejected[i] for i in np.flatnonzero(new & int(problem)).tolist()]
+            self._only_rejected[problem] = len(only_rejected)
+            if counts[problem] or only_rejected:
+                by_problem[problem] = [*engine.devices_with(problem), *only_rejected]
+        self._log.review(by_problem, self._detail, now_s)
 
     def _detail(self, device: str, problem: Problem) -> str:
         """Return the newest text about a problem of a device; "" if it is not remembered."""

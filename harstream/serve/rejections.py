@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harstream.core.problems import Incident, Problem
@@ -19,6 +19,7 @@ _LOG_EVERY_S = 10.0
 MAX_DEVICES = 10_000
 #: Problem of a device whose messages are rejected for a reason. Other reasons are no problem of the device's signal.
 PROBLEM_OF_REASON = {"gyroscope": Problem.GYROSCOPE, "time": Problem.STAMPS, "rate": Problem.RATE}
+_MASK_OF_REASON = {reason: int(problem) for reason, problem in PROBLEM_OF_REASON.items()}  # plain numbers are faster
 
 
 class RejectionLog:
@@ -119,11 +120,10 @@ class RejectedDevices:
             if not reasons:
                 del self._devices[device]
 
-    def masks(self) -> Iterator[tuple[str, int]]:
-        """Yield each device that has a problem, with the mask of its problems."""
-        for device, reasons in self._devices.items():
-            if mask := problem_mask(reasons.values()):
-                yield device, mask
+    def masks(self) -> dict[str, int]:
+        """Return the mask of the problems of each device that has one."""
+        masks = {device: problem_mask(reasons.values()) for device, reasons in self._devices.items()}
+        return {device: mask for device, mask in masks.items() if mask}
 
     def get(self, device: str) -> Mapping[str, Rejected]:
         """Return what was rejected of a device, by reason."""
@@ -138,5 +138,5 @@ def problem_mask(rejected: Iterable[Rejected]) -> int:
     """Return the mask of the problems that rejected messages show."""
     mask = 0
     for one in rejected:
-        mask |= PROBLEM_OF_REASON.get(one.reason, 0)
+        mask |= _MASK_OF_REASON.get(one.reason, 0)
     return mask

@@ -22,7 +22,7 @@ from harstream.wire.reject import Rejection
 
 from ..fakes import Clock
 from ..live_streams import messages
-from ..servers import Mosquitto, http_get, wait_until
+from ..servers import Client, Mosquitto, http_get, wait_until
 from .daemons import exposed, make_config, publish_all, running
 from .test_http import serving_http
 
@@ -138,7 +138,7 @@ def test_devices_of_rejected_messages_are_listed_and_forgotten(devices, pipeline
         {"problem": None, "since": 2e9, "detail": "message rejected (json): bad"},
         {"problem": "stamps", "since": 2e9, "detail": "message rejected (time): bad"},
     ]
-    devices._monotonic.now_s += 61  # type: ignore[attr-defined]
+    devices._monotonic.now_s += 71  # type: ignore[attr-defined]
     assert [one["device"] for one in read(devices)["devices"]] == ["a", "b"]
     assert devices.counts["stamps"] == 0
 
@@ -239,9 +239,8 @@ def test_a_snapshot_is_shared_for_a_second_and_then_made_when_asked_for(devices,
 # --- of a daemon ----------------------------------------------------------------------------------------
 
 
-def test_a_daemon_names_its_devices_but_only_where_it_is_asked(mosquitto: Mosquitto, classifier, subjects):
-    from ..servers import Client
-
+def test_a_daemon_names_its_devices_but_only_where_it_is_asked(mosquitto: Mosquitto, classifier, subjects, monkeypatch):
+    monkeypatch.setattr(module, "REVIEW_EVERY_S", 0.0)
     name = "ä b%\u202e"
     daemon = Daemon(make_config(mosquitto.port), classifier)
     with Client(mosquitto.port) as client, running(daemon), serving_http(daemon) as url:

@@ -50,7 +50,7 @@ def test_some_reasons_are_problems_of_the_device_and_begin_once():
         ("w1", Problem.RATE),
     ]
     assert devices.add([rejection("time", detail="t is in ms")], 1e9 + 5, 5.0) == []
-    assert list(devices.masks()) == [("w1", Problem.GYROSCOPE | Problem.STAMPS | Problem.RATE)]
+    assert devices.masks() == {"w1": Problem.GYROSCOPE | Problem.STAMPS | Problem.RATE}
     times = {one.reason: one for one in devices.snapshot()["w1"]}["time"]
     assert (times.count, times.first_s, times.last_s) == (3, 1e9, 1e9 + 5)
     assert times.text == "3 messages rejected (time): t is in ms"
