@@ -7,9 +7,6 @@ import logging
 import sys
 import time
 
-#: Length to which ``printable`` cuts a text.
-MAX_CHARACTERS = 300
-
 
 class JsonFormatter(logging.Formatter):
     """Formatter that writes each log record as one JSON object on one line."""
@@ -30,18 +27,6 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         text = json.dumps(entry, ensure_ascii=False)
         return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-
-
-def printable(text: str) -> str:
-    """Return ``text``, cut to MAX_CHARACTERS, with every character escaped that could change how a terminal shows it.
-
-    Topics, names and payloads come from devices. They may hold control characters, or marks that reverse the
-    direction of the text after them.
-    """
-    shown = text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
-    if shown.isprintable():
-        return shown
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
 def set_up(level: str, log_format: str) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Span over which the sample rate is measured, seconds.
 _RATE_S = 5.0
+#: A device that sends for so long without any label has a problem: no model's first window takes longer.
+_NO_LABEL_S = 30.0
 #: Number of latencies kept for statistics.
 _MAX_LATENCIES = 2_000
 
@@ -32,6 +34,7 @@ class _LabelMessage(msgspec.Struct):
     t: float  # event time, seconds since the epoch
     label: str
     confidence: float
+    problem: str = ""  # "": none
 
 
 @dataclass(slots=True)
@@ -44,13 +47,28 @@ class WatchedDevice:
     labels: int = 0  # received, without retained ones
     latency_s: float = 0.0  # from the arrival of the newest samples to the arrival of the last label
     arrival_s: float = 0.0  # of the newest samples, by time.monotonic()
+    sending_since_s: float = 0.0  # monotonic time of the first samples after a pause
+    label_arrival_s: float = 0.0  # monotonic time of the last label that was not retained
+    label_problem: str = ""  # problem in the last label
+    rejected: str = ""  # reason why the newest message cannot be decoded; "": it can
     recent: deque[tuple[float, int]] = field(default_factory=deque)  # (arrival, samples) of the last _RATE_S
 
     def add_samples(self, now_s: float, count: int) -> None:
         """Note the arrival of a message with ``count`` samples."""
-        self.arrival_s = now_s
+        if now_s - self.arrival_s > _NO_LABEL_S:
+            self.sending_since_s = now_s
+        self.arrival_s, self.rejected = now_s, ""
         self.recent.append((now_s, count))
         self._drop_old(now_s)
+
+    def problem(self, now_s: float) -> str:
+        """Return why the device has no label, or a wrong one, as far as messages show it; "" if nothing is wrong."""
+        if self.rejected:
+            return f"rejected: {self.rejected}"
+        is_sending = self.arrival_s > 0 and now_s - self.arrival_s < _NO_LABEL_S
+        if is_sending and now_s - max(self.sending_since_s, self.label_arrival_s) > _NO_LABEL_S:
+            return "no label"
+        return self.label_problem
 
     def _drop_old(self, now_s: float) -> None:
         while self.recent and self.recent[0][0] < now_s - _RATE_S:
@@ -118,15 +136,20 @@ class Watch:
 
     def _on_samples(self, topic: str, payload: bytes, retained: bool) -> None:
         name, now_s = self._samples.device(topic), time.monotonic()
-        try:
-            count = len(decode(payload, Units(AUTO)).acc)
-        except RejectError:
-            return
         if name is None or retained:
             return
+        rejected, count = "", 0
+        try:
+            count = len(decode(payload, Units(AUTO)).acc)
+        except RejectError as error:
+            rejected = error.reason
         with self._lock:
-            self.devices.setdefault(name, WatchedDevice()).add_samples(now_s, count)
-            self.n_samples += count
+            device = self.devices.setdefault(name, WatchedDevice())
+            if rejected:
+                device.rejected = rejected
+            else:
+                device.add_samples(now_s, count)
+                self.n_samples += count
 
     def _on_label(self, topic: str, payload: bytes, retained: bool) -> None:
         name, now_s = self._labels.device(topic), time.monotonic()
@@ -143,8 +166,9 @@ class Watch:
             device = self.devices.setdefault(name, WatchedDevice())
             if message.label != device.label:
                 device.label, device.since_s = message.label, message.t
-            device.confidence = message.confidence
+            device.confidence, device.label_problem = message.confidence, message.problem
             if not retained:
+                device.label_arrival_s = now_s
                 self.n_labels += 1
                 device.labels += 1
                 if device.arrival_s:
@@ -153,29 +177,35 @@ class Watch:
 
     def table(self, max_rows: int, footer: str = "") -> Table:
         """Return a table of the first ``max_rows`` devices, sorted by name."""
+        from rich import box
         from rich.table import Table
 
-        table = Table(title="harstream", caption=footer, expand=False)
+        # Narrow columns: a row with the longest label and a problem fits a terminal of 80 characters.
+        table = Table(title="harstream", caption=footer, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for heading, justify in (
             ("device", "left"),
             ("activity", "left"),
-            ("confidence", "right"),
+            ("conf.", "right"),
             ("since", "right"),
             ("rate", "right"),
             ("latency", "right"),
+            ("problem", "left"),
         ):
-            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+            table.add_column(heading, justify=justify, no_wrap=heading != "problem")  # type: ignore[arg-type]
         monotonic_s, now_s = time.monotonic(), time.time()
         with self._lock:
             for name in sorted(self.devices)[:max_rows]:
                 device = self.devices[name]
+                problem = device.problem(monotonic_s)
+                waiting = "[dim]none[/]" if problem else "[dim]none yet[/]"
                 table.add_row(
                     _safe(name),
-                    f"[bold]{_safe(device.label)}[/]" if device.label else "[dim]waiting for a window[/]",
+                    f"[bold]{_safe(device.label)}[/]" if device.label else waiting,
                     f"{device.confidence:.2f}" if device.label else "",
                     _duration(now_s - device.since_s) if device.label else "",
                     f"{device.rate_hz(monotonic_s):.0f} Hz",
                     f"{1000 * device.latency_s:.1f} ms" if device.latency_s else "",
+                    f"[red]{_safe(problem)}[/]" if problem else "",
                 )
             if len(self.devices) > max_rows:
                 table.add_row(f"[dim]and {len(self.devices) - max_rows} more[/]")
@@ -190,5 +220,6 @@ def _safe(text: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    seconds = max(0, round(seconds))
-    return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min {seconds % 60:02d} s"
+    """Return a duration as minutes:seconds, or hours:minutes:seconds."""
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ SAMPLES = encode_json(10**18, 50.0, np.zeros((25, 6), np.float32))
 console = pytest.importorskip("rich.console")
 
 
-def label(name: str, t: float = 1e9, confidence: float = 0.5) -> bytes:
-    return json.dumps({"t": t, "label": name, "confidence": confidence, "model": "x@1"}).encode()
+def label(name: str, t: float = 1e9, confidence: float = 0.5, **more: str) -> bytes:
+    return json.dumps({"t": t, "label": name, "confidence": confidence, "model": "x@1", **more}).encode()
 
 
 def new_watch(broker: str = UNREACHABLE) -> Watch:
@@ -32,8 +33,8 @@ def new_watch(broker: str = UNREACHABLE) -> Watch:
     )
 
 
-def shown(watch: Watch, max_rows: int = 30, footer: str = "") -> str:
-    terminal = console.Console(width=120, color_system=None)
+def shown(watch: Watch, max_rows: int = 30, footer: str = "", width: int = 120) -> str:
+    terminal = console.Console(width=width, color_system=None)
     with terminal.capture() as capture:
         terminal.print(watch.table(max_rows, footer))
     return str(capture.get())
@@ -51,7 +52,7 @@ def test_devices_and_labels_on_a_broker_are_shown_and_cleared_ones_are_not(mosqu
         client.publish("wearables/w1/activity", label("WALKING", confidence=0.873))
         wait_until(lambda: watch.devices["w1"].label)
         text = shown(watch, footer="ends in 3 s")
-        for part in ("WALKING", "0.87", "LAYING", "waiting for a window", "ends in 3 s"):
+        for part in ("WALKING", "0.87", "LAYING", "none yet", "ends in 3 s"):
             assert part in text
         assert (watch.n_samples, watch.n_labels) == (50, 1)  # the retained label does not count
         client.publish("wearables/w1/activity", b"", retain=True)
@@ -107,12 +108,79 @@ def test_memory_of_a_device_that_is_not_shown_is_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("payload", [b"?", b"[]", b"{}", b'{"t": "x", "label": 1, "confidence": 2}', b"\xff"])
-def test_malformed_messages_are_ignored(payload):
+def test_malformed_labels_and_messages_of_no_device_are_ignored(payload):
     watch = new_watch()
     watch._on_label("wearables/w1/activity", payload, False)
-    watch._on_samples("wearables/w1/imu", payload, False)
+    watch._on_samples("elsewhere", payload, False)
+    watch._on_samples("wearables/w1/imu", payload, True)  # retained
     watch._on_label("elsewhere/activity", label("WALKING"), False)
     assert watch.devices == {}
+
+
+# --- problems -------------------------------------------------------------------------------------------
+
+
+def problem_of(watch: Watch, device: str) -> str:
+    """Return the last cell of a device's row."""
+    lines = shown(watch).splitlines()
+    heading = next(line for line in lines if " problem" in line)
+    return next(line for line in lines if f" {device} " in line)[heading.index("problem") :].strip()
+
+
+def test_the_problem_of_a_label_is_shown_until_a_label_has_none():
+    watch = new_watch()
+    watch._on_label("wearables/w1/activity", label("UNKNOWN", problem="gravity"), False)
+    watch._on_label("wearables/w2/activity", label("WALKING"), False)
+    assert (problem_of(watch, "w1"), problem_of(watch, "w2")) == ("gravity", "")
+    watch._on_label("wearables/w1/activity", label("WALKING"), False)
+    assert problem_of(watch, "w1") == ""
+
+
+def test_a_device_whose_messages_cannot_be_decoded_is_shown_with_the_reason():
+    watch = new_watch()
+    watch._on_samples("wearables/w1/imu", b"[1]", False)
+    assert problem_of(watch, "w1") == "rejected: shape"
+    assert watch.n_samples == 0
+    watch._on_samples("wearables/w1/imu", SAMPLES, False)
+    assert problem_of(watch, "w1") == ""
+    assert "none yet" in shown(watch)
+
+
+def test_a_device_that_sends_for_a_while_without_a_label_is_shown(monkeypatch):
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
+
+    def send(seconds: int, labels: bool = False) -> str:
+        for _ in range(seconds):
+            clock.now_s += 1
+            watch._on_samples("wearables/w1/imu", SAMPLES, False)
+            if labels:
+                watch._on_label("wearables/w1/activity", label("WALKING"), False)
+        return problem_of(watch, "w1")
+
+    watch._on_label("wearables/w1/activity", label("LAYING"), True)  # retained, of an earlier run
+    assert send(25) == ""
+    assert send(10) == "no label"
+    assert send(1, labels=True) == ""
+    assert send(25) == ""
+    assert send(10) == "no label"
+    clock.now_s += 600
+    assert problem_of(watch, "w1") == ""  # it does not send at all
+    assert send(25) == ""
+    assert send(10) == "no label"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_row_stays_on_one_line(width):
+    watch = new_watch()
+    watch._on_samples("wearables/wrist-0017/imu", SAMPLES, False)
+    payload = label("WALKING_DOWNSTAIRS", time.time() - 100, problem="gyroscope")
+    watch._on_label("wearables/wrist-0017/activity", payload, False)
+    watch._on_samples("wearables/wrist-0018/imu", b"HS", False)
+    text = shown(watch, width=width)
+    assert [line for line in text.splitlines() if "wrist-0017" in line and "gyroscope" in line], text
+    assert [line for line in text.splitlines() if "wrist-0018" in line and "rejected: packed" in line], text
+    assert max(map(len, text.splitlines())) <= width
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/]", "[/nothing]", "a[link=x]b"])

@@ -18,7 +18,6 @@ import numpy as np
 from harstream.core.batches import Int64
 from harstream.core.health import DeviceHealth
 from harstream.core.problems import Incident, Problem, first_problem, problems_in
-from harstream.logs import printable
 from harstream.serve.health_log import HealthLog
 from harstream.serve.pipeline import LastLabels, Pipeline
 from harstream.serve.rejections import Rejected, RejectedDevices, problem_mask
@@ -201,7 +200,7 @@ class Devices:
         epoch_s = self._clock()
         for incident in incidents:
             notes = self._notes.pop(incident.device, {})
-            notes[incident.problem] = Note(epoch_s, printable(incident.detail))
+            notes[incident.problem] = Note(epoch_s, incident.detail)
             self._notes[incident.device] = notes
         while len(self._notes) > MAX_DEVICES_WITH_NOTES:
             del self._notes[next(iter(self._notes))]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harstream.core.problems import Incident, Problem
-from harstream.logs import printable
+from harstream.wire.topics import escape_unprintable
 
 log = logging.getLogger("harstream")
 
@@ -84,10 +84,10 @@ class HealthLog:
         self._named_s[device, problem] = now_s
         name = problem.public_name
         log.warning(
-            "device %s has the problem %s%s (see %s#%s)",
-            printable(repr(device)),
+            "device %r has the problem %s%s (see %s#%s)",
+            device,
             name,
-            f": {printable(detail)}" if detail else "",
+            f": {escape_unprintable(detail)}" if detail else "",
             GUIDE,
             name,
             extra={"fields": {"device": device, "problem": name}},

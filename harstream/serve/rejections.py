@@ -9,12 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harstream.core.problems import Incident, Problem
-from harstream.logs import printable
 from harstream.wire.reject import Rejection
+from harstream.wire.topics import escape_unprintable
 
 log = logging.getLogger("harstream")
 
 _LOG_EVERY_S = 10.0
+#: Length to which topic and detail are cut: both may repeat what a device sent.
+_MAX_CHARACTERS = 300
 #: Devices of which rejected messages are remembered, and which one line counts; the ones rejected last stay.
 MAX_DEVICES = 10_000
 #: Problem of a device whose messages are rejected for a reason. Other reasons are no problem of the device's signal.
@@ -41,13 +43,13 @@ class RejectionLog:
         self._next_s = now_s + _LOG_EVERY_S
         last = rejections[-1]
         log.warning(
-            "rejected messages by reason: %s; of %d devices. The last one, %son topic %s: %s: %s",
+            "rejected messages by reason: %s; of %d devices. The last one, %son topic %r: %s: %s",
             ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
             len(self._devices),
-            f"of device {printable(repr(last.device))} " if last.device else "",
-            printable(repr(last.topic)),
+            f"of device {last.device!r} " if last.device else "",
+            last.topic[:_MAX_CHARACTERS],
             last.reason,
-            printable(last.detail),
+            _shown(last.detail),
         )
         self._counts.clear()
         self._devices.clear()
@@ -101,7 +103,7 @@ class RejectedDevices:
                 1 if before is None else before.count + 1,
                 epoch_s if before is None else before.first_s,
                 epoch_s,
-                printable(rejection.detail),
+                _shown(rejection.detail),
                 monotonic_s,
             )
             self._devices[rejection.device] = reasons
@@ -132,6 +134,11 @@ class RejectedDevices:
     def snapshot(self) -> dict[str, tuple[Rejected, ...]]:
         """Return what was rejected of each device, in order of the last rejection."""
         return {device: tuple(reasons.values()) for device, reasons in self._devices.items()}
+
+
+def _shown(detail: str) -> str:
+    """Return a detail that fits a line and cannot disturb a terminal."""
+    return escape_unprintable(detail[:_MAX_CHARACTERS])
 
 
 def problem_mask(rejected: Iterable[Rejected]) -> int:
