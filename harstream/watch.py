@@ -220,6 +220,8 @@ def _safe(text: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration as minutes:seconds, or hours:minutes:seconds."""
+    """Return a duration as minutes:seconds, as hours:minutes:seconds, or in days: clocks of devices can be far off."""
     minutes, seconds = divmod(max(0, round(seconds)), 60)
+    if minutes >= 24 * 60:
+        return f"{min(minutes // (24 * 60), 99_999)} d"
     return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
