@@ -99,7 +99,7 @@ class RunConfig:
     partition_count: int | None = option("Number of partitions that the workers share; --worker needs it.", minimum=1)
     qos: int = option("MQTT quality of service of samples and labels.", 1, minimum=0, maximum=1)
     http: str = option(
-        "Address of the HTTP server with metrics, health checks and the live page; off starts none.",
+        "Address of the HTTP server with metrics, health checks, devices and the live page; off starts none.",
         DEFAULT_HTTP,
         metavar="HOST:PORT",
     )
