@@ -16,8 +16,9 @@ import numpy as np
 
 from harstream.core.batches import Float32, Int64, SampleBatch
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
+from harstream.core.rates import MEASURE_MAX_SAMPLES
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import MEASURE_MAX_SAMPLES, Timeline
+from harstream.core.timeline import Timeline
 from harstream.datasets.csv import CsvWriter
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
@@ -178,7 +179,7 @@ class RecordedDevice:
     @property
     def rate_hz(self) -> float:
         """Sample rate by the device's own clock; 0 before the first samples."""
-        return 1e9 / float(self.timeline.period_ns[0]) if self.received else 0.0
+        return 1e9 / float(self.timeline.clock.period_ns[0]) if self.received else 0.0
 
     def status_line(self) -> str:
         """Describe the recording so far: seconds, samples, rate, gaps, late samples and rejected messages."""
@@ -351,7 +352,7 @@ class Recorder:
             return
         batch = converted
         timeline, stats = device.timeline, device.timeline.stats
-        before, nominal_ns = replace(stats), float(timeline.nominal_ns[0])
+        before, nominal_ns = replace(stats), float(timeline.clock.nominal_ns[0])
         accepted = timeline.feed(_ROW, batch)
         device.late += stats.samples_late - before.samples_late
         device.gaps += stats.gaps - before.gaps
@@ -361,7 +362,7 @@ class Recorder:
         device.received, device.last_received_s = True, message.arrival_s
         if self._label is None:
             return
-        if device.file is not None and (timeline.nominal_ns[0] != nominal_ns or device.file.gyro != gyro):
+        if device.file is not None and (timeline.clock.nominal_ns[0] != nominal_ns or device.file.gyro != gyro):
             # A file has one rate. If the rate was measured, the times written so far were wrong from the beginning.
             wrong = stats.rates_measured > before.rates_measured and device.file.samples < MEASURE_MAX_SAMPLES
             self._close_file(device, keep=not wrong)
@@ -370,7 +371,7 @@ class Recorder:
         first, count = int(accepted.first[0]), int(accepted.count[0])
         index = np.arange(count) + accepted.missing[0]
         t_ns = accepted.t_ns[0] + np.rint(index * accepted.period_ns[0]).astype(np.int64)
-        written = device.file.write(t_ns, batch.samples[first : first + count])
+        written = device.file.write(t_ns, accepted.samples[first : first + count])
         device.samples += written
         device.late += count - written
 

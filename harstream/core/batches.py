@@ -64,6 +64,15 @@ class SampleBatch:
         )
 
     @classmethod
+    def concatenate(cls, batches: Sequence[SampleBatch]) -> SampleBatch:
+        """Return the messages of several batches as one batch, in order."""
+        arrays = ("t_ns", "stamped", "rate_hz", "counts", "arrival_s", "acc_unit_auto", "samples")
+        return cls(
+            [device for batch in batches for device in batch.devices],
+            **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in arrays},
+        )
+
+    @classmethod
     def from_message(
         cls,
         device: str,

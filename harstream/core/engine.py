@@ -127,19 +127,19 @@ class Engine:
         """
         if not len(batch):
             return self._no_windows()
-        active_s = batch.arrival_s if now_s is None else np.full(len(batch), now_s)
-        rows = self._devices.find_or_add(batch.devices, active_s)
+        first_seen_s = batch.arrival_s if now_s is None else np.full(len(batch), now_s)
+        rows = self._devices.find_or_add(batch.devices, first_seen_s)
         if rows.min() < 0:
-            active_s = active_s[rows >= 0]
             batch, rows = self._drop_without_row(batch, rows)
         self._grow()
         accepted, parts = self._grid.feed(rows, batch)
-        self._devices.last_accepted_s[accepted.row] = active_s[accepted.message]
-        self._devices.last_arrival_s[accepted.row] = batch.arrival_s[accepted.message]
+        arrival_s = accepted.batch.arrival_s
+        self._devices.last_accepted_s[accepted.row] = arrival_s[accepted.message] if now_s is None else now_s
+        self._devices.last_arrival_s[accepted.row] = arrival_s[accepted.message]
         due: list[_DueWindows] = []
         for samples, restarting in parts:
             due.extend(self._process(samples, restarting))
-        windows = self._collect(due, batch.arrival_s)
+        windows = self._collect(due, arrival_s)
         if self._health.incidents:
             self._name_incidents()
         return windows
@@ -340,7 +340,8 @@ class Engine:
                 numerator, _, denominator = key.split(".")[0].removeprefix("resampler ").partition("/")
                 self._grid.find_or_add_resampler(Fraction(int(numerator), int(denominator)))
         for part_name, part in self._parts().items():
-            part.restore(rows, {name: state[f"{part_name}.{name}"][: len(rows)] for name in part.ROW_ARRAYS})
+            prefix = f"{part_name}."
+            part.restore(rows, {k.removeprefix(prefix): array for k, array in state.items() if k.startswith(prefix)})
 
     def _definition(self) -> dict[str, Any]:
         """Return everything that the state of this engine depends on."""

@@ -55,7 +55,7 @@ class Grid:
     def parts(self) -> dict[str, RowArrays]:
         """Return the objects with state by row, by their name in a snapshot."""
         resamplers = {f"resampler {ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
-        return {"timeline": self.timeline, **resamplers}
+        return {**self.timeline.parts(), **resamplers}
 
     def evict(self, rows: Int64, remaining: Sequence[int]) -> None:
         """Reset the clocks of ``rows``, and delete the resamplers that no row of ``remaining`` uses."""
@@ -77,10 +77,10 @@ class Grid:
 
         """
         accepted = self.timeline.feed(rows, batch)
-        parts = self._split_at_restarts(accepted, batch.samples)
+        parts = self._split_at_restarts(accepted)
         return accepted, ((self._resample(samples, restarting), restarting) for samples, restarting in parts)
 
-    def _split_at_restarts(self, accepted: AcceptedSamples, samples: Float32) -> list[tuple[GridSamples, Int64]]:
+    def _split_at_restarts(self, accepted: AcceptedSamples) -> list[tuple[GridSamples, Int64]]:
         """Return the accepted samples in parts without a restart inside, each with the rows that restart before it.
 
         Part ``k`` has the samples of every row after its ``k``-th restart in the batch. Usually there is only one part.
@@ -93,7 +93,7 @@ class Grid:
         # Restarts of the row before each message. One at the row's first message in the batch does not count.
         restarts = np.cumsum(accepted.restart[order] & ~new_row)
         restarts -= np.maximum.accumulate(np.where(new_row, restarts, 0))
-        return [self._join(accepted, order[restarts == k], samples) for k in range(int(restarts.max()) + 1)]
+        return [self._join(accepted, order[restarts == k], accepted.samples) for k in range(int(restarts.max()) + 1)]
 
     def _join(self, accepted: AcceptedSamples, index: Int64, samples: Float32) -> tuple[GridSamples, Int64]:
         """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""

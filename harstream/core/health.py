@@ -49,8 +49,12 @@ class HealthTable(RowArrays):
     def begin(self, row: int, problem: Problem, detail: str) -> None:
         """Set a problem of ``row``. Note an incident with ``detail`` if it is new."""
         if not self.problems[row] & problem:
-            self.problems[row] |= problem
-            self.incidents.append((row, problem, detail))
+            self.note(row, problem, detail)
+
+    def note(self, row: int, problem: Problem, detail: str) -> None:
+        """Set a problem of ``row``, and note an incident, even if the row has the problem already."""
+        self.problems[row] |= problem
+        self.incidents.append((row, problem, detail))
 
     def end(self, rows: Int64, problem: Problem) -> None:
         """Clear a problem of ``rows``."""

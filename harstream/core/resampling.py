@@ -102,8 +102,8 @@ class Resampler(RowArrays):
         return {"has_state": has_state, "history": self._history[slots], "position": self._position[slots]}
 
     def restore(self, rows: Int64, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write the state that ``snapshot`` returned into ``rows``."""
-        with_state = rows[state["has_state"]]
+        """Write the first entries of the state that ``snapshot`` returned into ``rows``."""
+        with_state = rows[state["has_state"][: len(rows)]]
         slots = self._slots(with_state)
         self._history[slots] = state["history"][: len(with_state)]
         self._position[slots] = state["position"][: len(with_state)]

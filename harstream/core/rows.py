@@ -36,7 +36,7 @@ class RowArrays:
         return {name: getattr(self, name)[rows] for name in self.ROW_ARRAYS}
 
     def restore(self, rows: npt.NDArray[np.int64], state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write the state that ``snapshot`` returned into ``rows``.
+        """Write the first entries of the state that ``snapshot`` returned into ``rows``.
 
         Raises:
             ValueError: An array of ``state`` has another type or shape than the one here.
@@ -49,7 +49,7 @@ class RowArrays:
                     f"snapshot: {name} has type {state[name].dtype} and shape {state[name].shape[1:]} per row, "
                     f"expected {array.dtype} and {array.shape[1:]}"
                 )
-            array[rows] = state[name]
+            array[rows] = state[name][: len(rows)]
 
 
 def split_into_rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.clock import Clock
 from harstream.core.health import HealthTable
+from harstream.core.irregular import IrregularSampling
+from harstream.core.jumps import HOLD_NS, LOST_MESSAGES, RECENT_NS, ClockJumps
+from harstream.core.overlaps import OVERLAPPING, Overlaps
 from harstream.core.problems import Problem
+from harstream.core.rates import DRIFT, RateMeter, drifted
 from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.core.spec import SignalSpec
+from harstream.core.stamps import COARSE, UNUSABLE, Stamps, fingerprints
 
-#: A clock that differs from the nominal rate by more than this (relative) has another rate. One that differs by less
-#: drifts, and is followed.
-DRIFT = 0.03
-#: A measured rate replaces an announced one if they differ by at most this factor. Beyond it, the device more likely
-#: sends in bursts. Where no rate is announced, any rate that can be resampled may be measured.
-MAX_OVERRIDE = 3.0
-#: Number of evenly spaced messages needed to measure a faster or a slower rate. A slower rate needs more, because lost
-#: messages look like a slower rate.
-MEASURE_MESSAGES_FASTER, MEASURE_MESSAGES_SLOWER = 3, 6
-#: Number of samples needed to measure a rate. With 32 samples, stamps with a jitter of a fifth of a period give the
-#: rate to 1.3 %. A series of messages ends at the maximum, so that it measures the present rate.
-MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
-#: Arrival times jitter with the network. The rate of a device without stamps is therefore measured over this many
-#: seconds, and changed only if it is wrong by more than this (relative).
-ARRIVAL_MEASURE_S, ARRIVAL_TOLERANCE = 6.0, 0.2
 #: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
 MEASURED_ACCURACY = 0.02
+#: A message up to this much older than a message that waits still confirms its time.
+_CONFIRM_NS = 1_000_000_000
+#: A system clock that is set back by more than this changes the arrival times of all messages.
+_STEP_NS = 1_000_000_000
 
-# Standard deviations of the clock's Kalman filter.
-_STAMP_JITTER = 0.15  # of the stamp of a message, in sample periods
+# Standard deviations of the time of a message.
+_STAMP_JITTER = 0.15  # of a stamp, in sample periods
 _ARRIVAL_JITTER_S = 0.05  # of an arrival time, in seconds
-_RATE_UNCERTAINTY = 0.008  # of the period after a reset, relative to the period
-_RATE_WALK = 1e-6  # of the random walk of the period in one sample, relative to the period
+_COARSE_JITTER = 0.3  # of a coarse stamp, in units of its resolution
 
 
 @dataclass(slots=True)
@@ -47,7 +41,7 @@ class TimelineStats:
     samples_late: int = 0
     samples_rate: int = 0  # of messages whose rate cannot be resampled
     gaps: int = 0  # interpolated or not
-    restarts: int = 0  # after a gap or with a new rate
+    restarts: int = 0  # after a gap, with a new rate, or with a new clock
     rates_measured: int = 0  # restarts because the spacing of the messages contradicted the rate
 
 
@@ -55,10 +49,12 @@ class TimelineStats:
 class AcceptedSamples:
     """Accepted samples of each message, in order of arrival. Messages without accepted samples are left out."""
 
-    message: Int64  # (n,) index into the SampleBatch
+    batch: SampleBatch  # the messages: those that waited, then those that were fed
+    samples: Float32  # (n_samples, 6) the samples of the batch, and after them those interpolated from irregular ones
+    message: Int64  # (n,) index into the batch
     row: Int64  # (n,)
     restart: Bool  # (n,) True: the samples do not continue the earlier ones of the row
-    first: Int64  # (n,) index into SampleBatch.samples of the first accepted sample
+    first: Int64  # (n,) index into ``samples`` of the first accepted sample
     count: Int64  # (n,) accepted samples, which follow each other
     missing: Int64  # (n,) samples to interpolate before them
     bridge_from: Float32  # (n, 6) the sample before the missing ones
@@ -68,99 +64,165 @@ class AcceptedSamples:
     down: Int64  # (n,)
 
 
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    """Messages of different rows. All arrays are (n_messages,)."""
+
+    index: Int64  # into the batch
+    row: Int64
+    t: Int64  # stamp; for messages without a usable stamp, the time of the first sample by the arrival
+    stamped: Bool  # whether ``t`` is a stamp
+    resolution_ns: Float64  # of coarse stamps; 0 for others
+    count: Int64
+    announced: Bool  # whether the message announces a rate
+    starting: Bool  # the row starts with the message, or restarts
+    ahead_ns: Float64  # ``t`` minus the predicted time; 0 where starting
+    dt_ns: Float64  # stamp minus the newest stamp before; not where starting
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def exact(self) -> Bool:
+        """Whether the stamp is one that places the samples."""
+        return np.asarray(self.stamped & (self.resolution_ns == 0))
+
+    def select(self, keep: Bool) -> _Messages:
+        """Return the messages where ``keep`` is true."""
+        return self if keep.all() else _Messages(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    def restart(self, where: Bool | Int64) -> _Messages:
+        """Return the messages, of which those at ``where`` restart their rows."""
+        starting, ahead_ns = self.starting.copy(), self.ahead_ns.copy()
+        starting[where], ahead_ns[where] = True, 0.0
+        return replace(self, starting=starting, ahead_ns=ahead_ns)
+
+
+class _Outcome:
+    """Outcome of each message of a batch, filled in while its messages are handled."""
+
+    def __init__(self, batch: SampleBatch) -> None:
+        n = len(batch)
+        self.batch = batch
+        self.first = np.cumsum(batch.counts) - batch.counts  # index into the samples
+        self.count = np.zeros(n, np.int64)  # accepted samples
+        self.missing, self.t_ns, self.up, self.down = (np.zeros(n, np.int64) for _ in range(4))
+        self.restart = np.zeros(n, np.bool_)
+        self.bridge_from = np.zeros((n, 6), np.float32)
+        self.period_ns = np.zeros(n)
+        self.fingerprint, self.begin = fingerprints(batch, self.first)
+        self.waiting: dict[int, int] = {}  # row to the index of its message that waits for the next one
+        self._interpolated: list[Float32] = []
+        self.n_samples = len(batch.samples)  # and interpolated ones
+
+    def add_interpolated(self, samples: Float32) -> None:
+        """Add samples behind those of the batch."""
+        self._interpolated.append(samples)
+        self.n_samples += len(samples)
+
+    def accepted(self, rows: Int64) -> AcceptedSamples:
+        message = np.flatnonzero(self.count)
+        samples = self.batch.samples
+        return AcceptedSamples(
+            self.batch,
+            np.concatenate([samples, *self._interpolated]) if self._interpolated else samples,
+            message,
+            rows[message],
+            self.restart[message],
+            self.first[message],
+            self.count[message],
+            self.missing[message],
+            self.bridge_from[message],
+            self.t_ns[message],
+            self.period_ns[message],
+            self.up[message],
+            self.down[message],
+        )
+
+
 class Timeline(RowArrays):
-    """Clocks of all devices. Each predicts the time of the next sample, and the stamp of the next message corrects it.
+    """Event time of all devices. Each clock predicts the next sample, and the stamp of the next message corrects it.
 
     A message has one stamp, the time of its first sample. Stamps jitter, the clock of a device runs a little fast or
     slow, messages are lost, repeated or reordered, and the announced rate may be wrong. So samples are *counted*: each
     lies one period after the one before, and a stamp only corrects the count. The samples of a window therefore do not
-    depend on the jitter. ``feed`` does four things with each message:
+    depend on the jitter. ``feed`` does this with each message:
 
     1. ``_apply_announced_rate`` restarts the device if the message announces another rate.
-    2. ``_align`` compares the stamp with the predicted time. A message within half a period of it is on time. If it is
-       later, samples are missing before it: they are interpolated, or after a long gap the device restarts. If it is
-       earlier, its leading samples are late.
-    3. ``_measure_rate`` looks at the spacing of the messages. If they are in step with each other, but not with the
-       rate by which the samples are counted, the clock is reset to the measured rate.
-    4. ``_update_clock`` corrects the clock by the stamp and advances it past the message.
+    2. `Stamps` finds repeated messages, and stamps that cannot be used as they are.
+    3. `Overlaps` finds two devices under one name.
+    4. ``_find_jumps`` compares the stamp with the predicted time. Messages that disagree with the clock are late. If
+       they agree with each other, the clock jumped, and the device restarts (`ClockJumps`). A message far ahead waits
+       for the next one.
+    5. ``_align`` handles the others. A message within half a period of the predicted time is on time. If it is later,
+       samples are missing before it: they are interpolated, or after a long gap the device restarts. If it is earlier,
+       its leading samples are late.
+    6. `RateMeter` looks at the spacing of the messages. If they are in step with each other, but not with the rate by
+       which the samples are counted, the clock is reset to the measured rate.
+    7. `Clock` is corrected by the stamp and advances past the message.
 
     For example, a message of 10 samples at 50 Hz is stamped 0 ms, so the next one is expected at 200 ms. If its stamp
     is 207 ms, it is on time and the clock is corrected a little. If it is 265 ms, three samples are missing. If it is
     140 ms, its first three samples are late.
 
     A message without stamp takes its arrival time in place of the stamp, with a larger variance. Its samples are never
-    late, and only a gap longer than ``max_gap_s`` counts as one.
-
-    The clock is a Kalman filter with the two-state clock model of Galleani and Tavella 2010 ("Time and the Kalman
-    Filter", IEEE Control Systems Magazine), and the number of samples as its time axis:
-
-    - The state is the time of the next sample, ``next_ns + next_fraction``, and the rate of the clock, ``period_ns``
-      (ns per sample). The integer part of the time has an array of its own, because float64 is too coarse for ns.
-    - The covariance P of the errors of the two is symmetric: ``cov_offset`` (variance of the time, ns^2),
-      ``cov_offset_rate`` (covariance, ns^2 per sample) and ``cov_rate`` (variance of the period, ns^2 per sample^2).
-    - Over ``n`` samples, the transition is F = [[1, n], [0, 1]]. The process noise is a random walk of the rate, and
-      only its term in the rate is kept: Q = [[0, 0], [0, n (_RATE_WALK period)^2]]. The white frequency noise of the
-      model is left out.
-    - The measurement is the stamp: H = [1, 0], and its variance is the square of its jitter.
+    late, and only a gap longer than ``max_gap_s`` counts as one. Coarse stamps are treated alike within their
+    resolution. If the intervals of a device vary too much for counting, `IrregularSampling` takes over step 5.
     """
 
     ROW_ARRAYS = (
         "started",
         "announced_hz",
         "rate_announced",
+        "acc_unit_auto",
         "ratio_up",
         "ratio_down",
-        "nominal_ns",
-        "period_ns",
-        "next_ns",
-        "next_fraction",
-        "since_update",
-        "cov_offset",
-        "cov_offset_rate",
-        "cov_rate",
-        "last_t_ns",
-        "last_count",
         "last_sample",
-        "series_messages",
-        "series_t_ns",
-        "series_samples",
+        "last_arrival_s",
     )
 
     def __init__(self, spec: SignalSpec, capacity: int, health: HealthTable | None = None) -> None:
-        self._health = health or HealthTable(capacity)
         self.stats = TimelineStats()
+        self.health = health or HealthTable(capacity)
         self._spec = spec
         self._max_gap_ns = spec.max_gap_s * 1e9
         self.started = np.zeros(capacity, np.bool_)  # False: the next message starts the clock
         # The rate by which the samples are counted.
         self.announced_hz = np.zeros(capacity)  # by the last message that set it, or the rate of the spec
         self.rate_announced = np.zeros(capacity, np.bool_)  # whether the newest message announced a rate
+        self.acc_unit_auto = np.zeros(capacity, np.bool_)  # whether the unit of its acceleration was unknown
         self.ratio_up = np.zeros(capacity, np.int64)  # grid samples per input sample: up / down
         self.ratio_down = np.zeros(capacity, np.int64)
-        self.nominal_ns = np.zeros(capacity)  # period of that rate
-        # The clock: state and covariance, see the docstring.
-        self.next_ns = np.zeros(capacity, np.int64)
-        self.next_fraction = np.zeros(capacity)
-        self.period_ns = np.zeros(capacity)
-        self.cov_offset = np.zeros(capacity)
-        self.cov_offset_rate = np.zeros(capacity)
-        self.cov_rate = np.zeros(capacity)
-        self.since_update = np.zeros(capacity, np.int64)  # samples since the clock was last corrected
-        # The newest message, and the series of evenly spaced messages that it belongs to.
-        self.last_t_ns = np.zeros(capacity, np.int64)  # its stamp
-        self.last_count = np.zeros(capacity, np.int64)  # its number of samples
         self.last_sample = np.zeros((capacity, 6), np.float32)  # the newest accepted sample
-        self.series_messages = np.zeros(capacity, np.int64)  # messages after the first
-        self.series_t_ns = np.zeros(capacity, np.int64)  # stamp of the first message
-        self.series_samples = np.zeros(capacity, np.int64)  # from the first message up to the newest, without it
+        self.last_arrival_s = np.zeros(capacity)  # of the newest message
+        self.clock = Clock(capacity)
+        self.stamps = Stamps(capacity, self.health)
+        self.rates = RateMeter(spec, capacity)
+        self.jumps = ClockJumps(self._max_gap_ns, capacity)
+        self.overlaps = Overlaps(capacity)
+        self.irregular = IrregularSampling(capacity)
+
+    def parts(self) -> dict[str, RowArrays]:
+        """Return the objects with state by row, by their name in a snapshot."""
+        return {
+            "timeline": self,
+            "clock": self.clock,
+            "stamps": self.stamps,
+            "rates": self.rates,
+            "jumps": self.jumps,
+            "overlaps": self.overlaps,
+            "irregular": self.irregular,
+        }
 
     def reset(self, rows: Int64) -> None:
         """Forget the devices of ``rows``. Their next message starts the clock."""
         self.started[rows] = False
+        for part in (self.stamps, self.jumps, self.overlaps, self.irregular):
+            part.reset(rows)
 
     def rate_hz(self, rows: Int64) -> Float64:
         """Return the rate by which the samples of ``rows`` are counted; 0 for rows whose clock has not started."""
-        nominal = self.nominal_ns[rows]
+        nominal = self.clock.nominal_ns[rows]
         return np.where(nominal > 0, 1e9 / np.maximum(nominal, 1), 0.0)
 
     def ratios(self, rows: Sequence[int]) -> set[Fraction]:
@@ -176,248 +238,413 @@ class Timeline(RowArrays):
             batch: Messages of raw samples.
 
         """
-        n = len(batch)
-        first = np.cumsum(batch.counts) - batch.counts
-        late, missing, t_ns, up, down = (np.zeros(n, np.int64) for _ in range(5))
-        restart = np.zeros(n, np.bool_)
-        bridge_from = np.zeros((n, 6), np.float32)
-        period_ns = np.zeros(n)
-        rate_hz = np.where(batch.rate_hz > 0, batch.rate_hz, self._spec.sample_rate_hz)
-        for i in split_into_rounds(rows):
-            rejected, changed = self._apply_announced_rate(rows[i], batch.t_ns[i], batch.stamped[i], rate_hz[i])
-            self.rate_announced[rows[i]] = batch.rate_hz[i] > 0
-            if rejected.any():
-                late[i[rejected]] = batch.counts[i[rejected]]
-                self.stats.samples_rate += int(batch.counts[i[rejected]].sum())
-                self._report_rates(rows[i[rejected]], rate_hz[i[rejected]])
-                i, changed = i[~rejected], changed[~rejected]
-            row = rows[i]
-            bridge_from[i] = self.last_sample[row]
-            restart[i], late[i], missing[i], t_ns[i] = self._align(
-                row, changed, batch.t_ns[i], batch.stamped[i], batch.counts[i], batch.arrival_s[i]
-            )
-            # Copied now, because a later message of the same batch may change them.
-            period_ns[i], up[i], down[i] = self.period_ns[row], self.ratio_up[row], self.ratio_down[row]
-            accepted = late[i] < batch.counts[i]
-            self.last_sample[row[accepted]] = batch.samples[(first + batch.counts - 1)[i[accepted]]]
-        message = np.flatnonzero(late < batch.counts)
-        late = late[message]
-        return AcceptedSamples(
-            message,
-            rows[message],
-            restart[message],
-            first[message] + late,
-            batch.counts[message] - late,
-            missing[message],
-            bridge_from[message],
-            t_ns[message],
-            period_ns[message],
-            up[message],
-            down[message],
+        if self.jumps.held:
+            rows, batch = self.jumps.release(rows, batch)
+        out = _Outcome(batch)
+        for index in split_into_rounds(rows):
+            row = rows[index]
+            if out.waiting:
+                row, index = self._settle_waiting(row, index, out)
+            row, index = self._hold_back(row, index, out)
+            if len(row):
+                self._feed_round(row, index, out)
+        for row_number, waiting in out.waiting.items():
+            self.jumps.hold(row_number, batch.select(np.arange(len(batch)) == waiting))
+        return out.accepted(rows)
+
+    def _feed_round(self, row: Int64, index: Int64, out: _Outcome, *, new_clock: bool = False) -> None:
+        """Handle one message of each row, those at ``index`` of the batch; with ``new_clock`` each restarts its row."""
+        batch = out.batch
+        announced = batch.rate_hz[index] > 0
+        rate_hz = np.where(announced, batch.rate_hz[index], self._spec.sample_rate_hz)
+        rejected, changed = self._apply_announced_rate(
+            row, batch.t_ns[index], batch.stamped[index], rate_hz, batch.acc_unit_auto[index]
+        )
+        self.rate_announced[row] = announced
+        if rejected.any():
+            self.stats.samples_rate += int(batch.counts[index[rejected]].sum())
+            self._report_rates(row[rejected], rate_hz[rejected])
+            row, index, changed = row[~rejected], index[~rejected], changed[~rejected]
+            if not len(row):
+                return
+        messages = self._judge_stamps(row, index, changed | new_clock, out)
+        messages = self._find_overlaps(messages, out)
+        messages = self._find_jumps(messages, out)
+        messages = self._find_irregular(messages)
+        messages = self._place_irregular(messages, out)
+        if len(messages):
+            self._align(messages, out)
+        self.last_arrival_s[row] = batch.arrival_s[index]
+
+    # --- messages far ahead -------------------------------------------------------------------
+
+    def _hold_back(self, row: Int64, index: Int64, out: _Outcome) -> tuple[Int64, Int64]:
+        """Let messages far ahead of their clock wait for the next message. Return the others."""
+        batch = out.batch
+        ahead = batch.t_ns[index] - self.clock.next_ns[row]
+        far = (ahead > HOLD_NS) & self.started[row] & batch.stamped[index]
+        if not far.any():  # the usual case
+            return row, index
+        far &= self.stamps.mode[row] != UNUSABLE
+        repeated = far & self.stamps.is_repeated(row, out.fingerprint[index])
+        self._drop(row[repeated], batch.counts[index[repeated]])
+        for k in np.flatnonzero(far & ~repeated).tolist():
+            if self.jumps.can_hold(int(batch.counts[index[k]])):
+                out.waiting[int(row[k])] = int(index[k])
+            else:
+                far[k] = False
+        return row[~far], index[~far]
+
+    def _settle_waiting(self, row: Int64, index: Int64, out: _Outcome) -> tuple[Int64, Int64]:
+        """Accept or drop the messages that wait, if a message of their row follows. Return the messages to handle.
+
+        A message far ahead was right if the next one is not back at the old time.
+        """
+        batch, keep = out.batch, np.ones(len(row), np.bool_)
+        confirmed: list[tuple[int, int]] = []
+        for k in np.flatnonzero(np.isin(row, list(out.waiting))).tolist():
+            row_number, following = int(row[k]), int(index[k])
+            waiting = out.waiting[row_number]
+            if out.fingerprint[following] == out.fingerprint[waiting]:
+                keep[k] = False
+                self._drop(row[k : k + 1], batch.counts[index[k : k + 1]])
+                continue
+            del out.waiting[row_number]
+            if not batch.stamped[following] or batch.t_ns[following] >= batch.t_ns[waiting] - _CONFIRM_NS:
+                confirmed.append((row_number, waiting))
+            else:
+                self._drop(row[k : k + 1], batch.counts[waiting : waiting + 1])
+        if confirmed:
+            for row_number, waiting in confirmed:
+                self._note_jump(row_number, int(batch.t_ns[waiting]), float(batch.arrival_s[waiting]))
+            rows, waiting_index = np.array(confirmed, np.int64).T
+            self.stats.gaps += len(rows)
+            self.health.gaps[rows] += 1
+            self._feed_round(rows, waiting_index, out, new_clock=True)
+        return row[keep], index[keep]
+
+    def _note_jump(self, row: int, t: int, arrival_s: float) -> None:
+        """Report that the clock of ``row`` jumps to ``t``, unless the device was silent for as long."""
+        jump_s = (t - int(self.clock.next_ns[row])) / 1e9
+        silence_s = arrival_s - float(self.last_arrival_s[row])
+        if 0 < jump_s < silence_s + HOLD_NS / 1e9:
+            return
+        self.jumps.recent_until_ns[row] = t + RECENT_NS
+        self.health.note(
+            row,
+            Problem.CLOCK,
+            f"its clock jumped by {jump_s:+.1f} s, from {self.clock.next_ns[row] / 1e9:.3f} s to {t / 1e9:.3f} s; "
+            "its windows begin again",
         )
 
-    def _apply_announced_rate(self, row: Int64, t: Int64, stamped: Bool, rate_hz: Float64) -> tuple[Bool, Bool]:
+    # --- steps of a round, in order -----------------------------------------------------------
+
+    def _apply_announced_rate(
+        self, row: Int64, t: Int64, stamped: Bool, rate_hz: Float64, acc_unit_auto: Bool
+    ) -> tuple[Bool, Bool]:
         """Set the rate of each row to what its message announces; return whether it is rejected and whether it changes.
 
         A rate that cannot be resampled is rejected. A difference within DRIFT is no change, and an old or repeated
-        message changes nothing.
+        message changes nothing. A message whose unit is unknown, after one whose unit is known, is a change too.
         """
         starting = ~self.started[row]
-        old = stamped & (t <= self.last_t_ns[row])
-        changed = ~starting & ~old & (np.abs(rate_hz - self.announced_hz[row]) > DRIFT * self.announced_hz[row])
+        running = ~starting & ~(stamped & (t <= self.rates.last_t_ns[row]))
+        changed = running & (np.abs(rate_hz - self.announced_hz[row]) > DRIFT * self.announced_hz[row])
         rejected = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(starting | changed):
-            rate, grid_hz = float(rate_hz[k]), self._spec.sample_rate_hz
-            rejected[k] = not resampling.accepts(rate, grid_hz)
-            if not rejected[k]:
-                self.announced_hz[row[k]] = rate
-                self._set_rate(row[k], resampling.ratio_of(rate, grid_hz), 1e9 / rate)
+            rejected[k] = not self._set_announced_rate(int(row[k]), float(rate_hz[k]))
+        unit_changed = running & (acc_unit_auto != self.acc_unit_auto[row])
+        if unit_changed.any():
+            changed = changed | (unit_changed & ~rejected)
+        self.acc_unit_auto[row] = np.where(starting | changed, acc_unit_auto, self.acc_unit_auto[row])
         return rejected, changed
+
+    def _set_announced_rate(self, row: int, rate_hz: float) -> bool:
+        """Count the samples of ``row`` by an announced rate. Return False if it cannot be resampled."""
+        grid_hz = self._spec.sample_rate_hz
+        if not resampling.accepts(rate_hz, grid_hz):
+            return False
+        self.announced_hz[row] = rate_hz
+        self._set_rate(row, resampling.ratio_of(rate_hz, grid_hz), 1e9 / rate_hz)
+        if self.health.problems[row] & Problem.RATE:
+            self.health.end(np.array([row]), Problem.RATE)
+        return True
 
     def _report_rates(self, row: Int64, rate_hz: Float64) -> None:
         """Report announced rates that cannot be resampled."""
         grid_hz = self._spec.sample_rate_hz
         least, most = (grid_hz * float(ratio) for ratio in (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO))
         for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
-            detail = f"announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
-            self._health.begin(k, Problem.RATE, detail)
+            detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
+            self.health.begin(k, Problem.RATE, detail)
 
-    def _align(
-        self, row: Int64, changed: Bool, t: Int64, stamped: Bool, count: Int64, arrival_s: Float64
-    ) -> tuple[Bool, Int64, Int64, Int64]:
-        """Compare one message of each row with the time that its clock predicts, and advance the clock.
+    def _judge_stamps(self, row: Int64, index: Int64, changed: Bool, out: _Outcome) -> _Messages:
+        """Return the messages that are not repeated, with the time that counts for each."""
+        batch = out.batch
+        count, announced = batch.counts[index], self.rate_announced[row]
+        span_ns = count * self.clock.period_ns[row]
+        t = batch.t_ns[index]
+        dt_ns = (t - self.stamps.last_t_ns[row]).astype(np.float64)
+        verdict = self.stamps.check(
+            row, t, batch.stamped[index], span_ns, announced, out.fingerprint[index], out.begin[index]
+        )
+        if not verdict.usable.all():
+            arrival_ns = np.rint(batch.arrival_s[index] * 1e9).astype(np.int64) - np.rint(span_ns).astype(np.int64)
+            t = np.where(verdict.usable, t, arrival_ns)
+        starting = changed | verdict.restart | ~self.started[row]
+        ahead_ns = np.where(starting, 0.0, self.clock.ahead_ns(row, t))
+        messages = _Messages(
+            index, row, t, verdict.usable, verdict.resolution_ns, count, announced, starting, ahead_ns, dt_ns
+        )
+        if verdict.trusted or not verdict.repeated.any():
+            return messages
+        self._drop(row[verdict.repeated], count[verdict.repeated])
+        return messages.select(~verdict.repeated)
 
-        Returns:
-            Whether the row restarts with the message, its number of late samples, the number of samples missing before
-            it, and the event time of its first sample (n_rows,) each.
+    def _drop(self, row: Int64, count: Int64) -> None:
+        """Count all samples of messages as late."""
+        self.stats.samples_late += int(count.sum())
+        self.health.late[row] += count
 
-        """
-        starting = changed | ~self.started[row]
-        period = self.period_ns[row]
-        arrival_ns = np.rint(arrival_s * 1e9).astype(np.int64)
-        t = np.where(stamped, t, arrival_ns - np.rint(count * period).astype(np.int64))
-        delta = np.where(starting, 0.0, (t - self.next_ns[row]) - self.next_fraction[row])
+    def _find_overlaps(self, messages: _Messages, out: _Outcome) -> _Messages:
+        """Look for two devices under one name. When there is only one again, its row restarts."""
+        row, samples = messages.row, out.batch.samples
+        span_ns = self.rates.last_count[row] * (1e9 / np.maximum(self.announced_hz[row], 1e-9))
+        judged = messages.announced & messages.exact & self.started[row]
+        overlapping = judged & (messages.dt_ns > 0) & (messages.dt_ns < OVERLAPPING * span_ns)
+        first = out.first[messages.index]
+        begun, ended = self.overlaps.feed(
+            row, overlapping, messages.count, samples[first, :3], samples[first + messages.count - 1, :3]
+        )
+        for k in begun.tolist():
+            self.health.begin(
+                int(row[k]),
+                Problem.OVERLAP,
+                f"its messages overlap by {(span_ns[k] - messages.dt_ns[k]) / 1e9:.2f} s, by the rate of "
+                f"{self.announced_hz[row[k]]:g} Hz that they announce, and do not continue each other: two devices "
+                "publish under this name; give each its own name",
+            )
+        if len(ended):
+            self.health.end(row[ended], Problem.OVERLAP)
+            messages = messages.restart(ended)
+        return messages
 
-        # Arrival times jitter with the network: without a stamp no sample is late, and only a long gap is one.
+    def _find_jumps(self, messages: _Messages, out: _Outcome) -> _Messages:
+        """Take out the messages before the present time of their row, except those that start a new clock."""
+        row, count = messages.row, messages.count
+        latest = -(count - 0.5) * self.clock.period_ns[row]
+        if messages.resolution_ns.any():
+            coarse = messages.resolution_ns > 0
+            latest = np.where(coarse, -messages.resolution_ns - self._max_gap_ns, latest)
+        old = messages.ahead_ns < latest
+        if self.irregular.active[row].any():
+            newest = messages.t + np.rint((count - 1) * self.irregular.mean_ns[row]).astype(np.int64)
+            old = np.where(self.irregular.active[row], newest <= self.irregular.last_ns[row], old)
+        # A message that is newer than all before it does not show another clock, but another rate.
+        old &= messages.stamped & ~messages.starting & (messages.dt_ns <= 0)
+        if not old.any():  # the usual case
+            self.jumps.agree(row)
+            return messages
+        self.jumps.agree(row[~old])
+        new_clock = np.zeros(len(row), np.bool_)
+        for k in np.flatnonzero(old).tolist():
+            arrival_s = float(out.batch.arrival_s[messages.index[k]])
+            new_clock[k] = self._is_new_clock(int(row[k]), int(messages.t[k]), int(count[k]), arrival_s)
+        dropped = old & ~new_clock
+        self._drop(row[dropped], count[dropped])
+        return messages.restart(new_clock).select(~dropped)
+
+    def _is_new_clock(self, row: int, t: int, count: int, arrival_s: float) -> bool:
+        """Return whether a message before the present time of its row starts a new clock."""
+        span_ns = count * float(self.clock.period_ns[row])
+        if self.jumps.is_new_clock(row, t, span_ns, int(self.clock.next_ns[row])):
+            self._note_jump(row, t, arrival_s)
+            self.stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
+            return True
+        if self.jumps.lost[row] >= LOST_MESSAGES:
+            self.stamps.set_unusable(
+                row,
+                f"the last {LOST_MESSAGES} stamps agree neither with earlier ones nor with each other (the newest is "
+                f"{t / 1e9:.3f} s); the arrival times are used, stamp each message with the time of its first sample",
+            )
+            self.started[row] = False
+        return False
+
+    def _find_irregular(self, messages: _Messages) -> _Messages:
+        """Find rows whose stamps cannot be counted: rounded to seconds, or right at uneven intervals."""
+        row = messages.row
+        half = 0.5 * self.clock.period_ns[row] * (1 + 1e-6)
+        misaligned = messages.exact & (np.abs(messages.ahead_ns) > half)
+        slipped = misaligned & (messages.ahead_ns < 0) & (messages.dt_ns > 0) & ~self.irregular.active[row]
+        slipped &= ~self.rates.shows_another_rate(row, self.clock.nominal_ns[row])
+        if not misaligned.any():
+            self.irregular.note_slips(row, slipped)
+            return messages
+        k = np.flatnonzero(misaligned)
+        last_span_ns = self.rates.last_count[row[k]] * self.clock.period_ns[row[k]]
+        rounded = k[self.stamps.note_whole_seconds(row[k], messages.t[k], messages.dt_ns[k], last_span_ns)]
+        begun = np.setdiff1d(self.irregular.note_slips(row, slipped), rounded)
+        self.irregular.begin(row[begun], self.clock.next_ns[row[begun]], self.clock.period_ns[row[begun]])
+        if len(rounded):
+            self.irregular.active[row[rounded]] = False
+            messages = replace(
+                messages, resolution_ns=self.stamps.resolution_ns[row] * (self.stamps.mode[row] == COARSE)
+            ).restart(rounded)
+        return messages
+
+    def _place_irregular(self, messages: _Messages, out: _Outcome) -> _Messages:
+        """Interpolate the samples of irregular rows by their stamps. Return the messages of the other rows."""
+        row = messages.row
+        irregular = self.irregular.active[row]
+        if not irregular.any():  # the usual case
+            return messages
+        by_stamp = irregular & messages.exact & ~messages.starting
+        self.irregular.reset(row[irregular & ~by_stamp])
+        others, messages = messages.select(~by_stamp), messages.select(by_stamp)
+        if not len(messages):
+            return others
+        row, count = messages.row, messages.count
+        self.irregular.follow_spacing(row, messages.dt_ns, self.rates.last_count[row])
+        times, late = self.irregular.times(row, messages.t, count)
+        if (late == count).any():
+            self._drop(row[late == count], count[late == count])
+            messages = messages.select(late < count)
+            if not len(messages):
+                return others
+            row, count = messages.row, messages.count
+            times, late = self.irregular.times(row, messages.t, count)
+        gap_ns = messages.t - self.irregular.last_ns[row]  # late messages have no gap
+        restart = gap_ns > self._max_gap_ns + self.irregular.mean_ns[row]
+        keep = np.arange(len(times)) - np.repeat(np.cumsum(count) - count, count) >= np.repeat(late, count)
+        first = np.repeat(out.first[messages.index], count) + np.arange(len(times))
+        first -= np.repeat(np.cumsum(count) - count, count)
+        samples, times, kept = out.batch.samples[first[keep]], times[keep], count - late
+        begin = np.cumsum(kept) - kept
+        period = self.clock.nominal_ns[row]
+        # After a long gap the first output is the first sample.
+        self.clock.next_ns[row] = np.where(restart, messages.t, self.clock.next_ns[row])
+        self.clock.next_fraction[row] = np.where(restart, 0.0, self.clock.next_fraction[row])
+        before_ns = np.where(restart, messages.t - np.rint(period).astype(np.int64), self.irregular.last_ns[row])
+        before = np.where(restart[:, None], samples[begin], self.last_sample[row])
+        next_ns, next_fraction = self.clock.next_ns[row], self.clock.next_fraction[row]
+        outputs, number = self.irregular.interpolate(
+            times, samples, kept, before_ns, before, next_ns, next_fraction, period
+        )
+        index = messages.index
+        out.first[index] = out.n_samples + np.cumsum(number) - number
+        out.add_interpolated(outputs)
+        out.count[index], out.restart[index], out.period_ns[index] = number, restart, period
+        out.t_ns[index] = next_ns + np.rint(next_fraction).astype(np.int64)
+        out.up[index], out.down[index] = self.ratio_up[row], self.ratio_down[row]
+        ahead = next_fraction + number * period
+        whole = np.floor(ahead)
+        self.clock.next_ns[row], self.clock.next_fraction[row] = next_ns + whole.astype(np.int64), ahead - whole
+        last = begin + kept - 1
+        self.irregular.last_ns[row], self.last_sample[row] = times[last], samples[last]
+        self.rates.last_t_ns[row], self.rates.last_count[row] = messages.t, count
+        self._count(row, late, restart, restart)
+        return others
+
+    def _align(self, messages: _Messages, out: _Outcome) -> None:
+        """Compare messages with the time that their clocks predict, and advance the clocks."""
+        row, t, count, starting, delta = messages.row, messages.t, messages.count, messages.starting, messages.ahead_ns
+        index, exact = messages.index, messages.exact
+        period = self.clock.period_ns[row]
         half = 0.5 * period * (1 + 1e-6)
-        missing = np.where(delta > np.where(stamped, half, np.maximum(half, self._max_gap_ns)), delta / period, 0)
-        missing = np.rint(missing).astype(np.int64)
-        late = np.where(stamped & (delta < -half), np.ceil(-delta / period - 0.5), 0)
+        gap_after, variance = half, (_STAMP_JITTER * period) ** 2
+        late = np.where(delta < -half, np.ceil(-delta / period - 0.5), 0)
+        stepped = np.zeros(len(row), np.bool_)
+        if not exact.all():
+            # Arrival times jitter with the network: no sample is late, and only a long gap is one. Within their
+            # resolution, coarse stamps say nothing.
+            stamped, resolution_ns = messages.stamped, messages.resolution_ns
+            loose_gap = np.where(stamped, resolution_ns + self._max_gap_ns, np.maximum(half, self._max_gap_ns))
+            gap_after, late = np.where(exact, half, loose_gap), np.where(exact, late, 0)
+            jitter_ns = np.where(stamped, _COARSE_JITTER * resolution_ns, _ARRIVAL_JITTER_S * 1e9)
+            variance = np.where(exact, variance, jitter_ns**2)
+            # The system clock was set back: the event time follows, the samples go on.
+            span_ns = np.maximum(count, self.rates.last_count[row]) * period
+            stepped = ~stamped & ~starting & (t - self.rates.last_t_ns[row] < -span_ns - _STEP_NS)
+        missing = np.rint(np.where(delta > gap_after, delta / period, 0)).astype(np.int64)
         late = np.minimum(np.maximum(late, 0), count).astype(np.int64)
         gap = missing > 0
-        misaligned = (late > 0) | gap
 
-        measured_ns = self._measure_rate(row, t, stamped, ~starting, count, misaligned)
-        drifted = np.zeros(len(row), np.bool_)
-        for k in np.flatnonzero(measured_ns > 0):
+        measured_ns = self.rates.measure(
+            row,
+            t,
+            exact=exact,
+            resolution_ns=messages.resolution_ns,
+            running=~starting,
+            count=count,
+            misaligned=(late > 0) | gap,
+            nominal_ns=self.clock.nominal_ns[row],
+            announced=messages.announced,
+        )
+        only_drifted = stepped
+        for k in np.flatnonzero(measured_ns > 0).tolist():
+            if self.overlaps.found[row[k]]:  # their spacing measures nothing
+                measured_ns[k] = 0.0
+                continue
             late[k] = missing[k] = 0
-            drifted[k] = abs(measured_ns[k] / self.nominal_ns[row[k]] - 1) <= DRIFT
-            if drifted[k]:
-                self.period_ns[row[k]] = measured_ns[k]
+            only_drifted[k] = drifted(float(measured_ns[k]), float(self.clock.nominal_ns[row[k]]))
+            if only_drifted[k]:
+                self.clock.period_ns[row[k]] = measured_ns[k]
             else:
-                self._set_measured_rate(row[k], 1e9 / measured_ns[k])
-                self.stats.rates_measured += 1
+                self._set_measured_rate(int(row[k]), float(measured_ns[k]), announced=bool(messages.announced[k]))
         # If the clock only drifted, it is reset, but the samples go on without a restart.
         new_clock = starting | (measured_ns > 0)
-        restart = (new_clock & ~drifted) | (missing * self.nominal_ns[row] > self._max_gap_ns * (1 + 1e-9))
+        nominal = self.clock.nominal_ns[row]
+        restart = (new_clock & ~only_drifted) | (missing * nominal > self._max_gap_ns * (1 + 1e-9))
         missing[restart] = 0
+        reset = restart | only_drifted
 
-        period = self.period_ns[row]
-        jitter = np.where(stamped, _STAMP_JITTER * period, _ARRIVAL_JITTER_S * 1e9)
-        reset = restart | drifted
-        t_first = self._update_clock(row, t, late, missing, count, reset, np.where(reset, 0.0, delta), jitter**2)
-
+        out.bridge_from[index] = self.last_sample[row]
+        out.t_ns[index] = self.clock.update(row, t, late, missing, count, reset, np.where(reset, 0.0, delta), variance)
+        # Copied now, because a later message of the same batch may change them.
+        out.period_ns[index] = self.clock.period_ns[row]
+        out.up[index], out.down[index] = self.ratio_up[row], self.ratio_down[row]
+        out.first[index] += late
+        out.count[index], out.missing[index], out.restart[index] = count - late, missing, restart
+        accepted = late < count
+        self.last_sample[row[accepted]] = out.batch.samples[(out.first + out.count - 1)[index[accepted]]]
+        if restart.any():
+            self.jumps.start(row[restart], t[restart])
+            self.irregular.reset(row[restart])
+        self._count(row, late, gap & ~new_clock, restart & self.started[row])
         self.started[row] = True
-        self.stats.samples_late += int(late.sum())
-        self.stats.gaps += int((gap & ~new_clock).sum())
-        restarted = (restart & ~starting) | changed
-        self.stats.restarts += int(restarted.sum())
-        if (misaligned | restarted).any():  # never the usual case
-            self._health.late[row] += late
-            self._health.gaps[row] += gap & ~new_clock
-            self._health.restarts[row] += restarted
-        return restart, late, missing, t_first
 
-    def _update_clock(
-        self,
-        row: Int64,
-        t: Int64,
-        late: Int64,
-        missing: Int64,
-        count: Int64,
-        reset: Bool,
-        delta: Float64,
-        variance: Float64,
-    ) -> Int64:
-        """Correct the clock of each row by the stamp of one message, and advance it past the message.
+    def _count(self, row: Int64, late: Int64, gap: Bool, restart: Bool) -> None:
+        """Count late samples, gaps and restarts."""
+        if late.any() or gap.any() or restart.any():  # not in the usual case
+            self.stats.samples_late += int(late.sum())
+            self.stats.gaps += int(gap.sum())
+            self.stats.restarts += int(restart.sum())
+            self.health.late[row] += late
+            self.health.gaps[row] += gap
+            self.health.restarts[row] += restart
 
-        This is one step of the Kalman filter: predict, over the samples since the last correction, and update. The
-        correction is limited, so that one wrong stamp cannot shift the predicted time by more than half a period.
+    # --- rates --------------------------------------------------------------------------------
 
-        ``t`` is the stamp, ``variance`` its variance in ns^2, and ``delta`` the stamp minus the predicted time in ns.
-        Where ``reset`` is true, the clock starts at ``t`` with the present ``period_ns``. Return the event time of the
-        first sample that is not late, including the missing ones (n_rows,).
-        """
-        period = self.period_ns[row]
-        n = self.since_update[row] + missing
-        # Predict: F P F' + Q.
-        offset_var = self.cov_offset[row] + n * (2 * self.cov_offset_rate[row] + n * self.cov_rate[row])
-        offset_rate_cov = self.cov_offset_rate[row] + n * self.cov_rate[row]
-        rate_var = self.cov_rate[row] + n * (_RATE_WALK * period) ** 2
-        # Update: the gain is P H' / (H P H' + variance), then P becomes (1 - gain H) P.
-        gain_offset, gain_rate = offset_var / (offset_var + variance), offset_rate_cov / (offset_var + variance)
-        half = 0.5 * period
-        error = _clip(delta + (late - missing) * period, -half * count, half * count)
-        offset = _clip(gain_offset * error, -half, half)
-        new_period = _clip(
-            period + gain_rate * error, self.nominal_ns[row] / MAX_OVERRIDE, self.nominal_ns[row] * MAX_OVERRIDE
-        )
-
-        keep = late < count  # a message without accepted samples does not correct the clock either
-        base = np.where(reset, t, self.next_ns[row])
-        ahead = np.where(reset, 0.0, self.next_fraction[row] + offset)  # of the first sample, or first missing one
-        new_period = np.where(reset, period, new_period)
-        t_first = base + np.rint(ahead).astype(np.int64)
-        ahead = ahead + missing * period + (count - late) * new_period
-        whole = np.floor(ahead)
-        r = row[keep]
-        self.next_ns[r] = (base + whole.astype(np.int64))[keep]
-        self.next_fraction[r] = (ahead - whole)[keep]
-        self.period_ns[r] = new_period[keep]
-        self.since_update[r] = (count - late)[keep]
-        self.cov_offset[r] = np.where(reset, variance, (1 - gain_offset) * offset_var)[keep]
-        self.cov_offset_rate[r] = np.where(reset, 0.0, (1 - gain_offset) * offset_rate_cov)[keep]
-        rate_var = np.where(reset, (_RATE_UNCERTAINTY * period) ** 2, rate_var - gain_rate * offset_rate_cov)
-        self.cov_rate[r] = rate_var[keep]
-        return t_first
-
-    def _measure_rate(
-        self, row: Int64, t: Int64, stamped: Bool, running: Bool, count: Int64, misaligned: Bool
-    ) -> Float64:
-        """Return the period in ns that the spacing of messages shows, or 0 where the clock agrees with it (n_rows,).
-
-        Messages that are in step with each other form a series. A series that is long enough measures the rate. The
-        clock is wrong if the measured rate differs from it by more than drift and jitter explain, or if a message is
-        ``misaligned`` (has late or missing samples) although it is in step with the series. Messages without stamps are
-        in step as long as no silence is between them, and their rate is measured over ARRIVAL_MEASURE_S.
-
-        ``running`` is false for rows whose clock starts with this message. They begin a series.
-        """
-        nominal = self.nominal_ns[row]
-        dt = (t - self.last_t_ns[row]).astype(np.float64)
-        forward = running & ((dt > 0) | ~stamped)  # a repeated or old message measures nothing
-        series_ns = (self.last_t_ns[row] - self.series_t_ns[row]).astype(np.float64)
-        period = series_ns / np.maximum(self.series_samples[row], 1)
-        step = self.last_count[row] * period
-        in_step = np.where(
-            stamped,
-            (self.series_samples[row] < MEASURE_MAX_SAMPLES) & (np.abs(dt - step) <= 0.5 * period),
-            (series_ns < ARRIVAL_MEASURE_S * 1e9) & (dt <= 2 * step + self._max_gap_ns),
-        )
-        # A message out of step, such as the first after a gap, starts the next series.
-        in_step = forward & (in_step | (self.series_messages[row] == 0))
-        # The period that the series shows, this message included.
-        messages = np.where(in_step, self.series_messages[row] + 1, 0)
-        samples = np.where(in_step, self.series_samples[row] + self.last_count[row], 0)
-        measured = np.where(in_step, t - self.series_t_ns[row], 0) / np.maximum(samples, 1)
-
-        # Is it enough, plausible, and different from the clock?
-        least_messages = np.where(measured > nominal, MEASURE_MESSAGES_SLOWER, MEASURE_MESSAGES_FASTER)
-        enough = (messages >= least_messages) & (samples >= MEASURE_MIN_SAMPLES)
-        announced, grid_ns = self.rate_announced[row], self._spec.period_ns
-        longest = np.where(announced, nominal * MAX_OVERRIDE, grid_ns / float(resampling.MIN_RATE_RATIO))
-        shortest = np.where(announced, nominal / MAX_OVERRIDE, grid_ns / float(resampling.MAX_RATE_RATIO))
-        plausible = (measured >= shortest) & (measured <= longest)
-        wrong = misaligned | (np.abs(measured / nominal - 1) > DRIFT + 0.5 / np.maximum(samples, 1))
-        long_enough = measured * samples >= ARRIVAL_MEASURE_S * 1e9
-        wrong_unstamped = long_enough & (np.abs(measured / nominal - 1) > ARRIVAL_TOLERANCE)
-        measured_ns = np.where(enough & plausible & np.where(stamped, wrong, wrong_unstamped), measured, 0.0)
-
-        # Add the message to the series, or begin the next series with it.
-        newest = forward | ~running
-        new_series = newest & (~in_step | (measured_ns > 0))
-        self.series_messages[row] = np.where(new_series, 0, np.where(newest, messages, self.series_messages[row]))
-        self.series_t_ns[row] = np.where(new_series, t, self.series_t_ns[row])
-        self.series_samples[row] = np.where(new_series, 0, np.where(newest, samples, self.series_samples[row]))
-        self.last_t_ns[row] = np.where(newest, t, self.last_t_ns[row])
-        self.last_count[row] = np.where(newest, count, self.last_count[row])
-        return measured_ns
-
-    def _set_measured_rate(self, row: int, measured_hz: float) -> None:
+    def _set_measured_rate(self, row: int, measured_ns: float, *, announced: bool) -> None:
         """Count the samples of ``row`` by the announced or the grid's rate if one fits, else by the simplest ratio."""
-        grid_hz = self._spec.sample_rate_hz
-        for likely_hz in (float(self.announced_hz[row]), grid_hz):
-            if abs(measured_hz / likely_hz - 1) <= DRIFT:
+        self.stats.rates_measured += 1
+        grid_hz, announced_hz = self._spec.sample_rate_hz, float(self.announced_hz[row])
+        if announced and not drifted(measured_ns, 1e9 / announced_hz):
+            self.health.begin(
+                row,
+                Problem.RATE,
+                f"it announces {announced_hz:g} Hz, but its messages show {1e9 / measured_ns:.3g} Hz, which is used; "
+                "correct rate_hz",
+            )
+        elif self.health.problems[row] & Problem.RATE:
+            self.health.end(np.array([row]), Problem.RATE)
+        for likely_hz in (announced_hz, grid_hz):
+            if drifted(measured_ns, 1e9 / likely_hz):
                 return self._set_rate(row, resampling.ratio_of(likely_hz, grid_hz), 1e9 / likely_hz)
-        ratio = resampling.simplest_ratio(measured_hz, grid_hz, MEASURED_ACCURACY)
+        ratio = resampling.simplest_ratio(1e9 / measured_ns, grid_hz, MEASURED_ACCURACY)
         ratio = min(max(ratio, 1 / resampling.MAX_RATE_RATIO), 1 / resampling.MIN_RATE_RATIO)
         return self._set_rate(row, ratio, 1e9 * float(ratio) / grid_hz)
 
     def _set_rate(self, row: int, ratio: Fraction, period_ns: float) -> None:
         self.ratio_up[row], self.ratio_down[row] = ratio.numerator, ratio.denominator
-        self.nominal_ns[row] = self.period_ns[row] = period_ns
-
-
-def _clip(values: Float64, least: Float64, most: Float64) -> Float64:
-    """Limit ``values`` like ``np.clip``, which is slower for few numbers, because it checks its arguments."""
-    return np.minimum(np.maximum(values, least), most)
+        self.clock.set_period(row, period_ns)

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32, Float64, Int64
+from harstream.core.rates import DRIFT
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import DRIFT
 from harstream.datasets import files, texts
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.stamped import Piece, StampedSamples, resample_to_grid, split_sessions

@@ -1,0 +1,127 @@
+"""Rate of each device as the spacing of its messages shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harstream.core import resampling
+from harstream.core.batches import Bool, Float64, Int64
+from harstream.core.rows import RowArrays
+from harstream.core.spec import SignalSpec
+
+#: A clock that differs from the nominal rate by more than this (relative) has another rate. One that differs by less
+#: drifts, and is followed. Drift of up to 5 % must be, and a measurement from 75 samples errs by up to 0.5 %.
+DRIFT = 0.06
+#: A measured rate replaces an announced one if they differ by at most this factor. Beyond it, the device more likely
+#: sends in bursts. Where no rate is announced, any rate that can be resampled may be measured.
+MAX_OVERRIDE = 3.0
+#: Number of evenly spaced messages needed to measure a faster or a slower rate. A slower rate needs more, because lost
+#: messages look like a slower rate.
+MEASURE_MESSAGES_FASTER, MEASURE_MESSAGES_SLOWER = 3, 6
+#: Number of samples needed to measure a rate. With 32 samples, stamps with a jitter of a fifth of a period give the
+#: rate to 1.3 %. A series of messages ends at the maximum, so that it measures the present rate.
+MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
+#: Arrival times jitter with the network, and coarse stamps with their resolution. The rate of a device without exact
+#: stamps is therefore measured over this many seconds, and changed only if it is wrong by more than this (relative).
+LOOSE_MEASURE_S, LOOSE_TOLERANCE = 6.0, 0.2
+
+
+def drifted(measured_ns: float, nominal_ns: float) -> bool:
+    """Return whether a clock with the measured period only drifts from the nominal one. This is the only test of it."""
+    return abs(measured_ns / nominal_ns - 1) <= DRIFT
+
+
+class RateMeter(RowArrays):
+    """Series of evenly spaced messages by row, which measure the rate.
+
+    Messages that are in step with each other form a series. A series that is long enough measures the rate.
+    """
+
+    ROW_ARRAYS = ("last_t_ns", "last_count", "series_messages", "series_t_ns", "series_samples")
+
+    def __init__(self, spec: SignalSpec, capacity: int) -> None:
+        self._grid_ns = spec.period_ns
+        self._max_gap_ns = spec.max_gap_s * 1e9
+        # The newest message, and the series that it belongs to.
+        self.last_t_ns = np.zeros(capacity, np.int64)  # its time
+        self.last_count = np.zeros(capacity, np.int64)  # its number of samples
+        self.series_messages = np.zeros(capacity, np.int64)  # messages after the first
+        self.series_t_ns = np.zeros(capacity, np.int64)  # time of the first message
+        self.series_samples = np.zeros(capacity, np.int64)  # from the first message up to the newest, without it
+
+    def shows_another_rate(self, row: Int64, nominal_ns: Float64) -> Bool:
+        """Return whether the series of each row shows another rate than the nominal one, (n_rows,)."""
+        series_ns = (self.last_t_ns[row] - self.series_t_ns[row]).astype(np.float64)
+        period = series_ns / np.maximum(self.series_samples[row], 1)
+        return (self.series_messages[row] >= MEASURE_MESSAGES_FASTER) & (np.abs(period / nominal_ns - 1) > DRIFT)
+
+    def measure(
+        self,
+        row: Int64,
+        t: Int64,
+        *,
+        exact: Bool,
+        resolution_ns: Float64,
+        running: Bool,
+        count: Int64,
+        misaligned: Bool,
+        nominal_ns: Float64,
+        announced: Bool,
+    ) -> Float64:
+        """Return the period in ns that the spacing of messages shows, or 0 where the clock agrees with it (n_rows,).
+
+        The clock is wrong if the measured rate differs from it by more than drift and jitter explain, or if a message
+        is misaligned although it is in step with the series. Messages without exact stamps are in step as long as no
+        silence is between them, and their rate is measured over LOOSE_MEASURE_S.
+
+        Args:
+            row: (n_rows,) each row once.
+            t: (n_rows,) time of the message: its stamp, or from its arrival.
+            exact: (n_rows,) False: the time is that of the arrival, or a coarse stamp.
+            resolution_ns: (n_rows,) of coarse stamps; 0 for others.
+            running: (n_rows,) False: the clock starts with this message, which begins a series.
+            count: (n_rows,) samples in the message.
+            misaligned: (n_rows,) whether the message has late or missing samples.
+            nominal_ns: (n_rows,) period by which the samples are counted.
+            announced: (n_rows,) whether the message announces a rate.
+
+        """
+        last_t, last_count = self.last_t_ns[row], self.last_count[row]
+        dt = (t - last_t).astype(np.float64)
+        forward = running & ((dt > 0) | ~exact)  # a repeated or old message measures nothing
+        series_ns = (last_t - self.series_t_ns[row]).astype(np.float64)
+        series_samples, series_messages = self.series_samples[row], self.series_messages[row]
+        period = series_ns / np.maximum(series_samples, 1)
+        step = last_count * period
+        in_step = np.where(
+            exact,
+            (series_samples < MEASURE_MAX_SAMPLES) & (np.abs(dt - step) <= 0.5 * period),
+            (series_ns < LOOSE_MEASURE_S * 1e9) & (dt <= 2 * step + self._max_gap_ns + resolution_ns),
+        )
+        # A message out of step, such as the first after a gap, starts the next series.
+        in_step = forward & (in_step | (series_messages == 0))
+        # The period that the series shows, this message included.
+        messages = np.where(in_step, series_messages + 1, 0)
+        samples = np.where(in_step, series_samples + last_count, 0)
+        measured = np.where(in_step, t - self.series_t_ns[row], 0) / np.maximum(samples, 1)
+
+        # Is it enough, plausible, and different from the clock?
+        least_messages = np.where(measured > nominal_ns, MEASURE_MESSAGES_SLOWER, MEASURE_MESSAGES_FASTER)
+        enough = (messages >= least_messages) & (samples >= MEASURE_MIN_SAMPLES)
+        longest = np.where(announced, nominal_ns * MAX_OVERRIDE, self._grid_ns / float(resampling.MIN_RATE_RATIO))
+        shortest = np.where(announced, nominal_ns / MAX_OVERRIDE, self._grid_ns / float(resampling.MAX_RATE_RATIO))
+        plausible = (measured >= shortest) & (measured <= longest)
+        off = np.abs(measured / nominal_ns - 1)
+        wrong = misaligned | (off > DRIFT + 0.5 / np.maximum(samples, 1))
+        wrong_loose = (measured * samples >= LOOSE_MEASURE_S * 1e9) & (off > LOOSE_TOLERANCE)
+        measured_ns = np.where(enough & plausible & np.where(exact, wrong, wrong_loose), measured, 0.0)
+
+        # Add the message to the series, or begin the next series with it.
+        newest = forward | ~running
+        new_series = newest & (~in_step | (measured_ns > 0))
+        self.series_messages[row] = np.where(new_series, 0, np.where(newest, messages, series_messages))
+        self.series_t_ns[row] = np.where(new_series, t, self.series_t_ns[row])
+        self.series_samples[row] = np.where(new_series, 0, np.where(newest, samples, series_samples))
+        self.last_t_ns[row] = np.where(newest, t, last_t)
+        self.last_count[row] = np.where(newest, count, last_count)
+        return measured_ns

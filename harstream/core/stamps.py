@@ -1,0 +1,273 @@
+"""Stamps of each device: which are repeated, too coarse, or unusable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harstream.core.batches import Bool, Float64, Int64, SampleBatch
+from harstream.core.health import HealthTable
+from harstream.core.problems import Problem
+from harstream.core.rows import RowArrays
+
+#: How the stamps of a row are used.
+EXACT, COARSE, UNUSABLE = 0, 1, 2
+#: Messages that are remembered to recognise repeated ones. A broker has at most some tens of messages of one device in
+#: flight.
+REMEMBERED = 64
+#: Coarsest resolution of stamps that say more than the arrival of the message does.
+MAX_RESOLUTION_NS = 2_000_000_000
+#: Stamps that advance this many times faster than the samples, in this many messages in a row, are in another unit, or
+#: do not mean the time of the samples. Slow ones: the two limits with and without an announced rate.
+FAST, SLOW_ANNOUNCED, SLOW, SPEED_MESSAGES = 300.0, 1 / 10, 1 / 100, 3
+#: Messages in a row whose stamps advance as their samples do, after which stamps are believed again.
+BELIEVE_UNUSABLE, BELIEVE_COARSE = 20, 500
+#: Stamps at whole seconds that do not fit the samples, after which they count as rounded.
+_WHOLE_SECONDS = 2
+_SECOND_NS = 1_000_000_000
+_MIX = np.array([2654435761, 2246822519, 3266489917, 668265263, 374761393, 3266489917], np.uint32)
+
+
+def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int64, Int64]:
+    """Return two numbers for each message, (n_messages,) each, that hardly any other message has.
+
+    The first is made of the stamp, the first and the last sample: a repeated message has the same. The second is made
+    of the first sample only.
+    """
+    bits = np.ascontiguousarray(batch.samples).view(np.uint32)
+    begin = _mix(bits[first] * _MIX)
+    end = _mix(bits[first + batch.counts - 1] ^ _MIX)
+    return ((begin + end) << 31) ^ batch.t_ns, begin
+
+
+def _mix(bits: npt.NDArray[np.uint32]) -> Int64:
+    mixed = bits[:, 0] ^ bits[:, 1] ^ bits[:, 2] ^ bits[:, 3] ^ bits[:, 4] ^ bits[:, 5]
+    return mixed.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class StampVerdict:
+    """How the stamps of a round of messages are to be used. The arrays are (n_messages,)."""
+
+    usable: Bool  # False: the arrival time stands in
+    resolution_ns: Float64  # of coarse stamps; 0 for exact ones
+    repeated: Bool  # the message was received before
+    restart: Bool  # the meaning of the stamps changed, so the row restarts with the message
+    trusted: bool  # whether all stamps are usable and exact, and no message is repeated: the usual case
+
+
+class Stamps(RowArrays):
+    """Judgement on the stamps of each row.
+
+    Two messages with the same stamp and different first samples prove that stamps are coarse, such as whole seconds. Coarse
+    stamps do not place the samples, which are counted instead; they only show long gaps. Stamps that are even coarser,
+    or advance at a speed that has nothing to do with the samples (milliseconds sent as seconds), are not used at all:
+    the arrival time stands in. In both cases the device has the problem STAMPS.
+    """
+
+    ROW_ARRAYS = (
+        "mode",
+        "resolution_ns",
+        "last_t_ns",
+        "last_span_ns",
+        "last_begin",
+        "same_ns",
+        "slow",
+        "fast",
+        "good",
+        "whole",
+        "seen",
+        "n_seen",
+    )
+
+    def __init__(self, capacity: int, health: HealthTable) -> None:
+        self._health = health
+        self.mode = np.zeros(capacity, np.int8)  # EXACT, COARSE or UNUSABLE
+        self.resolution_ns = np.zeros(capacity)  # of coarse stamps; 0 for exact ones
+        self.last_t_ns = np.zeros(capacity, np.int64)  # newest stamp
+        self.last_span_ns = np.zeros(capacity)  # of the samples in that message
+        self.last_begin = np.zeros(capacity, np.int64)  # fingerprint of its first sample
+        self.same_ns = np.zeros(capacity)  # span of all samples of the messages with that stamp
+        self.slow = np.zeros(capacity, np.int16)  # messages in a row whose stamps advance too slowly
+        self.fast = np.zeros(capacity, np.int16)  # and too fast
+        self.good = np.zeros(capacity, np.int32)  # messages in a row whose stamps advance as the samples do
+        self.whole = np.zeros(capacity, np.int16)  # stamps at whole seconds that do not fit the samples
+        self.seen = np.zeros((capacity, REMEMBERED), np.int64)  # fingerprints of the newest messages
+        self.n_seen = np.zeros(capacity, np.int64)  # messages remembered since the start
+
+    def reset(self, rows: Int64) -> None:
+        """Forget the devices of ``rows``."""
+        for name in self.ROW_ARRAYS:
+            getattr(self, name)[rows] = 0
+
+    def is_repeated(self, row: Int64, fingerprint: Int64) -> Bool:
+        """Return which messages are among the newest ones of their row, (n_messages,)."""
+        return np.asarray((self.seen[row] == fingerprint[:, None]).any(axis=1))
+
+    def remember(self, row: Int64, fingerprint: Int64) -> None:
+        """Remember messages, one of each row."""
+        self.seen[row, self.n_seen[row] % REMEMBERED] = fingerprint
+        self.n_seen[row] += 1
+
+    def start_at(self, row: Int64, t: Int64, span_ns: Float64) -> None:
+        """Compare the next stamps of ``row`` with ``t``, the stamp of a new clock."""
+        self.last_t_ns[row], self.last_span_ns[row], self.same_ns[row] = t, span_ns, span_ns
+
+    def check(
+        self,
+        row: Int64,
+        t: Int64,
+        stamped: Bool,
+        span_ns: Float64,
+        announced: Bool,
+        fingerprint: Int64,
+        begin: Int64,
+    ) -> StampVerdict:
+        """Judge the stamps of one message of each row, and remember the messages.
+
+        Args:
+            row: (n_rows,) each row once.
+            t: (n_rows,) stamps.
+            stamped: (n_rows,) whether the message has one.
+            span_ns: (n_rows,) of the samples in the message, by the rate by which they are counted.
+            announced: (n_rows,) whether the message announces its rate.
+            fingerprint: (n_rows,) of the message.
+            begin: (n_rows,) fingerprint of its first sample.
+
+        """
+        last_span = self.last_span_ns[row]
+        dt = (t - self.last_t_ns[row]).astype(np.float64)
+        judged = stamped & (self.n_seen[row] > 0)
+        # The usual case: no stamps, or exact ones that advance roughly as the samples do.
+        usual = ~judged | ((dt > last_span * SLOW_ANNOUNCED) & (dt < last_span * FAST))
+        if not usual.all() or self.mode[row].any() or self.slow[row].any() or self.fast[row].any():
+            return self._check_unusual(row, t, dt, judged, stamped, span_ns, announced, fingerprint, begin)
+        if not stamped.all():
+            t, span_ns, fingerprint, begin = t[stamped], span_ns[stamped], fingerprint[stamped], begin[stamped]
+        rows = row if stamped.all() else row[stamped]
+        self.start_at(rows, t, span_ns)
+        self.last_begin[rows] = begin
+        self.remember(rows, fingerprint)
+        no = np.zeros(len(row), np.bool_)
+        return StampVerdict(stamped, np.zeros(len(row)), no, no, trusted=True)
+
+    def _check_unusual(
+        self,
+        row: Int64,
+        t: Int64,
+        dt: Float64,
+        judged: Bool,
+        stamped: Bool,
+        span_ns: Float64,
+        announced: Bool,
+        fingerprint: Int64,
+        begin: Int64,
+    ) -> StampVerdict:
+        last_span = self.last_span_ns[row]
+        repeated = judged & self.is_repeated(row, fingerprint)
+        fresh = judged & ~repeated
+        forward = fresh & (dt > 0)
+        same = fresh & (dt == 0) & (begin != self.last_begin[row])
+        slow = forward & (dt < last_span * np.where(announced, SLOW_ANNOUNCED, SLOW))
+        fast = forward & (dt > last_span * FAST)
+        good = forward & (dt > last_span / 2) & (dt < last_span * 2)
+        # A message with the stamp of the last one says nothing about the speed.
+        self.slow[row] = np.where(slow, self.slow[row] + 1, np.where(same | ~fresh, self.slow[row], 0))
+        self.fast[row] = np.where(fast, self.fast[row] + 1, np.where(fresh, 0, self.fast[row]))
+        self.good[row] = np.where(good, self.good[row] + 1, np.where(fresh, 0, self.good[row]))
+        self.same_ns[row] = np.where(same, self.same_ns[row] + span_ns, self.same_ns[row])
+
+        mode = self.mode[row]
+        restart = np.zeros(len(row), np.bool_)
+        wrong_speed = (self.slow[row] >= SPEED_MESSAGES) | (self.fast[row] >= SPEED_MESSAGES)
+        believed = self.good[row] >= np.where(mode == UNUSABLE, BELIEVE_UNUSABLE, BELIEVE_COARSE)
+        for k in np.flatnonzero(same | (wrong_speed & (mode != UNUSABLE)) | (believed & (mode != EXACT))).tolist():
+            restart[k] = self._change_mode(int(row[k]), int(t[k]), float(dt[k] / max(last_span[k], 1.0)), bool(same[k]))
+
+        newest = stamped & ~repeated & ((dt > 0) | same | ~judged)
+        moved = row[newest & ~same]
+        self.last_t_ns[row[newest]], self.last_span_ns[row[newest]] = t[newest], span_ns[newest]
+        self.last_begin[row[newest]] = begin[newest]
+        self.same_ns[moved] = span_ns[newest & ~same]
+        keep = stamped & ~repeated
+        self.remember(row[keep], fingerprint[keep])
+        mode = self.mode[row]
+        return StampVerdict(
+            stamped & (mode != UNUSABLE),
+            np.where(mode == COARSE, self.resolution_ns[row], 0.0),
+            repeated,
+            restart,
+            trusted=False,
+        )
+
+    def _change_mode(self, row: int, t: int, speed: float, same: bool) -> bool:
+        """Change how the stamps of ``row`` are used, and return whether the row restarts."""
+        mode = int(self.mode[row])
+        if mode == UNUSABLE and (same or self.good[row] < BELIEVE_UNUSABLE):
+            return False
+        if same:
+            self.resolution_ns[row] = max(float(self.resolution_ns[row]), float(self.same_ns[row]))
+            if self.resolution_ns[row] > MAX_RESOLUTION_NS:
+                return self._set_mode(row, UNUSABLE, _too_coarse(t, float(self.same_ns[row])), restart=False)
+            return mode != COARSE and self.set_coarse(row, t)
+        if self.fast[row] >= SPEED_MESSAGES or self.slow[row] >= SPEED_MESSAGES:
+            return self._set_mode(row, UNUSABLE, _wrong_speed(t, speed), restart=True)
+        # The stamps have been good for a while.
+        self.mode[row], self.resolution_ns[row], self.whole[row] = EXACT, 0.0, 0
+        self._health.end(np.array([row]), Problem.STAMPS)
+        return mode == UNUSABLE
+
+    def set_coarse(self, row: int, t: int) -> bool:
+        """Count the samples of ``row`` from now on, and return whether it restarts."""
+        detail = f"its stamps are rounded, such as {t / 1e9:.3f} s; its samples are counted instead, send finer stamps"
+        return self._set_mode(row, COARSE, detail, restart=True)
+
+    def set_unusable(self, row: int, detail: str) -> None:
+        """Use the arrival times of ``row`` from now on."""
+        self._set_mode(row, UNUSABLE, detail, restart=True)
+
+    def note_whole_seconds(self, row: Int64, t: Int64, dt: Float64, last_span: Float64) -> Int64:
+        """Return the indices of the rows whose stamps turn out to be rounded to seconds.
+
+        Call it with messages that do not fit the clock. A lost message also shifts the stamp, but by its whole span.
+        """
+        spans = dt / np.maximum(last_span, 1.0)
+        whole = (t % _SECOND_NS == 0) & (dt % _SECOND_NS == 0) & (dt > 0) & (np.abs(spans - np.rint(spans)) > 0.2)
+        self.whole[row] += whole
+        found = np.flatnonzero(whole & (self.whole[row] >= _WHOLE_SECONDS) & (self.mode[row] == EXACT))
+        for k in found.tolist():
+            self.resolution_ns[row[k]] = _SECOND_NS
+            self.set_coarse(int(row[k]), int(t[k]))
+        return found
+
+    def _set_mode(self, row: int, mode: int, detail: str, *, restart: bool) -> bool:
+        self.mode[row] = mode
+        self.slow[row] = self.fast[row] = self.good[row] = 0
+        self._health.begin(row, Problem.STAMPS, detail)
+        return restart
+
+
+def _too_coarse(t: int, same_ns: float) -> str:
+    return (
+        f"its stamps stay at {t / 1e9:.3f} s for {same_ns / 1e9:.1f} s of samples (a 32-bit float holds no such time); "
+        "the arrival times are used, send t as a 64-bit number or t_ms as an integer"
+    )
+
+
+def _wrong_speed(t: int, speed: float) -> str:
+    """Describe stamps that advance ``speed`` times as fast as the samples; the speed tells the unit."""
+    for unit, factor in (("ms", 1e3), ("us", 1e6), ("ns", 1e9)):
+        if 1 / 4 < speed / factor < 4:
+            advice = f"t seems to be in {unit}: send it as t_{unit}"
+            break
+        if 1 / 4 < speed * factor < 4:
+            advice = f"the field seems to hold a time {factor:g} times coarser than its name says, such as s in t_ms"
+            break
+    else:
+        advice = "stamp the first sample of each message with the time when it was measured"
+    return (
+        f"its stamps advance {speed:.3g} times as fast as its samples (the last one is {t / 1e9:.3f} s); "
+        f"the arrival times are used, {advice}"
+    )
