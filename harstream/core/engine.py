@@ -15,9 +15,11 @@ from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
 from harstream.core.health import DeviceHealth, HealthTable
+from harstream.core.plausibility import describe_acc, describe_gyro, gyro_plausible, has_gravity
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
+from harstream.core.units import AccUnits
 from harstream.core.windows import WindowBuffer
 
 #: Incidents kept until they are taken.
@@ -45,6 +47,7 @@ class _DueWindows:
     last_ns: Int64  # (n_windows,) event time of the last sample
     period_ns: Float64  # (n_windows,) between samples of the grid, by the clock of the device
     message: Int64  # (n_windows,) index into the SampleBatch of the message that completed the window
+    problems: Int64  # (n_windows,) mask of the problems of the device
 
 
 class Engine:
@@ -84,6 +87,7 @@ class Engine:
         self._devices = DeviceTable(capacity, max_devices)
         self._health = HealthTable(capacity)
         self._grid = Grid(spec, capacity, self._health)
+        self._units = AccUnits(capacity)
         self._noise = MedianFilter(spec.noise_filter, 6, capacity)
         self._gravity = gravity_split(spec.gravity_filter, spec.sample_rate_hz, capacity)
         # The ring has the channels of the spec in their order, and after them the other signals from which the gravity
@@ -92,6 +96,8 @@ class Engine:
         names = [*spec.channels, *(name for name in seed if name not in spec.channels)]
         self._ring_channels = np.array([CHANNELS.index(name) for name in names])  # index in CHANNELS
         self._ring_seed = np.array([names.index(name) for name in seed])
+        self._ring_total = np.array([names.index(name) for name in TOTAL_ACC])
+        self._ring_gyro = np.array([names.index(name) for name in GYRO if name in names], np.int64)
         self._ring_body = np.array([names.index(name) for name in BODY_ACC if name in names], np.int64)
         self._body_axis = np.array([axis for axis, name in enumerate(BODY_ACC) if name in names], np.int64)
         self._windows = WindowBuffer(spec.window_samples, spec.stride_samples, len(names), capacity)
@@ -156,6 +162,7 @@ class Engine:
         devices, rows = self._devices.evict(before_s)
         self._grid.evict(rows, [row for _, row in self._devices.items()])
         self._health.reset(rows)
+        self._units.reset(rows)
         return devices
 
     def take_incidents(self) -> list[Incident]:
@@ -188,9 +195,13 @@ class Engine:
             table.late[rows],
             table.gaps[rows],
             table.restarts[rows],
-            ["g"] * len(devices),
+            self._acc_units(rows),
             table.problems[rows],
         )
+
+    def _acc_units(self, rows: Int64) -> list[str | None]:
+        auto = self._grid.timeline.acc_unit_auto[rows].tolist()
+        return [name if is_auto else "g" for name, is_auto in zip(self._units.names(rows), auto, strict=True)]
 
     # --- steps of feed, in order --------------------------------------------------------------
 
@@ -209,32 +220,45 @@ class Engine:
     def _process(self, samples: GridSamples, restarting: Int64) -> list[_DueWindows]:
         """Filter samples on the grid, write them into the window buffers, and return the due windows."""
         self._windows.reset(restarting)
+        self._units.reset(restarting)
         if not len(samples.rows):
             return []
         restart = self._windows.written[samples.rows] == 0
         values = self._noise.feed(samples.rows, samples.counts, restart, samples.samples)
-        total, gyro = values[:, :3], values[:, 3:]
 
-        # After a restart, gravity is unknown until the first window is complete. Until then the ring is filled with
-        # total acceleration; then the gravity filter is seeded from this window and applied to it.
-        window = self.spec.window_samples
-        filling = np.minimum(np.maximum(window - self._windows.written[samples.rows], 0), samples.counts)
-        if not filling.any():  # the usual case
-            body = self._gravity.feed(samples.rows, samples.counts, values)
-            channels = self._ring_values(total, body, gyro)
-            return self._write(samples, samples.rows, samples.counts, samples.first, channels)
-        index = np.flatnonzero(filling)
-        channels = self._ring_values(total, np.zeros_like(total), gyro)
-        due = self._write(samples, samples.rows[index], filling[index], samples.first[index], channels)
-        counts = samples.counts - filling
-        index = np.flatnonzero(counts)
-        if len(index):
-            rows, counts, first = samples.rows[index], counts[index], (samples.first + filling)[index]
+        # After a restart, unit and gravity are unknown until the first window is complete. Until then the ring is
+        # filled with total acceleration as it was sent. Then the unit is decided, and the gravity filter is seeded from
+        # this window and applied to it. If the window shows no unit, the next one is a first window again.
+        due: list[_DueWindows] = []
+        rows, counts, first = samples.rows, samples.counts, samples.first
+        filling = self._filling(rows, counts)
+        if filling.any():  # not the usual case
+            channels = self._ring_values(values[:, :3], np.zeros_like(values[:, :3]), values[:, 3:])
+            while filling.any():
+                index = np.flatnonzero(filling)
+                due += self._write(samples, rows[index], filling[index], first[index], channels)
+                counts, first = counts - filling, first + filling
+                left = counts > 0
+                rows, counts, first = rows[left], counts[left], first[left]
+                filling = self._filling(rows, counts)
+            if not len(rows):
+                return due
             rest = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-            body = self._gravity.feed(rows, counts, values[rest])
-            channels[rest] = self._ring_values(total[rest], body, gyro[rest])
-            due += self._write(samples, rows, counts, first, channels)
-        return due
+            channels[rest] = self._split_gravity(rows, counts, values[rest])
+        else:
+            channels = self._split_gravity(rows, counts, values)
+        return due + self._write(samples, rows, counts, first, channels)
+
+    def _filling(self, rows: Int64, counts: Int64) -> Int64:
+        """Return how many of ``counts`` samples of each row belong to its first window (n_rows,)."""
+        return np.minimum(np.maximum(self.spec.window_samples - self._windows.written[rows], 0), counts)
+
+    def _split_gravity(self, rows: Int64, counts: Int64, values: Float32) -> Float32:
+        """Return the values for the ring of samples (n_samples, 6) after the first window of their rows."""
+        if self._units.any_scaled(rows):  # not the usual case
+            values = np.concatenate([self._units.scale(rows, counts, values[:, :3]), values[:, 3:]], axis=1)
+        body = self._gravity.feed(rows, counts, values)
+        return self._ring_values(values[:, :3], body, values[:, 3:])
 
     def _ring_values(self, total: Float32, body: Float32, gyro: Float32) -> Float32:
         """Return the values for the ring (n_samples, n_ring_channels)."""
@@ -255,24 +279,60 @@ class Engine:
             full = np.flatnonzero(buffer.due_in[rows] == 0)
             if len(full):
                 ready = rows[full]
-                self._seed_gravity(ready[buffer.written[ready] == self.spec.window_samples])
+                undecided = self._begin_signal(ready[buffer.written[ready] == self.spec.window_samples])
                 last = (first + step - 1)[full]
-                windows = buffer.gather(ready)[:, :, : self.spec.n_channels]
+                windows = buffer.gather(ready)
+                problems = self._find_problems(ready, windows, samples.t_ns[last])
                 due.append(
-                    _DueWindows(ready, windows, samples.t_ns[last], samples.period_ns[last], samples.message[last])
+                    _DueWindows(
+                        ready,
+                        windows[:, :, : self.spec.n_channels],
+                        samples.t_ns[last],
+                        samples.period_ns[last],
+                        samples.message[last],
+                        problems,
+                    )
                 )
+                buffer.reset(undecided)
             first, counts = first + step, counts - step
             left = counts > 0
             rows, first, counts = rows[left], first[left], counts[left]
         return due
 
-    def _seed_gravity(self, rows: Int64) -> None:
-        """Seed the gravity filter of ``rows`` from their first window, and write body acceleration into the ring."""
-        if len(rows):
-            ring = self._windows.ring
-            body = self._gravity.seed(rows, ring[rows][:, :, self._ring_seed])
-            if len(self._ring_body):
-                ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
+    def _begin_signal(self, rows: Int64) -> Int64:
+        """Decide the unit of ``rows`` from their first window, and seed their gravity filter. Return undecided rows."""
+        if not len(rows):
+            return rows
+        ring, undecided = self._windows.ring, rows[:0]
+        auto = rows[self._grid.timeline.acc_unit_auto[rows]]
+        if len(auto):
+            total = ring[auto][:, :, self._ring_total]
+            undecided = auto[~self._units.decide(auto, total)]
+            counts = np.full(len(auto), total.shape[1])
+            scaled = self._units.scale(auto, counts, total.reshape(-1, 3)).reshape(total.shape)
+            ring[auto[:, None], :, self._ring_total] = scaled.transpose(0, 2, 1)
+        body = self._gravity.seed(rows, ring[rows][:, :, self._ring_seed])
+        if len(self._ring_body):
+            ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
+        return undecided
+
+    def _find_problems(self, rows: Int64, windows: Float32, last_ns: Int64) -> Int64:
+        """Look at due windows, with all channels of the ring. Return the problems of ``rows`` (n_rows,)."""
+        health, total = self._health, windows[:, :, self._ring_total]
+        gravity = has_gravity(total)
+        gyro = np.ones(len(rows), np.bool_)
+        if len(self._ring_gyro) == 3:
+            gyro = gyro_plausible(total, windows[:, :, self._ring_gyro], self.spec.sample_rate_hz) | ~gravity
+        if gravity.all() and gyro.all() and not health.problems[rows].any():  # the usual case
+            return np.zeros(len(rows), np.int64)
+        for k in np.flatnonzero(~gravity).tolist():
+            health.begin(int(rows[k]), Problem.GRAVITY, describe_acc(total[k]))
+        for k in np.flatnonzero(~gyro).tolist():
+            health.begin(int(rows[k]), Problem.GYROSCOPE, describe_gyro(windows[k][:, self._ring_gyro]))
+        health.end(rows[gravity], Problem.GRAVITY)
+        health.end(rows[gyro], Problem.GYROSCOPE)
+        health.end(rows[last_ns >= self._grid.timeline.jumps.recent_until_ns[rows]], Problem.CLOCK)
+        return health.problems[rows]
 
     def _collect(self, due: list[_DueWindows], arrival_s: Float64) -> WindowBatch:
         if not due:
@@ -285,7 +345,7 @@ class Engine:
             end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
             arrival_s[np.concatenate([part.message for part in due])],
-            self._health.problems[np.concatenate([part.rows for part in due])],
+            np.concatenate([part.problems for part in due]),
         )
 
     def _name_incidents(self) -> None:
@@ -354,6 +414,7 @@ class Engine:
             "devices": self._devices,
             "health": self._health,
             **self._grid.parts(),
+            "units": self._units,
             "noise": self._noise,
             "gravity": self._gravity,
             "windows": self._windows,

@@ -114,6 +114,26 @@ def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> 
     return np.asarray(~(too_fast | too_slow), np.bool_)
 
 
+def describe_acc(total_acc: Float32) -> str:
+    """Describe the gravity of one window (window, 3) in g that shows none, or too much of it."""
+    acc = total_acc.astype(np.float64)
+    norm = float(np.sqrt((acc * acc).sum(axis=1)).mean())
+    vector = float(np.sqrt((acc.mean(axis=0) ** 2).sum()))
+    return (
+        f"its mean acceleration is {norm:.3g}, and gravity in it is {vector:.3g}: expected about 1 g (9.8 m/s2, 1000 "
+        "mg) in both; send acceleration with gravity, in one of these units"
+    )
+
+
+def describe_gyro(gyro: Float32) -> str:
+    """Describe the angular velocity of one window (window, 3) in rad/s that contradicts the acceleration."""
+    speed = float(np.sqrt((gyro.astype(np.float64) ** 2).sum(axis=1)).mean())
+    return (
+        f"its gyroscope turns at {speed:.3g} rad/s on average, but the direction of gravity does not turn with it; "
+        "state its unit if that is deg/s"
+    )
+
+
 def _block_means(total_acc: Float32, gyro: Float32, halvings: int) -> Float32:
     """Return the means of successive blocks of 2**halvings samples: (6, n_windows, n_blocks), acc then gyro.
 

@@ -61,10 +61,10 @@ class StampVerdict:
 class Stamps(RowArrays):
     """Judgement on the stamps of each row.
 
-    Two messages with the same stamp and different first samples prove that stamps are coarse, such as whole seconds. Coarse
-    stamps do not place the samples, which are counted instead; they only show long gaps. Stamps that are even coarser,
-    or advance at a speed that has nothing to do with the samples (milliseconds sent as seconds), are not used at all:
-    the arrival time stands in. In both cases the device has the problem STAMPS.
+    Two messages with the same stamp and different first samples prove that stamps are coarse, such as whole seconds.
+    Coarse stamps do not place the samples, which are counted instead; they only show long gaps. Stamps that are even
+    coarser, or advance at a speed that has nothing to do with the samples (milliseconds sent as seconds), are not used
+    at all: the arrival time stands in. In both cases the device has the problem STAMPS.
     """
 
     ROW_ARRAYS = (

@@ -1,0 +1,43 @@
+"""Unit of the accelerations of each device that does not state it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harstream.core.batches import Bool, Float32, Int64
+from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
+from harstream.core.rows import RowArrays
+
+_FACTORS = np.array(ACC_UNIT_FACTORS)
+
+
+class AccUnits(RowArrays):
+    """Unit by row, decided from the first window after a restart, so that the cut into messages cannot matter."""
+
+    ROW_ARRAYS = ("unit",)
+
+    def __init__(self, capacity: int) -> None:
+        self.unit = np.zeros(capacity, np.int8)  # 1 + index into ACC_UNIT_NAMES; 0: not decided, or stated
+
+    def reset(self, rows: Int64) -> None:
+        """Decide the units of ``rows`` anew."""
+        self.unit[rows] = 0
+
+    def decide(self, rows: Int64, total_acc: Float32) -> Bool:
+        """Decide the units of ``rows`` from their first windows (n_rows, window, 3). Return which are decided."""
+        unit = acc_unit(total_acc)
+        self.unit[rows] = unit + 1
+        return np.asarray(unit >= 0)
+
+    def any_scaled(self, rows: Int64) -> bool:
+        """Return whether any of ``rows`` has another unit than g."""
+        return bool((self.unit[rows] > 1).any())
+
+    def scale(self, rows: Int64, counts: Int64, acc: Float32) -> Float32:
+        """Return the acceleration (n_samples, 3) in g. Row ``rows[i]`` owns the next ``counts[i]`` samples."""
+        factors = np.repeat(_FACTORS[np.maximum(self.unit[rows] - 1, 0)], counts)
+        return np.asarray(acc * factors[:, None], np.float32)
+
+    def names(self, rows: Int64) -> list[str | None]:
+        """Return the unit of each row; None: not decided."""
+        return [None if unit == 0 else ACC_UNIT_NAMES[unit - 1] for unit in self.unit[rows].tolist()]
