@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+from scipy.spatial.transform import Rotation
 
 from harstream import bundle as bundles
 from harstream import golden
@@ -124,7 +125,12 @@ def subjects() -> list[Recording]:
         samples = rng.normal(scale=0.01, size=(800, 6))
         samples[:, :3] += gravity / np.linalg.norm(gravity)
         moving = np.sin(0.8 * t + number) > 0
-        samples += moving * rng.normal(scale=0.4, size=6) * np.sin(2 * np.pi * (1.4 + 0.2 * number) * t)
+        swing = 2 * np.pi * (1.4 + 0.2 * number) * t
+        turn = rng.normal(scale=0.2, size=3)  # rad; gravity turns with the gyroscope, as it does on a body
+        rotation = Rotation.from_rotvec(moving * turn * np.sin(swing))
+        samples[:, :3] = rotation.apply(samples[:, :3], inverse=True)
+        samples[:, :3] += moving * rng.normal(scale=0.2, size=3) * np.sin(3 * swing)
+        samples[:, 3:] += moving * turn * np.cos(swing) * 2 * np.pi * (1.4 + 0.2 * number)
         five.append(Recording(f"subject-{number}", str(number), 50.0, samples.round(3).astype(np.float32), ()))
     return five
 

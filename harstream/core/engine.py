@@ -303,6 +303,7 @@ class Engine:
         """Decide the unit of ``rows`` from their first window, and seed their gravity filter. Return undecided rows."""
         if not len(rows):
             return rows
+        self._health.good[rows] = 0
         ring, undecided = self._windows.ring, rows[:0]
         auto = rows[self._grid.timeline.acc_unit_auto[rows]]
         if len(auto):
@@ -324,13 +325,12 @@ class Engine:
         if len(self._ring_gyro) == 3:
             gyro = gyro_plausible(total, windows[:, :, self._ring_gyro], self.spec.sample_rate_hz) | ~gravity
         if gravity.all() and gyro.all() and not health.problems[rows].any():  # the usual case
+            health.good[rows] |= Problem.GRAVITY | Problem.GYROSCOPE
             return np.zeros(len(rows), np.int64)
-        for k in np.flatnonzero(~gravity).tolist():
+        for k in health.judge(rows, Problem.GRAVITY, ~gravity).tolist():
             health.begin(int(rows[k]), Problem.GRAVITY, describe_acc(total[k]))
-        for k in np.flatnonzero(~gyro).tolist():
+        for k in health.judge(rows, Problem.GYROSCOPE, ~gyro).tolist():
             health.begin(int(rows[k]), Problem.GYROSCOPE, describe_gyro(windows[k][:, self._ring_gyro]))
-        health.end(rows[gravity], Problem.GRAVITY)
-        health.end(rows[gyro], Problem.GYROSCOPE)
         health.end(rows[last_ns >= self._grid.timeline.jumps.recent_until_ns[rows]], Problem.CLOCK)
         return health.problems[rows]
 

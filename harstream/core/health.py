@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harstream.core.batches import Float64, Int64
+from harstream.core.batches import Bool, Float64, Int64
 from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays
 
@@ -32,13 +32,14 @@ class HealthTable(RowArrays):
     The parts of the engine report here. An incident is noted when a problem begins, so that somebody can be told once.
     """
 
-    ROW_ARRAYS = ("late", "gaps", "restarts", "problems")
+    ROW_ARRAYS = ("late", "gaps", "restarts", "problems", "good")
 
     def __init__(self, capacity: int) -> None:
         self.late = np.zeros(capacity, np.int64)
         self.gaps = np.zeros(capacity, np.int64)
         self.restarts = np.zeros(capacity, np.int64)
         self.problems = np.zeros(capacity, np.int64)
+        self.good = np.zeros(capacity, np.int64)  # mask of problems that the last window did not show
         self.incidents: list[tuple[int, Problem, str]] = []  # (row, problem, detail) since the engine took them
 
     def reset(self, rows: Int64) -> None:
@@ -50,6 +51,16 @@ class HealthTable(RowArrays):
         """Set a problem of ``row``. Note an incident with ``detail`` if it is new."""
         if not self.problems[row] & problem:
             self.note(row, problem, detail)
+
+    def judge(self, rows: Int64, problem: Problem, bad: Bool) -> Int64:
+        """Note which windows show a problem. Return the indices of those that count.
+
+        A device whose last window was good may show a problem in a single window: a phone that is turned over does.
+        """
+        counts = np.flatnonzero(bad & (self.good[rows] & problem == 0))
+        self.good[rows] = np.where(bad, self.good[rows] & ~int(problem), self.good[rows] | problem)
+        self.end(rows[~bad], problem)
+        return counts
 
     def note(self, row: int, problem: Problem, detail: str) -> None:
         """Set a problem of ``row``, and note an incident, even if the row has the problem already."""
