@@ -24,7 +24,7 @@ from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
+from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate, is_topic_level
 
 DEFAULT_TOPIC = "wearables/{device}/imu"
@@ -117,7 +117,11 @@ class RunConfig:
     user: str | None = option("User name at the broker.", reloadable=True)
     password: str | None = option("Password at the broker.", reloadable=True, secret=True, environment_only=True)
     password_file: Path | None = option("File with the password at the broker.", default_text=PASSWORD, reloadable=True)
-    acc_unit: str = option("Unit of accelerations in messages that do not name it.", "g", choices=tuple(ACC_UNITS))
+    acc_unit: str = option(
+        "Unit of accelerations in messages that do not name it; auto tells it from gravity, for each device.",
+        AUTO,
+        choices=(AUTO, *ACC_UNITS),
+    )
     gyro_unit: str = option(
         "Unit of angular velocities in messages that do not name it.", "rad/s", choices=tuple(GYRO_UNITS)
     )

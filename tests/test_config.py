@@ -66,6 +66,7 @@ def test_without_settings_the_documented_defaults_hold(run):
     assert served.read_broker_settings() is None
     assert served.status_topic == f"harstream/{served.instance}/status"
     assert served.instance
+    assert (served.acc_unit, served.gyro_unit) == ("auto", "rad/s")
 
 
 def test_flags_overrule_the_environment_and_that_overrules_the_file(run, toml):

@@ -102,6 +102,22 @@ def test_units_may_be_configured(mosquitto, classifier, subjects):
         assert_labels(client.labels(), wanted)
 
 
+def test_units_of_accelerations_that_no_one_states_are_told_from_gravity(mosquitto, classifier, subjects):
+    wanted = expected(subjects, classifier)
+    with Client(mosquitto.port) as client, running(Daemon(make_config(mosquitto.port), classifier)) as daemon:
+        for number, subject in enumerate(subjects):
+            factor = (9.80665, 1000.0, 1.0)[number % 3]
+            for topic, content in messages([subject]):
+                data = json.loads(content)
+                data["acc"] = (np.array(data["acc"]) * factor).tolist()
+                client.publish(topic, json.dumps(data).encode())
+        wait_for_labels(client, len(wanted))
+        assert_labels(client.labels(), wanted)
+    health = daemon.pipeline.engine.health()
+    units = dict(zip(health.devices, health.acc_unit, strict=True))
+    assert {units[f"subject-{number}"] for number in range(0, len(subjects), 3)} == {"m/s2"}
+
+
 def test_other_topics_may_be_configured(mosquitto, classifier, subjects):
     config = make_config(mosquitto.port, topic="site/{device}", labels_topic="labels/of/{device}")
     with Client(mosquitto.port) as client, running(Daemon(config, classifier)):
