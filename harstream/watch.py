@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Span over which the sample rate is measured, seconds.
 _RATE_S = 5.0
-#: A device that sends for so long without any label has a problem: no model's first window takes longer.
+#: A device that sends for so long without any label has a problem: the first window of a shipped model takes 3 to 20 s.
 _NO_LABEL_S = 30.0
 #: Number of latencies kept for statistics.
 _MAX_LATENCIES = 2_000

@@ -143,7 +143,7 @@ def smoothed(random_bundle, tmp_path) -> Classifier:
     """Return the classifier of a bundle with an HMM that abstains and holds events back."""
     folder = shutil.copytree(random_bundle, tmp_path / "smoothed")
     data = json.loads((folder / "bundle.json").read_text())
-    data["smoothing"] = Smoothing("hmm", 0.9, dwell_s=5.0, fixed_lag_windows=2).to_dict()
+    data["smoothing"] = Smoothing("hmm", 0.7, dwell_s=5.0, fixed_lag_windows=2).to_dict()
     (folder / "bundle.json").write_text(json.dumps(data))
     return load_classifier(folder)
 
