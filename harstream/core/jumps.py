@@ -17,11 +17,13 @@ NEW_CLOCK_MESSAGES, NEW_CLOCK_MESSAGES_INSIDE = 3, 5
 #: A clock set back by less than this is waited for: a restart would cost more.
 WAIT_NS = 1_000_000_000
 #: A message that is this far ahead waits for the next one, which tells a jump from a single wrong stamp.
-HOLD_NS = 60 * 1_000_000_000
+HOLD_NS = 10 * 1_000_000_000
 #: Limit of the samples that wait, over all devices.
 MAX_HELD_SAMPLES = 1_000_000
 #: Messages in a row that agree neither with the clock nor with each other, after which stamps are not used.
 LOST_MESSAGES = 10
+#: Messages of another clock, each counted twice, minus messages of the present one, that show two devices.
+MAX_STRAYS = 20
 #: Event time for which a jump stays a problem of the device.
 RECENT_NS = 60 * 1_000_000_000
 
@@ -29,7 +31,7 @@ RECENT_NS = 60 * 1_000_000_000
 class ClockJumps(RowArrays):
     """Candidates for a new clock, by row, and the messages that wait for the next one of their device."""
 
-    ROW_ARRAYS = ("start_ns", "messages", "last_ns", "last_span_ns", "lost", "recent_until_ns")
+    ROW_ARRAYS = ("start_ns", "messages", "last_ns", "last_span_ns", "lost", "strays", "recent_until_ns")
 
     def __init__(self, max_gap_ns: float, capacity: int) -> None:
         self._max_gap_ns = max_gap_ns
@@ -38,6 +40,7 @@ class ClockJumps(RowArrays):
         self.last_ns = np.zeros(capacity, np.int64)  # stamp of the last of them
         self.last_span_ns = np.zeros(capacity)  # and the span of its samples
         self.lost = np.zeros(capacity, np.int64)  # messages in a row that do not agree with the clock
+        self.strays = np.zeros(capacity, np.int64)  # grows with messages of another clock, shrinks with others
         self.recent_until_ns = np.zeros(capacity, np.int64)  # event time until which the last jump is a problem
         self.held: dict[int, SampleBatch] = {}  # row to the message that waits
         self._held_samples = 0
@@ -52,12 +55,18 @@ class ClockJumps(RowArrays):
     def start(self, rows: Int64, t: Int64) -> None:
         """Note that the clocks of ``rows`` start at ``t``."""
         self.start_ns[rows] = t
-        self.messages[rows] = self.lost[rows] = 0
+        self.messages[rows] = self.lost[rows] = self.strays[rows] = 0
 
     def agree(self, rows: Int64) -> None:
         """Note that a message of each row agrees with its clock."""
-        if self.lost[rows].any():
+        if self.strays[rows].any():  # not in the usual case
             self.messages[rows] = self.lost[rows] = 0
+            self.strays[rows] = np.maximum(self.strays[rows] - 1, 0)
+
+    def is_stray(self, row: int) -> bool:
+        """Note a dropped message of another clock. Return whether there are so many that two devices must send them."""
+        self.strays[row] = min(self.strays[row] + 2, MAX_STRAYS)
+        return bool(self.strays[row] >= MAX_STRAYS)
 
     def is_new_clock(self, row: int, t: int, span_ns: float, next_ns: int) -> bool:
         """Note a message before the present time of its row, and return whether it belongs to a new clock.

@@ -9,8 +9,11 @@ from harstream.core.rows import RowArrays
 
 #: A message overlaps the one before it if it begins within this part of its span. A drifting clock is at most 5 % off.
 OVERLAPPING = 0.85
+#: Part of a message that does not overlap by which the overlapping samples decrease. Of two sources that send at nearly
+#: the same moment, only every second message overlaps.
+_RECOVERY = 3
 #: Overlapping samples, and comparisons of the signal, before two sources are assumed; the limit of the former.
-SAMPLES, COMPARISONS, MAX_SAMPLES = 75, 2, 250
+SAMPLES, COMPARISONS, MAX_SAMPLES = 75, 2, 150
 #: Two sources take turns: the step from a message to the next is larger, by this factor in the mean square, than the
 #: step from the message before it. The signal of one source that announces half of its rate is continuous instead.
 STEP_RATIO = 2.0
@@ -25,7 +28,7 @@ class Overlaps(RowArrays):
     def __init__(self, capacity: int) -> None:
         self.ends = np.zeros((capacity, 2, 3), np.float32)  # last acceleration of the newest two messages
         self.ends_known = np.zeros(capacity, np.int64)  # how many of them there are, at most 2
-        self.samples = np.zeros(capacity, np.int64)  # overlapping, minus those that do not overlap
+        self.samples = np.zeros(capacity, np.int64)  # overlapping, minus a part of those that do not overlap
         self.comparisons = np.zeros(capacity, np.int64)
         self.step_ms = np.zeros(capacity)  # mean square of the steps from the last message
         self.turn_ms = np.zeros(capacity)  # and of those from the message before it
@@ -60,7 +63,7 @@ class Overlaps(RowArrays):
             self.step_ms[row] = np.where(compared, _DECAY * self.step_ms[row] + step, self.step_ms[row])
             self.turn_ms[row] = np.where(compared, _DECAY * self.turn_ms[row] + turn, self.turn_ms[row])
             comparisons = self.comparisons[row] + compared
-            samples = self.samples[row] + np.where(overlapping, count, -count)
+            samples = self.samples[row] + np.where(overlapping, count, -np.ceil(count / _RECOVERY)).astype(np.int64)
             samples = np.minimum(np.maximum(samples, 0), MAX_SAMPLES)
             take_turns = self.step_ms[row] > STEP_RATIO * self.turn_ms[row]
             found = self.found[row]

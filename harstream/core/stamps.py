@@ -221,7 +221,7 @@ class Stamps(RowArrays):
 
     def set_coarse(self, row: int, t: int) -> bool:
         """Count the samples of ``row`` from now on, and return whether it restarts."""
-        detail = f"its stamps are rounded, such as {t / 1e9:.3f} s; its samples are counted instead, send finer stamps"
+        detail = f"its stamps are rounded, such as {t / 1e9:.3f} s; its samples are counted instead: send finer stamps"
         return self._set_mode(row, COARSE, detail, restart=True)
 
     def set_unusable(self, row: int, detail: str) -> None:

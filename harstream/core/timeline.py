@@ -302,6 +302,7 @@ class Timeline(RowArrays):
         """
         batch, keep = out.batch, np.ones(len(row), np.bool_)
         confirmed: list[tuple[int, int]] = []
+        jumps: list[tuple[int, int]] = []
         for k in np.flatnonzero(np.isin(row, list(out.waiting))).tolist():
             row_number, following = int(row[k]), int(index[k])
             waiting = out.waiting[row_number]
@@ -312,10 +313,14 @@ class Timeline(RowArrays):
             del out.waiting[row_number]
             if not batch.stamped[following] or batch.t_ns[following] >= batch.t_ns[waiting] - _CONFIRM_NS:
                 confirmed.append((row_number, waiting))
+                # If the next one is far ahead too, the stamps are wrong, and not the clock.
+                if batch.t_ns[following] - batch.t_ns[waiting] <= HOLD_NS:
+                    jumps.append((row_number, waiting))
             else:
                 self._drop(row[k : k + 1], batch.counts[waiting : waiting + 1])
+                self._note_stray(row_number, int(batch.t_ns[waiting]))
         if confirmed:
-            for row_number, waiting in confirmed:
+            for row_number, waiting in jumps:
                 self._note_jump(row_number, int(batch.t_ns[waiting]), float(batch.arrival_s[waiting]))
             rows, waiting_index = np.array(confirmed, np.int64).T
             self.stats.gaps += len(rows)
@@ -336,6 +341,18 @@ class Timeline(RowArrays):
             f"its clock jumped by {jump_s:+.1f} s, from {self.clock.next_ns[row] / 1e9:.3f} s to {t / 1e9:.3f} s; "
             "its windows begin again",
         )
+
+    def _note_stray(self, row: int, t: int) -> None:
+        """Note a message of ``row`` that was dropped because its clock is another one."""
+        if self.jumps.is_stray(row):
+            apart_s = (t - int(self.clock.next_ns[row])) / 1e9
+            self.jumps.recent_until_ns[row] = int(self.clock.next_ns[row]) + RECENT_NS
+            self.health.begin(
+                row,
+                Problem.CLOCK,
+                f"many of its messages are stamped {apart_s:+.1f} s apart from the others, and are dropped: two "
+                "devices publish under this name, or it sends old messages between new ones",
+            )
 
     # --- steps of a round, in order -----------------------------------------------------------
 
@@ -468,6 +485,7 @@ class Timeline(RowArrays):
                 f"{t / 1e9:.3f} s); the arrival times are used, stamp each message with the time of its first sample",
             )
             self.started[row] = False
+        self._note_stray(row, t)
         return False
 
     def _find_irregular(self, messages: _Messages) -> _Messages:
