@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.smoothing import Smoothing
 from harstream.evaluate import published
 
-SMOOTHING = Smoothing("hmm", 0.6, dwell_s=5.0, fixed_lag_windows=2)
+SMOOTHING = Smoothing("hmm", 0.7, dwell_s=5.0, fixed_lag_windows=2)
 
 
 def test_every_due_window_has_the_labels_of_network_and_smoother(classifier, subjects):
@@ -48,6 +49,18 @@ def test_a_bundle_without_smoothing_publishes_each_windows_own_label(classifier,
         smoothed = published.label_recording(subject, classifier, smoothing=SMOOTHING)
         unknown += (smoothed.smoothed.label == UNKNOWN_INDEX).sum()
     assert unknown > 0
+
+
+def test_a_recording_whose_signal_cannot_be_trusted_has_no_label_and_no_event(classifier, subjects):
+    in_ms2 = subjects[1].samples * np.array([9.80665] * 3 + [1] * 3, np.float32)
+    wrong = dataclasses.replace(subjects[1], samples=in_ms2)
+    result = published.label_recording(wrong, classifier)
+    assert len(result.windows) > 5
+    assert set(result.smoothed.label.tolist()) == {UNKNOWN_INDEX}
+    assert result.events == ()
+    messages = [json.loads(payload) for _, payload in published.label_messages([wrong], classifier)]
+    assert {(message["label"], message["problem"]) for message in messages} == {("UNKNOWN", "gravity")}
+    assert max(message["confidence"] for message in messages) < 0.17
 
 
 def test_messages_are_those_of_every_recording_in_turn(classifier, subjects):

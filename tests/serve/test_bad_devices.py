@@ -186,7 +186,7 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
     # Until their messages are known not to continue each other, two devices look like one that is twice as fast.
     assert set(named) - set(wanted.items()) <= {("two-phones", "rate")}
 
-    # The guide shows these lines.
+    # The guide shows these lines; if this fails, copy the new ones there.
     shown = re.findall(r"(?m)^    (device .*)$", (ROOT / GUIDE).read_text())
     assert {line.partition("(see ")[2] for line in shown} == {f"{GUIDE}#{problem})" for problem in wanted.values()}
     assert set(map(without_values, shown)) <= set(map(without_values, lines))
