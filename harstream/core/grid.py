@@ -11,10 +11,11 @@ import numpy as np
 from harstream.core import resampling
 from harstream.core.batches import Float32, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
+from harstream.core.messages import AcceptedSamples
 from harstream.core.resampling import Resampler
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import AcceptedSamples, Timeline
+from harstream.core.timeline import Timeline
 
 _SAME_RATE = Fraction(1)
 

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Int64, SampleBatch
+from harstream.core.batches import Bool, Int64, SampleBatch
+from harstream.core.clock import Clock
+from harstream.core.health import HealthTable
+from harstream.core.messages import BatchOutcome
+from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays
+from harstream.core.stamps import UNUSABLE, Stamps
 
 #: Messages that must agree with each other on a new clock: outside of the time that the present clock has covered, and
 #: inside of it, where they could also be messages that were delivered late.
@@ -18,6 +23,8 @@ NEW_CLOCK_MESSAGES, NEW_CLOCK_MESSAGES_INSIDE = 3, 5
 WAIT_NS = 1_000_000_000
 #: A message that is this far ahead waits for the next one, which tells a jump from a single wrong stamp.
 HOLD_NS = 10 * 1_000_000_000
+#: A message up to this much older than a message that waits still confirms its time.
+_CONFIRM_NS = 1_000_000_000
 #: Limit of the samples that wait, over all devices.
 MAX_HELD_SAMPLES = 1_000_000
 #: Messages in a row that agree neither with the clock nor with each other, after which stamps are not used.
@@ -29,20 +36,36 @@ RECENT_NS = 60 * 1_000_000_000
 
 
 class ClockJumps(RowArrays):
-    """Candidates for a new clock, by row, and the messages that wait for the next one of their device."""
+    """Candidates for a new clock, by row, and the messages that wait for the next one of their device.
 
-    ROW_ARRAYS = ("start_ns", "messages", "last_ns", "last_span_ns", "lost", "strays", "recent_until_ns")
+    A message far ahead of its clock waits for the next message of its row: if that is back at the old time, only the
+    stamp was wrong. Messages before the present time are dropped, until enough of them agree with each other.
+    """
 
-    def __init__(self, max_gap_ns: float, capacity: int) -> None:
+    ROW_ARRAYS = (
+        "start_ns",
+        "messages",
+        "last_ns",
+        "last_span_ns",
+        "lost",
+        "strays",
+        "last_arrival_s",
+        "recent_until_ns",
+    )
+
+    def __init__(self, clock: Clock, stamps: Stamps, health: HealthTable, max_gap_ns: float) -> None:
+        self._clock, self._stamps, self._health = clock, stamps, health
         self._max_gap_ns = max_gap_ns
+        capacity = clock.capacity
         self.start_ns = np.zeros(capacity, np.int64)  # first stamp of the present clock
         self.messages = np.zeros(capacity, np.int64)  # in a row that agree on another clock
         self.last_ns = np.zeros(capacity, np.int64)  # stamp of the last of them
         self.last_span_ns = np.zeros(capacity)  # and the span of its samples
         self.lost = np.zeros(capacity, np.int64)  # messages in a row that do not agree with the clock
         self.strays = np.zeros(capacity, np.int64)  # grows with messages of another clock, shrinks with others
+        self.last_arrival_s = np.zeros(capacity)  # of the newest message
         self.recent_until_ns = np.zeros(capacity, np.int64)  # event time until which the last jump is a problem
-        self.held: dict[int, SampleBatch] = {}  # row to the message that waits
+        self.held: dict[int, SampleBatch] = {}  # row to the message that waits, a batch of one
         self._held_samples = 0
 
     def reset(self, rows: Int64) -> None:
@@ -57,45 +80,135 @@ class ClockJumps(RowArrays):
         self.start_ns[rows] = t
         self.messages[rows] = self.lost[rows] = self.strays[rows] = 0
 
+    # --- messages before the present time -----------------------------------------------------
+
     def agree(self, rows: Int64) -> None:
         """Note that a message of each row agrees with its clock."""
         if self.strays[rows].any():  # not in the usual case
             self.messages[rows] = self.lost[rows] = 0
             self.strays[rows] = np.maximum(self.strays[rows] - 1, 0)
 
-    def is_stray(self, row: int) -> bool:
-        """Note a dropped message of another clock. Return whether there are so many that two devices must send them."""
-        self.strays[row] = min(self.strays[row] + 2, MAX_STRAYS)
-        return bool(self.strays[row] >= MAX_STRAYS)
+    def starts_new_clock(self, row: int, t: int, count: int, arrival_s: float) -> bool:
+        """Note a message before the present time of its row, and return whether it starts a new clock.
 
-    def is_new_clock(self, row: int, t: int, span_ns: float, next_ns: int) -> bool:
-        """Note a message before the present time of its row, and return whether it belongs to a new clock.
+        If too many such messages disagree with each other, the stamps of the row are not used any more.
 
         Args:
             row: Row of the message.
             t: Its stamp.
-            span_ns: Span of its samples.
-            next_ns: Present time of the row.
+            count: Samples in it.
+            arrival_s: Time of its arrival.
 
         """
+        span_ns = count * float(self._clock.period_ns[row])
+        if self._agree_on_another(row, t, span_ns):
+            self._note_jump(row, t, arrival_s)
+            self._stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
+            return True
+        self.lost[row] += 1
+        if self.lost[row] >= LOST_MESSAGES:
+            self._stamps.set_unusable(
+                row,
+                f"the last {LOST_MESSAGES} stamps agree neither with earlier ones nor with each other (the newest is "
+                f"{t / 1e9:.3f} s); the arrival times are used, stamp each message with the time of its first sample",
+            )
+        self._note_stray(row, t)
+        return False
+
+    def _agree_on_another(self, row: int, t: int, span_ns: float) -> bool:
         dt = t - int(self.last_ns[row])
         agrees = self.messages[row] > 0 and 0 < dt <= 2 * self.last_span_ns[row] + self._max_gap_ns
         self.messages[row] = self.messages[row] + 1 if agrees else 1
         self.last_ns[row], self.last_span_ns[row] = t, span_ns
-        self.lost[row] += 1
         inside = self.start_ns[row] <= t
-        if inside and next_ns - t < WAIT_NS:
+        if inside and self._clock.next_ns[row] - t < WAIT_NS:
             return False
         return bool(self.messages[row] >= (NEW_CLOCK_MESSAGES_INSIDE if inside else NEW_CLOCK_MESSAGES))
 
-    # --- messages that wait -------------------------------------------------------------------
+    def _note_jump(self, row: int, t: int, arrival_s: float) -> None:
+        """Report that the clock of ``row`` jumps to ``t``, unless the device was silent for as long."""
+        now_ns = int(self._clock.next_ns[row])
+        jump_s = (t - now_ns) / 1e9
+        silence_s = arrival_s - float(self.last_arrival_s[row])
+        if 0 < jump_s < silence_s + HOLD_NS / 1e9:
+            return
+        self.recent_until_ns[row] = t + RECENT_NS
+        self._health.note(
+            row,
+            Problem.CLOCK,
+            f"its clock jumped by {jump_s:+.1f} s, from {now_ns / 1e9:.3f} s to {t / 1e9:.3f} s; its windows begin "
+            "again",
+        )
 
-    def can_hold(self, count: int) -> bool:
-        """Return whether a message of ``count`` samples may wait."""
-        return self._held_samples + count <= MAX_HELD_SAMPLES
+    def _note_stray(self, row: int, t: int) -> None:
+        """Note a message of ``row`` that is dropped because its clock is another one."""
+        self.strays[row] = min(self.strays[row] + 2, MAX_STRAYS)
+        if self.strays[row] < MAX_STRAYS:
+            return
+        now_ns = int(self._clock.next_ns[row])
+        self.recent_until_ns[row] = now_ns + RECENT_NS
+        self._health.begin(
+            row,
+            Problem.CLOCK,
+            f"many of its messages are stamped {(t - now_ns) / 1e9:+.1f} s apart from the others, and are dropped: two "
+            "devices publish under this name, or it sends old messages between new ones",
+        )
 
-    def hold(self, row: int, message: SampleBatch) -> None:
-        """Let a message (a batch of one) wait for the next one of its row."""
+    # --- messages far ahead -------------------------------------------------------------------
+
+    def hold_back(self, row: Int64, index: Int64, started: Bool, out: BatchOutcome) -> tuple[Int64, Int64]:
+        """Let messages far ahead of their clock wait for the next message. Return row and index of the others."""
+        batch = out.batch
+        ahead = batch.t_ns[index] - self._clock.next_ns[row]
+        far = (ahead > HOLD_NS) & started & batch.stamped[index]
+        if not far.any():  # the usual case
+            return row, index
+        far &= self._stamps.mode[row] != UNUSABLE
+        repeated = far & self._stamps.is_repeated(row, out.fingerprint[index])
+        out.drop(index[repeated])
+        room = MAX_HELD_SAMPLES - self._held_samples - sum(int(batch.counts[k]) for k in out.waiting.values())
+        for k in np.flatnonzero(far & ~repeated).tolist():
+            count = int(batch.counts[index[k]])
+            if count <= room:
+                room -= count
+                out.waiting[int(row[k])] = int(index[k])
+            else:
+                far[k] = False
+        return row[~far], index[~far]
+
+    def settle(self, row: Int64, index: Int64, out: BatchOutcome) -> tuple[Int64, Int64, Int64]:
+        """Confirm or drop the messages that wait, where a message of their row follows.
+
+        Returns:
+            Row and index of the messages that follow, without repeated ones, and the index of the confirmed messages.
+
+        """
+        batch, keep = out.batch, np.ones(len(row), np.bool_)
+        confirmed: list[int] = []
+        for k in np.flatnonzero(np.isin(row, list(out.waiting))).tolist():
+            row_number, following = int(row[k]), int(index[k])
+            waiting = out.waiting[row_number]
+            if out.fingerprint[following] == out.fingerprint[waiting]:
+                keep[k] = False
+                out.drop(index[k : k + 1])
+                continue
+            del out.waiting[row_number]
+            t, next_t = int(batch.t_ns[waiting]), int(batch.t_ns[following])
+            if batch.stamped[following] and next_t < t - _CONFIRM_NS:
+                out.drop(np.array([waiting]))
+                self._note_stray(row_number, t)
+                continue
+            confirmed.append(waiting)
+            if next_t - t <= HOLD_NS:  # if the next one is far ahead too, the stamps are wrong, and not the clock
+                self._note_jump(row_number, t, float(batch.arrival_s[waiting]))
+        return row[keep], index[keep], np.array(confirmed, np.int64)
+
+    def hold(self, out: BatchOutcome) -> None:
+        """Keep the messages of a batch that still wait."""
+        for row, waiting in out.waiting.items():
+            self._hold(row, out.batch.select(np.arange(len(out.batch)) == waiting))
+
+    def _hold(self, row: int, message: SampleBatch) -> None:
         self.held[row] = message
         self._held_samples += len(message.samples)
 
@@ -136,7 +249,7 @@ class ClockJumps(RowArrays):
             if at < len(rows):
                 fields = {name: state[f"held_{name}"][k : k + 1] for name in _HELD_FIELDS if name != "samples"}
                 samples = state["held_samples"][first : first + count]
-                self.hold(int(rows[at]), SampleBatch([""], samples=samples, **fields))
+                self._hold(int(rows[at]), SampleBatch([""], samples=samples, **fields))
             first += count
 
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
-from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.clock import Clock
 from harstream.core.health import HealthTable
 from harstream.core.irregular import IrregularSampling
-from harstream.core.jumps import HOLD_NS, LOST_MESSAGES, RECENT_NS, ClockJumps
+from harstream.core.jumps import ClockJumps
+from harstream.core.messages import AcceptedSamples, BatchOutcome, RoundMessages
 from harstream.core.overlaps import OVERLAPPING, Overlaps
 from harstream.core.problems import Problem
 from harstream.core.rates import DRIFT, RateMeter, drifted
 from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.core.spec import SignalSpec
-from harstream.core.stamps import COARSE, UNUSABLE, Stamps, fingerprints
+from harstream.core.stamps import COARSE, UNUSABLE, Stamps
 
 #: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
 MEASURED_ACCURACY = 0.02
-#: A message up to this much older than a message that waits still confirms its time.
-_CONFIRM_NS = 1_000_000_000
 #: A system clock that is set back by more than this changes the arrival times of all messages.
 _STEP_NS = 1_000_000_000
 
@@ -43,101 +42,6 @@ class TimelineStats:
     gaps: int = 0  # interpolated or not
     restarts: int = 0  # after a gap, with a new rate, or with a new clock
     rates_measured: int = 0  # restarts because the spacing of the messages contradicted the rate
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedSamples:
-    """Accepted samples of each message, in order of arrival. Messages without accepted samples are left out."""
-
-    batch: SampleBatch  # the messages: those that waited, then those that were fed
-    samples: Float32  # (n_samples, 6) the samples of the batch, and after them those interpolated from irregular ones
-    message: Int64  # (n,) index into the batch
-    row: Int64  # (n,)
-    restart: Bool  # (n,) True: the samples do not continue the earlier ones of the row
-    first: Int64  # (n,) index into ``samples`` of the first accepted sample
-    count: Int64  # (n,) accepted samples, which follow each other
-    missing: Int64  # (n,) samples to interpolate before them
-    bridge_from: Float32  # (n, 6) the sample before the missing ones
-    t_ns: Int64  # (n,) event time of the first sample, including the missing ones
-    period_ns: Float64  # (n,) between samples, by the clock of the device
-    up: Int64  # (n,) grid samples per input sample: up / down
-    down: Int64  # (n,)
-
-
-@dataclass(frozen=True, slots=True)
-class _Messages:
-    """Messages of different rows. All arrays are (n_messages,)."""
-
-    index: Int64  # into the batch
-    row: Int64
-    t: Int64  # stamp; for messages without a usable stamp, the time of the first sample by the arrival
-    stamped: Bool  # whether ``t`` is a stamp
-    resolution_ns: Float64  # of coarse stamps; 0 for others
-    count: Int64
-    announced: Bool  # whether the message announces a rate
-    starting: Bool  # the row starts with the message, or restarts
-    ahead_ns: Float64  # ``t`` minus the predicted time; 0 where starting
-    dt_ns: Float64  # stamp minus the newest stamp before; not where starting
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    @property
-    def exact(self) -> Bool:
-        """Whether the stamp is one that places the samples."""
-        return np.asarray(self.stamped & (self.resolution_ns == 0))
-
-    def select(self, keep: Bool) -> _Messages:
-        """Return the messages where ``keep`` is true."""
-        return self if keep.all() else _Messages(*(getattr(self, f.name)[keep] for f in fields(self)))
-
-    def restart(self, where: Bool | Int64) -> _Messages:
-        """Return the messages, of which those at ``where`` restart their rows."""
-        starting, ahead_ns = self.starting.copy(), self.ahead_ns.copy()
-        starting[where], ahead_ns[where] = True, 0.0
-        return replace(self, starting=starting, ahead_ns=ahead_ns)
-
-
-class _Outcome:
-    """Outcome of each message of a batch, filled in while its messages are handled."""
-
-    def __init__(self, batch: SampleBatch) -> None:
-        n = len(batch)
-        self.batch = batch
-        self.first = np.cumsum(batch.counts) - batch.counts  # index into the samples
-        self.count = np.zeros(n, np.int64)  # accepted samples
-        self.missing, self.t_ns, self.up, self.down = (np.zeros(n, np.int64) for _ in range(4))
-        self.restart = np.zeros(n, np.bool_)
-        self.bridge_from = np.zeros((n, 6), np.float32)
-        self.period_ns = np.zeros(n)
-        self.fingerprint, self.begin = fingerprints(batch, self.first)
-        self.waiting: dict[int, int] = {}  # row to the index of its message that waits for the next one
-        self._interpolated: list[Float32] = []
-        self.n_samples = len(batch.samples)  # and interpolated ones
-
-    def add_interpolated(self, samples: Float32) -> None:
-        """Add samples behind those of the batch."""
-        self._interpolated.append(samples)
-        self.n_samples += len(samples)
-
-    def accepted(self, rows: Int64) -> AcceptedSamples:
-        message = np.flatnonzero(self.count)
-        samples = self.batch.samples
-        return AcceptedSamples(
-            self.batch,
-            np.concatenate([samples, *self._interpolated]) if self._interpolated else samples,
-            message,
-            rows[message],
-            self.restart[message],
-            self.first[message],
-            self.count[message],
-            self.missing[message],
-            self.bridge_from[message],
-            self.t_ns[message],
-            self.period_ns[message],
-            self.up[message],
-            self.down[message],
-        )
 
 
 class Timeline(RowArrays):
@@ -178,7 +82,6 @@ class Timeline(RowArrays):
         "ratio_up",
         "ratio_down",
         "last_sample",
-        "last_arrival_s",
     )
 
     def __init__(self, spec: SignalSpec, capacity: int, health: HealthTable | None = None) -> None:
@@ -194,11 +97,10 @@ class Timeline(RowArrays):
         self.ratio_up = np.zeros(capacity, np.int64)  # grid samples per input sample: up / down
         self.ratio_down = np.zeros(capacity, np.int64)
         self.last_sample = np.zeros((capacity, 6), np.float32)  # the newest accepted sample
-        self.last_arrival_s = np.zeros(capacity)  # of the newest message
         self.clock = Clock(capacity)
         self.stamps = Stamps(capacity, self.health)
         self.rates = RateMeter(spec, capacity)
-        self.jumps = ClockJumps(self._max_gap_ns, capacity)
+        self.jumps = ClockJumps(self.clock, self.stamps, self.health, self._max_gap_ns)
         self.overlaps = Overlaps(capacity)
         self.irregular = IrregularSampling(capacity)
 
@@ -240,19 +142,24 @@ class Timeline(RowArrays):
         """
         if self.jumps.held:
             rows, batch = self.jumps.release(rows, batch)
-        out = _Outcome(batch)
+        out = BatchOutcome(batch, rows)
         for index in split_into_rounds(rows):
             row = rows[index]
             if out.waiting:
-                row, index = self._settle_waiting(row, index, out)
-            row, index = self._hold_back(row, index, out)
+                row, index, confirmed = self.jumps.settle(row, index, out)
+                if len(confirmed):
+                    self._count(rows[confirmed], np.ones(len(confirmed), np.bool_), np.zeros(len(confirmed), np.bool_))
+                    self._feed_round(rows[confirmed], confirmed, out, new_clock=True)
+            row, index = self.jumps.hold_back(row, index, self.started[row], out)
             if len(row):
                 self._feed_round(row, index, out)
-        for row_number, waiting in out.waiting.items():
-            self.jumps.hold(row_number, batch.select(np.arange(len(batch)) == waiting))
-        return out.accepted(rows)
+        self.jumps.hold(out)
+        if out.late.any():  # not in the usual case
+            self.stats.samples_late += int(out.late.sum())
+            np.add.at(self.health.late, rows, out.late)
+        return out.accepted()
 
-    def _feed_round(self, row: Int64, index: Int64, out: _Outcome, *, new_clock: bool = False) -> None:
+    def _feed_round(self, row: Int64, index: Int64, out: BatchOutcome, *, new_clock: bool = False) -> None:
         """Handle one message of each row, those at ``index`` of the batch; with ``new_clock`` each restarts its row."""
         batch = out.batch
         announced = batch.rate_hz[index] > 0
@@ -274,85 +181,7 @@ class Timeline(RowArrays):
         messages = self._place_irregular(messages, out)
         if len(messages):
             self._align(messages, out)
-        self.last_arrival_s[row] = batch.arrival_s[index]
-
-    # --- messages far ahead -------------------------------------------------------------------
-
-    def _hold_back(self, row: Int64, index: Int64, out: _Outcome) -> tuple[Int64, Int64]:
-        """Let messages far ahead of their clock wait for the next message. Return the others."""
-        batch = out.batch
-        ahead = batch.t_ns[index] - self.clock.next_ns[row]
-        far = (ahead > HOLD_NS) & self.started[row] & batch.stamped[index]
-        if not far.any():  # the usual case
-            return row, index
-        far &= self.stamps.mode[row] != UNUSABLE
-        repeated = far & self.stamps.is_repeated(row, out.fingerprint[index])
-        self._drop(row[repeated], batch.counts[index[repeated]])
-        for k in np.flatnonzero(far & ~repeated).tolist():
-            if self.jumps.can_hold(int(batch.counts[index[k]])):
-                out.waiting[int(row[k])] = int(index[k])
-            else:
-                far[k] = False
-        return row[~far], index[~far]
-
-    def _settle_waiting(self, row: Int64, index: Int64, out: _Outcome) -> tuple[Int64, Int64]:
-        """Accept or drop the messages that wait, if a message of their row follows. Return the messages to handle.
-
-        A message far ahead was right if the next one is not back at the old time.
-        """
-        batch, keep = out.batch, np.ones(len(row), np.bool_)
-        confirmed: list[tuple[int, int]] = []
-        jumps: list[tuple[int, int]] = []
-        for k in np.flatnonzero(np.isin(row, list(out.waiting))).tolist():
-            row_number, following = int(row[k]), int(index[k])
-            waiting = out.waiting[row_number]
-            if out.fingerprint[following] == out.fingerprint[waiting]:
-                keep[k] = False
-                self._drop(row[k : k + 1], batch.counts[index[k : k + 1]])
-                continue
-            del out.waiting[row_number]
-            if not batch.stamped[following] or batch.t_ns[following] >= batch.t_ns[waiting] - _CONFIRM_NS:
-                confirmed.append((row_number, waiting))
-                # If the next one is far ahead too, the stamps are wrong, and not the clock.
-                if batch.t_ns[following] - batch.t_ns[waiting] <= HOLD_NS:
-                    jumps.append((row_number, waiting))
-            else:
-                self._drop(row[k : k + 1], batch.counts[waiting : waiting + 1])
-                self._note_stray(row_number, int(batch.t_ns[waiting]))
-        if confirmed:
-            for row_number, waiting in jumps:
-                self._note_jump(row_number, int(batch.t_ns[waiting]), float(batch.arrival_s[waiting]))
-            rows, waiting_index = np.array(confirmed, np.int64).T
-            self.stats.gaps += len(rows)
-            self.health.gaps[rows] += 1
-            self._feed_round(rows, waiting_index, out, new_clock=True)
-        return row[keep], index[keep]
-
-    def _note_jump(self, row: int, t: int, arrival_s: float) -> None:
-        """Report that the clock of ``row`` jumps to ``t``, unless the device was silent for as long."""
-        jump_s = (t - int(self.clock.next_ns[row])) / 1e9
-        silence_s = arrival_s - float(self.last_arrival_s[row])
-        if 0 < jump_s < silence_s + HOLD_NS / 1e9:
-            return
-        self.jumps.recent_until_ns[row] = t + RECENT_NS
-        self.health.note(
-            row,
-            Problem.CLOCK,
-            f"its clock jumped by {jump_s:+.1f} s, from {self.clock.next_ns[row] / 1e9:.3f} s to {t / 1e9:.3f} s; "
-            "its windows begin again",
-        )
-
-    def _note_stray(self, row: int, t: int) -> None:
-        """Note a message of ``row`` that was dropped because its clock is another one."""
-        if self.jumps.is_stray(row):
-            apart_s = (t - int(self.clock.next_ns[row])) / 1e9
-            self.jumps.recent_until_ns[row] = int(self.clock.next_ns[row]) + RECENT_NS
-            self.health.begin(
-                row,
-                Problem.CLOCK,
-                f"many of its messages are stamped {apart_s:+.1f} s apart from the others, and are dropped: two "
-                "devices publish under this name, or it sends old messages between new ones",
-            )
+        self.jumps.last_arrival_s[row] = batch.arrival_s[index]
 
     # --- steps of a round, in order -----------------------------------------------------------
 
@@ -395,7 +224,7 @@ class Timeline(RowArrays):
             detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
             self.health.begin(k, Problem.RATE, detail)
 
-    def _judge_stamps(self, row: Int64, index: Int64, changed: Bool, out: _Outcome) -> _Messages:
+    def _judge_stamps(self, row: Int64, index: Int64, changed: Bool, out: BatchOutcome) -> RoundMessages:
         """Return the messages that are not repeated, with the time that counts for each."""
         batch = out.batch
         count, announced = batch.counts[index], self.rate_announced[row]
@@ -410,20 +239,15 @@ class Timeline(RowArrays):
             t = np.where(verdict.usable, t, arrival_ns)
         starting = changed | verdict.restart | ~self.started[row]
         ahead_ns = np.where(starting, 0.0, self.clock.ahead_ns(row, t))
-        messages = _Messages(
+        messages = RoundMessages(
             index, row, t, verdict.usable, verdict.resolution_ns, count, announced, starting, ahead_ns, dt_ns
         )
         if verdict.trusted or not verdict.repeated.any():
             return messages
-        self._drop(row[verdict.repeated], count[verdict.repeated])
+        out.drop(index[verdict.repeated])
         return messages.select(~verdict.repeated)
 
-    def _drop(self, row: Int64, count: Int64) -> None:
-        """Count all samples of messages as late."""
-        self.stats.samples_late += int(count.sum())
-        self.health.late[row] += count
-
-    def _find_overlaps(self, messages: _Messages, out: _Outcome) -> _Messages:
+    def _find_overlaps(self, messages: RoundMessages, out: BatchOutcome) -> RoundMessages:
         """Look for two devices under one name. When there is only one again, its row restarts."""
         row, samples = messages.row, out.batch.samples
         span_ns = self.rates.last_count[row] * (1e9 / np.maximum(self.announced_hz[row], 1e-9))
@@ -446,7 +270,7 @@ class Timeline(RowArrays):
             messages = messages.restart(ended)
         return messages
 
-    def _find_jumps(self, messages: _Messages, out: _Outcome) -> _Messages:
+    def _find_jumps(self, messages: RoundMessages, out: BatchOutcome) -> RoundMessages:
         """Take out the messages before the present time of their row, except those that start a new clock."""
         row, count = messages.row, messages.count
         latest = -(count - 0.5) * self.clock.period_ns[row]
@@ -466,29 +290,14 @@ class Timeline(RowArrays):
         new_clock = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(old).tolist():
             arrival_s = float(out.batch.arrival_s[messages.index[k]])
-            new_clock[k] = self._is_new_clock(int(row[k]), int(messages.t[k]), int(count[k]), arrival_s)
+            new_clock[k] = self.jumps.starts_new_clock(int(row[k]), int(messages.t[k]), int(count[k]), arrival_s)
+            if self.stamps.mode[row[k]] == UNUSABLE:  # only now: the next message starts by its arrival
+                self.started[row[k]] = False
         dropped = old & ~new_clock
-        self._drop(row[dropped], count[dropped])
+        out.drop(messages.index[dropped])
         return messages.restart(new_clock).select(~dropped)
 
-    def _is_new_clock(self, row: int, t: int, count: int, arrival_s: float) -> bool:
-        """Return whether a message before the present time of its row starts a new clock."""
-        span_ns = count * float(self.clock.period_ns[row])
-        if self.jumps.is_new_clock(row, t, span_ns, int(self.clock.next_ns[row])):
-            self._note_jump(row, t, arrival_s)
-            self.stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
-            return True
-        if self.jumps.lost[row] >= LOST_MESSAGES:
-            self.stamps.set_unusable(
-                row,
-                f"the last {LOST_MESSAGES} stamps agree neither with earlier ones nor with each other (the newest is "
-                f"{t / 1e9:.3f} s); the arrival times are used, stamp each message with the time of its first sample",
-            )
-            self.started[row] = False
-        self._note_stray(row, t)
-        return False
-
-    def _find_irregular(self, messages: _Messages) -> _Messages:
+    def _find_irregular(self, messages: RoundMessages) -> RoundMessages:
         """Find rows whose stamps cannot be counted: rounded to seconds, or right at uneven intervals."""
         row = messages.row
         half = 0.5 * self.clock.period_ns[row] * (1 + 1e-6)
@@ -510,7 +319,7 @@ class Timeline(RowArrays):
             ).restart(rounded)
         return messages
 
-    def _place_irregular(self, messages: _Messages, out: _Outcome) -> _Messages:
+    def _place_irregular(self, messages: RoundMessages, out: BatchOutcome) -> RoundMessages:
         """Interpolate the samples of irregular rows by their stamps. Return the messages of the other rows."""
         row = messages.row
         irregular = self.irregular.active[row]
@@ -525,7 +334,7 @@ class Timeline(RowArrays):
         self.irregular.follow_spacing(row, messages.dt_ns, self.rates.last_count[row])
         times, late = self.irregular.times(row, messages.t, count)
         if (late == count).any():
-            self._drop(row[late == count], count[late == count])
+            out.drop(messages.index[late == count])
             messages = messages.select(late < count)
             if not len(messages):
                 return others
@@ -560,10 +369,11 @@ class Timeline(RowArrays):
         last = begin + kept - 1
         self.irregular.last_ns[row], self.last_sample[row] = times[last], samples[last]
         self.rates.last_t_ns[row], self.rates.last_count[row] = messages.t, count
-        self._count(row, late, restart, restart)
+        out.late[index] = late
+        self._count(row, restart, restart)
         return others
 
-    def _align(self, messages: _Messages, out: _Outcome) -> None:
+    def _align(self, messages: RoundMessages, out: BatchOutcome) -> None:
         """Compare messages with the time that their clocks predict, and advance the clocks."""
         row, t, count, starting, delta = messages.row, messages.t, messages.count, messages.starting, messages.ahead_ns
         index, exact = messages.index, messages.exact
@@ -628,16 +438,15 @@ class Timeline(RowArrays):
         if restart.any():
             self.jumps.start(row[restart], t[restart])
             self.irregular.reset(row[restart])
-        self._count(row, late, gap & ~new_clock, restart & self.started[row])
+        out.late[index] = late
+        self._count(row, gap & ~new_clock, restart & self.started[row])
         self.started[row] = True
 
-    def _count(self, row: Int64, late: Int64, gap: Bool, restart: Bool) -> None:
-        """Count late samples, gaps and restarts."""
-        if late.any() or gap.any() or restart.any():  # not in the usual case
-            self.stats.samples_late += int(late.sum())
+    def _count(self, row: Int64, gap: Bool, restart: Bool) -> None:
+        """Count gaps and restarts."""
+        if gap.any() or restart.any():  # not in the usual case
             self.stats.gaps += int(gap.sum())
             self.stats.restarts += int(restart.sum())
-            self.health.late[row] += late
             self.health.gaps[row] += gap
             self.health.restarts[row] += restart
 
