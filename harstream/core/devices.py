@@ -17,12 +17,11 @@ class DeviceTable(RowArrays):
     device whose clock jumped back are late; such a device is evicted after a while and starts as a new one.
     """
 
-    ROW_ARRAYS = ("last_accepted_s", "last_arrival_s")
+    ROW_ARRAYS = ("last_accepted_s",)
 
     def __init__(self, capacity: int, max_devices: int) -> None:
         self.max_devices = max_devices
         self.last_accepted_s = np.zeros(capacity)  # time of the last accepted sample, by which idle devices are found
-        self.last_arrival_s = np.zeros(capacity)  # arrival time of that sample, seconds since the epoch
         self._rows: dict[str, int] = {}
         self._devices: list[str | None] = []  # by row; None: the row is free
         self._free: list[int] = []
@@ -36,7 +35,7 @@ class DeviceTable(RowArrays):
 
         Args:
             devices: Device ids; the same id may occur more than once.
-            arrival_s: (n,) becomes both times of the devices that are added.
+            arrival_s: (n,) becomes ``last_accepted_s`` of the devices that are added.
 
         Returns:
             (n,) rows; -1 for devices that cannot be added because the table is full.
@@ -65,7 +64,7 @@ class DeviceTable(RowArrays):
         self._rows[device] = row
         if row >= self.capacity:
             self.grow(2 * self.capacity)
-        self.last_accepted_s[row] = self.last_arrival_s[row] = arrival_s
+        self.last_accepted_s[row] = arrival_s
         return row
 
     def device(self, row: int) -> str:

@@ -15,7 +15,6 @@ from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
 from harstream.core.health import DeviceHealth, HealthTable
-from harstream.core.plausibility import describe_acc, describe_gyro, gyro_plausible, has_gravity
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
@@ -141,7 +140,6 @@ class Engine:
         accepted, parts = self._grid.feed(rows, batch)
         arrival_s = accepted.batch.arrival_s
         self._devices.last_accepted_s[accepted.row] = arrival_s[accepted.message] if now_s is None else now_s
-        self._devices.last_arrival_s[accepted.row] = arrival_s[accepted.message]
         due: list[_DueWindows] = []
         for samples, restarting in parts:
             due.extend(self._process(samples, restarting))
@@ -190,8 +188,8 @@ class Engine:
         table, timeline = self._health, self._grid.timeline
         return DeviceHealth(
             devices,
-            self._devices.last_arrival_s[rows],
-            timeline.rate_hz(rows),
+            timeline.jumps.last_arrival_s[rows],
+            timeline.rates.rate_hz(rows),
             table.late[rows],
             table.gaps[rows],
             table.restarts[rows],
@@ -282,7 +280,12 @@ class Engine:
                 undecided = self._begin_signal(ready[buffer.written[ready] == self.spec.window_samples])
                 last = (first + step - 1)[full]
                 windows = buffer.gather(ready)
-                problems = self._find_problems(ready, windows, samples.t_ns[last])
+                gyro = windows[:, :, self._ring_gyro] if len(self._ring_gyro) == 3 else None
+                problems = self._health.judge_windows(
+                    ready, windows[:, :, self._ring_total], gyro, self.spec.sample_rate_hz
+                )
+                if problems.any():
+                    problems = self._grid.timeline.jumps.end_recent(ready, samples.t_ns[last])
                 due.append(
                     _DueWindows(
                         ready,
@@ -316,23 +319,6 @@ class Engine:
         if len(self._ring_body):
             ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
         return undecided
-
-    def _find_problems(self, rows: Int64, windows: Float32, last_ns: Int64) -> Int64:
-        """Look at due windows, with all channels of the ring. Return the problems of ``rows`` (n_rows,)."""
-        health, total = self._health, windows[:, :, self._ring_total]
-        gravity = has_gravity(total)
-        gyro = np.ones(len(rows), np.bool_)
-        if len(self._ring_gyro) == 3:
-            gyro = gyro_plausible(total, windows[:, :, self._ring_gyro], self.spec.sample_rate_hz) | ~gravity
-        if gravity.all() and gyro.all() and not health.problems[rows].any():  # the usual case
-            health.good[rows] |= Problem.GRAVITY | Problem.GYROSCOPE
-            return np.zeros(len(rows), np.int64)
-        for k in health.judge(rows, Problem.GRAVITY, ~gravity).tolist():
-            health.begin(int(rows[k]), Problem.GRAVITY, describe_acc(total[k]))
-        for k in health.judge(rows, Problem.GYROSCOPE, ~gyro).tolist():
-            health.begin(int(rows[k]), Problem.GYROSCOPE, describe_gyro(windows[k][:, self._ring_gyro]))
-        health.end(rows[last_ns >= self._grid.timeline.jumps.recent_until_ns[rows]], Problem.CLOCK)
-        return health.problems[rows]
 
     def _collect(self, due: list[_DueWindows], arrival_s: Float64) -> WindowBatch:
         if not due:

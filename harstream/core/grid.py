@@ -61,7 +61,7 @@ class Grid:
     def evict(self, rows: Int64, remaining: Sequence[int]) -> None:
         """Reset the clocks of ``rows``, and delete the resamplers that no row of ``remaining`` uses."""
         self.timeline.reset(rows)
-        used = self.timeline.ratios(remaining)
+        used = self.timeline.rates.ratios(remaining)
         self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in used}
 
     def feed(self, rows: Int64, batch: SampleBatch) -> tuple[AcceptedSamples, Iterator[tuple[GridSamples, Int64]]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harstream.core.batches import Bool, Float64, Int64
+from harstream.core.batches import Bool, Float32, Float64, Int64
+from harstream.core.plausibility import describe_acc, describe_gyro, gyro_plausible, has_gravity
 from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays
 
@@ -17,7 +18,7 @@ class DeviceHealth:
     """State of every device at one moment. The entries of all fields are aligned."""
 
     devices: Sequence[str]  # (n_devices,)
-    last_seen_s: Float64  # (n_devices,) arrival of the last accepted sample, seconds since the epoch
+    last_seen_s: Float64  # (n_devices,) arrival of the newest message, seconds since the epoch
     rate_hz: Float64  # (n_devices,) rate by which the samples are counted
     late: Int64  # (n_devices,) samples dropped as late
     gaps: Int64  # (n_devices,) interpolated or not
@@ -52,7 +53,32 @@ class HealthTable(RowArrays):
         if not self.problems[row] & problem:
             self.note(row, problem, detail)
 
-    def judge(self, rows: Int64, problem: Problem, bad: Bool) -> Int64:
+    def judge_windows(self, rows: Int64, total_acc: Float32, gyro: Float32 | None, sample_rate_hz: float) -> Int64:
+        """Look for problems in due windows, and return the problems of their rows (n_windows,).
+
+        Args:
+            rows: (n_windows,) each row once.
+            total_acc: (n_windows, window, 3) in g.
+            gyro: (n_windows, window, 3) in rad/s; None: not used by the model.
+            sample_rate_hz: Of the windows.
+
+        """
+        gravity = has_gravity(total_acc)
+        plausible = np.ones(len(rows), np.bool_)
+        if gyro is not None:
+            plausible = gyro_plausible(total_acc, gyro, sample_rate_hz) | ~gravity  # without gravity nobody can tell
+        problems = self.problems[rows]
+        if gravity.all() and plausible.all() and not problems.any():  # the usual case
+            self.good[rows] = Problem.GRAVITY | Problem.GYROSCOPE
+            return problems
+        for k in self._judge(rows, Problem.GRAVITY, ~gravity).tolist():
+            self.begin(int(rows[k]), Problem.GRAVITY, describe_acc(total_acc[k]))
+        for k in self._judge(rows, Problem.GYROSCOPE, ~plausible).tolist():
+            assert gyro is not None
+            self.begin(int(rows[k]), Problem.GYROSCOPE, describe_gyro(gyro[k]))
+        return self.problems[rows]
+
+    def _judge(self, rows: Int64, problem: Problem, bad: Bool) -> Int64:
         """Note which windows show a problem. Return the indices of those that count.
 
         A device whose last window was good may show a problem in a single window: a phone that is turned over does.
@@ -69,4 +95,5 @@ class HealthTable(RowArrays):
 
     def end(self, rows: Int64, problem: Problem) -> None:
         """Clear a problem of ``rows``."""
-        self.problems[rows] &= ~int(problem)
+        if len(rows):
+            self.problems[rows] &= ~int(problem)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harstream.core.batches import Bool, Float32, Float64, Int64
+from harstream.core.clock import Clock
+from harstream.core.messages import BatchOutcome, RoundMessages
 from harstream.core.rows import RowArrays
 
 #: Messages that came earlier than counting allows, after which a device counts as irregular. The intervals of a regular
@@ -27,7 +29,9 @@ class IrregularSampling(RowArrays):
 
     ROW_ARRAYS = ("active", "slips", "since_slip", "last_ns", "mean_ns")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, clock: Clock, max_gap_ns: float) -> None:
+        self._clock, self._max_gap_ns = clock, max_gap_ns
+        capacity = clock.capacity
         self.active = np.zeros(capacity, np.bool_)
         self.slips = np.zeros(capacity, np.int64)
         self.since_slip = np.zeros(capacity, np.int64)  # messages
@@ -62,13 +66,57 @@ class IrregularSampling(RowArrays):
         usable = (spacing > mean / 4) & (spacing < mean * 4)
         self.mean_ns[row] = np.where(usable, mean + _MEAN_WEIGHT * (spacing - mean), mean)
 
-    def times(self, row: Int64, t: Int64, count: Int64) -> tuple[Int64, Int64]:
-        """Return the time of every sample (n_samples,), and how many samples of each message are late (n_rows,).
+    def place(self, messages: RoundMessages, last_sample: Float32, out: BatchOutcome) -> tuple[RoundMessages, Bool]:
+        """Interpolate the samples of messages, and advance the clocks.
+
+        Args:
+            messages: Messages of irregular rows.
+            last_sample: (capacity, 6) newest sample of each row, which is updated.
+            out: Receives the outputs, and the messages that are not newer than the last sample.
+
+        Returns:
+            The messages with new samples, and whether each restarts its row after a long gap (n_messages,).
+
+        """
+        times, late = self._times(messages)
+        if (late == messages.count).any():
+            out.drop(messages.index[late == messages.count])
+            messages = messages.select(late < messages.count)
+            if not len(messages):
+                return messages, np.zeros(0, np.bool_)
+            times, late = self._times(messages)
+        row, index, count, clock = messages.row, messages.index, messages.count, self._clock
+        within = _within(count)
+        keep = within >= np.repeat(late, count)
+        samples = out.batch.samples[(np.repeat(out.first[index], count) + within)[keep]]
+        times, kept = times[keep], count - late
+        begin, end = np.cumsum(kept) - kept, np.cumsum(kept) - 1
+        period = clock.nominal_ns[row]
+        restart = messages.t - self.last_ns[row] > self._max_gap_ns + self.mean_ns[row]
+        # After a long gap the first output is the first sample.
+        next_ns = np.where(restart, messages.t, clock.next_ns[row])
+        next_fraction = np.where(restart, 0.0, clock.next_fraction[row])
+        before_ns = np.where(restart, messages.t - np.rint(period).astype(np.int64), self.last_ns[row])
+        before = np.where(restart[:, None], samples[begin], last_sample[row])
+        outputs, number = self.interpolate(times, samples, kept, before_ns, before, next_ns, next_fraction, period)
+        out.first[index] = out.n_samples + np.cumsum(number) - number
+        out.add_interpolated(outputs)
+        out.count[index], out.late[index], out.restart[index], out.period_ns[index] = number, late, restart, period
+        out.t_ns[index] = next_ns + np.rint(next_fraction).astype(np.int64)
+        ahead = next_fraction + number * period
+        whole = np.floor(ahead)
+        clock.next_ns[row], clock.next_fraction[row] = next_ns + whole.astype(np.int64), ahead - whole
+        self.last_ns[row], last_sample[row] = times[end], samples[end]
+        return messages, restart
+
+    def _times(self, messages: RoundMessages) -> tuple[Int64, Int64]:
+        """Return the time of every sample (n_samples,), and how many samples of each message are late (n_messages,).
 
         A sample is late if it is not newer than the last one.
         """
-        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        times = np.repeat(t, count) + np.rint(within * np.repeat(self.mean_ns[row], count)).astype(np.int64)
+        row, count = messages.row, messages.count
+        ahead = np.rint(_within(count) * np.repeat(self.mean_ns[row], count)).astype(np.int64)
+        times = np.repeat(messages.t, count) + ahead
         newer = times > np.repeat(self.last_ns[row], count)
         return times, count - np.add.reduceat(newer.astype(np.int64), np.cumsum(count) - count)
 
@@ -116,6 +164,11 @@ class IrregularSampling(RowArrays):
         part = (k * period[segment] - at) / (times[segment] - left_ns[segment])
         a, b = left[segment].astype(np.float64), samples[segment].astype(np.float64)
         return (a + (b - a) * part[:, None]).astype(np.float32), np.add.reduceat(number, first)
+
+
+def _within(count: Int64) -> Int64:
+    """Return the position of every sample in its message (n_samples,)."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
 
 
 def _outputs(ahead_ns: Float64, period_ns: Float64) -> Int64:

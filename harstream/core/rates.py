@@ -1,11 +1,17 @@
-"""Rate of each device as the spacing of its messages shows it."""
+"""Rate of each device: the one it announces, and the one that the spacing of its messages shows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
 from harstream.core.batches import Bool, Float64, Int64
+from harstream.core.clock import Clock
+from harstream.core.health import HealthTable
+from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
 
@@ -26,9 +32,89 @@ MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
 LOOSE_MEASURE_S, LOOSE_TOLERANCE = 6.0, 0.2
 
 
+#: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
+MEASURED_ACCURACY = 0.02
+
+
 def drifted(measured_ns: float, nominal_ns: float) -> bool:
     """Return whether a clock with the measured period only drifts from the nominal one. This is the only test of it."""
     return abs(measured_ns / nominal_ns - 1) <= DRIFT
+
+
+class SampleRates(RowArrays):
+    """Rate by row by which the samples are counted. It sets the period of the clock.
+
+    Args:
+        grid_hz: Rate of the grid.
+        clock: Clock of the rows.
+        health: Where unusable and wrong rates are reported.
+
+    """
+
+    ROW_ARRAYS = ("announced_hz", "up", "down")
+
+    def __init__(self, grid_hz: float, clock: Clock, health: HealthTable) -> None:
+        self._grid_hz, self._clock, self._health = grid_hz, clock, health
+        self.announced_hz = np.zeros(clock.capacity)  # by the last message that set it, or the rate of the grid
+        self.up = np.zeros(clock.capacity, np.int64)  # grid samples per input sample: up / down
+        self.down = np.zeros(clock.capacity, np.int64)
+
+    def rate_hz(self, rows: Int64) -> Float64:
+        """Return the rate of ``rows``; 0 for rows whose clock has never started."""
+        nominal = self._clock.nominal_ns[rows]
+        return np.where(nominal > 0, 1e9 / np.maximum(nominal, 1), 0.0)
+
+    def ratios(self, rows: Sequence[int]) -> set[Fraction]:
+        """Return the ratios (grid samples per input sample) by which ``rows`` are resampled."""
+        pairs = np.unique(np.stack([self.up[rows], self.down[rows]]), axis=1).T.tolist()
+        return {Fraction(up, down) for up, down in pairs if down}
+
+    def set_announced(self, row: int, rate_hz: float) -> bool:
+        """Count the samples of ``row`` by an announced rate. Return False if it cannot be resampled."""
+        if not resampling.accepts(rate_hz, self._grid_hz):
+            return False
+        self.announced_hz[row] = rate_hz
+        self._set(row, resampling.ratio_of(rate_hz, self._grid_hz), 1e9 / rate_hz)
+        self._health.end(np.array([row]), Problem.RATE)
+        return True
+
+    def report_unusable(self, row: Int64, rate_hz: Float64) -> None:
+        """Report announced rates that cannot be resampled."""
+        ratios = (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO)
+        least, most = (self._grid_hz * float(ratio) for ratio in ratios)
+        for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
+            detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
+            self._health.begin(k, Problem.RATE, detail)
+
+    def set_measured(self, row: int, measured_ns: float, *, announced: bool) -> None:
+        """Count the samples of ``row`` by the announced or the grid's rate if one fits, else by the simplest ratio.
+
+        Args:
+            row: Row that restarts.
+            measured_ns: Period that the spacing of its messages shows.
+            announced: Whether its messages announce a rate.
+
+        """
+        grid_hz, announced_hz = self._grid_hz, float(self.announced_hz[row])
+        if announced and not drifted(measured_ns, 1e9 / announced_hz):
+            self._health.begin(
+                row,
+                Problem.RATE,
+                f"it announces {announced_hz:g} Hz, but its messages show {1e9 / measured_ns:.3g} Hz, which is used; "
+                "correct rate_hz",
+            )
+        else:
+            self._health.end(np.array([row]), Problem.RATE)
+        for likely_hz in (announced_hz, grid_hz):
+            if drifted(measured_ns, 1e9 / likely_hz):
+                return self._set(row, resampling.ratio_of(likely_hz, grid_hz), 1e9 / likely_hz)
+        ratio = resampling.simplest_ratio(1e9 / measured_ns, grid_hz, MEASURED_ACCURACY)
+        ratio = min(max(ratio, 1 / resampling.MAX_RATE_RATIO), 1 / resampling.MIN_RATE_RATIO)
+        return self._set(row, ratio, 1e9 * float(ratio) / grid_hz)
+
+    def _set(self, row: int, ratio: Fraction, period_ns: float) -> None:
+        self.up[row], self.down[row] = ratio.numerator, ratio.denominator
+        self._clock.set_period(row, period_ns)
 
 
 class RateMeter(RowArrays):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 
-from harstream.core import resampling
 from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.clock import Clock
 from harstream.core.health import HealthTable
@@ -17,13 +14,11 @@ from harstream.core.jumps import ClockJumps
 from harstream.core.messages import AcceptedSamples, BatchOutcome, RoundMessages
 from harstream.core.overlaps import OVERLAPPING, Overlaps
 from harstream.core.problems import Problem
-from harstream.core.rates import DRIFT, RateMeter, drifted
+from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted
 from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.core.spec import SignalSpec
 from harstream.core.stamps import COARSE, UNUSABLE, Stamps
 
-#: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
-MEASURED_ACCURACY = 0.02
 #: A system clock that is set back by more than this changes the arrival times of all messages.
 _STEP_NS = 1_000_000_000
 
@@ -76,11 +71,7 @@ class Timeline(RowArrays):
 
     ROW_ARRAYS = (
         "started",
-        "announced_hz",
-        "rate_announced",
         "acc_unit_auto",
-        "ratio_up",
-        "ratio_down",
         "last_sample",
     )
 
@@ -90,19 +81,15 @@ class Timeline(RowArrays):
         self._spec = spec
         self._max_gap_ns = spec.max_gap_s * 1e9
         self.started = np.zeros(capacity, np.bool_)  # False: the next message starts the clock
-        # The rate by which the samples are counted.
-        self.announced_hz = np.zeros(capacity)  # by the last message that set it, or the rate of the spec
-        self.rate_announced = np.zeros(capacity, np.bool_)  # whether the newest message announced a rate
         self.acc_unit_auto = np.zeros(capacity, np.bool_)  # whether the unit of its acceleration was unknown
-        self.ratio_up = np.zeros(capacity, np.int64)  # grid samples per input sample: up / down
-        self.ratio_down = np.zeros(capacity, np.int64)
         self.last_sample = np.zeros((capacity, 6), np.float32)  # the newest accepted sample
         self.clock = Clock(capacity)
         self.stamps = Stamps(capacity, self.health)
-        self.rates = RateMeter(spec, capacity)
+        self.rates = SampleRates(spec.sample_rate_hz, self.clock, self.health)
+        self.meter = RateMeter(spec, capacity)
         self.jumps = ClockJumps(self.clock, self.stamps, self.health, self._max_gap_ns)
         self.overlaps = Overlaps(capacity)
-        self.irregular = IrregularSampling(capacity)
+        self.irregular = IrregularSampling(self.clock, self._max_gap_ns)
 
     def parts(self) -> dict[str, RowArrays]:
         """Return the objects with state by row, by their name in a snapshot."""
@@ -111,6 +98,7 @@ class Timeline(RowArrays):
             "clock": self.clock,
             "stamps": self.stamps,
             "rates": self.rates,
+            "meter": self.meter,
             "jumps": self.jumps,
             "overlaps": self.overlaps,
             "irregular": self.irregular,
@@ -121,16 +109,6 @@ class Timeline(RowArrays):
         self.started[rows] = False
         for part in (self.stamps, self.jumps, self.overlaps, self.irregular):
             part.reset(rows)
-
-    def rate_hz(self, rows: Int64) -> Float64:
-        """Return the rate by which the samples of ``rows`` are counted; 0 for rows whose clock has not started."""
-        nominal = self.clock.nominal_ns[rows]
-        return np.where(nominal > 0, 1e9 / np.maximum(nominal, 1), 0.0)
-
-    def ratios(self, rows: Sequence[int]) -> set[Fraction]:
-        """Return the ratios (grid samples per input sample) by which ``rows`` are resampled."""
-        pairs = np.unique(np.stack([self.ratio_up[rows], self.ratio_down[rows]]), axis=1).T.tolist()
-        return {Fraction(up, down) for up, down in pairs if down}
 
     def feed(self, rows: Int64, batch: SampleBatch) -> AcceptedSamples:
         """Return the samples that are accepted of a batch, and advance the clocks.
@@ -154,6 +132,7 @@ class Timeline(RowArrays):
             if len(row):
                 self._feed_round(row, index, out)
         self.jumps.hold(out)
+        self.jumps.last_arrival_s[rows] = batch.arrival_s
         if out.late.any():  # not in the usual case
             self.stats.samples_late += int(out.late.sum())
             np.add.at(self.health.late, rows, out.late)
@@ -167,10 +146,9 @@ class Timeline(RowArrays):
         rejected, changed = self._apply_announced_rate(
             row, batch.t_ns[index], batch.stamped[index], rate_hz, batch.acc_unit_auto[index]
         )
-        self.rate_announced[row] = announced
         if rejected.any():
             self.stats.samples_rate += int(batch.counts[index[rejected]].sum())
-            self._report_rates(row[rejected], rate_hz[rejected])
+            self.rates.report_unusable(row[rejected], rate_hz[rejected])
             row, index, changed = row[~rejected], index[~rejected], changed[~rejected]
             if not len(row):
                 return
@@ -181,7 +159,6 @@ class Timeline(RowArrays):
         messages = self._place_irregular(messages, out)
         if len(messages):
             self._align(messages, out)
-        self.jumps.last_arrival_s[row] = batch.arrival_s[index]
 
     # --- steps of a round, in order -----------------------------------------------------------
 
@@ -194,40 +171,21 @@ class Timeline(RowArrays):
         message changes nothing. A message whose unit is unknown, after one whose unit is known, is a change too.
         """
         starting = ~self.started[row]
-        running = ~starting & ~(stamped & (t <= self.rates.last_t_ns[row]))
-        changed = running & (np.abs(rate_hz - self.announced_hz[row]) > DRIFT * self.announced_hz[row])
+        running = ~starting & ~(stamped & (t <= self.meter.last_t_ns[row]))
+        changed = running & (np.abs(rate_hz - self.rates.announced_hz[row]) > DRIFT * self.rates.announced_hz[row])
         rejected = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(starting | changed):
-            rejected[k] = not self._set_announced_rate(int(row[k]), float(rate_hz[k]))
+            rejected[k] = not self.rates.set_announced(int(row[k]), float(rate_hz[k]))
         unit_changed = running & (acc_unit_auto != self.acc_unit_auto[row])
         if unit_changed.any():
             changed = changed | (unit_changed & ~rejected)
         self.acc_unit_auto[row] = np.where(starting | changed, acc_unit_auto, self.acc_unit_auto[row])
         return rejected, changed
 
-    def _set_announced_rate(self, row: int, rate_hz: float) -> bool:
-        """Count the samples of ``row`` by an announced rate. Return False if it cannot be resampled."""
-        grid_hz = self._spec.sample_rate_hz
-        if not resampling.accepts(rate_hz, grid_hz):
-            return False
-        self.announced_hz[row] = rate_hz
-        self._set_rate(row, resampling.ratio_of(rate_hz, grid_hz), 1e9 / rate_hz)
-        if self.health.problems[row] & Problem.RATE:
-            self.health.end(np.array([row]), Problem.RATE)
-        return True
-
-    def _report_rates(self, row: Int64, rate_hz: Float64) -> None:
-        """Report announced rates that cannot be resampled."""
-        grid_hz = self._spec.sample_rate_hz
-        least, most = (grid_hz * float(ratio) for ratio in (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO))
-        for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
-            detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
-            self.health.begin(k, Problem.RATE, detail)
-
     def _judge_stamps(self, row: Int64, index: Int64, changed: Bool, out: BatchOutcome) -> RoundMessages:
         """Return the messages that are not repeated, with the time that counts for each."""
         batch = out.batch
-        count, announced = batch.counts[index], self.rate_announced[row]
+        count, announced = batch.counts[index], out.batch.rate_hz[index] > 0
         span_ns = count * self.clock.period_ns[row]
         t = batch.t_ns[index]
         dt_ns = (t - self.stamps.last_t_ns[row]).astype(np.float64)
@@ -250,7 +208,7 @@ class Timeline(RowArrays):
     def _find_overlaps(self, messages: RoundMessages, out: BatchOutcome) -> RoundMessages:
         """Look for two devices under one name. When there is only one again, its row restarts."""
         row, samples = messages.row, out.batch.samples
-        span_ns = self.rates.last_count[row] * (1e9 / np.maximum(self.announced_hz[row], 1e-9))
+        span_ns = self.meter.last_count[row] * (1e9 / np.maximum(self.rates.announced_hz[row], 1e-9))
         judged = messages.announced & messages.exact & self.started[row]
         overlapping = judged & (messages.dt_ns > 0) & (messages.dt_ns < OVERLAPPING * span_ns)
         first = out.first[messages.index]
@@ -262,9 +220,10 @@ class Timeline(RowArrays):
                 int(row[k]),
                 Problem.OVERLAP,
                 f"its messages overlap by {(span_ns[k] - messages.dt_ns[k]) / 1e9:.2f} s, by the rate of "
-                f"{self.announced_hz[row[k]]:g} Hz that they announce, and do not continue each other: two devices "
-                "publish under this name; give each its own name",
+                f"{self.rates.announced_hz[row[k]]:g} Hz that they announce, and do not continue each other: two "
+                "devices publish under this name; give each its own name",
             )
+        self.health.end(row[begun], Problem.RATE)  # the spacing of the messages of two devices measures no rate
         if len(ended):
             self.health.end(row[ended], Problem.OVERLAP)
             messages = messages.restart(ended)
@@ -302,13 +261,13 @@ class Timeline(RowArrays):
         row = messages.row
         half = 0.5 * self.clock.period_ns[row] * (1 + 1e-6)
         misaligned = messages.exact & (np.abs(messages.ahead_ns) > half)
-        slipped = misaligned & (messages.ahead_ns < 0) & (messages.dt_ns > 0) & ~self.irregular.active[row]
-        slipped &= ~self.rates.shows_another_rate(row, self.clock.nominal_ns[row])
-        if not misaligned.any():
-            self.irregular.note_slips(row, slipped)
+        if not misaligned.any():  # the usual case
+            self.irregular.note_slips(row, misaligned)
             return messages
+        slipped = misaligned & (messages.ahead_ns < 0) & (messages.dt_ns > 0) & ~self.irregular.active[row]
+        slipped &= ~self.meter.shows_another_rate(row, self.clock.nominal_ns[row])
         k = np.flatnonzero(misaligned)
-        last_span_ns = self.rates.last_count[row[k]] * self.clock.period_ns[row[k]]
+        last_span_ns = self.meter.last_count[row[k]] * self.clock.period_ns[row[k]]
         rounded = k[self.stamps.note_whole_seconds(row[k], messages.t[k], messages.dt_ns[k], last_span_ns)]
         begun = np.setdiff1d(self.irregular.note_slips(row, slipped), rounded)
         self.irregular.begin(row[begun], self.clock.next_ns[row[begun]], self.clock.period_ns[row[begun]])
@@ -330,46 +289,12 @@ class Timeline(RowArrays):
         others, messages = messages.select(~by_stamp), messages.select(by_stamp)
         if not len(messages):
             return others
-        row, count = messages.row, messages.count
-        self.irregular.follow_spacing(row, messages.dt_ns, self.rates.last_count[row])
-        times, late = self.irregular.times(row, messages.t, count)
-        if (late == count).any():
-            out.drop(messages.index[late == count])
-            messages = messages.select(late < count)
-            if not len(messages):
-                return others
-            row, count = messages.row, messages.count
-            times, late = self.irregular.times(row, messages.t, count)
-        gap_ns = messages.t - self.irregular.last_ns[row]  # late messages have no gap
-        restart = gap_ns > self._max_gap_ns + self.irregular.mean_ns[row]
-        keep = np.arange(len(times)) - np.repeat(np.cumsum(count) - count, count) >= np.repeat(late, count)
-        first = np.repeat(out.first[messages.index], count) + np.arange(len(times))
-        first -= np.repeat(np.cumsum(count) - count, count)
-        samples, times, kept = out.batch.samples[first[keep]], times[keep], count - late
-        begin = np.cumsum(kept) - kept
-        period = self.clock.nominal_ns[row]
-        # After a long gap the first output is the first sample.
-        self.clock.next_ns[row] = np.where(restart, messages.t, self.clock.next_ns[row])
-        self.clock.next_fraction[row] = np.where(restart, 0.0, self.clock.next_fraction[row])
-        before_ns = np.where(restart, messages.t - np.rint(period).astype(np.int64), self.irregular.last_ns[row])
-        before = np.where(restart[:, None], samples[begin], self.last_sample[row])
-        next_ns, next_fraction = self.clock.next_ns[row], self.clock.next_fraction[row]
-        outputs, number = self.irregular.interpolate(
-            times, samples, kept, before_ns, before, next_ns, next_fraction, period
-        )
-        index = messages.index
-        out.first[index] = out.n_samples + np.cumsum(number) - number
-        out.add_interpolated(outputs)
-        out.count[index], out.restart[index], out.period_ns[index] = number, restart, period
-        out.t_ns[index] = next_ns + np.rint(next_fraction).astype(np.int64)
-        out.up[index], out.down[index] = self.ratio_up[row], self.ratio_down[row]
-        ahead = next_fraction + number * period
-        whole = np.floor(ahead)
-        self.clock.next_ns[row], self.clock.next_fraction[row] = next_ns + whole.astype(np.int64), ahead - whole
-        last = begin + kept - 1
-        self.irregular.last_ns[row], self.last_sample[row] = times[last], samples[last]
-        self.rates.last_t_ns[row], self.rates.last_count[row] = messages.t, count
-        out.late[index] = late
+        self.irregular.follow_spacing(messages.row, messages.dt_ns, self.meter.last_count[messages.row])
+        messages, restart = self.irregular.place(messages, self.last_sample, out)
+        row, index = messages.row, messages.index
+        out.up[index], out.down[index] = self.rates.up[row], self.rates.down[row]
+        self.meter.last_t_ns[row], self.meter.last_count[row] = messages.t, messages.count
+        self.jumps.start(row[restart], messages.t[restart])
         self._count(row, restart, restart)
         return others
 
@@ -391,13 +316,13 @@ class Timeline(RowArrays):
             jitter_ns = np.where(stamped, _COARSE_JITTER * resolution_ns, _ARRIVAL_JITTER_S * 1e9)
             variance = np.where(exact, variance, jitter_ns**2)
             # The system clock was set back: the event time follows, the samples go on.
-            span_ns = np.maximum(count, self.rates.last_count[row]) * period
-            stepped = ~stamped & ~starting & (t - self.rates.last_t_ns[row] < -span_ns - _STEP_NS)
+            span_ns = np.maximum(count, self.meter.last_count[row]) * period
+            stepped = ~stamped & ~starting & (t - self.meter.last_t_ns[row] < -span_ns - _STEP_NS)
         missing = np.rint(np.where(delta > gap_after, delta / period, 0)).astype(np.int64)
         late = np.minimum(np.maximum(late, 0), count).astype(np.int64)
         gap = missing > 0
 
-        measured_ns = self.rates.measure(
+        measured_ns = self.meter.measure(
             row,
             t,
             exact=exact,
@@ -418,7 +343,8 @@ class Timeline(RowArrays):
             if only_drifted[k]:
                 self.clock.period_ns[row[k]] = measured_ns[k]
             else:
-                self._set_measured_rate(int(row[k]), float(measured_ns[k]), announced=bool(messages.announced[k]))
+                self.rates.set_measured(int(row[k]), float(measured_ns[k]), announced=bool(messages.announced[k]))
+                self.stats.rates_measured += 1
         # If the clock only drifted, it is reset, but the samples go on without a restart.
         new_clock = starting | (measured_ns > 0)
         nominal = self.clock.nominal_ns[row]
@@ -430,7 +356,7 @@ class Timeline(RowArrays):
         out.t_ns[index] = self.clock.update(row, t, late, missing, count, reset, np.where(reset, 0.0, delta), variance)
         # Copied now, because a later message of the same batch may change them.
         out.period_ns[index] = self.clock.period_ns[row]
-        out.up[index], out.down[index] = self.ratio_up[row], self.ratio_down[row]
+        out.up[index], out.down[index] = self.rates.up[row], self.rates.down[row]
         out.first[index] += late
         out.count[index], out.missing[index], out.restart[index] = count - late, missing, restart
         accepted = late < count
@@ -449,29 +375,3 @@ class Timeline(RowArrays):
             self.stats.restarts += int(restart.sum())
             self.health.gaps[row] += gap
             self.health.restarts[row] += restart
-
-    # --- rates --------------------------------------------------------------------------------
-
-    def _set_measured_rate(self, row: int, measured_ns: float, *, announced: bool) -> None:
-        """Count the samples of ``row`` by the announced or the grid's rate if one fits, else by the simplest ratio."""
-        self.stats.rates_measured += 1
-        grid_hz, announced_hz = self._spec.sample_rate_hz, float(self.announced_hz[row])
-        if announced and not drifted(measured_ns, 1e9 / announced_hz):
-            self.health.begin(
-                row,
-                Problem.RATE,
-                f"it announces {announced_hz:g} Hz, but its messages show {1e9 / measured_ns:.3g} Hz, which is used; "
-                "correct rate_hz",
-            )
-        elif self.health.problems[row] & Problem.RATE:
-            self.health.end(np.array([row]), Problem.RATE)
-        for likely_hz in (announced_hz, grid_hz):
-            if drifted(measured_ns, 1e9 / likely_hz):
-                return self._set_rate(row, resampling.ratio_of(likely_hz, grid_hz), 1e9 / likely_hz)
-        ratio = resampling.simplest_ratio(1e9 / measured_ns, grid_hz, MEASURED_ACCURACY)
-        ratio = min(max(ratio, 1 / resampling.MAX_RATE_RATIO), 1 / resampling.MIN_RATE_RATIO)
-        return self._set_rate(row, ratio, 1e9 * float(ratio) / grid_hz)
-
-    def _set_rate(self, row: int, ratio: Fraction, period_ns: float) -> None:
-        self.ratio_up[row], self.ratio_down[row] = ratio.numerator, ratio.denominator
-        self.clock.set_period(row, period_ns)
