@@ -221,7 +221,8 @@ class Engine:
         self._units.reset(restarting)
         if not len(samples.rows):
             return []
-        restart = self._windows.written[samples.rows] == 0
+        # A first window that shows no unit empties the ring, but the signal goes on.
+        restart = (self._windows.written[samples.rows] == 0) & ~self._units.tried[samples.rows]
         values = self._noise.feed(samples.rows, samples.counts, restart, samples.samples)
 
         # After a restart, unit and gravity are unknown until the first window is complete. Until then the ring is

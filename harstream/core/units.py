@@ -14,19 +14,20 @@ _FACTORS = np.array(ACC_UNIT_FACTORS)
 class AccUnits(RowArrays):
     """Unit by row, decided from the first window after a restart, so that the cut into messages cannot matter."""
 
-    ROW_ARRAYS = ("unit",)
+    ROW_ARRAYS = ("unit", "tried")
 
     def __init__(self, capacity: int) -> None:
         self.unit = np.zeros(capacity, np.int8)  # 1 + index into ACC_UNIT_NAMES; 0: not decided, or stated
+        self.tried = np.zeros(capacity, np.bool_)  # whether a window since the restart was looked at
 
     def reset(self, rows: Int64) -> None:
         """Decide the units of ``rows`` anew."""
-        self.unit[rows] = 0
+        self.unit[rows], self.tried[rows] = 0, False
 
     def decide(self, rows: Int64, total_acc: Float32) -> Bool:
         """Decide the units of ``rows`` from their first windows (n_rows, window, 3). Return which are decided."""
         unit = acc_unit(total_acc)
-        self.unit[rows] = unit + 1
+        self.unit[rows], self.tried[rows] = unit + 1, True
         return np.asarray(unit >= 0)
 
     def any_scaled(self, rows: Int64) -> bool:

@@ -22,16 +22,15 @@ class Message:
     rate_hz: float = 0.0
     stamped: bool = True
     arrival_s: float | None = None
+    acc_unit_auto: bool = False
 
     def __len__(self) -> int:
         return len(self.samples)
 
 
-def gait(n: int, rate_hz: float = 50.0, seed: int = 0) -> np.ndarray:
-    """Return a signal (n, 6) like that of a person who walks, with noise."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(n) / rate_hz
-    step = 2 * np.pi * (1.6 + 0.4 * rng.random()) * t
+def gait_at(t_s: np.ndarray, step_hz: float = 1.8) -> np.ndarray:
+    """Return a signal (n, 6) like that of a person who walks, at any times (n,) in s. Without noise."""
+    step = 2 * np.pi * step_hz * t_s
     clean = [
         0.95 + 0.3 * np.sin(step),
         -0.2 + 0.15 * np.sin(step / 2 + 1),
@@ -40,7 +39,21 @@ def gait(n: int, rate_hz: float = 50.0, seed: int = 0) -> np.ndarray:
         0.5 * np.cos(step / 2),
         0.7 * np.sin(step + 1),
     ]
-    return (np.stack(clean, axis=1) + rng.normal(0, 0.05, (n, 6))).astype(np.float32)
+    return np.stack(clean, axis=1)
+
+
+def gait(n: int, rate_hz: float = 50.0, seed: int = 0) -> np.ndarray:
+    """Return a signal (n, 6) like that of a person who walks, with noise."""
+    rng = np.random.default_rng(seed)
+    clean = gait_at(np.arange(n) / rate_hz, 1.6 + 0.4 * rng.random())
+    return (clean + rng.normal(0, 0.05, (n, 6))).astype(np.float32)
+
+
+def still(n: int, seed: int = 0) -> np.ndarray:
+    """Return samples (n, 6) of a device on a table, with the noise of a phone: 0.04 m/s2 and 0.005 rad/s."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, [0.04 / 9.80665] * 3 + [0.005] * 3, (n, 6))
+    return (np.array([0, 0, 1, 0, 0, 0]) + noise).astype(np.float32)
 
 
 def cut(
@@ -69,6 +82,14 @@ def unstamped(messages: Sequence[Message], arrivals_s: Iterable[float]) -> list[
     ]
 
 
+def restamped(messages: Sequence[Message], stamps_ns: Iterable[int], rate_hz: float = 50.0) -> list[Message]:
+    """Return the messages with other stamps. They arrive when their samples were measured by the old stamps."""
+    return [
+        replace(m, t_ns=int(t_ns), arrival_s=m.t_ns / 1e9 + len(m) / rate_hz if m.arrival_s is None else m.arrival_s)
+        for m, t_ns in zip(messages, stamps_ns, strict=True)
+    ]
+
+
 def batch(messages: Sequence[Message]) -> SampleBatch:
     """Return one batch of all messages."""
     return SampleBatch(
@@ -78,7 +99,7 @@ def batch(messages: Sequence[Message]) -> SampleBatch:
         np.array([message.rate_hz for message in messages], np.float64),
         np.array([len(message) for message in messages], np.int64),
         np.array([message.t_ns / 1e9 if message.arrival_s is None else message.arrival_s for message in messages]),
-        np.zeros(len(messages), np.bool_),
+        np.array([message.acc_unit_auto for message in messages], np.bool_),
         np.concatenate([np.zeros((0, 6), np.float32), *[message.samples for message in messages]]),
     )
 
@@ -96,14 +117,18 @@ def feed(engine: Engine, messages: Sequence[Message], sizes: Iterable[int] | Non
 
 def of(windows: WindowBatch, device: str) -> WindowBatch:
     """Return the windows of one device."""
-    mine = np.array([name == device for name in windows.devices], np.bool_)
+    return part_of(windows, np.array([name == device for name in windows.devices], np.bool_))
+
+
+def part_of(windows: WindowBatch, part: slice | np.ndarray) -> WindowBatch:
+    """Return a part of the windows."""
     return WindowBatch(
-        [device] * int(mine.sum()),
-        windows.windows[mine],
-        windows.start_ns[mine],
-        windows.end_ns[mine],
-        windows.arrival_s[mine],
-        windows.problems[mine],
+        np.array(windows.devices, object)[part].tolist(),
+        windows.windows[part],
+        windows.start_ns[part],
+        windows.end_ns[part],
+        windows.arrival_s[part],
+        windows.problems[part],
     )
 
 
