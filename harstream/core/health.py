@@ -10,7 +10,7 @@ import numpy as np
 from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.plausibility import describe_acc, describe_gyro, gyro_plausible, has_gravity
 from harstream.core.problems import Problem
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, all_true, any_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class HealthTable(RowArrays):
         if gyro is not None:
             plausible = gyro_plausible(total_acc, gyro, sample_rate_hz) | ~gravity  # without gravity nobody can tell
         problems = self.problems[rows]
-        if gravity.all() and plausible.all() and not problems.any():  # the usual case
+        if all_true(gravity) and all_true(plausible) and not any_true(problems):  # the usual case
             self.good[rows] = Problem.GRAVITY | Problem.GYROSCOPE
             return problems
         for k in self._judge(rows, Problem.GRAVITY, ~gravity).tolist():

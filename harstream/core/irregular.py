@@ -7,7 +7,7 @@ import numpy as np
 from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.clock import Clock
 from harstream.core.messages import BatchOutcome, RoundMessages
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true
 
 #: Messages that came earlier than counting allows, after which a device counts as irregular. The intervals of a regular
 #: device never do that, except a few times while its rate is measured.
@@ -45,7 +45,7 @@ class IrregularSampling(RowArrays):
 
     def note_slips(self, row: Int64, slipped: Bool) -> Int64:
         """Note which messages came too early for counting. Return the indices of those whose row becomes irregular."""
-        if not (slipped.any() or self.slips[row].any()):  # the usual case
+        if not (any_true(slipped) or any_true(self.slips[row])):  # the usual case
             return np.zeros(0, np.int64)
         old = self.since_slip[row] >= FORGET_MESSAGES
         slips = np.where(old, 0, self.slips[row]) + slipped

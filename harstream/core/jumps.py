@@ -13,7 +13,7 @@ from harstream.core.clock import Clock
 from harstream.core.health import HealthTable
 from harstream.core.messages import BatchOutcome
 from harstream.core.problems import Problem
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true
 from harstream.core.stamps import UNUSABLE, Stamps
 
 #: Messages that must agree with each other on a new clock: outside of the time that the present clock has covered, and
@@ -92,7 +92,7 @@ class ClockJumps(RowArrays):
 
     def agree(self, rows: Int64) -> None:
         """Note that a message of each row agrees with its clock."""
-        if self.strays[rows].any():  # not in the usual case
+        if any_true(self.strays[rows]):  # not in the usual case
             self.messages[rows] = self.lost[rows] = 0
             self.strays[rows] = np.maximum(self.strays[rows] - 1, 0)
 
@@ -169,7 +169,7 @@ class ClockJumps(RowArrays):
         batch = out.batch
         ahead = batch.t_ns[index] - self._clock.next_ns[row]
         far = (ahead > HOLD_NS) & started & batch.stamped[index]
-        if not far.any():  # the usual case
+        if not any_true(far):  # the usual case
             return row, index
         far &= self._stamps.mode[row] != UNUSABLE
         repeated = far & self._stamps.is_repeated(row, out.fingerprint[index])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.rows import all_true
 from harstream.core.stamps import fingerprints
 
 
@@ -54,7 +55,7 @@ class RoundMessages:
 
     def select(self, keep: Bool) -> RoundMessages:
         """Return the messages where ``keep`` is true."""
-        return self if keep.all() else RoundMessages(*(getattr(self, f.name)[keep] for f in fields(self)))
+        return self if all_true(keep) else RoundMessages(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def restart(self, where: Bool | Int64) -> RoundMessages:
         """Return the messages, of which those at ``where`` restart their rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harstream.core.batches import Bool, Float32, Float64, Int64
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true
 
 #: A message overlaps the one before it if it begins within this part of its span. A drifting clock is at most 5 % off.
 OVERLAPPING = 0.85
@@ -39,8 +39,12 @@ class Overlaps(RowArrays):
         for name in self.ROW_ARRAYS:
             getattr(self, name)[rows] = 0
 
+    def concerns(self, row: Int64, overlapping: Bool) -> bool:
+        """Return whether ``feed`` has anything to do, which is not the usual case."""
+        return any_true(overlapping) or any_true(self.samples[row])
+
     def feed(
-        self, row: Int64, overlapping: Bool, count: Int64, first_acc: Float32, last_acc: Float32
+        self, row: Int64, overlapping: Bool, count: Int64, acc: tuple[Float32, Float32], before: Float32
     ) -> tuple[Int64, Int64]:
         """Compare one message of each row with the two before it.
 
@@ -48,33 +52,35 @@ class Overlaps(RowArrays):
             row: (n_rows,) each row once.
             overlapping: (n_rows,) whether the message begins before the last one ends, by its announced rate.
             count: (n_rows,) samples in the message.
-            first_acc: (n_rows, 3) its first acceleration.
-            last_acc: (n_rows, 3) its last one.
+            acc: Its first and its last acceleration, (n_rows, 3) each.
+            before: (n_rows, 3) last acceleration before the message. Only the first overlapping message needs it.
 
         Returns:
             Indices of the rows where two sources are found, and of those where they have ended.
 
         """
-        begun = ended = np.zeros(0, np.int64)
-        if overlapping.any() or self.samples[row].any():  # not in the usual case
-            compared = overlapping & (self.ends_known[row] == 2)
-            step = _mean_square(first_acc, self.ends[row, 0])
-            turn = _mean_square(first_acc, self.ends[row, 1])
-            self.step_ms[row] = np.where(compared, _DECAY * self.step_ms[row] + step, self.step_ms[row])
-            self.turn_ms[row] = np.where(compared, _DECAY * self.turn_ms[row] + turn, self.turn_ms[row])
-            comparisons = self.comparisons[row] + compared
-            samples = self.samples[row] + np.where(overlapping, count, -np.ceil(count / _RECOVERY)).astype(np.int64)
-            samples = np.minimum(np.maximum(samples, 0), MAX_SAMPLES)
-            take_turns = self.step_ms[row] > STEP_RATIO * self.turn_ms[row]
-            found = self.found[row]
-            enough = (samples >= SAMPLES) & (comparisons >= COMPARISONS)
-            begun = np.flatnonzero(~found & enough & take_turns)
-            ended = np.flatnonzero(found & (samples == 0))
-            self.found[row[begun]], self.found[row[ended]] = True, False
-            self.samples[row] = samples
-            self.comparisons[row] = np.where(samples > 0, comparisons, 0)
-            over = row[samples == 0]
-            self.step_ms[over] = self.turn_ms[over] = 0.0
+        first_acc, last_acc = acc
+        fresh = overlapping & (self.samples[row] == 0)
+        self.ends[row[fresh], 0] = before[fresh]
+        self.ends_known[row[fresh]] = 1
+        compared = overlapping & (self.ends_known[row] == 2)
+        step = _mean_square(first_acc, self.ends[row, 0])
+        turn = _mean_square(first_acc, self.ends[row, 1])
+        self.step_ms[row] = np.where(compared, _DECAY * self.step_ms[row] + step, self.step_ms[row])
+        self.turn_ms[row] = np.where(compared, _DECAY * self.turn_ms[row] + turn, self.turn_ms[row])
+        comparisons = self.comparisons[row] + compared
+        samples = self.samples[row] + np.where(overlapping, count, -np.ceil(count / _RECOVERY)).astype(np.int64)
+        samples = np.minimum(np.maximum(samples, 0), MAX_SAMPLES)
+        take_turns = self.step_ms[row] > STEP_RATIO * self.turn_ms[row]
+        found = self.found[row]
+        enough = (samples >= SAMPLES) & (comparisons >= COMPARISONS)
+        begun = np.flatnonzero(~found & enough & take_turns)
+        ended = np.flatnonzero(found & (samples == 0))
+        self.found[row[begun]], self.found[row[ended]] = True, False
+        self.samples[row] = samples
+        self.comparisons[row] = np.where(samples > 0, comparisons, 0)
+        over = row[samples == 0]
+        self.step_ms[over] = self.turn_ms[over] = 0.0
         self.ends[row, 1] = self.ends[row, 0]
         self.ends[row, 0] = last_acc
         self.ends_known[row] = np.minimum(self.ends_known[row] + 1, 2)

@@ -52,6 +52,16 @@ class RowArrays:
             array[rows] = state[name][: len(rows)]
 
 
+def any_true(values: npt.NDArray[Any]) -> bool:
+    """Return whether any value is true or not 0. For few values, ``values.any()`` takes several times as long."""
+    return bool(np.count_nonzero(values))
+
+
+def all_true(values: npt.NDArray[Any]) -> bool:
+    """Return whether all values are true or not 0. For few values, ``values.all()`` takes several times as long."""
+    return bool(np.count_nonzero(values) == values.size)
+
+
 def split_into_rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
     """Split the indices into ``rows`` such that each part has every row at most once.
 

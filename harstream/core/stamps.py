@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
 from harstream.core.problems import Problem
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, all_true, any_true
 
 #: How the stamps of a row are used.
 EXACT, COARSE, UNUSABLE = 0, 1, 2
@@ -33,18 +32,12 @@ _MIX = np.array([2654435761, 2246822519, 3266489917, 668265263, 374761393, 32664
 def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int64, Int64]:
     """Return two numbers for each message, (n_messages,) each, that hardly any other message has.
 
-    The first is made of the stamp, the first and the last sample: a repeated message has the same. The second is made
-    of the first sample only.
+    The first is made of the stamp, the number of samples and the first sample: a repeated message has the same. The
+    second is made of the first sample only.
     """
-    bits = np.ascontiguousarray(batch.samples).view(np.uint32)
-    begin = _mix(bits[first] * _MIX)
-    end = _mix(bits[first + batch.counts - 1] ^ _MIX)
-    return ((begin + end) << 31) ^ batch.t_ns, begin
-
-
-def _mix(bits: npt.NDArray[np.uint32]) -> Int64:
-    mixed = bits[:, 0] ^ bits[:, 1] ^ bits[:, 2] ^ bits[:, 3] ^ bits[:, 4] ^ bits[:, 5]
-    return mixed.astype(np.int64)
+    bits = batch.samples[first].view(np.uint32) * _MIX
+    begin = np.bitwise_xor.reduce(bits, axis=1).astype(np.int64)
+    return ((begin + batch.counts) << 31) ^ batch.t_ns, begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +135,11 @@ class Stamps(RowArrays):
         judged = stamped & (self.n_seen[row] > 0)
         # The usual case: no stamps, or exact ones that advance roughly as the samples do.
         usual = ~judged | ((dt > last_span * SLOW_ANNOUNCED) & (dt < last_span * FAST))
-        if not usual.all() or self.mode[row].any() or self.slow[row].any() or self.fast[row].any():
+        if not all_true(usual) or any_true(self.mode[row]) or any_true(self.slow[row]) or any_true(self.fast[row]):
             return self._check_unusual(row, t, dt, judged, stamped, span_ns, announced, fingerprint, begin)
-        if not stamped.all():
+        if not all_true(stamped):
             t, span_ns, fingerprint, begin = t[stamped], span_ns[stamped], fingerprint[stamped], begin[stamped]
-        rows = row if stamped.all() else row[stamped]
+        rows = row if all_true(stamped) else row[stamped]
         self.start_at(rows, t, span_ns)
         self.last_begin[rows] = begin
         self.remember(rows, fingerprint)

@@ -15,7 +15,7 @@ from harstream.core.messages import AcceptedSamples, BatchOutcome, RoundMessages
 from harstream.core.overlaps import OVERLAPPING, Overlaps
 from harstream.core.problems import Problem
 from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted
-from harstream.core.rows import RowArrays, split_into_rounds
+from harstream.core.rows import RowArrays, all_true, any_true, split_into_rounds
 from harstream.core.spec import SignalSpec
 from harstream.core.stamps import COARSE, UNUSABLE, Stamps
 
@@ -133,7 +133,7 @@ class Timeline(RowArrays):
                 self._feed_round(row, index, out)
         self.jumps.hold(out)
         self.jumps.last_arrival_s[rows] = batch.arrival_s
-        if out.late.any():  # not in the usual case
+        if any_true(out.late):  # not in the usual case
             self.stats.samples_late += int(out.late.sum())
             np.add.at(self.health.late, rows, out.late)
         return out.accepted()
@@ -146,7 +146,7 @@ class Timeline(RowArrays):
         rejected, changed = self._apply_announced_rate(
             row, batch.t_ns[index], batch.stamped[index], rate_hz, batch.acc_unit_auto[index]
         )
-        if rejected.any():
+        if any_true(rejected):
             self.stats.samples_rate += int(batch.counts[index[rejected]].sum())
             self.rates.report_unusable(row[rejected], rate_hz[rejected])
             row, index, changed = row[~rejected], index[~rejected], changed[~rejected]
@@ -177,7 +177,7 @@ class Timeline(RowArrays):
         for k in np.flatnonzero(starting | changed):
             rejected[k] = not self.rates.set_announced(int(row[k]), float(rate_hz[k]))
         unit_changed = running & (acc_unit_auto != self.acc_unit_auto[row])
-        if unit_changed.any():
+        if any_true(unit_changed):
             changed = changed | (unit_changed & ~rejected)
         self.acc_unit_auto[row] = np.where(starting | changed, acc_unit_auto, self.acc_unit_auto[row])
         return rejected, changed
@@ -192,7 +192,7 @@ class Timeline(RowArrays):
         verdict = self.stamps.check(
             row, t, batch.stamped[index], span_ns, announced, out.fingerprint[index], out.begin[index]
         )
-        if not verdict.usable.all():
+        if not all_true(verdict.usable):
             arrival_ns = np.rint(batch.arrival_s[index] * 1e9).astype(np.int64) - np.rint(span_ns).astype(np.int64)
             t = np.where(verdict.usable, t, arrival_ns)
         starting = changed | verdict.restart | ~self.started[row]
@@ -200,21 +200,22 @@ class Timeline(RowArrays):
         messages = RoundMessages(
             index, row, t, verdict.usable, verdict.resolution_ns, count, announced, starting, ahead_ns, dt_ns
         )
-        if verdict.trusted or not verdict.repeated.any():
+        if verdict.trusted or not any_true(verdict.repeated):
             return messages
         out.drop(index[verdict.repeated])
         return messages.select(~verdict.repeated)
 
     def _find_overlaps(self, messages: RoundMessages, out: BatchOutcome) -> RoundMessages:
         """Look for two devices under one name. When there is only one again, its row restarts."""
-        row, samples = messages.row, out.batch.samples
+        row = messages.row
         span_ns = self.meter.last_count[row] * (1e9 / np.maximum(self.rates.announced_hz[row], 1e-9))
         judged = messages.announced & messages.exact & self.started[row]
         overlapping = judged & (messages.dt_ns > 0) & (messages.dt_ns < OVERLAPPING * span_ns)
+        if not self.overlaps.concerns(row, overlapping):  # the usual case
+            return messages
         first = out.first[messages.index]
-        begun, ended = self.overlaps.feed(
-            row, overlapping, messages.count, samples[first, :3], samples[first + messages.count - 1, :3]
-        )
+        acc = out.batch.samples[first, :3], out.batch.samples[first + messages.count - 1, :3]
+        begun, ended = self.overlaps.feed(row, overlapping, messages.count, acc, self.last_sample[row, :3])
         for k in begun.tolist():
             self.health.begin(
                 int(row[k]),
@@ -233,16 +234,16 @@ class Timeline(RowArrays):
         """Take out the messages before the present time of their row, except those that start a new clock."""
         row, count = messages.row, messages.count
         latest = -(count - 0.5) * self.clock.period_ns[row]
-        if messages.resolution_ns.any():
+        if any_true(messages.resolution_ns):
             coarse = messages.resolution_ns > 0
             latest = np.where(coarse, -messages.resolution_ns - self._max_gap_ns, latest)
         old = messages.ahead_ns < latest
-        if self.irregular.active[row].any():
+        if any_true(self.irregular.active[row]):
             newest = messages.t + np.rint((count - 1) * self.irregular.mean_ns[row]).astype(np.int64)
             old = np.where(self.irregular.active[row], newest <= self.irregular.last_ns[row], old)
         # A message that is newer than all before it does not show another clock, but another rate.
         old &= messages.stamped & ~messages.starting & (messages.dt_ns <= 0)
-        if not old.any():  # the usual case
+        if not any_true(old):  # the usual case
             self.jumps.agree(row)
             return messages
         self.jumps.agree(row[~old])
@@ -261,7 +262,7 @@ class Timeline(RowArrays):
         row = messages.row
         half = 0.5 * self.clock.period_ns[row] * (1 + 1e-6)
         misaligned = messages.exact & (np.abs(messages.ahead_ns) > half)
-        if not misaligned.any():  # the usual case
+        if not any_true(misaligned):  # the usual case
             self.irregular.note_slips(row, misaligned)
             return messages
         slipped = misaligned & (messages.ahead_ns < 0) & (messages.dt_ns > 0) & ~self.irregular.active[row]
@@ -282,7 +283,7 @@ class Timeline(RowArrays):
         """Interpolate the samples of irregular rows by their stamps. Return the messages of the other rows."""
         row = messages.row
         irregular = self.irregular.active[row]
-        if not irregular.any():  # the usual case
+        if not any_true(irregular):  # the usual case
             return messages
         by_stamp = irregular & messages.exact & ~messages.starting
         self.irregular.reset(row[irregular & ~by_stamp])
@@ -307,7 +308,7 @@ class Timeline(RowArrays):
         gap_after, variance = half, (_STAMP_JITTER * period) ** 2
         late = np.where(delta < -half, np.ceil(-delta / period - 0.5), 0)
         stepped = np.zeros(len(row), np.bool_)
-        if not exact.all():
+        if not all_true(exact):
             # Arrival times jitter with the network: no sample is late, and only a long gap is one. Within their
             # resolution, coarse stamps say nothing.
             stamped, resolution_ns = messages.stamped, messages.resolution_ns
@@ -361,7 +362,7 @@ class Timeline(RowArrays):
         out.count[index], out.missing[index], out.restart[index] = count - late, missing, restart
         accepted = late < count
         self.last_sample[row[accepted]] = out.batch.samples[(out.first + out.count - 1)[index[accepted]]]
-        if restart.any():
+        if any_true(restart):
             self.jumps.start(row[restart], t[restart])
             self.irregular.reset(row[restart])
         out.late[index] = late
@@ -370,7 +371,7 @@ class Timeline(RowArrays):
 
     def _count(self, row: Int64, gap: Bool, restart: Bool) -> None:
         """Count gaps and restarts."""
-        if gap.any() or restart.any():  # not in the usual case
+        if any_true(gap) or any_true(restart):  # not in the usual case
             self.stats.gaps += int(gap.sum())
             self.stats.restarts += int(restart.sum())
             self.health.gaps[row] += gap
