@@ -115,6 +115,10 @@ class _OpenFile:
         """Number of samples written."""
         return self._writer.n_samples
 
+    def is_after(self, t_ns: int) -> bool:
+        """Return whether the last sample is later than ``t_ns``."""
+        return self._last_us > t_ns // 1000
+
     @property
     def seconds(self) -> float:
         """Time from the first sample to the last one."""
@@ -193,9 +197,10 @@ class Recorder:
 
     Samples get the event times that the daemon would give them: a filter follows the stamps of the device, and samples
     between two stamps are counted; without stamps, the times of arrival are followed. Samples are written as they are:
-    not resampled, gaps not bridged, late samples left out. The time of its arrival decides which recording a message
-    belongs to. Messages are received from ``open`` on, so that the clock and the rate of each device are known when a
-    recording begins.
+    not resampled, gaps not bridged, late samples left out. Only samples at irregular intervals are interpolated, as the
+    daemon does it. A clock that is set back begins another file. The time of its arrival decides which recording a
+    message belongs to. Messages are received from ``open`` on, so that the clock and the rate of each device are known
+    when a recording begins.
 
     Args:
         settings: How to reach the broker.
@@ -366,14 +371,20 @@ class Recorder:
             # A file has one rate. If the rate was measured, the times written so far were wrong from the beginning.
             wrong = stats.rates_measured > before.rates_measured and device.file.samples < MEASURE_MAX_SAMPLES
             self._close_file(device, keep=not wrong)
-        if device.file is None:
-            device.file = _OpenFile(self._new_path(name), name, self._label, gyro=gyro)
-        first, count = int(accepted.first[0]), int(accepted.count[0])
-        index = np.arange(count) + accepted.missing[0]
-        t_ns = accepted.t_ns[0] + np.rint(index * accepted.period_ns[0]).astype(np.int64)
-        written = device.file.write(t_ns, accepted.samples[first : first + count])
-        device.samples += written
-        device.late += count - written
+        # Usually one message; two if the one before was far ahead of its clock and has waited for this one.
+        for k in range(len(accepted.row)):
+            first, count = int(accepted.first[k]), int(accepted.count[k])
+            index = np.arange(count) + accepted.missing[k]
+            t_ns = accepted.t_ns[k] + np.rint(index * accepted.period_ns[k]).astype(np.int64)
+            if accepted.restart[k] and device.file is not None and device.file.is_after(int(t_ns[0])):
+                self._close_file(
+                    device, keep=True
+                )  # the clock of the device was set back, and times in a file increase
+            if device.file is None:
+                device.file = _OpenFile(self._new_path(name), name, self._label, gyro=gyro)
+            written = device.file.write(t_ns, accepted.samples[first : first + count])
+            device.samples += written
+            device.late += count - written
 
     def _close_file(self, device: RecordedDevice, *, keep: bool = True) -> None:
         if device.file is None:

@@ -102,6 +102,27 @@ def test_missing_samples_are_a_gap_and_are_not_interpolated(tmp_path):
     np.testing.assert_array_equal(t, np.delete(np.arange(100), np.s_[50:60]) * 20_000_000)
 
 
+def test_a_clock_that_is_set_back_begins_another_file(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(200)
+    recorder.begin("WALKING")
+    send(recorder, samples[:100])
+    send(recorder, samples[100:], -3600.0)
+    first, second = (table(file.path) for file in recorder.end())
+    np.testing.assert_array_equal(first[1], samples[:100])
+    np.testing.assert_array_equal(second[1], samples[120:])  # the first two messages might have been late ones
+    np.testing.assert_array_equal(second[0], np.arange(20, 100) * 20_000_000 - 3600 * 10**9)
+
+
+def test_after_a_long_silence_the_first_message_is_written_too(tmp_path):
+    recorder, samples = new_recorder(tmp_path), walk(200)
+    recorder.begin("WALKING")
+    send(recorder, samples[:100])
+    send(recorder, samples[100:], 3600.0)
+    t, values, _ = table(recorder.end()[0].path)
+    np.testing.assert_array_equal(values, samples)
+    assert t[100] == 3600 * 10**9
+
+
 @pytest.mark.parametrize(("unit", "per_g"), [("g", 1.0), ("m/s2", 9.80665), ("mg", 1000.0)])
 @pytest.mark.parametrize("size", [1, 10, 200])
 def test_accelerations_of_an_unknown_unit_are_recorded_in_g(tmp_path, unit, per_g, size):
