@@ -30,7 +30,9 @@ MEASURE_MIN_SAMPLES, MEASURE_MAX_SAMPLES = 32, 1000
 #: Arrival times jitter with the network, and coarse stamps with their resolution. The rate of a device without exact
 #: stamps is therefore measured over this many seconds, and changed only if it is wrong by more than this (relative).
 LOOSE_MEASURE_S, LOOSE_TOLERANCE = 6.0, 0.2
-
+#: Standard errors, by the spread of the intervals, by which a measured rate must differ from a drifted one. Without
+#: this, a software loop with uneven intervals would get another rate every few seconds.
+STANDARD_ERRORS = 3.0
 
 #: Accuracy (relative) of a measured rate. Of the ratios within it, the simplest is used.
 MEASURED_ACCURACY = 0.02
@@ -136,7 +138,7 @@ class RateMeter(RowArrays):
     Messages that are in step with each other form a series. A series that is long enough measures the rate.
     """
 
-    ROW_ARRAYS = ("last_t_ns", "last_count", "series_messages", "series_t_ns", "series_samples")
+    ROW_ARRAYS = ("last_t_ns", "last_count", "series_messages", "series_t_ns", "series_samples", "series_squares")
 
     def __init__(self, spec: SignalSpec, capacity: int) -> None:
         self._grid_ns = spec.period_ns
@@ -147,12 +149,15 @@ class RateMeter(RowArrays):
         self.series_messages = np.zeros(capacity, np.int64)  # messages after the first
         self.series_t_ns = np.zeros(capacity, np.int64)  # time of the first message
         self.series_samples = np.zeros(capacity, np.int64)  # from the first message up to the newest, without it
+        self.series_squares = np.zeros(capacity)  # sum of the squared deviations of its intervals, ns^2
 
     def shows_another_rate(self, row: Int64, nominal_ns: Float64) -> Bool:
         """Return whether the series of each row shows another rate than the nominal one, (n_rows,)."""
         series_ns = (self.last_t_ns[row] - self.series_t_ns[row]).astype(np.float64)
-        period = series_ns / np.maximum(self.series_samples[row], 1)
-        return (self.series_messages[row] >= MEASURE_MESSAGES_FASTER) & (np.abs(period / nominal_ns - 1) > DRIFT)
+        messages = self.series_messages[row]
+        off = np.abs(series_ns / np.maximum(self.series_samples[row], 1) / nominal_ns - 1)
+        error = _relative_error(series_ns, messages, self.series_squares[row])
+        return (messages >= MEASURE_MESSAGES_FASTER) & (off > DRIFT + STANDARD_ERRORS * error)
 
     def measure(
         self,
@@ -202,7 +207,10 @@ class RateMeter(RowArrays):
         # The period that the series shows, this message included.
         messages = np.where(in_step, series_messages + 1, 0)
         samples = np.where(in_step, series_samples + last_count, 0)
-        measured = np.where(in_step, t - self.series_t_ns[row], 0) / np.maximum(samples, 1)
+        total_ns = np.where(in_step, t - self.series_t_ns[row], 0).astype(np.float64)
+        measured = total_ns / np.maximum(samples, 1)
+        # Squared deviations from the mean are summed as by Welford 1962.
+        squares = np.where(in_step, self.series_squares[row] + (dt - step) * (dt - last_count * measured), 0.0)
 
         # Is it enough, plausible, and different from the clock?
         least_messages = np.where(measured > nominal_ns, MEASURE_MESSAGES_SLOWER, MEASURE_MESSAGES_FASTER)
@@ -211,7 +219,9 @@ class RateMeter(RowArrays):
         shortest = np.where(announced, nominal_ns / MAX_OVERRIDE, self._grid_ns / float(resampling.MAX_RATE_RATIO))
         plausible = (measured >= shortest) & (measured <= longest)
         off = np.abs(measured / nominal_ns - 1)
-        wrong = misaligned | (off > DRIFT + 0.5 / np.maximum(samples, 1))
+        error = STANDARD_ERRORS * _relative_error(total_ns, messages, squares)
+        other_rate = off > DRIFT + error + np.where(misaligned, 0.0, 0.5 / np.maximum(samples, 1))
+        wrong = other_rate | (misaligned & (off <= DRIFT))
         wrong_loose = (measured * samples >= LOOSE_MEASURE_S * 1e9) & (off > LOOSE_TOLERANCE)
         measured_ns = np.where(enough & plausible & np.where(exact, wrong, wrong_loose), measured, 0.0)
 
@@ -221,6 +231,13 @@ class RateMeter(RowArrays):
         self.series_messages[row] = np.where(new_series, 0, np.where(newest, messages, series_messages))
         self.series_t_ns[row] = np.where(new_series, t, self.series_t_ns[row])
         self.series_samples[row] = np.where(new_series, 0, np.where(newest, samples, series_samples))
+        self.series_squares[row] = np.where(new_series, 0.0, np.where(newest, squares, self.series_squares[row]))
         self.last_t_ns[row] = np.where(newest, t, last_t)
         self.last_count[row] = np.where(newest, count, last_count)
         return measured_ns
+
+
+def _relative_error(total_ns: Float64, messages: Int64, squares: Float64) -> Float64:
+    """Return the standard error, relative to the mean, of intervals with this sum and these squared deviations."""
+    variance = np.maximum(squares, 0.0) / np.maximum(messages - 1, 1)
+    return np.asarray(np.sqrt(variance * messages) / np.maximum(total_ns, 1.0))
