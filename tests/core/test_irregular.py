@@ -200,7 +200,9 @@ def test_windows_of_irregular_samples_are_interpolated_by_their_stamps(data):
 
 
 def sampling(capacity=4):
-    return IrregularSampling(Clock(capacity), 0.5e9)
+    clock = Clock(capacity)
+    clock.nominal_ns[:] = 20e6
+    return IrregularSampling(clock, 0.5e9)
 
 
 def test_six_slips_within_some_messages_make_a_row_irregular():
@@ -230,6 +232,9 @@ def test_the_mean_spacing_follows_usual_intervals_only():
     irregular.follow_spacing(row, np.array([900e6]), np.array([4]))  # a gap
     irregular.follow_spacing(row, np.array([1e6]), np.array([4]))
     assert irregular.mean_ns[0] == pytest.approx(20e6 + 5e6 / 32)
+    for _ in range(1000):  # the rate cannot be left by more than a factor of three
+        irregular.follow_spacing(row, irregular.mean_ns[row] / 2, np.array([1]))
+    assert irregular.mean_ns[0] == pytest.approx(20e6 / 3)
 
 
 @given(data=st.data())
