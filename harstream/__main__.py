@@ -26,7 +26,7 @@ def move_passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> 
     Every user of the machine can list the arguments of a running process, but not its environment.
 
     Returns:
-        New arguments and environment, or None if no address holds a password.
+        New arguments and environment, or None if no address holds a password or a query.
 
     """
     others: list[str] = []
@@ -38,7 +38,9 @@ def move_passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> 
             brokers.append(value if equals else next(remaining, ""))
         else:
             others.append(argument)
-    if not others or not any(":" in broker.rpartition("://")[2].rpartition("@")[0] for broker in brokers):
+    # The query of a WebSocket's address may hold a token.
+    secret = any("?" in each or ":" in each.rpartition("://")[2].rpartition("@")[0] for each in brokers)
+    if not others or not secret:
         return None
     command = "RUN" if others[0] == "config" else others[0].upper()
     return others, {**environment, f"HARSTREAM_{command}_BROKER": " ".join(brokers)}

@@ -31,6 +31,10 @@ DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
 DEFAULT_EVENTS_TOPIC = "wearables/{device}/activity/event"
 DEFAULT_HTTP = "127.0.0.1:9464"
+BROKER_HELP = (
+    "Address of the broker: mqtt://[user:password@]host[:port], mqtts://… for TLS, ws://…/path or wss://…/path for "
+    "WebSockets, or host[:port]."
+)
 PASSWORD = f"{ENV_PREFIX}PASSWORD"
 
 
@@ -46,8 +50,7 @@ class RunConfig:
     """
 
     broker: str | None = option(
-        "Address of the broker: mqtt://[user:password@]host[:port], mqtts://… or host[:port]. Several addresses are "
-        "the nodes of one cluster; if one is lost, the next is tried.",
+        f"{BROKER_HELP} Several addresses are the nodes of one cluster; if one is lost, the next is tried.",
         default_text="an embedded broker",
         multiple=True,
         secret=True,
@@ -97,7 +100,18 @@ class RunConfig:
         metavar="N/WORKERS",
     )
     partition_count: int | None = option("Number of partitions that the workers share; --worker needs it.", minimum=1)
-    qos: int = option("MQTT quality of service of samples and labels.", 1, minimum=0, maximum=1)
+    qos: int = option(
+        "MQTT quality of service of samples, labels, events and status. With 0 the broker cannot tell what it refuses.",
+        1,
+        minimum=0,
+        maximum=1,
+    )
+    retain: bool = option(
+        "Let the broker keep the last label of each device and the status for later subscribers. Some brokers refuse "
+        "retained messages.",
+        True,
+    )
+    will: bool = option("Let the broker publish the status offline if this daemon dies. Some brokers refuse it.", True)
     http: str = option(
         "Address of the HTTP server with metrics, health checks, devices and the live page; off starts none.",
         DEFAULT_HTTP,
@@ -105,6 +119,10 @@ class RunConfig:
     )
     instance: str = option(
         "Name of this daemon in its status topic, harstream/INSTANCE/status.", "", default_text="the host name"
+    )
+    client_id: str | None = option(
+        "Client identifier at the broker, for one that admits only certain ones. No two programs may have the same.",
+        default_text="harstream-INSTANCE- and eight random digits",
     )
     mqtt_version: str = option("MQTT version; auto tries 5, then 3.1.1.", "auto", choices=MQTT_VERSIONS)
     ca: Path | None = option(
@@ -114,6 +132,12 @@ class RunConfig:
     )
     cert: Path | None = option("PEM file with the client certificate, if the broker asks for one.", reloadable=True)
     key: Path | None = option("PEM file with the private key of the client certificate.", reloadable=True)
+    alpn: str | None = option(
+        "Protocol to ask for in the TLS handshake (ALPN), for a broker that shares port 443 with others, "
+        "such as mqtt or x-amzn-mqtt-ca.",
+        metavar="PROTOCOL",
+        reloadable=True,
+    )
     user: str | None = option("User name at the broker.", reloadable=True)
     password: str | None = option("Password at the broker.", reloadable=True, secret=True, environment_only=True)
     password_file: Path | None = option("File with the password at the broker.", default_text=PASSWORD, reloadable=True)
@@ -242,10 +266,19 @@ class RunConfig:
         urls = self._broker_urls()
         if not urls:
             return None
-        password = self.password if self.password_file is None else _read_password(self.password_file)
-        if password is not None:
+        if self.password_file is not None:
+            password = _read_password(self.password_file)
             urls = [dataclasses.replace(url, password=password) for url in urls]
-        return BrokerSettings(urls[0], self.mqtt_version, self.ca, self.cert, self.key, tuple(urls[1:]))
+        return BrokerSettings(
+            urls[0],
+            self.mqtt_version,
+            self.ca,
+            self.cert,
+            self.key,
+            others=tuple(urls[1:]),
+            alpn=self.alpn,
+            client_id=self.client_id,
+        )
 
     def _broker_urls(self) -> list[BrokerUrl]:
         """Return the broker's addresses, each with the user and password that hold for all; empty without a broker."""
@@ -261,8 +294,7 @@ class RunConfig:
         user = user if self.user is None else self.user
         if self.password is not None and self.password_file is not None:
             raise ConfigError(f"password-file: {PASSWORD} holds a password too; give only one of the two")
-        if user is None and (password, self.password, self.password_file) != (None, None, None):
-            raise ConfigError("user: a password is given, but no user; give the user too")
+        password = password if self.password is None else self.password
         return [dataclasses.replace(url, user=user, password=password) for url in urls]
 
 
@@ -317,18 +349,19 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
             continue
         if name not in known:
             raise _unknown("environment", name, known)
-        if not value:
+        if not value.rstrip("\r\n"):
             raise ConfigError(f"environment: {name} is empty; set a value, or unset it for the default")
 
 
 def hide_passwords(addresses: str) -> str:
-    """Return broker addresses, separated by spaces, with ``***`` in place of passwords."""
+    """Return broker addresses, separated by spaces, with ``***`` in place of passwords and queries."""
     shown = []
     for address in addresses.split():
         user_info, at, host = address.rpartition("@")
-        scheme, _, user = user_info.rpartition("://")
-        start = f"{scheme}://" if scheme else ""
-        shown.append(f"{start}{user.partition(':')[0]}{':***' if ':' in user else ''}{at}{host}" if at else address)
+        scheme, separator, user = user_info.rpartition("://")
+        user = user.partition(":")[0] + (":***" if ":" in user else "")
+        host, question, _ = host.partition("?")
+        shown.append(f"{scheme}{separator}{user}{at}{host}{'?***' if question else ''}")
     return " ".join(shown)
 
 

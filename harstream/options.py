@@ -23,7 +23,7 @@ class Option:
     """A setting of `harstream run`, with everything that its readers need to know."""
 
     name: str  # in Python and in the settings file
-    kind: type  # str, int, float or Path
+    kind: type  # str, int, float, bool or Path
     default: Any
     help: str  # one or two sentences for --help, `config show` and the documents
     default_text: str = ""  # meaning of a missing value, for people; empty: ``default`` is shown
@@ -50,7 +50,8 @@ class Option:
         """Return ``value`` in the type of the option.
 
         Args:
-            value: A text, a number or a path; None only if it is the default.
+            value: A text, without the line break that a secret or a file may end in; a number, a truth value or a
+                path; None only if it is the default.
             where: Name of the setting in an error, by default the flag.
 
         Raises:
@@ -60,6 +61,10 @@ class Option:
         where = where or self.flag
         if value is None and self.default is None:
             return None
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{where}: expected true or false, got {value!r}")
+            return value
         if self.kind is int:
             return checks.whole_number(value, where, self.minimum, self.maximum)
         if self.kind is float:
@@ -68,6 +73,8 @@ class Option:
             return checks.number(value, where, self.minimum, self.maximum)
         if not isinstance(value, str | self.kind):
             raise ConfigError(f"{where}: expected a text, got {type(value).__name__}")
+        if isinstance(value, str):
+            value = value.rstrip("\r\n")
         if self.choices:
             checks.choice(value, where, self.choices)
         return self.kind(value)

@@ -30,7 +30,7 @@ def generated(page: str) -> str:
 def option_table() -> str:
     """Return the table of the options of `harstream run`."""
     rows = [
-        [f"`--{option.flag}`", _default(option), "yes" if option.reloadable else "restart", option.help]
+        [_flags(option), _default(option), "yes" if option.reloadable else "restart", option.help]
         for option in (*OPTIONS.values(), CONFIG_FILE)
         if not option.environment_only
     ]
@@ -88,7 +88,13 @@ def _shown(option: click.Option) -> str:
     return f"`{option.default}`" if option.show_default and isinstance(option.default, str | int | float | Path) else ""
 
 
+def _flags(option: Option) -> str:
+    return f"`--{option.flag}`" + (f", `--no-{option.flag}`" if option.kind is bool else "")
+
+
 def _default(option: Option) -> str:
+    if option.kind is bool:
+        return f"`{str(option.default).lower()}`"
     if option.default_text or option.default is None:
         return option.default_text
     return f"`{option.default}`"

@@ -96,7 +96,11 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "qos": "0",
         "http": "off",
         "instance": "i",
+        "retain": "false",
+        "will": "false",
+        "client_id": "c",
         "mqtt_version": "3.1.1",
+        "alpn": "mqtt",
         "ca": file,
         "cert": file,
         "key": file,
@@ -111,10 +115,12 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_format": "json",
     }
     assert set(values) == set(config.KEYS) - {"worker", "partition_count"}  # in place of partitions
-    by_flags = run(*(part for key, value in values.items() for part in (f"--{config.OPTIONS[key].flag}", value)))[2]
+    no = {"retain", "will"}  # flags without a value
+    flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
+    by_flags = run(*flags)[2]
     by_environment = run(**values)[2]
-    numbers = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s"}
-    written = {key: value if key in numbers else f'"{value}"' for key, value in values.items()}
+    bare = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s"} | no
+    written = {key: value if key in bare else f'"{value}"' for key, value in values.items()}
     by_file = run(
         "--config", toml("".join(f"{config.OPTIONS[key].flag} = {value}\n" for key, value in written.items()))
     )[2]
@@ -200,7 +206,10 @@ def test_variables_without_the_prefix_are_ignored():
         (["--key", "/etc/hostname", "--broker", "mqtts://host"], "cert"),
         (["--ca", "/none.pem", "--broker", "mqtts://host"], "/none.pem"),
         (["--password-file", "/none", "--broker", "mqtt://u@host"], "/none"),
-        (["--password-file", "/etc/hostname", "--broker", "mqtt://host"], "no user"),
+        (["--password-file", "/etc/hostname", "--broker", "mqtt://host", "--mqtt-version", "3.1.1"], "needs MQTT 5"),
+        (["--alpn", "mqtt", "--broker", "ws://host"], "need an mqtts:// or wss:// address, got ws://"),
+        (["--alpn", "m" * 256, "--broker", "mqtts://host"], "alpn: expected a name of 1 to 255 bytes"),
+        (["--client-id", "a\tb", "--broker", "mqtt://host"], "client-id: expected printable characters"),
         (["--no-such-flag"], "no-such-flag"),
     ],
 )
@@ -239,6 +248,13 @@ def test_the_host_name_makes_an_instance_that_a_topic_can_hold(monkeypatch):
         ("mqtt://u%40x:p%2Fq%3A@host", "host", 1883, False, "u@x", "p/q:"),
         ("mqtt://[::1]:7", "::1", 7, False, None, None),
         ("192.168.0.9:1884/", "192.168.0.9", 1884, False, None, None),
+        ("tcp://host", "host", 1883, False, None, None),
+        ("ssl://host", "host", 8883, True, None, None),
+        ("tls://host:443", "host", 443, True, None, None),
+        ("ws://host", "host", 80, False, None, None),
+        ("wss://u:p@host", "host", 443, True, "u", "p"),
+        ("mqtt://:p@host", "host", 1883, False, None, "p"),
+        ("mqtt://u:p@host\n", "host", 1883, False, "u", "p"),
     ],
 )
 def test_addresses_of_brokers(text, host, port, tls, user, password):
@@ -246,8 +262,37 @@ def test_addresses_of_brokers(text, host, port, tls, user, password):
     assert (url.host, url.port, url.tls, url.user, url.password) == (host, port, tls, user, password)
 
 
-def test_an_address_is_shown_without_user_and_password():
+def test_an_address_is_shown_without_user_password_and_query():
     assert str(BrokerUrl.parse(f"mqtts://ann:{SECRET}@[::1]")) == "mqtts://[::1]:8883"
+    assert str(BrokerUrl.parse(f"wss://ann:{SECRET}@host/a/b?token={SECRET}")) == "wss://host:443/a/b"
+    assert str(BrokerUrl.parse("tcp://host")) == "mqtt://host:1883"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("mqtt://host", None),
+        ("ws://host", "/mqtt"),
+        ("ws://host/", "/"),
+        ("wss://host/a/b?x=1&y=2", "/a/b?x=1&y=2"),
+    ],
+)
+def test_a_web_socket_has_a_path(text, path):
+    assert BrokerUrl.parse(text).path == path
+
+
+def test_a_secret_that_ends_in_a_line_break_is_used_without_it(run):
+    """Kubernetes secrets and files often end in one."""
+    _, _, served = run(broker="mqtt://host\n", user="ann\n", password=f"{SECRET}\r\n", instance="i\n")
+    assert (served.instance, broker_of(served).url) == ("i", BrokerUrl("host", 1883, user="ann", password=SECRET))
+    code, output, _ = run("--broker", "host", password="\n")
+    assert (code, "HARSTREAM_RUN_PASSWORD is empty" in output) == (2, True)
+
+
+def test_a_password_without_a_user_is_for_mqtt_5_only():
+    settings = broker_of(RunConfig(broker="host", password=SECRET))
+    assert (settings.url.user, settings.url.password, settings.versions) == (None, SECRET, ("5",))
+    assert broker_of(RunConfig(broker="host", password=SECRET, user="ann")).versions == ("5", "3.1.1")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +367,7 @@ def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, message):
         config.read_file(path)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:0", "mqtt://:secret@host"])
+@pytest.mark.parametrize("url", ["127.0.0.1:0", "mqtt://:secret@host:0"])
 def test_a_meaningless_address_is_an_error(url):
     with pytest.raises(ConfigError) as refused:
         config.RunConfig(broker=url)
@@ -369,7 +414,16 @@ def test_a_password_on_the_command_line_moves_into_the_environment():
     assert move_passwords(arguments, {"A": "b"}) == (["run", "--qos=0"], environment)
     assert move_passwords(["run", "--broker", "mqtt://h:1883"], {}) is None
     assert move_passwords(["run", "--broker", "ann@h:1883"], {}) is None
+    assert move_passwords(["run", "--broker", "wss://h/p"], {}) is None
     assert move_passwords([], {}) is None
+    token = f"wss://h/p?token={SECRET}"
+    assert move_passwords(["watch", "--broker", token], {}) == (["watch"], {"HARSTREAM_WATCH_BROKER": token})
+
+
+def test_shown_addresses_hide_passwords_and_queries():
+    assert config.hide_passwords("a ann@b ann:x@c ws://d?x wss://ann:x@e/p?x") == (
+        "a ann@b ann:***@c ws://d?*** wss://ann:***@e/p?***"
+    )
 
 
 # --- declaration and files ----------------------------------------------------------------------------

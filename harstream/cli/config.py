@@ -66,7 +66,9 @@ def check(ctx: click.Context, /, **_: Any) -> None:
 
 
 def _toml(value: object) -> str:
-    """Return the TOML of a number, a text or a path."""
+    """Return the TOML of a truth value, a number, a text or a path."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     return json.dumps(str(value), ensure_ascii=False)  # TOML's basic strings have the escapes of JSON

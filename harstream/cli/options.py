@@ -5,6 +5,7 @@ The options of `harstream run` come from their declarations in `harstream.config
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -16,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harstream.bundle import DEFAULT_MODEL
-from harstream.config import OPTIONS, RunConfig
+from harstream.config import BROKER_HELP, OPTIONS, RunConfig
 from harstream.errors import ConfigError
 from harstream.options import Option
 
 if TYPE_CHECKING:
     from harstream.datasets.base import Recording
-    from harstream.mqtt.urls import BrokerSettings
 
 #: A decorator that gives a command options.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -52,7 +52,8 @@ def click_option(option: Option, **changes: Any) -> Decorator:
         "multiple": option.multiple,
         "metavar": option.metavar,
     }
-    return click.option(f"--{option.flag}", option.name, **{**arguments, **changes})
+    flags = f"--{option.flag}" + (f"/--no-{option.flag}" if option.kind is bool else "")
+    return click.option(flags, option.name, **{**arguments, **changes})
 
 
 def add_variables(command: click.Command, prefix: str) -> None:
@@ -74,8 +75,8 @@ def _type_of(option: Option) -> Any:
         return click.Choice(option.choices)
     if option.kind is Path:
         return PATH
-    if option.kind is str:
-        return str
+    if option.kind in (str, bool):
+        return option.kind
     low, high = (None if math.isinf(limit) else option.kind(limit) for limit in (option.minimum, option.maximum))
     return click.IntRange(low, high) if option.kind is int else click.FloatRange(low, high)
 
@@ -144,20 +145,22 @@ topic = click_option(OPTIONS["topic"], help="Topic template of the samples.")
 labels_topic = click_option(OPTIONS["labels_topic"], help="Topic template of the labels.")
 units = together(click_option(OPTIONS["acc_unit"]), click_option(OPTIONS["gyro_unit"]))
 qos = click_option(OPTIONS["qos"], help="MQTT quality of service.")
-broker = together(
-    click.option(
-        "--broker",
-        required=True,
-        help="Address of the broker: mqtt://[user:password@]host[:port], mqtts://… or host[:port].",
-    ),
-    click_option(OPTIONS["ca"]),
-    click_option(OPTIONS["user"]),
-    click_option(replace(OPTIONS["password_file"], default_text="")),
-)
+#: Options of `harstream run` that say how to connect, for every command that takes a broker.
+_CONNECTION = ("client_id", "mqtt_version", "ca", "cert", "key", "alpn", "user", "password_file")
+#: Defaults of `harstream run` that other commands do not have.
+_OTHER_DEFAULTS = {"client_id": "one with a random end", "password_file": ""}
 
 
-def broker_settings(broker: str, ca: Path | None, user: str | None, password_file: Path | None) -> BrokerSettings:
-    """Read the files that the broker options name and return how to connect. Raise ConfigError if they are unusable."""
-    settings = RunConfig(broker=broker, ca=ca, user=user, password_file=password_file).read_broker_settings()
-    assert settings is not None
-    return settings
+def broker(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a broker, and pass it the `BrokerSettings` that follow as argument ``broker``."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **values: Any) -> Any:
+        given = {name: values.pop(name) for name in ("broker", *_CONNECTION)}
+        return command(*arguments, broker=RunConfig(**given).read_broker_settings(), **values)
+
+    options = [
+        click_option(replace(OPTIONS[name], default_text=_OTHER_DEFAULTS.get(name, OPTIONS[name].default_text)))
+        for name in _CONNECTION
+    ]
+    return together(click.option("--broker", required=True, help=BROKER_HELP), *options)(call)

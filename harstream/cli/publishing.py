@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +11,7 @@ import click
 from harstream.cli import options
 
 if TYPE_CHECKING:
+    from harstream.mqtt.urls import BrokerSettings
     from harstream.sources import SampleSource
 
 #: Decorator that gives a command the parameters of `publish_sources`, except ``sources`` and ``duration_s``.
@@ -47,10 +46,7 @@ publisher_options = options.together(
 def publish_sources(
     sources: Sequence[SampleSource],
     *,
-    broker: str,
-    ca: Path | None,
-    user: str | None,
-    password_file: Path | None,
+    broker: BrokerSettings,
     topic: str,
     speed: float,
     payload: str,
@@ -73,8 +69,7 @@ def publish_sources(
     template = TopicTemplate(topic)
     stop = threading.Event()
     on_stop(lambda _: stop.set())
-    settings = options.broker_settings(broker, ca, user, password_file)
-    connection = Connection(settings, f"harstream-publish-{secrets.token_hex(4)}")
+    connection = Connection(broker, broker.name_client("harstream-publish"))
     connection.open()
     click.echo(f"publishing {len(sources)} devices to {connection.settings.url}, {topic}", err=True)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import sys
 import threading
@@ -17,6 +16,7 @@ import click
 from harstream.cli import options
 
 if TYPE_CHECKING:
+    from harstream.mqtt.urls import BrokerSettings
     from harstream.record import Recorder
     from harstream.wire.topics import TopicTemplate
 
@@ -63,10 +63,7 @@ _TICK_S = 0.05  # between two looks at the recorder and the keyboard
 )
 @options.units
 def record(
-    broker: str,
-    ca: Path | None,
-    user: str | None,
-    password_file: Path | None,
+    broker: BrokerSettings,
     devices: Sequence[str],
     subject: str,
     label: str | None,
@@ -90,10 +87,9 @@ def record(
     if label is not None:
         check_label(label)
     template = TopicTemplate(topic)
-    settings = options.broker_settings(broker, ca, user, password_file)
     recorder = Recorder(
-        settings,
-        f"harstream-record-{secrets.token_hex(4)}",
+        broker,
+        broker.name_client("harstream-record"),
         template,
         devices,
         subject,
@@ -105,7 +101,7 @@ def record(
     on_stop(lambda _: stop.set())
     recorder.open()
     try:
-        _Session(recorder, template, str(settings.url), duration, countdown, stop).run(label)
+        _Session(recorder, template, str(broker.url), duration, countdown, stop).run(label)
     finally:
         recorder.close()
 

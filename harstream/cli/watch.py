@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harstream.cli import options
 from harstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harstream.mqtt.urls import BrokerSettings
 
 _REFRESH_S = 0.25
 
@@ -20,10 +22,7 @@ _REFRESH_S = 0.25
 @options.labels_topic
 @click.option("--devices", type=click.IntRange(min=1), default=30, show_default=True, help="Number of rows.")
 def watch(
-    broker: str,
-    ca: Path | None,
-    user: str | None,
-    password_file: Path | None,
+    broker: BrokerSettings,
     topic: str,
     labels_topic: str,
     devices: int,
@@ -40,8 +39,8 @@ def watch(
     stop = threading.Event()
     on_stop(lambda _: stop.set())
     watching = Watch(
-        options.broker_settings(broker, ca, user, password_file),
-        f"harstream-watch-{secrets.token_hex(4)}",
+        broker,
+        broker.name_client("harstream-watch"),
         TopicTemplate(topic),
         TopicTemplate(labels_topic, "labels-topic"),
     )

@@ -6,7 +6,7 @@ packet by itself, wakes its thread for each, and walks through all unacknowledge
 keep-alive, sending again after a reconnect and TLS remain paho's. Decisions (which address, when to drop a connection,
 what an error means) belong to ``connection``; ``FastClient`` offers the hooks for them.
 
-This module alone uses private names of paho; ``paho_private`` lists them.
+This module and ``transport`` alone use private names of paho; ``paho_private`` lists them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import select
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +24,18 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MessageState, MQTTErrorCode
 
-from harstream.mqtt.packets import CONNACK, DISCONNECT, PUBACK, PUBLISH, decode_length, encode_publish, packet_extent
+from harstream.mqtt.outbound import UNWATCHED, Answer, OutboundMessage
+from harstream.mqtt.packets import (
+    CONNACK,
+    DISCONNECT,
+    PINGRESP,
+    PUBACK,
+    PUBLISH,
+    decode_length,
+    encode_publish,
+    packet_extent,
+)
+from harstream.mqtt.transport import Transport
 
 log = logging.getLogger("harstream.mqtt")
 
@@ -42,39 +51,7 @@ WRITE_BYTES = 64 * 1024
 InboundMessage = tuple[str, bytes, bool]
 
 
-class _UnwatchedInfo:
-    """Replacement of paho's MQTTMessageInfo, whose condition and lock cost more than the rest of a message."""
-
-    mid = 0
-    rc = MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def _set_as_published(self) -> None:
-        pass
-
-
-_UNWATCHED: Any = _UnwatchedInfo()
-
-
-class _OutboundMessage(paho.MQTTMessage):
-    """Message at QoS 1 that waits to be sent or to be acknowledged."""
-
-    __slots__ = ()
-    _topic: bytes
-
-    def __init__(self, mid: int, topic: bytes, payload: bytes, retain: bool) -> None:
-        self.timestamp = 0.0
-        self.state = MessageState.MQTT_MS_QUEUED
-        self.dup = False
-        self.mid = mid
-        self._topic = topic
-        self.payload = payload
-        self.qos = 1
-        self.retain = retain
-        self.info = _UNWATCHED
-        self.properties = None
-
-
-class FastClient(paho.Client):
+class FastClient(Transport):
     """MQTT client that receives and publishes messages in batches.
 
     Publish with ``publish_all`` only: ``_update_inflight`` needs the messages in flight to be the oldest ones.
@@ -82,45 +59,65 @@ class FastClient(paho.Client):
     messages at QoS 2 only.
 
     Attributes:
-        on_messages: Called in the network thread with the messages of one read. It must not raise.
-        on_socket_error: Called in the network thread with the error that ended a connection. It must not raise.
+        on_messages: Called with the messages of one read.
+        on_answers: Called with the broker's answers to messages at QoS 1: with the refusals, and if
+            ``report_accepted`` is set, with the others too.
+        on_pong: Called when the broker has answered a ping.
+        report_accepted: See ``on_answers``.
+
+    These functions are called in the network thread and must not raise.
 
     """
 
     on_messages: Callable[[list[InboundMessage]], None]
-    on_socket_error: Callable[[Exception], None]
+    on_answers: Callable[[list[Answer]], None]
+    on_pong: Callable[[], None]
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.on_messages = lambda messages: None
-        self.on_socket_error = lambda error: None
+        self.on_answers = lambda answers: None
+        self.on_pong = lambda: None
+        self.report_accepted = False
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
         self._unparsed = bytearray()  # beginning of a packet whose end has not been read yet
         self._needed_bytes = 2  # size of ``_unparsed`` below which parsing cannot succeed
         self._next_read_s = 0.0  # time.monotonic() before which nothing is read
         self._last_read_s = 0.0
-        self._drop_s = math.inf  # time.monotonic() at which the connection is dropped
+        self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
-
-    def set_address(self, host: str, port: int) -> None:
-        """Set the address of the next connection. Call it in ``on_pre_connect``."""
-        self._host, self._port = host, port
-
-    def set_tls_context(self, context: ssl.SSLContext) -> None:
-        """Use ``context`` from the next connection on. paho's ``tls_set_context`` works only once."""
-        self._ssl_context = context
 
     def limit_inflight(self, count: int) -> None:
         """Limit the messages sent and not yet acknowledged; unlike paho's setter, while connected too."""
         self._max_inflight_messages = count
 
-    def drop_after(self, delay_s: float) -> None:
-        """Drop this connection after a delay and reconnect as after a loss. Call it in the network thread."""
-        self._drop_s = time.monotonic() + delay_s
+    def last_publish(self, max_age_s: float) -> str:
+        """Return the topic that the broker may have closed the connection for; "" if there is none.
 
-    # --- connecting -----------------------------------------------------------------------------------
+        It is that of the oldest message sent and not acknowledged, else that of the last message sent if that is no
+        longer ago than ``max_age_s``. Call it in ``on_disconnect``.
+        """
+        with self._out_message_mutex:
+            oldest = next(iter(self._out_messages.values()), None)
+        if oldest is not None and oldest.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK:
+            return oldest._topic.decode()
+        topic, sent_s = self._last_sent
+        return topic.decode() if time.monotonic() - sent_s <= max_age_s else ""
+
+    def take_oldest(self) -> tuple[str, bytes] | None:
+        """Give up the oldest message that was sent and not acknowledged. Return topic and payload; None without one.
+
+        Call it in ``on_disconnect``.
+        """
+        with self._out_message_mutex:
+            mid, message = next(iter(self._out_messages.items()), (0, None))
+            if message is None or message.state != MessageState.MQTT_MS_WAIT_FOR_PUBACK:
+                return None
+            del self._out_messages[mid]
+            self._inflight_messages -= 1
+            return message._topic.decode(), bytes(message.payload)
 
     def reconnect(self) -> MQTTErrorCode:
         """Connect again, without the beginning of a packet that the lost connection left behind.
@@ -130,34 +127,18 @@ class FastClient(paho.Client):
 
         """
         self._unparsed, self._needed_bytes = bytearray(), 2
-        self._drop_s = math.inf
-        try:
-            return super().reconnect()
-        except OSError:  # first, because the error of an untrusted certificate is a ValueError too
-            raise
-        except ValueError as error:  # a malformed host name; paho's thread would end with anything but an OSError
-            raise OSError(str(error)) from error
-
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        """Do the TLS handshake, and close the socket if it fails. The context verifies the host name."""
-        assert self._ssl_context is not None
-        sock = tcp_sock  # wrap_socket() detaches it: from then on the TLS socket has to be closed
-        try:
-            sock = self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
-            sock.settimeout(self._connect_timeout)
-            sock.do_handshake()
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        self._last_sent = b"", -math.inf
+        return super().reconnect()
 
     # --- reading --------------------------------------------------------------------------------------
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         """Wait for the socket, then read and write. During the pause after a read only write, so that input gathers."""
-        if time.monotonic() >= self._drop_s:
-            self._drop_s = math.inf
-            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        if time.monotonic() >= self._call_s:
+            self._call_s = math.inf
+            self._call()
+            if self._sock is None:
+                return MQTTErrorCode.MQTT_ERR_CONN_LOST
         while (pause_s := self._next_read_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []
             waking: list[Any] = [self._sockpairR]
@@ -189,7 +170,7 @@ class FastClient(paho.Client):
         now_s = time.monotonic()
         with self._msgtime_mutex:
             self._last_bytes_received = now_s
-        if len(data) < READ_BYTES // 2:
+        if len(data) < READ_BYTES // 2 and not self._decrypted():
             bytes_s = len(data) / max(now_s - self._last_read_s, MIN_PAUSE_S)
             self._next_read_s = now_s + min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
         self._last_read_s = now_s
@@ -206,6 +187,7 @@ class FastClient(paho.Client):
         messages: list[InboundMessage] = []
         acknowledgements = bytearray()  # PUBACK packets to be sent
         acknowledged: list[int] = []  # identifiers of our messages that the broker has acknowledged
+        refused: list[tuple[int, int]] = []  # identifiers and reason codes of those that it refuses
         version_5 = self._is_mqtt_5
         at, rc = 0, MQTTErrorCode.MQTT_ERR_SUCCESS
         try:
@@ -232,22 +214,34 @@ class FastClient(paho.Client):
                     messages.append((topic, data[start:end], bool(command & 1)))
                 elif command == PUBACK and (end == body + 2 or data[body + 2] < 0x80):
                     acknowledged.append(data[body] << 8 | data[body + 1])
+                elif command == PUBACK:
+                    refused.append((data[body] << 8 | data[body + 1], data[body + 2]))
                 else:  # in the order of arrival: no message may follow the answer to an UNSUBSCRIBE
-                    self._deliver(messages, acknowledgements, acknowledged)
-                    messages, acknowledgements, acknowledged = [], bytearray(), []
+                    self._deliver(messages, acknowledgements, acknowledged, refused)
+                    messages, acknowledgements, acknowledged, refused = [], bytearray(), [], []
                     rc = self._handle_with_paho(command, data[body:end])
                 at = end
         except (IndexError, UnicodeDecodeError, ValueError) as error:
             log.error("the broker sent a malformed MQTT packet: %s; dropping the connection", error)
             rc = MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._deliver(messages, acknowledgements, acknowledged)
+        self._deliver(messages, acknowledgements, acknowledged, refused)
         return rc
 
-    def _deliver(self, messages: list[InboundMessage], acknowledgements: bytearray, acknowledged: list[int]) -> None:
+    def _deliver(
+        self,
+        messages: list[InboundMessage],
+        acknowledgements: bytearray,
+        acknowledged: list[int],
+        refused: list[tuple[int, int]],
+    ) -> None:
         if messages:
             self.on_messages(messages)
         if acknowledgements:
             self._packet_queue(PUBACK, acknowledgements, 0, 0)
+        if refused or (acknowledged and self.report_accepted):
+            accepted = [(mid, 0) for mid in acknowledged] if self.report_accepted else []
+            self.on_answers(self._answers([*accepted, *refused]))
+            acknowledged += [mid for mid, _ in refused]
         if acknowledged:
             self._remove_acknowledged(acknowledged)
 
@@ -260,13 +254,25 @@ class FastClient(paho.Client):
             rc = self._packet_handle()
         finally:
             self._in_packet = empty
+        if command == PINGRESP:
+            self.on_pong()
         if command == CONNACK and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             with self._out_message_mutex:
                 return self._update_inflight()
         return rc
 
+    def _answers(self, codes: Sequence[tuple[int, int]]) -> list[Answer]:
+        """Return the answers to the messages with the given identifiers, those that wait for one."""
+        with self._out_message_mutex:
+            waiting = [(self._out_messages.get(mid), code) for mid, code in codes]
+            return [
+                Answer(message._topic.decode(), bytes(message.payload), code)
+                for message, code in waiting
+                if message is not None and message.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK
+            ]
+
     def _remove_acknowledged(self, mids: list[int]) -> MQTTErrorCode:
-        """Forget messages that the broker has acknowledged, and send as many others in the order of publishing."""
+        """Forget messages that the broker has answered, and send as many others in the order of publishing."""
         with self._out_message_mutex:
             for mid in mids:
                 message = self._out_messages.get(mid)
@@ -280,12 +286,15 @@ class FastClient(paho.Client):
         if self._sock is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
         properties, n_inflight = self._no_properties, self._inflight_messages
+        message = None
         for message in list(islice(self._out_messages.values(), n_inflight, self._max_inflight_messages)):
             self._inflight_messages += 1
             message.state = MessageState.MQTT_MS_WAIT_FOR_PUBACK
             header = bytes([PUBLISH | message.dup << 3 | 2 | message.retain])
             rest = message.mid.to_bytes(2, "big") + properties + message.payload
             self._append_packet(PUBLISH | 2, encode_publish(header, message._topic, rest), message.mid, 1)
+        if message is not None:
+            self._last_sent = message._topic, time.monotonic()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _messages_reconnect_reset_out(self) -> None:
@@ -311,7 +320,9 @@ class FastClient(paho.Client):
                 return 0
             for topic, payload in accepted:
                 packet = encode_publish(header, topic.encode(), properties + payload)
-                self._append_packet(PUBLISH, packet, 0, 0, _UNWATCHED)
+                self._append_packet(PUBLISH, packet, 0, 0, UNWATCHED)
+            if accepted:
+                self._last_sent = accepted[-1][0].encode(), time.monotonic()
         else:
             with self._out_message_mutex:
                 waiting = self._out_messages
@@ -319,7 +330,7 @@ class FastClient(paho.Client):
                     mid = self._mid_generate()
                     while mid in waiting:
                         mid = self._mid_generate()
-                    waiting[mid] = _OutboundMessage(mid, topic.encode(), payload, retain)
+                    waiting[mid] = OutboundMessage(mid, topic.encode(), payload, retain)
                 self._update_inflight()
         self._wake_thread()
         return len(accepted)
@@ -331,6 +342,7 @@ class FastClient(paho.Client):
 
     def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
         """Queue a packet of paho's; wake the network thread unless the caller is the network thread."""
+        packet = self._complete(command, packet)
         if self._thread is None:
             return super()._packet_queue(command, packet, mid, qos, info)
         self._append_packet(command, packet, mid, qos, info)
@@ -383,17 +395,3 @@ class FastClient(paho.Client):
                 if packet["qos"] == 0 and packet["info"] is not None:
                     packet["info"]._set_as_published()
         return super()._packet_write()
-
-    def _sock_send(self, data: Any) -> int:
-        """Write to the socket. If the broker has closed it, read the TLS alert that the broker may have sent first."""
-        try:
-            return super()._sock_send(data)
-        except BlockingIOError:
-            raise
-        except OSError:
-            if isinstance(self._sock, ssl.SSLSocket):
-                try:
-                    self._sock.recv(1)
-                except (OSError, ValueError) as error:
-                    self.on_socket_error(error)
-            raise

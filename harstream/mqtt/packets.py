@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 #: Packet types: the upper half of a packet's first byte.
-CONNACK, PUBLISH, PUBACK, DISCONNECT = 0x20, 0x30, 0x40, 0xE0
+CONNECT, CONNACK, PUBLISH, PUBACK, PINGRESP, DISCONNECT = 0x10, 0x20, 0x30, 0x40, 0xD0, 0xE0
+_PASSWORD_FLAG = 0x40
 
 
 def encode_publish(header: bytes, topic: bytes, rest: bytes) -> bytes:
@@ -16,12 +17,27 @@ def encode_publish(header: bytes, topic: bytes, rest: bytes) -> bytes:
 
     """
     size = 2 + len(topic) + len(rest)
+    return b"".join((header, encode_length(size), len(topic).to_bytes(2, "big"), topic, rest))
+
+
+def encode_length(size: int) -> bytes:
+    """Encode a variable byte integer (MQTT 5, section 1.5.5)."""
     length = bytearray()
     while size > 127:
         length.append(size & 127 | 128)
         size >>= 7
     length.append(size)
-    return b"".join((header, length, len(topic).to_bytes(2, "big"), topic, rest))
+    return bytes(length)
+
+
+def add_password(packet: bytes, password: bytes) -> bytearray:
+    """Return a CONNECT packet with a password, which is the last part of it (MQTT 5, section 3.1)."""
+    body, _ = packet_extent(packet, 0)
+    content = bytearray(packet[body:])
+    flags = 2 + int.from_bytes(content[:2], "big") + 1  # behind the name and version of the protocol
+    content[flags] |= _PASSWORD_FLAG
+    content += len(password).to_bytes(2, "big") + password
+    return bytearray(packet[:1] + encode_length(len(content)) + content)
 
 
 def packet_extent(data: bytes, start: int) -> tuple[int, int]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 #: Private methods of paho.Client: (parameters, purpose).
 METHODS: dict[str, tuple[tuple[str, ...], str]] = {
-    "_loop": (("timeout",), "overridden: pauses between small reads, drops a connection on request"),
+    "_loop": (("timeout",), "overridden: pauses between small reads, calls a function after a delay"),
     "_packet_read": ((), "overridden: reads and parses many packets"),
     "_packet_write": ((), "overridden: writes many packets"),
     "_packet_queue": (("command", "packet", "mid", "qos", "info"), "overridden: wakes the thread only if needed"),
+    "_create_socket": ((), "overridden: opens a WebSocket"),
+    "_send_pingreq": ((), "called: asks for a sign of life"),
     "_sock_recv": (("bufsize",), "called: reads from the socket"),
     "_sock_send": (("buf",), "overridden: reads the TLS alert of a broker that has closed the connection"),
     "_ssl_wrap_socket": (("tcp_sock",), "overridden: closes the socket if the TLS handshake fails"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,9 @@ from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import BundleError
 from harstream.mqtt.client import InboundMessage
-from harstream.mqtt.connection import Connection, Will
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.link import Refusal
+from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings
 from harstream.serve.devices import Devices, Snapshot
 from harstream.serve.inbox import Inbox
@@ -30,6 +31,7 @@ from harstream.serve.labelling import DevicesEvicted, Labelling, ModelChanged, W
 from harstream.serve.memory import return_free_memory
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
+from harstream.serve.refusals import EVENTS, LABELS, Refusals
 from harstream.serve.status import DaemonStatus
 from harstream.serve.systemd import Notifier
 from harstream.wire.decoder import Message
@@ -70,6 +72,7 @@ class Daemon:
         self.labelling = Labelling(self.publish, self.metrics, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
+        self.refusals: Refusals | None = None
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
         self._messages_received = self._samples_received = 0
@@ -84,17 +87,24 @@ class Daemon:
         """Connect and subscribe. If the broker is unreachable, wait for it until `stop` is called.
 
         Raises:
-            BrokerError: The broker refused the connection or the subscription.
+            BrokerError: The broker refused the connection, a subscription or the daemon's status.
 
         """
+        config = self.config
+        templates = {LABELS: [config.labels_template]}
+        if config.events_template is not None:
+            templates[EVENTS] = [config.events_template]
+        self.refusals = Refusals(templates, config.status_topic, settings.url.user, self.metrics.observe_refused)
         self.connection = Connection(
             settings,
-            f"harstream-{self.config.instance}-{secrets.token_hex(4)}",
-            subscriptions=self.config.samples_template.subscriptions(self.config.served_partitions),
-            qos=self.config.qos,
-            will=Will(self.config.status_topic, b"offline"),
+            settings.name_client(f"harstream-{config.instance}"),
+            subscriptions=config.samples_template.subscriptions(config.served_partitions),
+            qos=config.qos,
+            presence=Presence(config.status_topic, qos=config.qos, retain=config.retain, will=config.will),
+            kind_of=self.refusals.template_of,
             on_messages=self.receive,
             on_change=self._connection_changed,
+            on_answers=self._publishes_answered,
         )
         self.connection.open(self.stopping)
 
@@ -116,14 +126,25 @@ class Daemon:
     def publish(self, messages: Sequence[Publication], *, retain: bool) -> int:
         """Publish messages, and return how many were accepted, always the first ones."""
         connection = self.connection
-        return 0 if connection is None else connection.publish_all(messages, qos=self.config.qos, retain=retain)
+        if connection is None:
+            return 0
+        if retain and not self.config.retain:
+            if messages and not messages[0][1]:  # they clear retained labels, and there are none
+                return len(messages)
+            retain = False
+        return connection.publish_all(messages, qos=self.config.qos, retain=retain)
 
     def _connection_changed(self, connected: bool) -> None:
-        """Publish the status of the daemon. The network thread calls this."""
-        if connected and self.connection is not None:
-            if self.connection.connects > 1:
-                self.metrics.observe_reconnect()
-            self.connection.publish(self.config.status_topic, b"online", retain=True)
+        """Count a reconnect. The network thread calls this."""
+        if connected and self.connection is not None and self.connection.connects > 1:
+            self.metrics.observe_reconnect()
+
+    def _publishes_answered(self, accepted: Sequence[str], refused: Sequence[Refusal]) -> None:
+        """Note what the broker refused, and what it accepts again. The network thread calls this."""
+        assert self.refusals is not None
+        assert self.connection is not None
+        self.refusals.add(accepted, refused)
+        self.connection.report_accepted(bool(self.refusals.current))
 
     # --- main loop ----------------------------------------------------------------------------
 
@@ -207,7 +228,7 @@ class Daemon:
             self.labelling.flush_events(self.pipeline)
         if connection is not None:
             status = b"stopped" if self.failure is None else b"offline"
-            connection.publish(self.config.status_topic, status, retain=True)
+            connection.leave(status)
             # Without a connection no acknowledgement can arrive, so there is nothing to wait for.
             if not connection.flush(DRAIN_TIMEOUT_S if connection.ready else 0):
                 log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
@@ -259,13 +280,16 @@ class Daemon:
         """Return a snapshot of state and totals. Any thread may call this."""
         bundle, stats = self.pipeline.classifier.bundle, self.pipeline.engine.stats
         connected = self.connected
+        refused = {} if self.refusals is None else self.refusals.current
+        works = connected and not refused.keys() & {LABELS, EVENTS}
         return DaemonStatus(
             model=bundle.id,
             backend=self.pipeline.classifier.backend,
             labels=bundle.published_labels,
             alive=self.monotonic() - self._heartbeat_s < HEARTBEAT_S,
-            ready=connected and self.inbox.below_high_water and not self.stopping.is_set(),
+            ready=works and self.inbox.below_high_water and not self.stopping.is_set(),
             connected=connected,
+            refused=refused,
             devices=self.pipeline.engine.n_devices,
             devices_by_label=self.pipeline.last_labels.counts.copy(),
             devices_by_problem=self.devices.counts,

@@ -46,7 +46,7 @@ def daemon_routes(
         "/api/devices/{name}": lambda request: api.show_device(read_devices, request.name),
         "/metrics": lambda _: (200, CONTENT_TYPE, expose_metrics()),
         "/healthz": lambda _: _health(read_status().alive, "the main loop does not move"),
-        "/readyz": lambda _: _health(read_status().ready, "not ready"),
+        "/readyz": lambda _: _readiness(read_status()),
     }
 
 
@@ -61,6 +61,10 @@ def respond(routes: Routes, target: str) -> Response:
     if name and (route := routes.get(f"{parent}/{{name}}")) is not None:
         return route(Request(urllib.parse.unquote(name), parameters))
     return 404, "text/plain", b"not found\n"
+
+
+def _readiness(status: DaemonStatus) -> Response:
+    return _health(status.ready, status.state)
 
 
 def _health(good: bool, problem: str) -> Response:

@@ -31,6 +31,7 @@ from harstream.core.batches import Float64, Int64, SampleBatch
 from harstream.core.problems import Problem
 from harstream.core.smoothing import SmoothedLabels
 from harstream.serve.histogram import ArrayHistogram
+from harstream.serve.refusals import EVENTS, KINDS, LABELS
 from harstream.serve.status import DaemonStatus
 from harstream.wire.reject import REASONS, Rejection
 
@@ -85,9 +86,10 @@ class DaemonMetrics:
         )
         self._windows_dropped = counter(
             "windows_dropped",
-            "Classified windows whose label was not published, by reason: outgoing (too many wait for the broker)",
+            "Classified windows whose label was not published, by reason: outgoing (too many wait for the broker), "
+            "refused (the broker does not accept them; seen with MQTT 5 and QoS 1 only)",
             label="reason",
-            values=["outgoing"],
+            values=["outgoing", "refused"],
         )
         self._confidence = ArrayHistogram(
             "harstream_confidence", "Confidence of published labels", _CONFIDENCES, self.registry, "label", ()
@@ -95,9 +97,10 @@ class DaemonMetrics:
         self._activity_changes = counter("activity_changes", "Changes of a device's label, by new label", label="label")
         self._events_dropped = counter(
             "events_dropped",
-            "Events that were not published, by reason: outgoing (too many wait for the broker)",
+            "Events that were not published, by reason: outgoing (too many wait for the broker), "
+            "refused (the broker does not accept them; seen with MQTT 5 and QoS 1 only)",
             label="reason",
-            values=["outgoing"],
+            values=["outgoing", "refused"],
         )
         self._mqtt_reconnects = counter("mqtt_reconnects", "Connections to the broker after the first")
         self._reloads = counter(
@@ -194,6 +197,12 @@ class DaemonMetrics:
         """Observe a connection to the broker after the first."""
         self._mqtt_reconnects.inc()
 
+    def observe_refused(self, kind: str, number: int) -> None:
+        """Observe messages of a kind that the broker refused. The gauge tells about the status."""
+        dropped = {LABELS: self._windows_dropped, EVENTS: self._events_dropped}.get(kind)
+        if dropped is not None:
+            dropped.labels("refused").inc(number)
+
     def observe_reload(self, result: str) -> None:
         """Observe a reload with the result ``done`` or ``refused``."""
         self._reloads.labels(result).inc()
@@ -246,6 +255,12 @@ class _StatusCollector(Collector):
             "Devices that have a problem, by problem; /api/devices names them",
             {**{problem.public_name: 0 for problem in Problem}, **status.devices_by_problem},
             label="problem",
+        )
+        yield _gauge(
+            "publish_refused",
+            "1 while the broker refuses messages of a kind, else 0",
+            {kind: float(kind in status.refused) for kind in KINDS},
+            label="kind",
         )
         yield _gauge("mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
 

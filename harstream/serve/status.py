@@ -15,8 +15,10 @@ class DaemonStatus:
     labels: tuple[str, ...]  # labels that the model may publish, UNKNOWN last
 
     alive: bool = False  # the main loop moves
-    ready: bool = False  # connected, not stopping, and the inbox is below its high-water mark
+    ready: bool = False  # connected, not stopping, labels not refused, and the inbox is below its high-water mark
     connected: bool = False  # connected to the broker and subscribed
+    refused: Mapping[str, str] = field(default_factory=dict)  # what the broker refuses: labels, events or status to
+    # the topic and the reason
 
     devices: int = 0  # devices with state
     devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
@@ -38,3 +40,9 @@ class DaemonStatus:
     def mean_latency_s(self) -> float | None:
         """Mean time from the arrival of a window's last sample to publication; None before the first window."""
         return self.latency_sum_s / self.windows_classified if self.windows_classified else None
+
+    @property
+    def state(self) -> str:
+        """State in words: ready or not ready, and what the broker refuses."""
+        refused = "".join(f"; the broker refuses {kind}: {text}" for kind, text in self.refused.items())
+        return ("ready" if self.ready else "not ready") + refused

@@ -17,11 +17,12 @@ import pytest
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import BrokerError, ConfigError
 from harstream.mqtt import connection as mqtt
-from harstream.mqtt.connection import Connection, Will
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 from ..constants import UNREACHABLE
-from ..servers import DEADLINE_S, Client, Mosquitto, mosquitto_passwords, program, wait_until
+from ..servers import DEADLINE_S, Client, Mosquitto, mosquitto_passwords, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -53,27 +54,6 @@ def embedded() -> Iterator[EmbeddedBroker]:
     broker.start()
     yield broker
     broker.close()
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make two authorities, and a server certificate for `localhost` that is signed by the first."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run([program("openssl"), *arguments], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "other"):
-        # Python 3.13 requires the key usage of an authority, as RFC 5280 does.
-        subject = ["-subj", f"/CN={name}", "-days", "2", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-        openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject
-        )
-    openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=x")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
-    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *sign)
-    return folder
 
 
 @pytest.fixture
@@ -340,9 +320,10 @@ def test_after_an_outage_the_subscription_is_renewed_and_what_was_published_arri
 
 WILLING = """
 import sys, time
-from harstream.mqtt.connection import Connection, Will
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
-c = Connection(BrokerSettings(BrokerUrl.parse(sys.argv[1]), sys.argv[2]), "w", will=Will("status", b"offline"))
+c = Connection(BrokerSettings(BrokerUrl.parse(sys.argv[1]), sys.argv[2]), "w", presence=Presence("status"))
 c.open()
 print("open", flush=True)
 time.sleep(600)
@@ -358,7 +339,7 @@ def test_a_killed_process_leaves_its_will_and_it_is_retained(mosquitto, version)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        wait_until(lambda: client.payloads("status"), "the will")
+        wait_until(lambda: b"offline" in client.payloads("status"), "the will")
     with Client(mosquitto.port) as client:
         wait_until(lambda: client.messages)
         assert client.messages == [("status", b"offline", True)]
@@ -366,12 +347,12 @@ def test_a_killed_process_leaves_its_will_and_it_is_retained(mosquitto, version)
 
 def test_a_closed_connection_leaves_no_will(mosquitto, connect):
     with Client(mosquitto.port) as client:
-        connection = connect(mosquitto.address, will=Will("status", b"offline"))
+        connection = connect(mosquitto.address, presence=Presence("status"))
         connection.open()
         connection.close()
         client.publish("after", b"x")
         wait_until(lambda: client.payloads("after"))
-        assert client.payloads("status") == []
+        assert client.payloads("status") == [b"online"]
 
 
 # --- messages ---------------------------------------------------------------------------------------

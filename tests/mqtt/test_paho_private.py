@@ -13,8 +13,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from harstream.mqtt import client as client_module
 from harstream.mqtt import paho_private
 from harstream.mqtt.client import FastClient
+from harstream.mqtt.transport import Transport
 
 PACKAGE = Path(client_module.__file__).parent
+#: The modules that may use private names of paho.
+OWN = ("client.py", "transport.py")
 HINT = "paho has changed: adapt mqtt/client.py and mqtt/paho_private.py to the new release"
 
 
@@ -57,7 +60,7 @@ def test_queued_packets_and_messages_have_the_fields_that_are_expected():
 
 
 def test_every_private_name_of_paho_is_listed_and_every_listed_one_is_used():
-    nodes = nodes_of(PACKAGE / "client.py")
+    nodes = [node for name in OWN for node in nodes_of(PACKAGE / name)]
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     used |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     listed = {*paho_private.METHODS, *paho_private.ATTRIBUTES, *paho_private.MESSAGE_NAMES.values()}
@@ -65,14 +68,15 @@ def test_every_private_name_of_paho_is_listed_and_every_listed_one_is_used():
 
 
 def test_an_overridden_method_is_listed_as_such():
-    overridden = {name for name in vars(FastClient) if name in vars(paho.Client) and not name.startswith("__")}
+    own = {**vars(Transport), **vars(FastClient)}
+    overridden = {name for name in own if name in vars(paho.Client) and not name.startswith("__")}
     listed = {name for name, (_, purpose) in paho_private.METHODS.items() if purpose.startswith("overridden")}
     assert overridden == {*listed, "reconnect"}
 
 
 def test_no_other_module_touches_private_names_of_paho():
     for path in PACKAGE.parent.rglob("*.py"):
-        if path == PACKAGE / "client.py" or "paho" not in path.read_text(encoding="utf-8"):
+        if path in [PACKAGE / name for name in OWN] or "paho" not in path.read_text(encoding="utf-8"):
             continue
         touched = {
             ast.unparse(node)

@@ -24,7 +24,7 @@ def render(status: DaemonStatus) -> str:
     """Return the page as HTML."""
     return _page().substitute(
         state_class="ready" if status.ready else "not-ready",
-        state="ready" if status.ready else "not ready",
+        state=html.escape(status.state),
         model=html.escape(status.model),
         backend=status.backend,
         version=__version__,

@@ -1,0 +1,151 @@
+"""The status topic: it says what is true, whoever else writes there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harstream.mqtt import keeper
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.keeper import PresenceKeeper
+from harstream.mqtt.presence import Presence
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
+
+from ..fakes import Clock, replace_monotonic
+from ..servers import DEADLINE_S, Client, Mosquitto, wait_until
+
+TOPIC = "harstream/x/status"
+
+
+@pytest.fixture
+def daemon(mosquitto) -> Iterator[Callable[..., Connection]]:
+    """Open connections with a presence, which are closed after the test."""
+    opened: list[Connection] = []
+
+    def begin(version: str = "5", **presence) -> Connection:
+        settings = BrokerSettings(BrokerUrl.parse(mosquitto.address), version)
+        connection = Connection(settings, f"daemon-{len(opened)}", presence=Presence(TOPIC, **presence))
+        connection.open()
+        opened.append(connection)
+        return connection
+
+    yield begin
+    for connection in opened:
+        connection.close()
+
+
+def retained(broker: Mosquitto) -> bytes:
+    """Return the retained status."""
+    with Client(broker.port, TOPIC) as client:
+        wait_until(lambda: client.messages, "the retained status")
+        return client.messages[0][1]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize("payload", [b"offline", b"stopped"], ids=["late will", "rolling update"])
+def test_a_wrong_status_of_a_predecessor_is_corrected(mosquitto, daemon, version, payload, caplog):
+    daemon(version)
+    with Client(mosquitto.port, TOPIC) as client:
+        client.publish(TOPIC, payload, retain=True)
+        wait_until(lambda: client.payloads(TOPIC)[-2:] == [payload, b"online"], "the correction")
+    assert retained(mosquitto) == b"online"
+    assert "two have the same name" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_status_that_was_wrong_before_the_start_is_replaced(mosquitto, daemon, version):
+    with Client(mosquitto.port, TOPIC) as client:
+        client.publish(TOPIC, b"offline", retain=True)
+        client.flush()
+        daemon(version)
+        wait_until(lambda: client.payloads(TOPIC) == [b"offline", b"online"], "the status")
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_daemon_that_leaves_does_not_contradict_its_successor(mosquitto, daemon, version):
+    first = daemon(version)
+    with Client(mosquitto.port, TOPIC) as client:
+        first.leave(b"stopped")
+        wait_until(lambda: b"stopped" in client.payloads(TOPIC), "the end")
+        client.publish(TOPIC, b"online", retain=True)
+        client.publish(TOPIC, b"offline", retain=True)
+        client.flush()
+        assert first.flush(DEADLINE_S)
+        assert client.payloads(TOPIC)[-3:] == [b"stopped", b"online", b"offline"]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_two_living_daemons_with_one_name_do_not_fight_and_one_line_tells_of_them(mosquitto, daemon, version, caplog):
+    with Client(mosquitto.port, "#") as client:
+        daemon(version)
+        second = daemon(version)
+        wait_until(lambda: "two have the same name" in caplog.text, "the line")
+        second.leave(b"stopped")
+        assert second.flush(DEADLINE_S)
+        second.close()
+        wait_until(lambda: client.payloads(TOPIC)[-2:] == [b"stopped", b"online"], "the correction by the first")
+        client.publish("after", b"")
+        wait_until(lambda: client.payloads("after"))
+        assert client.payloads(TOPIC) == [b"online", b"online", b"stopped", b"online"]
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.startswith(f"{TOPIC}: another daemon published online too.")
+    assert "--instance" in line
+
+
+def test_whoever_contradicts_again_and_again_is_answered_in_pauses_that_double(monkeypatch, caplog):
+    clock = Clock()
+    replace_monotonic(monkeypatch, keeper, clock)
+    own = PresenceKeeper(Presence(TOPIC))
+    own.connect()
+    pauses = []
+    for _ in range(9):
+        pause_s = own.judge(b"offline", retained=False)
+        assert own.judge(b"stopped", retained=False) is None  # a correction is on its way already
+        assert pause_s is not None
+        pauses.append(pause_s)
+        clock.now_s += pause_s
+        own._due = False  # as after the publication
+    assert pauses == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert sum("two have the same name" in record.getMessage() for record in caplog.records) == 1
+    clock.now_s += keeper.CALM_S + 1
+    assert own.judge(b"offline", retained=False) == 0
+
+
+def test_messages_on_other_topics_are_delivered_beside_the_status(mosquitto):
+    received: list[tuple[str, bytes, bool]] = []
+    connection = Connection(
+        BrokerSettings(BrokerUrl.parse(mosquitto.address), "3.1.1"),
+        "daemon",
+        subscriptions=["a/+"],
+        presence=Presence(TOPIC),
+        on_messages=received.extend,
+    )
+    connection.open()
+    with Client(mosquitto.port, TOPIC) as client:
+        for number in range(50):
+            client.publish("a/1", b"%d" % number)
+            client.publish(TOPIC, b"offline")
+        wait_until(lambda: len(received) == 50, "the messages")
+    connection.close()
+    assert [payload for _, payload, _ in received] == [b"%d" % number for number in range(50)]
+
+
+def test_a_topic_that_may_not_be_read_stops_nothing_and_is_one_line(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(keeper, "READ_BACK_S", 0.1)
+    (tmp_path / "acl").write_text("topic write #\n")
+    with (
+        Mosquitto(tmp_path, "", f"allow_anonymous true\nacl_file {tmp_path / 'acl'}") as broker,
+        caplog.at_level(logging.INFO),
+    ):
+        connection = Connection(BrokerSettings(BrokerUrl.parse(broker.address)), "daemon", presence=Presence(TOPIC))
+        connection.open()
+        wait_until(lambda: "cannot read" in caplog.text, "the line")
+        broker.stop()
+        broker.start()
+        wait_until(lambda: connection.connects == 2 and connection.ready, "the next connection")
+        connection.publish("a", b"")
+        assert connection.flush(DEADLINE_S)
+        connection.close()
+    assert caplog.text.count(f"cannot read the own status topic {TOPIC}") == 1
