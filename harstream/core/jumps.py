@@ -113,6 +113,8 @@ class ClockJumps(RowArrays):
             self._note_jump(row, t, arrival_s)
             self._stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
             return True
+        if self.messages[row] > 1 and self._clock.next_ns[row] - t < WAIT_NS:
+            return False  # a clock that was set back a little soon is at the present time again
         self.lost[row] += 1
         if self.lost[row] >= LOST_MESSAGES:
             self._stamps.set_unusable(

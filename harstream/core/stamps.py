@@ -82,7 +82,7 @@ class Stamps(RowArrays):
         self.last_t_ns = np.zeros(capacity, np.int64)  # newest stamp
         self.last_span_ns = np.zeros(capacity)  # of the samples in that message
         self.last_begin = np.zeros(capacity, np.int64)  # fingerprint of its first sample
-        self.same_ns = np.zeros(capacity)  # span of all samples of the messages with that stamp
+        self.same_ns = np.zeros(capacity)  # span of all samples of the messages with that stamp; 0: older ones came
         self.slow = np.zeros(capacity, np.int16)  # messages in a row whose stamps advance too slowly
         self.fast = np.zeros(capacity, np.int16)  # and too fast
         self.good = np.zeros(capacity, np.int32)  # messages in a row whose stamps advance as the samples do
@@ -162,7 +162,9 @@ class Stamps(RowArrays):
         repeated = judged & self.is_repeated(row, fingerprint)
         fresh = judged & ~repeated
         forward = fresh & (dt > 0)
-        same = fresh & (dt == 0) & (begin != self.last_begin[row])
+        # A clock that was set back a little may hit the newest stamp again: then older messages come before.
+        self.same_ns[row] = np.where(fresh & (dt < 0), 0.0, self.same_ns[row])
+        same = fresh & (dt == 0) & (begin != self.last_begin[row]) & (self.same_ns[row] > 0)
         slow = forward & (dt < last_span * np.where(announced, SLOW_ANNOUNCED, SLOW))
         fast = forward & (dt > last_span * FAST)
         good = forward & (dt > last_span / 2) & (dt < last_span * 2)

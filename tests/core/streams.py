@@ -10,6 +10,7 @@ import numpy as np
 
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.engine import Engine
+from harstream.core.spec import SignalSpec
 
 from ..constants import T0_NS
 
@@ -138,3 +139,12 @@ def assert_same(got: WindowBatch, want: WindowBatch) -> None:
     np.testing.assert_array_equal(got.windows, want.windows)
     np.testing.assert_allclose(got.start_ns - want.start_ns, 0, atol=1000)
     np.testing.assert_allclose(got.end_ns - want.end_ns, 0, atol=1000)
+
+
+def begins_with(windows: WindowBatch, spec: SignalSpec, messages: Sequence[Message], most: int) -> int:
+    """Return the first of the messages, at most ``most``, from which on a new engine gives the last of the windows."""
+    for k in range(most + 1):
+        want = feed(Engine(spec), messages[k:], [len(messages) - k])
+        if 0 < len(want) <= len(windows) and np.array_equal(windows.windows[-len(want) :], want.windows):
+            return k
+    raise AssertionError(f"the windows are those of no stream that begins with one of the first {most + 1} messages")
