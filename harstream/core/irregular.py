@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harstream.core.batches import Bool, Float32, Float64, Int64
-from harstream.core.clock import Clock
+from harstream.core.clock import MAX_STRETCH, Clock, clip
 from harstream.core.messages import BatchOutcome, RoundMessages
 from harstream.core.rows import RowArrays, any_true
 
@@ -64,7 +64,9 @@ class IrregularSampling(RowArrays):
         mean = self.mean_ns[row]
         spacing = dt_ns / np.maximum(last_count, 1)
         usable = (spacing > mean / 4) & (spacing < mean * 4)
-        self.mean_ns[row] = np.where(usable, mean + _MEAN_WEIGHT * (spacing - mean), mean)
+        nominal = self._clock.nominal_ns[row]  # its bounds also bound the number of interpolated samples
+        followed = clip(mean + _MEAN_WEIGHT * (spacing - mean), nominal / MAX_STRETCH, nominal * MAX_STRETCH)
+        self.mean_ns[row] = np.where(usable, followed, mean)
 
     def place(self, messages: RoundMessages, last_sample: Float32, out: BatchOutcome) -> tuple[RoundMessages, Bool]:
         """Interpolate the samples of messages, and advance the clocks.

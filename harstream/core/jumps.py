@@ -21,7 +21,8 @@ from harstream.core.stamps import UNUSABLE, Stamps
 NEW_CLOCK_MESSAGES, NEW_CLOCK_MESSAGES_INSIDE = 3, 5
 #: A clock set back by less than this is waited for: a restart would cost more.
 WAIT_NS = 1_000_000_000
-#: A message that is this far ahead waits for the next one, which tells a jump from a single wrong stamp.
+#: A message that is ahead by more than this and the silence before it waits for the next one, which tells a jump from a
+#: single wrong stamp.
 HOLD_NS = 10 * 1_000_000_000
 #: A message up to this much older than a message that waits still confirms its time.
 _CONFIRM_NS = 1_000_000_000
@@ -96,7 +97,7 @@ class ClockJumps(RowArrays):
             self.messages[rows] = self.lost[rows] = 0
             self.strays[rows] = np.maximum(self.strays[rows] - 1, 0)
 
-    def starts_new_clock(self, row: int, t: int, count: int, arrival_s: float) -> bool:
+    def starts_new_clock(self, row: int, t: int, count: int) -> bool:
         """Note a message before the present time of its row, and return whether it starts a new clock.
 
         If too many such messages disagree with each other, the stamps of the row are not used any more.
@@ -105,12 +106,11 @@ class ClockJumps(RowArrays):
             row: Row of the message.
             t: Its stamp.
             count: Samples in it.
-            arrival_s: Time of its arrival.
 
         """
         span_ns = count * float(self._clock.period_ns[row])
         if self._agree_on_another(row, t, span_ns):
-            self._note_jump(row, t, arrival_s)
+            self._note_jump(row, t)
             self._stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
             return True
         if self.messages[row] > 1 and self._clock.next_ns[row] - t < WAIT_NS:
@@ -135,13 +135,10 @@ class ClockJumps(RowArrays):
             return False
         return bool(self.messages[row] >= (NEW_CLOCK_MESSAGES_INSIDE if inside else NEW_CLOCK_MESSAGES))
 
-    def _note_jump(self, row: int, t: int, arrival_s: float) -> None:
-        """Report that the clock of ``row`` jumps to ``t``, unless the device was silent for as long."""
+    def _note_jump(self, row: int, t: int) -> None:
+        """Report that the clock of ``row`` jumps to ``t``."""
         now_ns = int(self._clock.next_ns[row])
         jump_s = (t - now_ns) / 1e9
-        silence_s = arrival_s - float(self.last_arrival_s[row])
-        if 0 < jump_s < silence_s + HOLD_NS / 1e9:
-            return
         self.recent_until_ns[row] = t + RECENT_NS
         self._health.note(
             row,
@@ -167,10 +164,15 @@ class ClockJumps(RowArrays):
     # --- messages far ahead -------------------------------------------------------------------
 
     def hold_back(self, row: Int64, index: Int64, started: Bool, out: BatchOutcome) -> tuple[Int64, Int64]:
-        """Let messages far ahead of their clock wait for the next message. Return row and index of the others."""
+        """Let messages far ahead of their clock wait for the next message. Return row and index of the others.
+
+        A message after a pause of the device is as far ahead as the pause was long, and does not wait.
+        """
         batch = out.batch
         ahead = batch.t_ns[index] - self._clock.next_ns[row]
-        far = (ahead > HOLD_NS) & started & batch.stamped[index]
+        silence_s = np.maximum(batch.arrival_s[index] - self.last_arrival_s[row], 0.0)
+        self.last_arrival_s[row] = batch.arrival_s[index]
+        far = (ahead > HOLD_NS + silence_s * 1e9) & started & batch.stamped[index]
         if not any_true(far):  # the usual case
             return row, index
         far &= self._stamps.mode[row] != UNUSABLE
@@ -210,7 +212,7 @@ class ClockJumps(RowArrays):
                 continue
             confirmed.append(waiting)
             if next_t - t <= HOLD_NS:  # if the next one is far ahead too, the stamps are wrong, and not the clock
-                self._note_jump(row_number, t, float(batch.arrival_s[waiting]))
+                self._note_jump(row_number, t)
         return row[keep], index[keep], np.array(confirmed, np.int64)
 
     def hold(self, out: BatchOutcome) -> None:

@@ -12,7 +12,7 @@ from harstream.core.batches import Bool, Float64, Int64
 from harstream.core.clock import Clock
 from harstream.core.health import HealthTable
 from harstream.core.problems import Problem
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true
 from harstream.core.spec import SignalSpec
 
 #: A clock that differs from the nominal rate by more than this (relative) has another rate. One that differs by less
@@ -53,18 +53,23 @@ class SampleRates(RowArrays):
 
     """
 
-    ROW_ARRAYS = ("announced_hz", "up", "down")
+    ROW_ARRAYS = ("announced_hz", "up", "down", "unusable")
 
     def __init__(self, grid_hz: float, clock: Clock, health: HealthTable) -> None:
         self._grid_hz, self._clock, self._health = grid_hz, clock, health
         self.announced_hz = np.zeros(clock.capacity)  # by the last message that set it, or the rate of the grid
         self.up = np.zeros(clock.capacity, np.int64)  # grid samples per input sample: up / down
         self.down = np.zeros(clock.capacity, np.int64)
+        self.unusable = np.zeros(clock.capacity, np.bool_)  # whether RATE began with an unusable announced rate
+
+    def reset(self, rows: Int64) -> None:
+        """Forget the devices of ``rows``."""
+        for name in self.ROW_ARRAYS:
+            getattr(self, name)[rows] = 0
 
     def rate_hz(self, rows: Int64) -> Float64:
-        """Return the rate of ``rows``; 0 for rows whose clock has never started."""
-        nominal = self._clock.nominal_ns[rows]
-        return np.where(nominal > 0, 1e9 / np.maximum(nominal, 1), 0.0)
+        """Return the rate of ``rows``; 0 for rows without a usable one."""
+        return np.where(self.up[rows] > 0, 1e9 / np.maximum(self._clock.nominal_ns[rows], 1), 0.0)
 
     def ratios(self, rows: Sequence[int]) -> set[Fraction]:
         """Return the ratios (grid samples per input sample) by which ``rows`` are resampled."""
@@ -82,11 +87,19 @@ class SampleRates(RowArrays):
 
     def report_unusable(self, row: Int64, rate_hz: Float64) -> None:
         """Report announced rates that cannot be resampled."""
+        self.unusable[row] |= self._health.problems[row] & int(Problem.RATE) == 0
         ratios = (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO)
         least, most = (self._grid_hz * float(ratio) for ratio in ratios)
         for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
             detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
             self._health.begin(k, Problem.RATE, detail)
+
+    def note_usable(self, row: Int64) -> None:
+        """Note that a message of each row announces no unusable rate."""
+        if any_true(self.unusable[row]):  # not in the usual case
+            mended = row[self.unusable[row]]
+            self.unusable[mended] = False
+            self._health.end(mended, Problem.RATE)
 
     def set_measured(self, row: int, measured_ns: float, *, announced: bool) -> None:
         """Count the samples of ``row`` by the announced or the grid's rate if one fits, else by the simplest ratio.

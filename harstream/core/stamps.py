@@ -26,6 +26,9 @@ BELIEVE_UNUSABLE, BELIEVE_COARSE = 20, 500
 #: Stamps at whole seconds that do not fit the samples, after which they count as rounded.
 _WHOLE_SECONDS = 2
 _SECOND_NS = 1_000_000_000
+#: A time in ns between these is one of today, if it was multiplied by the right factor.
+_EARLIEST_NS, _LATEST_NS = 10**18, 5 * 10**18
+_TOO_COARSE_UNIT = "the field seems to hold a time {:g} times coarser than its name says, such as s in t_ms"
 _MIX = np.array([2654435761, 2246822519, 3266489917, 668265263, 374761393, 3266489917], np.uint32)
 
 
@@ -216,8 +219,7 @@ class Stamps(RowArrays):
 
     def set_coarse(self, row: int, t: int) -> bool:
         """Count the samples of ``row`` from now on, and return whether it restarts."""
-        detail = f"its stamps are rounded, such as {t / 1e9:.3f} s; its samples are counted instead: send finer stamps"
-        return self._set_mode(row, COARSE, detail, restart=True)
+        return self._set_mode(row, COARSE, _rounded(t), restart=True)
 
     def set_unusable(self, row: int, detail: str) -> None:
         """Use the arrival times of ``row`` from now on."""
@@ -240,8 +242,16 @@ class Stamps(RowArrays):
     def _set_mode(self, row: int, mode: int, detail: str, *, restart: bool) -> bool:
         self.mode[row] = mode
         self.slow[row] = self.fast[row] = self.good[row] = 0
-        self._health.begin(row, Problem.STAMPS, detail)
+        self._health.note(row, Problem.STAMPS, detail)
         return restart
+
+
+def _rounded(t: int) -> str:
+    mend = "send finer stamps"
+    for factor in (10**3, 10**6, 10**9):
+        if _EARLIEST_NS <= t * factor < _LATEST_NS:
+            mend = _TOO_COARSE_UNIT.format(factor)
+    return f"its stamps are rounded, such as {t / 1e9:.3f} s; its samples are counted instead: {mend}"
 
 
 def _too_coarse(t: int, same_ns: float) -> str:
@@ -258,7 +268,7 @@ def _wrong_speed(t: int, speed: float) -> str:
             advice = f"t seems to be in {unit}: send it as t_{unit}"
             break
         if 1 / 4 < speed * factor < 4:
-            advice = f"the field seems to hold a time {factor:g} times coarser than its name says, such as s in t_ms"
+            advice = _TOO_COARSE_UNIT.format(factor)
             break
     else:
         advice = "stamp the first sample of each message with the time when it was measured"

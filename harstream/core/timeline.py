@@ -107,7 +107,7 @@ class Timeline(RowArrays):
     def reset(self, rows: Int64) -> None:
         """Forget the devices of ``rows``. Their next message starts the clock."""
         self.started[rows] = False
-        for part in (self.stamps, self.jumps, self.overlaps, self.irregular):
+        for part in (self.stamps, self.rates, self.jumps, self.overlaps, self.irregular):
             part.reset(rows)
 
     def feed(self, rows: Int64, batch: SampleBatch) -> AcceptedSamples:
@@ -132,7 +132,6 @@ class Timeline(RowArrays):
             if len(row):
                 self._feed_round(row, index, out)
         self.jumps.hold(out)
-        self.jumps.last_arrival_s[rows] = batch.arrival_s
         if any_true(out.late):  # not in the usual case
             self.stats.samples_late += int(out.late.sum())
             np.add.at(self.health.late, rows, out.late)
@@ -152,6 +151,7 @@ class Timeline(RowArrays):
             row, index, changed = row[~rejected], index[~rejected], changed[~rejected]
             if not len(row):
                 return
+        self.rates.note_usable(row)
         messages = self._judge_stamps(row, index, changed | new_clock, out)
         messages = self._find_overlaps(messages, out)
         messages = self._find_jumps(messages, out)
@@ -249,8 +249,7 @@ class Timeline(RowArrays):
         self.jumps.agree(row[~old])
         new_clock = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(old).tolist():
-            arrival_s = float(out.batch.arrival_s[messages.index[k]])
-            new_clock[k] = self.jumps.starts_new_clock(int(row[k]), int(messages.t[k]), int(count[k]), arrival_s)
+            new_clock[k] = self.jumps.starts_new_clock(int(row[k]), int(messages.t[k]), int(count[k]))
             if self.stamps.mode[row[k]] == UNUSABLE:  # only now: the next message starts by its arrival
                 self.started[row[k]] = False
         dropped = old & ~new_clock

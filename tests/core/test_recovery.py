@@ -1,0 +1,106 @@
+"""Devices that pause, and problems that end with their cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harstream.core.engine import Engine
+from harstream.core.problems import Problem
+from harstream.core.spec import SignalSpec
+
+from ..constants import T0_NS
+from .streams import Message, assert_same, batch, cut, feed, gait
+
+SPEC = SignalSpec(sample_rate_hz=50.0, window_samples=128, stride_samples=64)
+SECOND = 1_000_000_000
+
+
+def arriving(messages, pause_s=0.0, after=0):
+    """Return messages that arrive when their last sample was taken, with a pause after some of them."""
+    paused = [replace(m, t_ns=m.t_ns + (round(pause_s * SECOND) if k >= after else 0)) for k, m in enumerate(messages)]
+    return [replace(m, arrival_s=m.t_ns / 1e9 + len(m) / 50.0) for m in paused]
+
+
+@pytest.mark.parametrize("together", [1, 7, 120])
+def test_a_pause_is_no_jump_of_the_clock_however_messages_arrive(together):
+    messages = arriving(cut(gait(3000), 25), pause_s=30.0, after=60)
+    engine = Engine(SPEC)
+    got = feed(engine, messages, [together] * (len(messages) // together))
+    assert engine.take_incidents() == []
+    assert engine.health().restarts.tolist() == [1]
+    want = feed(Engine(SPEC), messages)
+    assert len(want) == 44
+    assert_same(got, want)
+
+
+def test_windows_after_a_pause_are_due_at_once():
+    # A device that saves energy: ten seconds in one message, then nothing for the rest of a minute.
+    engine = Engine(SPEC)
+    bursts = [Message("a", T0_NS + k * 60 * SECOND, gait(500, seed=k), 50.0) for k in range(5)]
+    assert [len(engine.feed(batch([m]))) for m in arriving(bursts)] == [6] * 5
+
+
+def test_a_backlog_from_another_time_is_a_jump():
+    messages = arriving(cut(gait(1500), 25))
+    jumped = [replace(m, t_ns=m.t_ns + 3600 * SECOND) if k >= 30 else m for k, m in enumerate(messages)]
+    engine = Engine(SPEC)
+    assert len(feed(engine, jumped)) == 2 * (750 // 64 - 1)
+    [incident] = engine.take_incidents()
+    assert incident.problem == Problem.CLOCK
+    assert "jumped by +3600.0 s" in incident.detail
+
+
+def test_one_unusable_rate_is_a_problem_until_the_next_usable_one():
+    messages = cut(gait(1500), 25, announced=50.0)
+    engine = Engine(SPEC)
+    feed(engine, [*messages[:30], replace(messages[30], rate_hz=0.5)])
+    assert engine.health().problems.tolist() == [Problem.RATE]
+    feed(engine, messages[31:])
+    assert engine.health().problems.tolist() == [0]
+
+
+def test_one_unusable_rate_does_not_end_the_problem_of_a_false_one():
+    messages = cut(gait(1500), 25, announced=100.0)
+    engine = Engine(SPEC)
+    feed(engine, [*messages[:30], replace(messages[30], rate_hz=0.5), *messages[31:]])
+    assert engine.health().problems.tolist() == [Problem.RATE]
+
+
+def test_a_device_does_not_inherit_the_rate_of_the_row_that_it_gets():
+    engine = Engine(SPEC)
+    feed(engine, cut(gait(500, 100.0), 50, rate_hz=100.0, announced=100.0))
+    assert engine.health().rate_hz.tolist() == [100.0]
+    engine.evict(1e12)
+    feed(engine, [Message("b", T0_NS, gait(10), 0.5)])
+    assert (engine.health().devices, engine.health().rate_hz.tolist()) == (["b"], [0.0])
+
+
+def test_stamps_that_spread_more_and_more_do_not_make_more_and_more_samples():
+    rng = np.random.default_rng(1)
+    t_s, messages = 0.0, []
+    for k in range(3000):
+        messages.append(Message("a", T0_NS + round(t_s * 1e9), gait(1, seed=k)))
+        t_s += 0.008 + rng.uniform(0, 0.006)
+    engine = Engine(SPEC)
+    feed(engine, messages)
+    spacing_s, due = 0.011, 0
+    for k in range(60):
+        due += len(engine.feed(batch([Message("a", T0_NS + round(t_s * 1e9), gait(50, seed=k))])))
+        t_s += 50 * spacing_s * 3.9
+        spacing_s *= 1.09
+    # At most three times as many windows as 3,000 samples make.
+    assert due < 3 * 3000 / 64
+
+
+@pytest.mark.parametrize(("unit_ns", "mend"), [(10**9, ": send finer stamps"), (10**6, ", such as s in t_ms")])
+def test_rounded_stamps_are_reported_with_what_to_do(unit_ns, mend):
+    # Whole seconds in the field for seconds, and in that for milliseconds.
+    messages = [replace(m, t_ns=m.t_ns // SECOND * unit_ns) for m in cut(gait(200), 25, announced=50.0)]
+    engine = Engine(SPEC)
+    feed(engine, messages)
+    incident = engine.take_incidents()[0]
+    assert incident.problem == Problem.STAMPS
+    assert incident.detail.endswith(mend)
