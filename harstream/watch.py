@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _RATE_S = 5.0
 #: A device that sends for so long without any label has a problem: the first window of a shipped model takes 3 to 20 s.
 _NO_LABEL_S = 30.0
+#: Equal labels that are further apart in event time, or not in order, are not in a row: the clock of the device jumped.
+_MAX_APART_S = 600.0
 #: Number of latencies kept for statistics.
 _MAX_LATENCIES = 2_000
 
@@ -43,6 +45,7 @@ class WatchedDevice:
 
     label: str = ""  # "" before the first label
     confidence: float = 0.0
+    t_s: float = 0.0  # event time of the newest label
     since_s: float = 0.0  # event time of the first of the equal labels in a row, seconds since the epoch
     labels: int = 0  # received, without retained ones
     latency_s: float = 0.0  # from the arrival of the newest samples to the arrival of the last label
@@ -164,8 +167,10 @@ class Watch:
             except msgspec.DecodeError:
                 return
             device = self.devices.setdefault(name, WatchedDevice())
-            if message.label != device.label:
+            in_a_row = 0 <= message.t - device.t_s <= _MAX_APART_S
+            if message.label != device.label or not in_a_row:
                 device.label, device.since_s = message.label, message.t
+            device.t_s = message.t
             device.confidence, device.label_problem = message.confidence, message.problem
             if not retained:
                 device.label_arrival_s = now_s
@@ -192,7 +197,7 @@ class Watch:
             ("problem", "left"),
         ):
             table.add_column(heading, justify=justify, no_wrap=heading != "problem")  # type: ignore[arg-type]
-        monotonic_s, now_s = time.monotonic(), time.time()
+        monotonic_s = time.monotonic()
         with self._lock:
             for name in sorted(self.devices)[:max_rows]:
                 device = self.devices[name]
@@ -202,7 +207,7 @@ class Watch:
                     _safe(name),
                     f"[bold]{_safe(device.label)}[/]" if device.label else waiting,
                     f"{device.confidence:.2f}" if device.label else "",
-                    _duration(now_s - device.since_s) if device.label else "",
+                    _duration(device.t_s - device.since_s) if device.label else "",
                     f"{device.rate_hz(monotonic_s):.0f} Hz",
                     f"{1000 * device.latency_s:.1f} ms" if device.latency_s else "",
                     f"[red]{_safe(problem)}[/]" if problem else "",

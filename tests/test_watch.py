@@ -69,6 +69,15 @@ def test_since_is_the_event_time_of_the_first_equal_label():
     assert watch.devices["w1"].since_s == 12.0
 
 
+@pytest.mark.parametrize("t", [1.7e9, 2.0])
+def test_since_begins_again_when_the_clock_of_the_device_jumps(t):
+    watch = new_watch()
+    for at in (10.0, 70.0, t, t + 5.0):
+        watch._on_label("wearables/w1/activity", label("WALKING", at), False)
+    assert watch.devices["w1"].since_s == t
+    assert " 0:05 " in shown(watch)
+
+
 def test_latency_is_from_the_newest_samples_to_the_label(monkeypatch):
     watch, clock = new_watch(), Clock()
     replace_monotonic(monkeypatch, watch_module, clock)

@@ -81,8 +81,8 @@ def has_gravity(total_acc: Float32) -> Bool:
 def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> Bool:
     """Return whether the gyroscope of each window can be true: (n_windows,).
 
-    A gyroscope that is 0 throughout is taken for one that is missing, and is plausible. The result means something only
-    where ``total_acc`` has gravity; its unit does not matter. Windows shorter than about 2 s are always plausible.
+    The result means something only where ``total_acc`` has gravity; its unit does not matter. Windows shorter than 2 s
+    or so are always plausible.
 
     Args:
         total_acc: (n_windows, window, 3) in any unit.
@@ -96,7 +96,6 @@ def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> 
     if n_blocks < _MIN_BLOCKS:
         return np.ones(len(total_acc), np.bool_)
     direction, velocity = means[:3], means[3:]
-    missing = ~velocity.any(axis=(0, 2))
     direction /= np.maximum(_length(direction), np.float32(1e-12))
     velocity -= np.add.accumulate(velocity, axis=2)[..., -1:] / np.float32(n_blocks)
     # Between two means the device turns at the mean of their velocities: d/dt u = -w x u.
@@ -110,7 +109,7 @@ def gyro_plausible(total_acc: Float32, gyro: Float32, sample_rate_hz: float) -> 
     claimed, seen = np.add.accumulate(_length(turns), axis=2)[..., -1] / np.float32(n_blocks - 1)
     claimed, seen = claimed / np.float32(4.0), seen * np.float32(sample_rate_hz / 2**halvings)  # rad/s
     too_fast = claimed > np.float32(_PATH_RATIO[1]) * (seen + np.float32(_STILL_RAD_S))
-    too_slow = (seen > _TURNING_RAD_S) & (claimed < np.float32(_PATH_RATIO[0]) * seen) & ~missing
+    too_slow = (seen > _TURNING_RAD_S) & (claimed < np.float32(_PATH_RATIO[0]) * seen)
     return np.asarray(~(too_fast | too_slow), np.bool_)
 
 
@@ -119,15 +118,23 @@ def describe_acc(total_acc: Float32) -> str:
     acc = total_acc.astype(np.float64)
     norm = float(np.sqrt((acc * acc).sum(axis=1)).mean())
     vector = float(np.sqrt((acc.mean(axis=0) ** 2).sum()))
+    unit = int(acc_unit(total_acc[None])[0])
+    mend = "send acceleration with gravity, in one of these units"
+    if unit > 0:
+        mend = f"it seems to be in {ACC_UNIT_NAMES[unit]}: state this unit"
     return (
         f"its mean acceleration is {norm:.3g}, and gravity in it is {vector:.3g}: expected about 1 g (9.8 m/s2, 1000 "
-        "mg) in both; send acceleration with gravity, in one of these units"
+        f"mg) in both; {mend}"
     )
 
 
 def describe_gyro(gyro: Float32) -> str:
     """Describe the angular velocity of one window (window, 3) in rad/s that contradicts the acceleration."""
     speed = float(np.sqrt((gyro.astype(np.float64) ** 2).sum(axis=1)).mean())
+    if not speed:
+        return (
+            "its gyroscope is 0 throughout, though the device turns; send what it measures, or use a model without one"
+        )
     return (
         f"its gyroscope turns at {speed:.3g} rad/s on average, but the direction of gravity does not turn with it; "
         "state its unit if that is deg/s"

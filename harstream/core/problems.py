@@ -15,7 +15,7 @@ class Problem(enum.IntFlag):
     GRAVITY = enum.auto()  # acceleration has no plausible gravity: unknown unit, or gravity was removed
     OVERLAP = enum.auto()  # two sources publish under one device name
     GYROSCOPE = enum.auto()  # angular velocity contradicts the acceleration, so its unit is wrong; or it is missing
-    RATE = enum.auto()  # the sample rate cannot be used, or is not the one that the device announces
+    RATE = enum.auto()  # the sample rate cannot be used, is not the announced one, or gaps never let a window fill
     STAMPS = enum.auto()  # stamps are in another unit or too coarse, and are replaced by counting or by arrival times
     CLOCK = enum.auto()  # the clock of the device jumped
 

@@ -374,4 +374,4 @@ class Timeline(RowArrays):
             self.stats.gaps += int(gap.sum())
             self.stats.restarts += int(restart.sum())
             self.health.gaps[row] += gap
-            self.health.restarts[row] += restart
+            self.health.note_restarts(row[restart])

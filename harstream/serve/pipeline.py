@@ -129,12 +129,17 @@ class Pipeline:
         ]
 
 
+#: Equal labels that are further apart in event time, or not in order, are not in a row: the clock of the device jumped.
+_MAX_APART_NS = 600 * 10**9
+
+
 class LastLabel(NamedTuple):
     """Last published label of a device."""
 
     label: str
     confidence: float
     since_ns: int  # event time of the first of the equal labels in a row
+    t_ns: int  # event time of the label
 
 
 class LastLabels:
@@ -170,9 +175,10 @@ class LastLabels:
         for device, label, confidence, t_ns in zip(devices, labels, confidences, end_ns, strict=True):
             before = self._labels.get(device)
             if before is not None and before.label == label:
-                self._labels[device] = LastLabel(label, confidence, before.since_ns)
+                in_a_row = 0 <= t_ns - before.t_ns <= _MAX_APART_NS
+                self._labels[device] = LastLabel(label, confidence, before.since_ns if in_a_row else t_ns, t_ns)
                 continue
-            self._labels[device] = LastLabel(label, confidence, t_ns)
+            self._labels[device] = LastLabel(label, confidence, t_ns, t_ns)
             self.counts[label] += 1
             if before is None:
                 self.to_clear.pop(device, None)  # the device is back, and its new label replaces the old one

@@ -25,25 +25,34 @@ _MASK_OF_REASON = {reason: int(problem) for reason, problem in PROBLEM_OF_REASON
 
 
 class RejectionLog:
-    """Log of rejected messages: one line now and then, however many are rejected."""
+    """Log of rejected messages: one line now and then, however many are rejected.
+
+    Each line shows one rejection in full, if possible one of a device and reason that no line has shown yet.
+    """
 
     def __init__(self) -> None:
+        self._shown: set[tuple[str, str]] = set()  # device and reason
+        self._next: Rejection | None = None  # the last one since the last line that was not shown yet
         self._counts: Counter[str] = Counter()  # by reason, since the last line
         self._devices: set[str] = set()  # since the last line
         self._next_s = 0.0  # monotonic clock
 
     def add(self, rejections: Sequence[Rejection]) -> None:
-        """Count rejections. If a line is due, log the counts by reason and the last rejection in full."""
+        """Count rejections. If a line is due, log the counts by reason and one rejection in full."""
         self._counts.update(rejection.reason for rejection in rejections)
         if len(self._devices) < MAX_DEVICES:
             self._devices.update(rejection.device for rejection in rejections if rejection.device)
+        self._next = next((one for one in reversed(rejections) if self._is_new(one)), self._next)
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
         self._next_s = now_s + _LOG_EVERY_S
-        last = rejections[-1]
+        last, self._next = self._next or rejections[-1], None
+        if len(self._shown) >= MAX_DEVICES:
+            self._shown.clear()
+        self._shown.add((last.device, last.reason))
         log.warning(
-            "rejected messages by reason: %s; of %d devices. The last one, %son topic %r: %s: %s",
+            "rejected messages by reason: %s; of %d devices. One of them, %son topic %r: %s: %s",
             ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
             len(self._devices),
             f"of device {last.device!r} " if last.device else "",
@@ -53,6 +62,9 @@ class RejectionLog:
         )
         self._counts.clear()
         self._devices.clear()
+
+    def _is_new(self, rejection: Rejection) -> bool:
+        return (rejection.device, rejection.reason) not in self._shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class _Payload(msgspec.Struct):
     gz: float | None = None
 
 
+_GZIP = b"\x1f\x8b"  # begin of a compressed payload
 _decoder = msgspec.json.Decoder(_Payload)
 
 
@@ -81,7 +82,11 @@ def _parse(payload: bytes) -> _Payload:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         # Many encoders write NaN and Infinity, although JSON has no such numbers.
         not_finite = b"NaN" in payload or b"Infinity" in payload
-        raise RejectError("not_finite" if not_finite else "json", str(error)) from None
+        if payload.startswith(_GZIP):
+            raise RejectError("json", "the payload is compressed (gzip); send it as it is") from None
+        if not_finite:
+            raise RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({error})") from None
+        raise RejectError("json", str(error)) from None
 
 
 def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]:

@@ -12,6 +12,8 @@ from harstream.core.plausibility import (
     ACC_UNIT_FACTORS,
     ACC_UNIT_NAMES,
     acc_unit,
+    describe_acc,
+    describe_gyro,
     gyro_plausible,
     has_gravity,
 )
@@ -129,9 +131,18 @@ def test_a_frozen_gyroscope_is_found_while_a_device_turns():
     assert not gyro_plausible(acc, np.full_like(acc, 0.1), 50.0).any()
 
 
-def test_a_missing_gyroscope_is_plausible():
-    for acc, _ in (still(), worn("WALKING")):
-        assert gyro_plausible(acc, np.zeros_like(acc), 50.0).all()
+def test_a_gyroscope_of_zeros_is_plausible_only_while_nothing_turns():
+    acc, _ = still()
+    assert gyro_plausible(acc, np.zeros_like(acc), 50.0).all()
+    acc, _ = worn("WALKING")
+    assert not gyro_plausible(acc, np.zeros_like(acc), 50.0).any()
+    assert describe_gyro(np.zeros_like(acc[0])).startswith("its gyroscope is 0 throughout")
+
+
+def test_a_signal_in_a_known_unit_is_described_with_it():
+    acc, _ = still()
+    assert describe_acc(acc[0] * np.float32(9.80665)).endswith("it seems to be in m/s2: state this unit")
+    assert "in one of these units" in describe_acc(acc[0] * np.float32(0))
 
 
 @pytest.mark.parametrize("offset", [0.05, 0.35])

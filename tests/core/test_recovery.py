@@ -104,3 +104,14 @@ def test_rounded_stamps_are_reported_with_what_to_do(unit_ns, mend):
     incident = engine.take_incidents()[0]
     assert incident.problem == Problem.STAMPS
     assert incident.detail.endswith(mend)
+
+
+def test_a_device_that_never_fills_a_window_has_a_problem_until_it_does():
+    # One sample a second, without a rate: each one restarts the device.
+    engine = Engine(SPEC)
+    feed(engine, [Message("a", T0_NS + k * SECOND, gait(1, seed=k)) for k in range(30)])
+    [incident] = engine.take_incidents()
+    assert incident.problem == Problem.RATE
+    assert incident.detail.startswith("it restarted 10 times without filling a window")
+    assert len(feed(engine, cut(gait(200), 25, t_ns=T0_NS + 31 * SECOND))) > 0
+    assert engine.health().problems.tolist() == [0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from harstream.config import RunConfig
 from harstream.serve.pipeline import LastLabels, Pipeline
 from harstream.wire.decoder import Message
@@ -40,7 +42,7 @@ def test_last_labels_count_devices_and_changes():
 def test_a_label_has_the_confidence_of_its_last_window_and_the_time_of_its_first():
     last = LastLabels(["WALKING", "SITTING"])
     last.update(["a"] * 3, ["SITTING", "WALKING", "WALKING"], [0.5, 0.6, 0.7], [1, 2, 3])
-    assert last.get("a") == ("WALKING", 0.7, 2)
+    assert last.get("a") == ("WALKING", 0.7, 2, 3)
     assert last.get("b") is None
 
 
@@ -61,3 +63,14 @@ def test_labels_of_another_model_are_added_at_0():
     update(last, ["a"], ["WALKING"])
     last.add_labels(["WALKING", "RUNNING"])
     assert last.counts == {"WALKING": 1, "RUNNING": 0}
+
+
+@pytest.mark.parametrize("t_ns", [1_700_000_000 * 10**9, 2 * 10**9])
+def test_since_begins_again_when_the_clock_of_a_device_jumps(t_ns):
+    last = LastLabels(["WALKING"])
+    for at_ns in (10 * 10**9, 11 * 10**9):
+        last.update(["a"], ["WALKING"], [1.0], [at_ns])
+    assert last.get("a") == ("WALKING", 1.0, 10 * 10**9, 11 * 10**9)
+    for at_ns in (t_ns, t_ns + 10**9):
+        last.update(["a"], ["WALKING"], [1.0], [at_ns])
+    assert last.get("a") == ("WALKING", 1.0, t_ns, t_ns + 10**9)

@@ -25,12 +25,23 @@ def test_rejections_are_logged_now_and_then_with_counts_and_the_last_one(monkeyp
     log.add([bad, rejection("json", "b", "not JSON")])
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
-    assert lines[0].startswith("rejected messages by reason: shape 1; of 0 devices. The last one, on topic 't/xxx")
+    assert lines[0].startswith("rejected messages by reason: shape 1; of 0 devices. One of them, on topic 't/xxx")
     assert len(lines[0]) < 500
     assert lines[1] == (
         "rejected messages by reason: shape 4, json 1; of 2 devices. "
-        "The last one, of device 'b' on topic 't/b': json: not JSON"
+        "One of them, of device 'b' on topic 't/b': json: not JSON"
     )
+
+
+def test_each_device_with_rejected_messages_is_shown_in_its_turn(monkeypatch, caplog):
+    clock = Clock()
+    replace_monotonic(monkeypatch, module, clock)
+    log = RejectionLog()
+    for _ in range(40):
+        for device in ("a", "b", "c", "loud"):
+            log.add([rejection(device=device)])
+        clock.now_s += 1
+    assert [line.split("'")[1] for line in caplog.messages] == ["a", "loud", "c", "b"]
 
 
 def test_nothing_that_a_device_sent_disturbs_a_terminal(caplog):

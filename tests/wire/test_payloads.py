@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import struct
@@ -229,6 +230,11 @@ def test_a_time_in_another_unit_is_rejected_with_the_field_that_it_belongs_into(
     assert "\n" not in caught.value.detail
 
 
+def test_a_compressed_payload_is_named():
+    with pytest.raises(RejectError, match="compressed"):
+        read(gzip.compress(json.dumps({"acc": [ROW]}).encode()))
+
+
 BAD = [
     ("empty", b""),
     ("empty", {"acc": []}),
@@ -241,6 +247,7 @@ BAD = [
     ("json", b'{"acc": [[1, 2, 3]], "units": {"acc": "\xff"}}'),
     ("json", b'{"x": ' + b"[" * 100_000),
     ("json", b"H"),
+    ("json", gzip.compress(b'{"acc": [[1, 2, 3]]}')),
     ("range", {"acc": [[3e38, 0, 0]], "gyro": [[0, 0, 0]]}),
     ("range", {"acc": [[0, 0, 1]], "gyro": [[0, -1001, 0]]}),
     ("range", {"acc": [[9900, 0, 0]], "units": {"acc": "m/s2"}}),
