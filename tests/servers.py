@@ -148,6 +148,11 @@ class Mosquitto:
         assert self._process.poll() is None, self._log.read_text()
         return listens(self.port)
 
+    def reload(self) -> None:
+        """Let it read its passwords and access list again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Kill it. Its clients get no DISCONNECT."""
         if self._process is not None:

@@ -87,7 +87,7 @@ class DaemonMetrics:
         self._windows_dropped = counter(
             "windows_dropped",
             "Classified windows whose label was not published, by reason: outgoing (too many wait for the broker), "
-            "refused (the broker does not accept them; seen with MQTT 5 and QoS 1 only)",
+            "refused (the broker does not accept them)",
             label="reason",
             values=["outgoing", "refused"],
         )
@@ -98,7 +98,7 @@ class DaemonMetrics:
         self._events_dropped = counter(
             "events_dropped",
             "Events that were not published, by reason: outgoing (too many wait for the broker), "
-            "refused (the broker does not accept them; seen with MQTT 5 and QoS 1 only)",
+            "refused (the broker does not accept them)",
             label="reason",
             values=["outgoing", "refused"],
         )

@@ -99,6 +99,23 @@ def test_a_wearables_samples_become_labels_that_it_may_read(site, run, tmp_path)
     assert daemon.exit_code() == 0
 
 
+def test_the_daemon_may_correct_its_own_status(site, run):
+    run(instance="ward").wait_for(" ready: ")
+    topic = "harstream/ward/status"
+    with User(site, "viewer", topic) as viewer, User(site, "harstream") as predecessor:
+        assert predecessor.publish(topic, b"stopped", retain=True)
+        wait_until(lambda: viewer.received[-1:] == [(topic, b"online")] and len(viewer.received) > 1, "the correction")
+
+
+def test_a_daemon_without_the_right_to_publish_its_status_is_one_line_and_exit_4(site, run):
+    acl = site.folder / "acl"
+    acl.write_text(acl.read_text().replace("topic readwrite harstream/+/status", ""))
+    site.stop()
+    site.start()
+    error = refusal(run(instance="ward"))
+    assert "refused the status message to harstream/ward/status: Not authorized; let user 'harstream' publish" in error
+
+
 def test_a_client_certificate_replaces_the_password(site, run):
     site.sign("harstream", "clientAuth")
     broker = f"mqtts://localhost:{site.certificate_port}"

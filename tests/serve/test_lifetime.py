@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,47 @@ def test_the_retained_status_is_online_and_then_stopped(mosquitto, classifier):
     with Client(mosquitto.port) as client:
         wait_until(lambda: client.messages)
         assert client.messages == [("harstream/test/status", b"stopped", True)]
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_the_status_survives_the_late_will_and_the_stop_of_a_predecessor(mosquitto, classifier, version):
+    topic = "harstream/test/status"
+    config = make_config(mosquitto.port, mqtt_version=version)
+    with Client(mosquitto.port, topic) as client:
+        with running(Daemon(config, classifier)):
+            wait_until(lambda: client.payloads(topic) == [b"online"], "the first")
+            dead = Daemon(config, classifier)
+            with running(dead):
+                wait_until(lambda: client.payloads(topic) == [b"online"] * 2, "the second")
+                connection: Any = dead.connection
+                connection._client._sock.shutdown(socket.SHUT_RDWR)  # the broker publishes its will
+                wait_until(lambda: b"offline" in client.payloads(topic), "the will")
+                wait_until(lambda: client.payloads(topic)[-1] == b"online", "the correction")
+                wait_until(lambda: connection.connects == 2 and connection.ready, "the second to be back")
+            wait_until(lambda: b"stopped" in client.payloads(topic), "the stop of the second")
+            wait_until(lambda: client.payloads(topic)[-1] == b"online", "the correction")
+        wait_until(lambda: client.payloads(topic)[-1] == b"stopped", "the stop of the first")
+    with Client(mosquitto.port, topic) as client:
+        wait_until(lambda: client.messages)
+        assert client.messages == [(topic, b"stopped", True)]
+
+
+def test_without_retained_messages_and_will_the_broker_keeps_nothing(mosquitto, classifier, subjects):
+    wanted = expected(subjects, classifier)
+    config = make_config(mosquitto.port, retain=False, will=False, idle_s=1.0)
+    with Client(mosquitto.port) as client:
+        with running(Daemon(config, classifier)) as daemon:
+            publish_all(client, subjects)
+            wait_for_labels(client, len(wanted))
+            assert_labels(client.labels(), wanted)
+            wait_until(lambda: daemon.status().devices == 0, "the eviction")
+            wait_until(lambda: not daemon.pipeline.last_labels.to_clear, "the labels to be forgotten")
+        wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "stopped")
+        assert not [topic for topic, payload, _ in client.messages if not payload]  # nothing is cleared
+    with Client(mosquitto.port) as client:
+        client.publish("after", b"")
+        wait_until(lambda: client.payloads("after"))
+        assert [topic for topic, _, retained in client.messages if retained] == []
 
 
 def test_a_daemon_that_waits_for_a_broker_can_be_stopped(classifier):
