@@ -15,6 +15,7 @@ from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
 from harstream.core.health import DeviceHealth, HealthTable
+from harstream.core.messages import AcceptedSamples
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
@@ -143,7 +144,7 @@ class Engine:
         due: list[_DueWindows] = []
         for samples, restarting in parts:
             due.extend(self._process(samples, restarting))
-        windows = self._collect(due, arrival_s)
+        windows = self._collect(due, accepted)
         if self._health.incidents:
             self._name_incidents()
         return windows
@@ -219,6 +220,7 @@ class Engine:
         """Filter samples on the grid, write them into the window buffers, and return the due windows."""
         self._windows.reset(restarting)
         self._units.reset(restarting)
+        self._health.note_starts(restarting)
         if not len(samples.rows):
             return []
         # A first window that shows no unit empties the ring, but the signal goes on.
@@ -321,9 +323,13 @@ class Engine:
             ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
         return undecided
 
-    def _collect(self, due: list[_DueWindows], arrival_s: Float64) -> WindowBatch:
+    def _collect(self, due: list[_DueWindows], accepted: AcceptedSamples) -> WindowBatch:
         if not due:
             return self._no_windows()
+        message = np.concatenate([part.message for part in due])
+        # Untrusted windows must not depend on the messages after them in the batch, which the timeline has seen.
+        problems = np.concatenate([part.problems for part in due]) & ~int(Problem.OVERLAP)
+        problems |= np.where(accepted.overlapping[message], int(Problem.OVERLAP), 0)
         period = np.concatenate([part.period_ns for part in due])
         end_ns = np.concatenate([part.last_ns for part in due]) + np.rint(period).astype(np.int64)
         return WindowBatch(
@@ -331,8 +337,8 @@ class Engine:
             np.concatenate([part.windows for part in due]),
             end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
-            arrival_s[np.concatenate([part.message for part in due])],
-            np.concatenate([part.problems for part in due]),
+            accepted.batch.arrival_s[message],
+            problems,
         )
 
     def _name_incidents(self) -> None:

@@ -12,10 +12,10 @@ from harstream.core.plausibility import describe_acc, describe_gyro, gyro_plausi
 from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays, all_true, any_true
 
-#: Restarts in a row without any window, after which a device has a problem.
-FRUITLESS_RESTARTS = 10
+#: Starts in a row without any window, after which a device has a problem.
+FRUITLESS_STARTS = 10
 _FRUITLESS = (
-    "it restarted {} times without filling a window, since its samples come too seldom or with long gaps; send them "
+    "it began {} times without filling a window, since its samples come too seldom or with long gaps; send them "
     "without gaps longer than the model's max_gap_s"
 )
 
@@ -46,7 +46,7 @@ class HealthTable(RowArrays):
         self.late = np.zeros(capacity, np.int64)
         self.gaps = np.zeros(capacity, np.int64)
         self.restarts = np.zeros(capacity, np.int64)
-        self.fruitless = np.zeros(capacity, np.int64)  # restarts since the last window
+        self.fruitless = np.zeros(capacity, np.int64)  # starts since the last window
         self.problems = np.zeros(capacity, np.int64)
         self.good = np.zeros(capacity, np.int64)  # mask of problems that the last window did not show
         self.incidents: list[tuple[int, Problem, str]] = []  # (row, problem, detail) since the engine took them
@@ -61,11 +61,12 @@ class HealthTable(RowArrays):
         if not self.problems[row] & problem:
             self.note(row, problem, detail)
 
-    def note_restarts(self, rows: Int64) -> None:
-        """Count restarts of ``rows``, each once. Report rows that restart again and again without a window."""
-        self.restarts[rows] += 1
+    def note_starts(self, rows: Int64) -> None:
+        """Count starts of ``rows``, each once. Report rows that start again and again without a window."""
+        if not len(rows):  # the usual case
+            return
         self.fruitless[rows] += 1
-        for row in rows[self.fruitless[rows] >= FRUITLESS_RESTARTS].tolist():
+        for row in rows[self.fruitless[rows] >= FRUITLESS_STARTS].tolist():
             self.begin(row, Problem.RATE, _FRUITLESS.format(int(self.fruitless[row])))
 
     def judge_windows(self, rows: Int64, total_acc: Float32, gyro: Float32 | None, sample_rate_hz: float) -> Int64:
@@ -79,7 +80,7 @@ class HealthTable(RowArrays):
 
         """
         if any_true(self.fruitless[rows]):  # not in the usual case
-            self.end(rows[self.fruitless[rows] >= FRUITLESS_RESTARTS], Problem.RATE)
+            self.end(rows[self.fruitless[rows] >= FRUITLESS_STARTS], Problem.RATE)
             self.fruitless[rows] = 0
         gravity = has_gravity(total_acc)
         plausible = np.ones(len(rows), np.bool_)

@@ -16,6 +16,7 @@ class AcceptedSamples:
     """Accepted samples of each message, in order of arrival. Messages without accepted samples are left out."""
 
     batch: SampleBatch  # the messages: those that waited, then those that were fed
+    overlapping: Bool  # (n_messages of the batch,) whether two devices seem to send the messages of the row
     samples: Float32  # (n_samples, 6) the samples of the batch, and after them those interpolated from irregular ones
     message: Int64  # (n,) index into the batch
     row: Int64  # (n,)
@@ -80,7 +81,7 @@ class BatchOutcome:
         self.first = np.cumsum(batch.counts) - batch.counts  # index into the samples
         self.count = np.zeros(n, np.int64)  # accepted samples
         self.late, self.missing, self.t_ns, self.up, self.down = (np.zeros(n, np.int64) for _ in range(5))
-        self.restart = np.zeros(n, np.bool_)
+        self.restart, self.overlapping = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self.bridge_from = np.zeros((n, 6), np.float32)
         self.period_ns = np.zeros(n)
         self.fingerprint, self.begin = fingerprints(batch, self.first)
@@ -103,6 +104,7 @@ class BatchOutcome:
         samples = self.batch.samples
         return AcceptedSamples(
             self.batch,
+            self.overlapping,
             np.concatenate([samples, *self._interpolated]) if self._interpolated else samples,
             message,
             self.rows[message],

@@ -224,6 +224,7 @@ class Timeline(RowArrays):
                 f"{self.rates.announced_hz[row[k]]:g} Hz that they announce, and do not continue each other: two "
                 "devices publish under this name; give each its own name",
             )
+        out.overlapping[messages.index] = self.overlaps.found[row]
         self.health.end(row[begun], Problem.RATE)  # the spacing of the messages of two devices measures no rate
         if len(ended):
             self.health.end(row[ended], Problem.OVERLAP)
@@ -374,4 +375,4 @@ class Timeline(RowArrays):
             self.stats.gaps += int(gap.sum())
             self.stats.restarts += int(restart.sum())
             self.health.gaps[row] += gap
-            self.health.note_restarts(row[restart])
+            self.health.restarts[row] += restart

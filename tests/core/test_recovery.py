@@ -112,6 +112,26 @@ def test_a_device_that_never_fills_a_window_has_a_problem_until_it_does():
     feed(engine, [Message("a", T0_NS + k * SECOND, gait(1, seed=k)) for k in range(30)])
     [incident] = engine.take_incidents()
     assert incident.problem == Problem.RATE
-    assert incident.detail.startswith("it restarted 10 times without filling a window")
+    assert incident.detail.startswith("it began 10 times without filling a window")
     assert len(feed(engine, cut(gait(200), 25, t_ns=T0_NS + 31 * SECOND))) > 0
     assert engine.health().problems.tolist() == [0]
+
+
+def test_a_window_is_untrusted_only_for_what_came_before_it():
+    # Two devices under one name, from the middle on; however the messages are cut, the same windows are untrusted.
+    one = cut(gait(3000), 25, announced=50.0)
+    other = cut(gait(1500, seed=3), 25, t_ns=T0_NS + 30 * SECOND + 230_000_000, announced=50.0)
+    messages = sorted(arriving([*one, *other]), key=lambda m: m.t_ns)
+    want = feed(Engine(SPEC), messages)
+    assert not want.untrusted[:20].any()
+    assert want.untrusted[-20:].all()
+    for together in (40, len(messages)):
+        got = feed(Engine(SPEC), messages, [together] * (len(messages) // together))
+        np.testing.assert_array_equal(got.untrusted, want.untrusted)
+
+
+def test_a_backlog_with_gaps_in_one_batch_is_no_problem():
+    messages = [m for k in range(20) for m in cut(gait(200, seed=k), 25, t_ns=T0_NS + k * 6 * SECOND)]
+    engine = Engine(SPEC)
+    assert len(feed(engine, messages, [len(messages)])) == 40
+    assert engine.take_incidents() == []
