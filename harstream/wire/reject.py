@@ -9,7 +9,7 @@ REASONS = {
     "empty": "no payload, or no sample in it",
     "too_large": "payload larger than the limit",
     "device": "the topic names no device, or one with characters that no topic may have",
-    "json": "not JSON, or not UTF-8",
+    "json": "not JSON, or not UTF-8, or compressed",
     "packed": "a packed payload with another version, an unknown flag or the wrong length",
     "shape": "JSON, but not samples: a field is missing, of another type, or acc and gyro differ in length",
     "not_finite": "a sample, or a scale, is not a finite number",
