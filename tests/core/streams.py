@@ -142,9 +142,13 @@ def assert_same(got: WindowBatch, want: WindowBatch) -> None:
 
 
 def begins_with(windows: WindowBatch, spec: SignalSpec, messages: Sequence[Message], most: int) -> int:
-    """Return the first of the messages, at most ``most``, from which on a new engine gives the last of the windows."""
+    """Return the first of the messages, at most ``most``, from which on counted samples give the last of the windows.
+
+    The messages have the rate of the grid, and none is missing.
+    """
     for k in range(most + 1):
-        want = feed(Engine(spec), messages[k:], [len(messages) - k])
+        samples = np.concatenate([message.samples for message in messages[k:]])
+        want = feed(Engine(spec), [Message("a", T0_NS, samples)])
         if 0 < len(want) <= len(windows) and np.array_equal(windows.windows[-len(want) :], want.windows):
             return k
     raise AssertionError(f"the windows are those of no stream that begins with one of the first {most + 1} messages")
