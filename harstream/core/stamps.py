@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
@@ -29,10 +30,11 @@ _SECOND_NS = 1_000_000_000
 #: A time in ns between these is one of today, if it was multiplied by the right factor.
 _EARLIEST_NS, _LATEST_NS = 10**18, 5 * 10**18
 _TOO_COARSE_UNIT = "the field seems to hold a time {:g} times coarser than its name says, such as s in t_ms"
-_MIX = np.array([2654435761, 2246822519, 3266489917, 668265263, 374761393, 3266489917], np.uint32)
+_MIX = np.array([2654435761, 2246822519, 3266489917, 668265263, 374761393, 2654435789], np.uint32)
+Int32 = npt.NDArray[np.int32]
 
 
-def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int64, Int64]:
+def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int32, Int64]:
     """Return two numbers for each message, (n_messages,) each, that hardly any other message has.
 
     The first is made of the stamp, the number of samples and the first sample: a repeated message has the same. The
@@ -40,7 +42,8 @@ def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int64, Int64]:
     """
     bits = batch.samples[first].view(np.uint32) * _MIX
     begin = np.bitwise_xor.reduce(bits, axis=1).astype(np.int64)
-    return ((begin + batch.counts) << 31) ^ batch.t_ns, begin
+    whole = ((begin + batch.counts) << 31) ^ batch.t_ns
+    return (whole ^ (whole >> 32)).astype(np.int32), begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Stamps(RowArrays):
         self.fast = np.zeros(capacity, np.int16)  # and too fast
         self.good = np.zeros(capacity, np.int32)  # messages in a row whose stamps advance as the samples do
         self.whole = np.zeros(capacity, np.int16)  # stamps at whole seconds that do not fit the samples
-        self.seen = np.zeros((capacity, REMEMBERED), np.int64)  # fingerprints of the newest messages
+        self.seen = np.zeros((capacity, REMEMBERED), np.int32)  # fingerprints of the newest messages
         self.n_seen = np.zeros(capacity, np.int64)  # messages remembered since the start
 
     def reset(self, rows: Int64) -> None:
@@ -98,11 +101,11 @@ class Stamps(RowArrays):
         for name in self.ROW_ARRAYS:
             getattr(self, name)[rows] = 0
 
-    def is_repeated(self, row: Int64, fingerprint: Int64) -> Bool:
+    def is_repeated(self, row: Int64, fingerprint: Int32) -> Bool:
         """Return which messages are among the newest ones of their row, (n_messages,)."""
         return np.asarray((self.seen[row] == fingerprint[:, None]).any(axis=1))
 
-    def remember(self, row: Int64, fingerprint: Int64) -> None:
+    def remember(self, row: Int64, fingerprint: Int32) -> None:
         """Remember messages, one of each row."""
         self.seen[row, self.n_seen[row] % REMEMBERED] = fingerprint
         self.n_seen[row] += 1
@@ -118,7 +121,7 @@ class Stamps(RowArrays):
         stamped: Bool,
         span_ns: Float64,
         announced: Bool,
-        fingerprint: Int64,
+        fingerprint: Int32,
         begin: Int64,
     ) -> StampVerdict:
         """Judge the stamps of one message of each row, and remember the messages.
@@ -158,7 +161,7 @@ class Stamps(RowArrays):
         stamped: Bool,
         span_ns: Float64,
         announced: Bool,
-        fingerprint: Int64,
+        fingerprint: Int32,
         begin: Int64,
     ) -> StampVerdict:
         last_span = self.last_span_ns[row]

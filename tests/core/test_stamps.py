@@ -200,9 +200,9 @@ def test_64_messages_are_remembered():
     for k in range(1, 101):
         check(stamps, k * 100_000_000, k)
     row = np.ones(1, np.int64)
-    remembered = [bool(stamps.is_repeated(row, row * k)[0]) for k in range(1, 102)]
+    remembered = [bool(stamps.is_repeated(row, np.array([k], np.int32))[0]) for k in range(1, 102)]
     assert remembered == [k > 100 - REMEMBERED and k <= 100 for k in range(1, 102)]
-    assert not stamps.is_repeated(np.zeros(1, np.int64), row * 100)[0]  # of another row
+    assert not stamps.is_repeated(np.zeros(1, np.int64), np.array([100], np.int32))[0]  # of another row
 
 
 def test_the_same_stamp_with_other_samples_is_coarse_but_not_after_older_ones():
