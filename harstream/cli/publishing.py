@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -57,11 +58,13 @@ def publish_sources(
     """Publish every source as one device, until all end, ``duration_s`` of their streams are over, or a signal comes.
 
     Raises:
-        BrokerError: The broker cannot be reached or refuses the connection.
+        BrokerError: The broker cannot be reached, or refuses the connection or messages.
         ConfigError: An option is not allowed, or a file that it names is unusable.
 
     """
+    from harstream.errors import BrokerError
     from harstream.mqtt.connection import Connection
+    from harstream.mqtt.failures import publish_mend
     from harstream.publish import publish
     from harstream.signals import on_stop
     from harstream.wire.topics import TopicTemplate
@@ -69,7 +72,13 @@ def publish_sources(
     template = TopicTemplate(topic)
     stop = threading.Event()
     on_stop(lambda _: stop.set())
-    connection = Connection(broker, broker.name_client("harstream-publish"))
+    refused: Counter[str] = Counter()  # by reason
+    connection = Connection(
+        broker,
+        broker.name_client("harstream-publish"),
+        kind_of=lambda _: topic,
+        on_answers=lambda _, refusals: refused.update(refusal.reason for refusal in refusals),
+    )
     connection.open()
     click.echo(f"publishing {len(sources)} devices to {connection.settings.url}, {topic}", err=True)
     try:
@@ -89,3 +98,8 @@ def publish_sources(
     click.echo(
         f"published {counts.messages:,} messages, {counts.samples:,} samples in {counts.seconds:.1f} s", err=True
     )
+    if refused:
+        raise BrokerError(
+            f"the broker refused {sum(refused.values()):,} of them: {', '.join(refused)}; "
+            f"{publish_mend(broker.url.user, topic)}"
+        )

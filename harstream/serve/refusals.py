@@ -85,10 +85,10 @@ class Refusals:
         self._next_s[key] = now_s + _LOG_EVERY_S
         mend = f"; {publish_mend(self._user, template)}" if refusal.reason in _ACCESS_REASONS else ""
         log.error(
-            "the broker refused %d %s messages: %s%s. The last one was for %s",
-            self._counts.pop(key),
+            "the broker refuses our %s: %s (messages: %d)%s. The last one was for %s",
             kind,
             with_mend(refusal.reason),
+            self._counts.pop(key),
             mend,
             refusal.topic,
         )

@@ -13,7 +13,7 @@ from harstream.wire.payloads import decode
 from harstream.wire.samples import Units
 
 from ..constants import UNREACHABLE
-from ..servers import Client, Process, wait_until
+from ..servers import Client, Mosquitto, Process, wait_until
 
 
 def received(client: Client, device: str):
@@ -42,6 +42,21 @@ def test_simulate_publishes_so_many_wearables_for_so_long(mosquitto, tmp_path, p
             np.testing.assert_allclose(samples, source.read(len(samples)), atol=2e-6)
         assert {topic.split("/")[1] for topic, _, _ in client.messages} == {"sim-0001", "sim-0002", "sim-0003"}
     assert "published 22 messages, 550 samples" in process.err
+
+
+def test_samples_that_the_broker_refuses_are_an_error(tmp_path):
+    (tmp_path / "acl").write_text("topic write wearables/sim-0001/imu\n")
+    arguments = ["--devices", "2", "--duration", "4", "--speed", "0"]
+    lines = f"allow_anonymous true\nacl_file {tmp_path / 'acl'}"
+    with (
+        Mosquitto(tmp_path, "max_queued_messages 1000", lines) as broker,
+        Process("simulate", "--broker", broker.address, *arguments, folder=tmp_path) as process,
+    ):
+        assert process.exit_code() == 4
+    assert process.err.endswith(
+        "harstream: the broker refused 7 of them: Not authorized; let this client publish to wearables/{device}/imu in "
+        "the broker's access list\n"
+    )
 
 
 def test_simulated_devices_have_faults_in_turn(mosquitto, tmp_path):

@@ -77,11 +77,11 @@ def test_refused_labels_are_counted_logged_once_and_shown_and_the_daemon_is_not_
         assert refused(daemon, "events") == 0
         assert daemon.connected
         assert client.labels() == []
-        lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+        lines = [record.getMessage() for record in caplog.records if "refuses" in record.getMessage()]
         assert len(lines) == 1
         assert (
-            "labels messages: Not authorized; let this client publish to wearables/{device}/activity in the broker's "
-            "access list. The last one was for wearables/" in lines[0]
+            "the broker refuses our labels: Not authorized (messages: 1); let this client publish to "
+            "wearables/{device}/activity in the broker's access list. The last one was for wearables/" in lines[0]
         )
         guarded.allow(RULES + LABELS)
         later = [dataclasses.replace(subjects[0], name="another")]
@@ -145,6 +145,8 @@ def test_ten_thousand_refusals_are_one_line_a_minute_for_each_kind_and_reason(kn
         clock.now_s += 61
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 6
-    assert lines[2].startswith("the broker refused 10000 labels messages: Not authorized; let user 'ann' publish to ")
+    assert lines[2].startswith(
+        "the broker refuses our labels: Not authorized (messages: 10000); let user 'ann' publish to "
+    )
     assert "access list" not in lines[1]
     assert len(known._counts) <= 2
