@@ -22,6 +22,8 @@ from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 log = logging.getLogger("harstream.mqtt")
 
 HANDSHAKE_S = 10.0
+#: Longest wait for the end of the subscriptions before a connection is closed, seconds.
+_CLOSE_S = 2.0
 #: Limit of the messages queued for publishing and not yet acknowledged. paho itself has none.
 MAX_OUTGOING = 20_000
 
@@ -207,8 +209,9 @@ class Connection(Link):
 
     def unsubscribe(self, timeout_s: float) -> None:
         """End the subscriptions and wait for the broker's answer; every message sent before has then been received."""
-        if self._client is not None and self._subscriptions and self._ready:
-            self._client.unsubscribe(list(self._subscriptions))
+        topics = [*self._subscriptions, *([] if self._presence is None else [self._presence.topic])]
+        if self._client is not None and topics and self._ready:
+            self._client.unsubscribe(topics)
             self._unsubscribed.wait(timeout_s)
 
     def flush(self, timeout_s: float) -> bool:
@@ -220,6 +223,10 @@ class Connection(Link):
 
     def close(self) -> None:
         """Disconnect, so that the broker does not publish the will."""
+        if self._presence is not None and not self._unsubscribed.is_set():
+            # What the broker still sends would reach a closed socket. The system then resets the connection, and the
+            # broker may not read the DISCONNECT.
+            self.unsubscribe(_CLOSE_S)
         self._closing = True
         if self._client is not None:
             self._client.disconnect()

@@ -67,11 +67,14 @@ class PresenceKeeper:
         self._connects += 1
         self._due = self._reads = False
 
-    def lose(self, lasted: bool) -> None:
-        """Note that the connection has ended, and whether it lasted a while."""
-        if self._mid is not None:
-            self._mid, self._unanswered = None, self._unanswered + 1
-        self.may_announce = self.may_announce or lasted
+    def lose(self) -> bool:
+        """Note that the connection has ended. Return True if the broker may have closed it for our subscription."""
+        if self._mid is None:
+            return False
+        self._mid, self._unanswered = None, self._unanswered + 1
+        if self._unanswered == MAX_ENDS:
+            self._cannot_read("the broker closes the connection when it is subscribed to")
+        return True
 
     def announce(self, client: FastClient) -> None:
         """Publish that the client is there."""

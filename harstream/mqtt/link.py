@@ -39,6 +39,8 @@ _TOPIC = operator.itemgetter(0)
 
 #: Longest time from a message to the end of the connection, seconds, for which the broker may have ended it.
 _BLAME_S = 2.0
+#: Time from a reconnect to the subscription to the own status, seconds.
+_WATCH_AFTER_S = 1.0
 #: Limit of the messages sent and not yet acknowledged, unless the broker asks for a lower one.
 _MAX_INFLIGHT = 1_000
 
@@ -235,11 +237,12 @@ class Link:
                 self._failure = self._closed(reason)
             self._handshake_ended.set()
         elif not self._closing:
-            topic = client.last_publish(_BLAME_S)
+            for_reading = self._keeper is not None and self._keeper.lose()
+            topic = "" if for_reading else client.last_publish(_BLAME_S)
             kind = self._kind_of(topic) if topic else ""
             self._ends.end(kind, topic)
-            if self._keeper is not None:
-                self._keeper.lose(lasted=not self._ends.number)
+            if self._keeper is not None and not self._ends.number:  # it lasted a while
+                self._keeper.may_announce = True
             client.reconnect_delay_set(self._ends.pause_s, RETRY_MAX_S)
             if was_ready:
                 settings = self.settings
@@ -294,8 +297,10 @@ class Link:
         self._subscribe_again_s = RETRY_MIN_S
         if self.connects > 1:
             log.warning("broker %s: reconnected", self.url)
-        if self._keeper is not None:
+        if self._keeper is not None and self.connects == 1:
             self._keeper.watch(client)
+        elif self._keeper is not None:  # later, so that a loss before then is not taken for an answer to this
+            client.call_after(_WATCH_AFTER_S, functools.partial(self._keeper.watch, client))
         self._handshake_ended.set()
         self._notify(True)
 

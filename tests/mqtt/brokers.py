@@ -49,21 +49,27 @@ class Peer:
         """Send a CONNACK."""
         self.sock.sendall(b"\x20\x03\x00\x00\x00" if self.version == 5 else b"\x20\x02\x00\x00")
 
-    def serve(self, publish: Callable[[str, bytes], int | None] = lambda topic, payload: 0) -> list[tuple[str, bytes]]:
+    def serve(
+        self,
+        publish: Callable[[str, bytes], int | None] = lambda topic, payload: 0,
+        subscribe: Callable[[str], bool] = lambda topic: True,
+    ) -> list[tuple[str, bytes]]:
         """Answer every packet until the end, and return what was published.
 
         Args:
             publish: Gets topic and payload of a message at QoS 1, and returns the reason code of its PUBACK; None
                 closes the connection.
+            subscribe: Gets the one topic filter of a SUBSCRIBE; False closes the connection.
 
         """
-        published = []
+        published: list[tuple[str, bytes]] = []
         while True:
             kind, body = self.packet()
             if kind == 0x80:
-                codes = b"\x01" * max(body.count(b"\x01"), 1)
                 head = body[:2] + (b"\x00" if self.version == 5 else b"")
-                self.sock.sendall(bytes([0x90, len(head) + 1]) + head + codes[:1])
+                if not subscribe(body[len(head) + 2 : -1].decode()):
+                    return published
+                self.sock.sendall(bytes([0x90, len(head) + 1]) + head + b"\x01")
             elif kind == 0x30:
                 (length,) = struct.unpack_from(">H", body)
                 topic, mid = body[2 : 2 + length].decode(), body[2 + length : 4 + length]

@@ -15,6 +15,7 @@ from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 from ..fakes import Clock, replace_monotonic
 from ..servers import DEADLINE_S, Client, Mosquitto, wait_until
+from .brokers import Peer, scripted
 
 TOPIC = "harstream/x/status"
 
@@ -149,3 +150,27 @@ def test_a_topic_that_may_not_be_read_stops_nothing_and_is_one_line(tmp_path, mo
         assert connection.flush(DEADLINE_S)
         connection.close()
     assert caplog.text.count(f"cannot read the own status topic {TOPIC}") == 1
+
+
+def test_a_broker_that_closes_the_connection_for_the_subscription_is_asked_three_times_only(caplog):
+    published: list[bytes] = []
+
+    def hang_up(peer: Peer) -> None:
+        def publish(topic: str, payload: bytes) -> int:
+            published.append(payload)
+            return 0
+
+        peer.accept()
+        peer.serve(publish, subscribe=lambda topic: topic != TOPIC)
+
+    with scripted(hang_up) as port, caplog.at_level(logging.INFO):
+        settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{port}"), "3.1.1")
+        connection = Connection(settings, "daemon", subscriptions=["a/+"], presence=Presence(TOPIC))
+        connection.open()
+        wait_until(lambda: connection.connects == 4 and connection.ready, "the connection without the subscription")
+        connection.publish("labels", b"x")
+        assert connection.flush(DEADLINE_S)
+        connection.close()
+    assert published == [b"online"] * 4 + [b"x"]
+    assert caplog.text.count(f"cannot read the own status topic {TOPIC}: the broker closes the connection") == 1
+    assert "probably does not allow" not in caplog.text
