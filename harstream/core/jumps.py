@@ -111,7 +111,7 @@ class ClockJumps(RowArrays):
         span_ns = count * float(self._clock.period_ns[row])
         if self._agree_on_another(row, t, span_ns):
             self._note_jump(row, t)
-            self._stamps.start_at(np.array([row]), np.array([t]), np.array([span_ns]))
+            self._stamps.start_at(row, t, span_ns)
             return True
         if self.messages[row] > 1 and self._clock.next_ns[row] - t < WAIT_NS:
             return False  # a clock that was set back a little soon is at the present time again
@@ -130,9 +130,9 @@ class ClockJumps(RowArrays):
         agrees = self.messages[row] > 0 and 0 < dt <= 2 * self.last_span_ns[row] + self._max_gap_ns
         self.messages[row] = self.messages[row] + 1 if agrees else 1
         self.last_ns[row], self.last_span_ns[row] = t, span_ns
-        inside = self.start_ns[row] <= t
-        if inside and self._clock.next_ns[row] - t < WAIT_NS:
+        if self._clock.next_ns[row] - t < WAIT_NS:
             return False
+        inside = self.start_ns[row] <= t
         return bool(self.messages[row] >= (NEW_CLOCK_MESSAGES_INSIDE if inside else NEW_CLOCK_MESSAGES))
 
     def _note_jump(self, row: int, t: int) -> None:
@@ -197,10 +197,14 @@ class ClockJumps(RowArrays):
         """
         batch, keep = out.batch, np.ones(len(row), np.bool_)
         confirmed: list[int] = []
-        for k in np.flatnonzero(np.isin(row, list(out.waiting))).tolist():
+        followed = np.flatnonzero(np.isin(row, list(out.waiting)))
+        repeated = batch.stamped[index[followed]] & self._stamps.is_repeated(
+            row[followed], out.fingerprint[index[followed]]
+        )
+        for k, is_repeated in zip(followed.tolist(), repeated.tolist(), strict=True):
             row_number, following = int(row[k]), int(index[k])
             waiting = out.waiting[row_number]
-            if out.fingerprint[following] == out.fingerprint[waiting]:
+            if is_repeated or out.fingerprint[following] == out.fingerprint[waiting]:
                 keep[k] = False
                 out.drop(index[k : k + 1])
                 continue

@@ -79,6 +79,7 @@ class Stamps(RowArrays):
         "whole",
         "seen",
         "n_seen",
+        "jumped",
     )
 
     def __init__(self, capacity: int, health: HealthTable) -> None:
@@ -95,6 +96,7 @@ class Stamps(RowArrays):
         self.whole = np.zeros(capacity, np.int16)  # stamps at whole seconds that do not fit the samples
         self.seen = np.zeros((capacity, REMEMBERED), np.int32)  # fingerprints of the newest messages
         self.n_seen = np.zeros(capacity, np.int64)  # messages remembered since the start
+        self.jumped = np.zeros(capacity, np.int64)  # n_seen at which none is from before the last jump of the clock
 
     def reset(self, rows: Int64) -> None:
         """Forget the devices of ``rows``."""
@@ -110,9 +112,13 @@ class Stamps(RowArrays):
         self.seen[row, self.n_seen[row] % REMEMBERED] = fingerprint
         self.n_seen[row] += 1
 
-    def start_at(self, row: Int64, t: Int64, span_ns: Float64) -> None:
-        """Compare the next stamps of ``row`` with ``t``, the stamp of a new clock."""
+    def start_at(self, row: int, t: int, span_ns: float) -> None:
+        """Compare the next stamps of ``row`` with ``t``, the stamp of a new clock, which was set back.
+
+        Until all messages that are remembered are newer, one that is repeated looks like one after a gap.
+        """
         self.last_t_ns[row], self.last_span_ns[row], self.same_ns[row] = t, span_ns, span_ns
+        self.jumped[row] = self.n_seen[row] + REMEMBERED
 
     def check(
         self,
@@ -141,12 +147,13 @@ class Stamps(RowArrays):
         judged = stamped & (self.n_seen[row] > 0)
         # The usual case: no stamps, or exact ones that advance roughly as the samples do.
         usual = ~judged | ((dt > last_span * SLOW_ANNOUNCED) & (dt < last_span * FAST))
+        usual &= self.n_seen[row] >= self.jumped[row]
         if not all_true(usual) or any_true(self.mode[row]) or any_true(self.slow[row]) or any_true(self.fast[row]):
             return self._check_unusual(row, t, dt, judged, stamped, span_ns, announced, fingerprint, begin)
         if not all_true(stamped):
             t, span_ns, fingerprint, begin = t[stamped], span_ns[stamped], fingerprint[stamped], begin[stamped]
         rows = row if all_true(stamped) else row[stamped]
-        self.start_at(rows, t, span_ns)
+        self.last_t_ns[rows], self.last_span_ns[rows], self.same_ns[rows] = t, span_ns, span_ns
         self.last_begin[rows] = begin
         self.remember(rows, fingerprint)
         no = np.zeros(len(row), np.bool_)
