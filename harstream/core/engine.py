@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harstream.core.batches import Float32, Float64, Int64, SampleBatch, WindowBatch
+from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch, WindowBatch
 from harstream.core.devices import DeviceTable
 from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
@@ -142,8 +142,9 @@ class Engine:
         arrival_s = accepted.batch.arrival_s
         self._devices.last_accepted_s[accepted.row] = arrival_s[accepted.message] if now_s is None else now_s
         due: list[_DueWindows] = []
-        for samples, restarting in parts:
-            due.extend(self._process(samples, restarting))
+        for samples, restarting, message in parts:
+            self._restart(restarting, accepted.batch.acc_unit_auto[message])
+            due.extend(self._process(samples))
         windows = self._collect(due, accepted)
         if self._health.incidents:
             self._name_incidents()
@@ -161,7 +162,7 @@ class Engine:
         devices, rows = self._devices.evict(before_s)
         self._grid.evict(rows, [row for _, row in self._devices.items()])
         self._health.reset(rows)
-        self._units.reset(rows)
+        self._units.restart(rows, np.zeros(len(rows), np.bool_))
         return devices
 
     def take_incidents(self) -> list[Incident]:
@@ -194,13 +195,9 @@ class Engine:
             table.late[rows],
             table.gaps[rows],
             table.restarts[rows],
-            self._acc_units(rows),
+            self._units.names(rows),
             table.problems[rows],
         )
-
-    def _acc_units(self, rows: Int64) -> list[str | None]:
-        auto = self._grid.timeline.acc_unit_auto[rows].tolist()
-        return [name if is_auto else "g" for name, is_auto in zip(self._units.names(rows), auto, strict=True)]
 
     # --- steps of feed, in order --------------------------------------------------------------
 
@@ -216,11 +213,14 @@ class Engine:
             if part.capacity < capacity:
                 part.grow(capacity)
 
-    def _process(self, samples: GridSamples, restarting: Int64) -> list[_DueWindows]:
+    def _restart(self, rows: Int64, acc_unit_auto: Bool) -> None:
+        """Begin the windows of ``rows`` again, with messages whose unit is unknown where ``acc_unit_auto``."""
+        self._windows.reset(rows)
+        self._units.restart(rows, acc_unit_auto)
+        self._health.note_starts(rows)
+
+    def _process(self, samples: GridSamples) -> list[_DueWindows]:
         """Filter samples on the grid, write them into the window buffers, and return the due windows."""
-        self._windows.reset(restarting)
-        self._units.reset(restarting)
-        self._health.note_starts(restarting)
         if not len(samples.rows):
             return []
         # A first window that shows no unit empties the ring, but the signal goes on.
@@ -288,7 +288,7 @@ class Engine:
                     ready, windows[:, :, self._ring_total], gyro, self.spec.sample_rate_hz
                 )
                 if problems.any():
-                    problems = self._grid.timeline.jumps.end_recent(ready, samples.t_ns[last])
+                    problems = self._grid.timeline.jumps.end_recent(ready)
                 due.append(
                     _DueWindows(
                         ready,
@@ -311,7 +311,7 @@ class Engine:
             return rows
         self._health.good[rows] = 0
         ring, undecided = self._windows.ring, rows[:0]
-        auto = rows[self._grid.timeline.acc_unit_auto[rows]]
+        auto = rows[self._units.auto[rows]]
         if len(auto):
             total = ring[auto][:, :, self._ring_total]
             undecided = auto[~self._units.decide(auto, total)]

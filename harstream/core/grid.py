@@ -64,7 +64,9 @@ class Grid:
         used = self.timeline.rates.ratios(remaining)
         self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in used}
 
-    def feed(self, rows: Int64, batch: SampleBatch) -> tuple[AcceptedSamples, Iterator[tuple[GridSamples, Int64]]]:
+    def feed(
+        self, rows: Int64, batch: SampleBatch
+    ) -> tuple[AcceptedSamples, Iterator[tuple[GridSamples, Int64, Int64]]]:
         """Bring the samples of a batch onto the grid.
 
         Args:
@@ -73,16 +75,17 @@ class Grid:
 
         Returns:
             The samples that were accepted of each message, and an iterator of (samples on the grid, rows that restart
-            before their first of these samples). No restart lies inside of such samples: a row that restarts within
-            the batch occurs in several of them, in order of time. Exhaust the iterator before the next call.
+            before their first of these samples, index into the accepted batch of the messages with which they restart).
+            No restart lies inside of such samples: a row that restarts within the batch occurs in several of them, in
+            order of time. Exhaust the iterator before the next call.
 
         """
         accepted = self.timeline.feed(rows, batch)
         parts = self._split_at_restarts(accepted)
-        return accepted, ((self._resample(samples, restarting), restarting) for samples, restarting in parts)
+        return accepted, ((self._resample(samples, rows), rows, messages) for samples, rows, messages in parts)
 
-    def _split_at_restarts(self, accepted: AcceptedSamples) -> list[tuple[GridSamples, Int64]]:
-        """Return the accepted samples in parts without a restart inside, each with the rows that restart before it.
+    def _split_at_restarts(self, accepted: AcceptedSamples) -> list[tuple[GridSamples, Int64, Int64]]:
+        """Return the accepted samples in parts without a restart inside, each with the restarts before it.
 
         Part ``k`` has the samples of every row after its ``k``-th restart in the batch. Usually there is only one part.
         """
@@ -96,7 +99,7 @@ class Grid:
         restarts -= np.maximum.accumulate(np.where(new_row, restarts, 0))
         return [self._join(accepted, order[restarts == k], accepted.samples) for k in range(int(restarts.max()) + 1)]
 
-    def _join(self, accepted: AcceptedSamples, index: Int64, samples: Float32) -> tuple[GridSamples, Int64]:
+    def _join(self, accepted: AcceptedSamples, index: Int64, samples: Float32) -> tuple[GridSamples, Int64, Int64]:
         """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""
         row, count, missing = accepted.row[index], accepted.count[index], accepted.missing[index]
         total = count + missing
@@ -114,9 +117,9 @@ class Grid:
         period = np.repeat(accepted.period_ns[index], total)
         step = np.rint(within * period).astype(np.int64)
         start = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-        rows = row[start]
-        return GridSamples(
-            rows,
+        restart = start[accepted.restart[index][start]]
+        joined_samples = GridSamples(
+            row[start],
             np.add.reduceat(total, start),
             joined,
             np.repeat(accepted.t_ns[index], total) + step,
@@ -124,7 +127,8 @@ class Grid:
             np.repeat(accepted.message[index], total),
             accepted.up[index][start],
             accepted.down[index][start],
-        ), rows[accepted.restart[index][start]]
+        )
+        return joined_samples, row[restart], accepted.message[index][restart]
 
     def _resample(self, samples: GridSamples, restarting: Int64) -> GridSamples:
         """Return the samples at the rate of the grid. Rows that already have this rate pass unchanged."""

@@ -81,12 +81,9 @@ class ClockJumps(RowArrays):
         self.start_ns[rows] = t
         self.messages[rows] = self.lost[rows] = self.strays[rows] = 0
 
-    def end_recent(self, rows: Int64, now_ns: Int64) -> Int64:
-        """End the problem CLOCK of ``rows`` whose last jump is long ago, and return all problems of them (n_rows,).
-
-        ``now_ns`` are their event times (n_rows,).
-        """
-        self._health.end(rows[now_ns >= self.recent_until_ns[rows]], Problem.CLOCK)
+    def end_recent(self, rows: Int64) -> Int64:
+        """End the problem CLOCK of ``rows`` whose last jump is long ago, and return all problems of them (n_rows,)."""
+        self._health.end(rows[self._clock.next_ns[rows] >= self.recent_until_ns[rows]], Problem.CLOCK)
         return self._health.problems[rows]
 
     # --- messages before the present time -----------------------------------------------------

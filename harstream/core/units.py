@@ -14,15 +14,16 @@ _FACTORS = np.array(ACC_UNIT_FACTORS)
 class AccUnits(RowArrays):
     """Unit by row, decided from the first window after a restart, so that the cut into messages cannot matter."""
 
-    ROW_ARRAYS = ("unit", "tried")
+    ROW_ARRAYS = ("auto", "unit", "tried")
 
     def __init__(self, capacity: int) -> None:
+        self.auto = np.zeros(capacity, np.bool_)  # whether the unit is unknown; False: it is stated, and g here
         self.unit = np.zeros(capacity, np.int8)  # 1 + index into ACC_UNIT_NAMES; 0: not decided, or stated
         self.tried = np.zeros(capacity, np.bool_)  # whether a window since the restart was looked at
 
-    def reset(self, rows: Int64) -> None:
-        """Decide the units of ``rows`` anew."""
-        self.unit[rows], self.tried[rows] = 0, False
+    def restart(self, rows: Int64, auto: Bool) -> None:
+        """Decide the units of ``rows`` anew where ``auto`` (n_rows,); the others are stated."""
+        self.auto[rows], self.unit[rows], self.tried[rows] = auto, 0, False
 
     def decide(self, rows: Int64, total_acc: Float32) -> Bool:
         """Decide the units of ``rows`` from their first windows (n_rows, window, 3). Return which are decided."""
@@ -41,4 +42,5 @@ class AccUnits(RowArrays):
 
     def names(self, rows: Int64) -> list[str | None]:
         """Return the unit of each row; None: not decided."""
-        return [None if unit == 0 else ACC_UNIT_NAMES[unit - 1] for unit in self.unit[rows].tolist()]
+        names = ["g", None, *ACC_UNIT_NAMES]
+        return [names[index] for index in np.where(self.auto[rows], 1 + self.unit[rows], 0).tolist()]

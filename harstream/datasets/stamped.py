@@ -58,7 +58,7 @@ def resample_to_grid(sources: Sequence[StampedSamples], rate_hz: float) -> list[
     begins = [_message_starts(source.t_ns, spec.period_ns) for source in sources]
     parts: list[list[list[Piece]]] = [[] for _ in sources]  # by source, piece and batch
     for batch, rows in _batches(sources, begins):
-        for grid_samples, restart in grid.feed(rows, batch)[1]:
+        for grid_samples, restart, _ in grid.feed(rows, batch)[1]:
             for row in restart.tolist():
                 parts[row].append([])
             first = grid_samples.first.tolist()

@@ -76,6 +76,19 @@ def cut(
     ]
 
 
+def walk(
+    device: str,
+    rate_hz: float,
+    seconds: float = 8.0,
+    sizes: int | Iterable[int] = 10,
+    seed: int = 0,
+    t_ns: int = T0_NS,
+) -> list[Message]:
+    """Return the messages of a device that announces its rate."""
+    signal = gait(int(seconds * rate_hz), rate_hz, seed)
+    return cut(signal, sizes, device=device, rate_hz=rate_hz, announced=rate_hz, t_ns=t_ns)
+
+
 def unstamped(messages: Sequence[Message], arrivals_s: Iterable[float]) -> list[Message]:
     return [
         replace(message, stamped=False, t_ns=0, arrival_s=float(arrival))

@@ -12,23 +12,17 @@ from hypothesis import strategies as st
 from harstream.core import engine as engine_module
 from harstream.core.batches import WindowBatch
 from harstream.core.engine import Engine
-from harstream.core.spec import CHANNELS, GravityFilter, NoiseFilter, Normalisation, SignalSpec
+from harstream.core.spec import CHANNELS, GravityFilter, NoiseFilter, SignalSpec
 
 from ..constants import SECOND, T0_NS
 from . import oracle
-from .streams import Message, assert_same, batch, cut, feed, gait, of
+from .streams import Message, assert_same, batch, cut, feed, gait, of, walk
 
 SPEC = SignalSpec(window_samples=32, stride_samples=16)
 AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
 RATES = [20.0, 31.25, 50.0, 100.0, 104.0]
 EACH_RATE = [*((SPEC, rate_hz) for rate_hz in RATES), (AIDED, 50.0), (AIDED, 31.25)]
 BOTH = pytest.mark.parametrize("spec", [SPEC, AIDED], ids=["butterworth", "complementary"])
-
-
-def walk(device, rate_hz, seconds=8.0, sizes=10, seed=0, t_ns=T0_NS):
-    """Return the messages of a device that announces its rate."""
-    signal = gait(int(seconds * rate_hz), rate_hz, seed)
-    return cut(signal, sizes, device=device, rate_hz=rate_hz, announced=rate_hz, t_ns=t_ns)
 
 
 # --- how a stream is cut -------------------------------------------------------------------------
@@ -69,35 +63,6 @@ def test_windows_do_not_depend_on_the_other_devices(spec, data, seed):
     got = feed(Engine(spec), mixed, rng.integers(1, 30, len(mixed)).tolist())
     for name, messages in alone.items():
         assert_same(of(got, name), feed(Engine(spec), messages))
-
-
-@BOTH
-@pytest.mark.parametrize("mishap", ["gap", "restart", "late", "rate", "drift", "learning", "unstamped"])
-@given(batches=st.lists(st.integers(1, 15), max_size=12))
-@settings(max_examples=6, deadline=None)
-def test_what_happens_to_a_device_within_one_batch_is_what_happens_message_by_message(spec, mishap, batches):
-    messages = walk("a", 50.0)
-    match mishap:
-        case "gap":
-            del messages[10:12], messages[25]
-        case "restart":
-            del messages[10:20]
-        case "late":
-            messages = [*messages[:10], *messages[8:20], *messages[12:]]
-        case "rate":
-            fast = walk("a", 100.0, t_ns=T0_NS + 8 * SECOND)
-            messages += fast + walk("a", 31.25, t_ns=T0_NS + 16 * SECOND)
-        case "drift":
-            messages = [replace(m, rate_hz=50.0) for m in cut(gait(400), 10, rate_hz=49.0)]
-        case "learning":
-            messages = cut(gait(400, 20.0), 10, rate_hz=20.0, announced=50.0)
-        case "unstamped":
-            messages = [
-                replace(m, stamped=False, arrival_s=m.t_ns / 1e9 + i % 7 * 0.03) for i, m in enumerate(messages)
-            ]
-    one_by_one, together = Engine(spec), Engine(spec)
-    assert_same(feed(together, messages, [*batches, len(messages)]), feed(one_by_one, messages))
-    assert together.stats == one_by_one.stats
 
 
 def test_an_empty_batch_is_nothing():
@@ -288,112 +253,6 @@ def test_devices_beyond_the_limit_are_counted_and_the_others_served():
     assert_same(feed(engine, messages["c"]), feed(Engine(SPEC), messages["c"]))
 
 
-# --- snapshot and restore ------------------------------------------------------------------------
-
-
-def trouble():
-    """Return messages of devices with other rates, with gaps, a drifting clock, a measured rate, or no stamps."""
-    streams = [
-        walk("fifty", 50.0),
-        walk("hundred", 100.0, seed=1),
-        walk("odd", 104.0, seed=2),
-        walk("slow", 20.0, seed=3),
-        walk("gap", 50.0, seed=4)[:5] + walk("gap", 50.0, seed=4)[6:],
-        cut(gait(400), 10, device="drifting", rate_hz=49.3),
-        cut(gait(200, 25.0), 5, device="measured", rate_hz=25.0),
-        [replace(m, stamped=False) for m in walk("unstamped", 50.0, seed=5)],
-    ]
-    return sorted((m for stream in streams for m in stream), key=lambda m: m.t_ns)
-
-
-@pytest.mark.parametrize(
-    ("spec", "part", "via_file"),
-    [
-        *((SPEC, part, False) for part in (0.0, 0.01, 0.05, 0.3, 0.62, 0.9)),
-        *((AIDED, part, False) for part in (0.01, 0.62)),
-        *((spec, 0.3, True) for spec in (SPEC, AIDED)),
-    ],
-)
-def test_a_restored_engine_goes_on_to_the_bit(spec, part, via_file, tmp_path):
-    messages = trouble()
-    at = int(part * len(messages))
-    straight, before, after = Engine(spec), Engine(spec), Engine(spec)
-    feed(straight, messages[:at], [at])
-    feed(before, messages[:at], [at])
-    state = before.snapshot()
-    if via_file:
-        np.savez(tmp_path / "state.npz", **state)
-        with np.load(tmp_path / "state.npz", allow_pickle=False) as file:
-            state = dict(file)
-    feed(before, messages[at:])  # the snapshot is a copy: what follows does not reach it
-    after.restore(state)
-    got, want = feed(after, messages[at:]), feed(straight, messages[at:])
-    assert_same(got, want)
-    np.testing.assert_array_equal(got.start_ns, want.start_ns)
-    np.testing.assert_array_equal(got.end_ns, want.end_ns)
-    assert after.evict(T0_NS / 1e9) == []
-    assert sorted(after.evict(1e18)) == sorted({m.device for m in messages})
-
-
-def test_more_than_the_first_capacity_of_devices_is_restored():
-    engine, again = Engine(SPEC), Engine(SPEC)
-    messages = [m for i in range(100) for m in walk(f"d{i}", 50.0, 1.0, 50, i)]
-    feed(engine, messages, [100])
-    engine.evict(0.0)
-    again.restore(engine.snapshot())
-    later = [m for i in range(100) for m in walk(f"d{i}", 50.0, 1.0, 50, i + 1, T0_NS + SECOND)]
-    assert_same(feed(again, later, [100]), feed(engine, later, [100]))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(SPEC, window_samples=64),
-        replace(SPEC, stride_samples=8),
-        replace(SPEC, sample_rate_hz=100.0),
-        replace(SPEC, channels=tuple(reversed(SPEC.channels))),
-        replace(SPEC, channels=SPEC.channels[:8], normalisation=None),
-        replace(SPEC, noise_filter=NoiseFilter("none")),
-        replace(SPEC, gravity_filter=GravityFilter(cutoff_hz=0.5)),
-        AIDED,
-        replace(SPEC, max_gap_s=1.0),
-    ],
-    ids=["window", "stride", "rate", "order", "channels", "noise", "gravity", "aided", "gap"],
-)
-def test_restoring_into_another_spec_is_refused(other):
-    engine, fresh = Engine(SPEC), Engine(other)
-    feed(engine, trouble()[:50])
-    with pytest.raises(ValueError, match="snapshot"):
-        fresh.restore(engine.snapshot())
-    assert fresh.n_devices == 0
-
-
-def test_a_model_with_another_normalisation_accepts_the_snapshot():
-    engine = Engine(SPEC)
-    feed(engine, trouble()[:50])
-    again = Engine(replace(SPEC, sample_rate_hz=50, normalisation=Normalisation((1.0,) * 9, (2.0,) * 9)))
-    again.restore(engine.snapshot())
-    assert again.n_devices == engine.n_devices
-
-
-def test_restoring_into_an_engine_in_use_is_refused():
-    engine = Engine(SPEC)
-    feed(engine, trouble()[:50])
-    with pytest.raises(ValueError, match="already"):
-        engine.restore(engine.snapshot())
-
-
-def test_what_a_smaller_engine_has_no_room_for_is_left_out():
-    engine, small = Engine(SPEC), Engine(SPEC, max_devices=2)
-    messages = {name: walk(name, 50.0, seed=i) for i, name in enumerate("abc")}
-    for name in "abc":
-        feed(engine, messages[name][:20])
-    small.restore(engine.snapshot())
-    assert small.n_devices == 2
-    for name in "ab":
-        assert_same(feed(small, messages[name][20:]), feed(engine, messages[name][20:]))
-
-
 # --- whatever a device sends ---------------------------------------------------------------------
 
 YEAR_2200_NS = 7_258_118_399 * SECOND
@@ -461,41 +320,6 @@ def test_values_out_of_this_world_stay_with_their_device(spec, value, rate_hz):
     # and leave it with a restart
     again = walk("bad", rate_hz, seed=2, t_ns=T0_NS + 60 * SECOND)
     assert_same(feed(engine, again), feed(Engine(spec), again))
-
-
-hostile = st.builds(
-    Message,
-    device=st.sampled_from(["a", "b", "c"]),
-    t_ns=st.one_of(st.integers(0, YEAR_2200_NS), st.integers(T0_NS, T0_NS + 4 * SECOND)),
-    samples=st.integers(1, 60).map(lambda n: gait(n)),
-    rate_hz=st.one_of(st.sampled_from([0.0, 50.0, 100.0, 20.0]), st.floats(width=32)),
-    stamped=st.booleans(),
-    arrival_s=st.one_of(st.floats(0, 8e9), st.floats(T0_NS / 1e9, T0_NS / 1e9 + 5)),
-)
-
-
-@BOTH
-@given(messages=st.lists(hostile, min_size=1, max_size=40), batches=st.lists(st.integers(1, 10), max_size=5))
-@settings(max_examples=60, deadline=None)
-def test_no_message_raises_or_warns_and_every_sample_is_accounted_for(spec, messages, batches):
-    spec = replace(spec, stride_samples=32)
-    engine = Engine(spec, max_devices=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        got = feed(engine, messages, batches)
-    stats = engine.stats
-    dropped = stats.samples_late + stats.samples_rate + stats.samples_devices
-    assert 0 <= dropped <= sum(len(m) for m in messages)
-    assert all(getattr(stats, name) >= 0 for name in stats.__slots__)
-    assert np.isfinite(got.windows).all()
-    assert (got.end_ns > got.start_ns).all()
-    # and a decent device is served as if they had not been there
-    decent = walk("decent", 50.0)
-    wide = Engine(spec, max_devices=10)
-    assert_same(
-        of(feed(wide, [m for pair in zip(decent, messages, strict=False) for m in pair]), "decent"),
-        feed(Engine(spec), decent[: len(messages)]),
-    )
 
 
 def test_a_batch_must_be_aligned():

@@ -171,18 +171,20 @@ def test_a_single_bad_window_after_a_good_one_is_none():
 
 
 def test_units_by_row():
-    units = AccUnits(4)
+    units = AccUnits(5)
+    units.restart(np.arange(5), np.array([True, True, True, True, False]))
     rows = np.array([3, 1, 0])
     windows = np.stack([scaled(still(128), factor)[:, :3] for factor in (9.80665, 1000.0, 0.01)])
     assert units.decide(rows, windows).tolist() == [True, True, False]
-    assert units.names(np.arange(4)) == [None, "mg", None, "m/s2"]
+    assert units.names(np.arange(5)) == [None, "mg", None, "m/s2", "g"]
     assert units.any_scaled(rows)
     assert not units.any_scaled(np.array([0, 2]))
     ones = np.ones((5, 3), np.float32)
     got = units.scale(np.array([1, 2, 3]), np.array([1, 2, 2]), ones)
     np.testing.assert_allclose(got[:, 0], [0.001, 1, 1, 1 / 9.80665, 1 / 9.80665])
-    units.reset(np.array([3]))
-    assert units.names(np.array([3])) == [None]
+    units.restart(np.array([3, 1]), np.array([True, False]))
+    assert units.names(np.array([3, 1])) == [None, "g"]
+    assert not units.any_scaled(rows)
 
 
 def test_a_problem_begins_at_the_second_bad_window_after_a_good_one_and_once():
