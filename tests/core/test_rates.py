@@ -108,3 +108,18 @@ def test_a_device_that_only_sends_now_and_then_is_not_mistaken_for_a_slow_one():
     engine = Engine(SPEC)
     feed(engine, messages)
     assert engine.stats.rates_measured == 0
+
+
+@pytest.mark.parametrize("announced", [0.0, 50.0])
+@pytest.mark.parametrize("size", [1, 25])
+@pytest.mark.parametrize("drift", [-0.05, -0.0309, -0.0305, -0.03, 0.03, 0.0305, 0.0309, 0.05])
+def test_a_clock_up_to_five_percent_off_is_followed_without_a_restart(drift, size, announced):
+    messages = cut(gait(1500), size, rate_hz=50.0 / (1 + drift), announced=announced)
+    engine = Engine(SPEC)
+    got = feed(engine, messages, [len(messages)])
+    assert (engine.stats.restarts, engine.stats.rates_measured) == (0, 0)
+    # While the drift is being learnt, a few samples are late or interpolated.
+    assert engine.stats.samples_late + engine.stats.gaps < 20
+    assert abs(len(got) - (1500 - 32) // 16 - 1) <= 1
+    settled = np.diff(got.end_ns[len(got) // 2 :])
+    np.testing.assert_allclose(settled, 16 / 50 * SECOND * (1 + drift), rtol=0.01)
