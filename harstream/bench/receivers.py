@@ -66,7 +66,7 @@ def run_paho(settings: dict[str, Any], counters: SharedCounters) -> None:
     def report() -> None:
         counters[DONE] = received
         if counters[STOP]:
-            client.disconnect()
+            os._exit(0)  # a DISCONNECT from this thread would use the TLS socket while paho's loop reads it
 
     client.on_connect = subscribe
     client.connect(settings["host"], settings["port"])
