@@ -81,7 +81,7 @@ def test_units_are_metres_per_second_squared_and_all_else_is_right():
 
 def test_units_change_samples_without_a_gyroscope_too():
     (message,) = FAULTS["units"](
-        iter([OutgoingMessage(0.5, START_NS, 50.0, np.ones((25, 3), np.float32))]), np.random.default_rng()
+        iter([OutgoingMessage(0.5, START_NS, 50.0, np.ones((25, 3), np.float32))]), np.random.default_rng(0)
     )
     np.testing.assert_allclose(message.samples, 9.80665, rtol=1e-6)
 
@@ -141,7 +141,7 @@ def test_dropout_loses_messages_in_stretches_some_of_them_longer_than_a_gap_may_
 
 def test_no_message_before_the_fault_is_none_after_it():
     for fault in FAULTS.values():
-        assert list(fault(iter([]), np.random.default_rng())) == []
+        assert list(fault(iter([]), np.random.default_rng(0))) == []
 
 
 def test_devices_have_the_faults_in_turn_and_their_names_say_so():
