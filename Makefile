@@ -6,7 +6,8 @@ MODES ?=
 JSON ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# One process more than cores: some tests wait for a server.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

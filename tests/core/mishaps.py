@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
+
+from harstream.core.spec import GravityFilter, SignalSpec
 
 from ..constants import SECOND, T0_NS
 from .streams import Message, cut, gait, gait_at, restamped, still, walk
 
 HOUR = 3600 * SECOND
 G = 9.80665
+SPEC = SignalSpec(window_samples=32, stride_samples=16)
+AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
+BOTH = pytest.mark.parametrize(
+    "spec",
+    # Mishaps are of the timeline, before the filters: the second one is for the slow tests.
+    [pytest.param(SPEC, id="butterworth"), pytest.param(AIDED, id="complementary", marks=pytest.mark.slow)],
+)
 
 
 def stream(mishap: str) -> list[Message]:

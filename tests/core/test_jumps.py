@@ -15,7 +15,7 @@ from .streams import assert_same, begins_with, cut, feed, gait, part_of, restamp
 
 SPEC = SignalSpec(window_samples=32, stride_samples=16)
 BOTH_RATES = pytest.mark.parametrize("announced", [0.0, 50.0])
-#: Messages of the issue: 25 samples, one each half second.
+#: Messages of 25 samples, one each half second.
 HALF = SECOND // 2
 
 

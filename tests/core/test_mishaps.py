@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from harstream.core.engine import Engine
 from harstream.core.problems import Problem
-from harstream.core.spec import GravityFilter, SignalSpec
 
 from ..constants import SECOND, T0_NS
-from .mishaps import HOUR, MISHAPS, stream
+from .mishaps import BOTH, HOUR, MISHAPS, stream
 from .streams import Message, assert_same, feed, gait, of, walk
-
-SPEC = SignalSpec(window_samples=32, stride_samples=16)
-AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
-BOTH = pytest.mark.parametrize("spec", [SPEC, AIDED], ids=["butterworth", "complementary"])
 
 #: What each of the streams must show, so that it tests something.
 SHOWN = {

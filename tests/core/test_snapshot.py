@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 
 from harstream.core.engine import Engine
-from harstream.core.spec import GravityFilter, NoiseFilter, Normalisation, SignalSpec
+from harstream.core.spec import GravityFilter, NoiseFilter, Normalisation
 
 from ..constants import SECOND, T0_NS
-from .mishaps import MISHAPS, stream
+from .mishaps import AIDED, BOTH, MISHAPS, SPEC, stream
 from .streams import assert_same, batch, cut, feed, gait, walk
-
-SPEC = SignalSpec(window_samples=32, stride_samples=16)
-AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
 
 
 def trouble():
@@ -61,7 +58,7 @@ def test_a_restored_engine_goes_on_to_the_bit(spec, part, via_file, tmp_path):
     assert sorted(after.evict(1e18)) == sorted({m.device for m in messages})
 
 
-@pytest.mark.parametrize("spec", [SPEC, AIDED], ids=["butterworth", "complementary"])
+@BOTH
 @pytest.mark.parametrize("mishap", MISHAPS)
 def test_an_engine_restored_in_the_middle_of_a_mishap_goes_on_to_the_bit(spec, mishap):
     messages = stream(mishap)
