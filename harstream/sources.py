@@ -35,7 +35,8 @@ class SampleSource(abc.ABC):
     def messages(self, n: int, offset_s: float, start_ns: int) -> Iterator[OutgoingMessage]:
         """Yield the messages of the device, of ``n`` samples each, in the order in which they leave.
 
-        A message leaves at the event time of its last sample, and its stamp is right. Subclasses may differ.
+        A message leaves one sample period after its last sample was measured, and its stamp is right. Subclasses may
+        differ.
 
         Args:
             n: Number of samples in a message; the last one may have fewer.

@@ -12,6 +12,7 @@ import msgspec
 
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
+from harstream.wire.labels import are_in_a_row
 from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Units
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 _RATE_S = 5.0
 #: A device that sends for so long without any label has a problem: the first window of a shipped model takes 3 to 20 s.
 _NO_LABEL_S = 30.0
-#: Equal labels that are further apart in event time, or not in order, are not in a row: the clock of the device jumped.
-_MAX_APART_S = 600.0
 #: Number of latencies kept for statistics.
 _MAX_LATENCIES = 2_000
 
@@ -167,8 +166,7 @@ class Watch:
             except msgspec.DecodeError:
                 return
             device = self.devices.setdefault(name, WatchedDevice())
-            in_a_row = 0 <= message.t - device.t_s <= _MAX_APART_S
-            if message.label != device.label or not in_a_row:
+            if message.label != device.label or not are_in_a_row(device.t_s, message.t):
                 device.label, device.since_s = message.label, message.t
             device.t_s = message.t
             device.confidence, device.label_problem = message.confidence, message.problem

@@ -283,8 +283,8 @@ class FastClient(Transport):
 
     def _update_inflight(self) -> MQTTErrorCode:
         """Send waiting messages until the limit in flight is reached. They follow right behind those in flight."""
-        if self._sock is None:
-            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        if not self.is_connected():  # also between CONNECT and CONNACK, after which this is called again
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
         properties, n_inflight = self._no_properties, self._inflight_messages
         message = None
         for message in list(islice(self._out_messages.values(), n_inflight, self._max_inflight_messages)):
@@ -316,7 +316,7 @@ class FastClient(Transport):
         accepted = messages[: max(max_outgoing - self.outgoing, 0)]
         header, properties = bytes([PUBLISH | qos << 1 | retain]), self._no_properties
         if qos == 0:
-            if self._sock is None:
+            if not self.is_connected():
                 return 0
             for topic, payload in accepted:
                 packet = encode_publish(header, topic.encode(), properties + payload)

@@ -108,6 +108,12 @@ class Connection(Link):
             and self._presence is not None
             and accepts_without_will(self.settings, self._client_id, version, url, HANDSHAKE_S)
         ):
+            again = self._try_version(url, version)  # the broker may have come up between the two attempts
+            if again is None:
+                self.version = version
+                return None
+            if not again.will_may_be_refused:
+                return again
             mend = publish_mend(self.settings.url.user, self._presence.topic)
             return Failure(f"refused our will: {failure.reason}; {mend}, or use --no-will", permanent=True)
         return failure

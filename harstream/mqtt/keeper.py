@@ -66,6 +66,7 @@ class PresenceKeeper:
         """Note that a new connection begins."""
         self._connects += 1
         self._due = self._reads = False
+        self._own = 0  # what was sent on the lost connection is not sent back on this one
 
     def lose(self) -> bool:
         """Note that the connection has ended. Return True if the broker may have closed it for our subscription."""
@@ -137,7 +138,7 @@ class PresenceKeeper:
     def judge(self, payload: bytes, retained: bool) -> float | None:
         """Return the seconds after which to publish again, because of a message; None if the message is right."""
         self._reads = True
-        if self._leaving:
+        if self._leaving or not self.may_announce:
             return None
         if payload == self.presence.online:
             if not retained:

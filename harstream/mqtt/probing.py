@@ -9,8 +9,8 @@ from contextlib import suppress
 from harstream.mqtt.urls import BrokerUrl
 
 _TIMEOUT_S = 3.0
-#: CONNECT of MQTT 3.1.1 with the client identifier "probe", without user and password.
-_CONNECT = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x05\x00\x05probe"
+#: CONNECT of MQTT 3.1.1 without client identifier, so that no client of the same name is disconnected.
+_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
 #: Protocol that a port speaks to the schemes that are right for it.
 _SCHEMES = {"TLS": ("mqtts", "wss"), "MQTT without TLS": ("mqtt",), "HTTP without TLS": ("ws",)}
 

@@ -191,7 +191,9 @@ class Daemon:
             default_rate_hz=self.pipeline.engine.spec.sample_rate_hz,
         )
         received_s = {message.arrival_s: message.received_s for message in messages}
-        completed_s = [received_s[arrival_s] for arrival_s in windows.arrival_s.tolist()]
+        # A message that waited in the engine since an earlier batch is completed by one of this batch.
+        first_s = messages[0].received_s
+        completed_s = [received_s.get(arrival_s, first_s) for arrival_s in windows.arrival_s.tolist()]
         return WindowsDue(self.pipeline, windows, np.array(completed_s, np.float64))
 
     def _hand_over(self, due: WindowsDue) -> None:

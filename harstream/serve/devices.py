@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Int64
+from harstream.core.engine import MAX_INCIDENTS
 from harstream.core.health import DeviceHealth
 from harstream.core.problems import Incident, Problem, first_problem, problems_in
 from harstream.serve.health_log import HealthLog
@@ -41,7 +42,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of every device of a source at one moment. Any thread may read it.
+    """State of every device of a source at one moment. Any thread may read it.
 
     Devices are in the order in which the engine got to know them. After these come the devices of which only rejected
     messages are known.
@@ -160,7 +161,8 @@ class Devices:
 
     def reject(self, rejections: Sequence[Rejection]) -> None:
         """Note rejected messages."""
-        self._incidents += self._rejected.add(rejections, self._clock(), self._monotonic())
+        incidents = self._rejected.add(rejections, self._clock(), self._monotonic())
+        self._incidents += incidents[: max(MAX_INCIDENTS - len(self._incidents), 0)]  # the review names the others
 
     def forget(self, devices: Sequence[str]) -> None:
         """Forget the incidents of evicted devices."""

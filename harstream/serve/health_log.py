@@ -42,8 +42,10 @@ class HealthLog:
 
         """
         self._forget(now_s)
+        room = {problem: self._room(problem, now_s) for problem in Problem}
         for incident in incidents:
-            if (incident.device, incident.problem) not in self._named_s and self._room(incident.problem, now_s):
+            if room[incident.problem] and (incident.device, incident.problem) not in self._named_s:
+                room[incident.problem] -= 1
                 self._name(incident.device, incident.problem, incident.detail, now_s)
 
     def review(
@@ -101,7 +103,7 @@ class HealthLog:
         self._last_summary_s[problem] = now_s
         name = problem.public_name
         log.warning(
-            "and %d more devices have the problem %s: see /api/devices?problem=%s and %s#%s",
+            "%d more devices have the problem %s, not named here: see /api/devices?problem=%s and %s#%s",
             number,
             name,
             name,

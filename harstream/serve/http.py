@@ -24,7 +24,7 @@ Response = tuple[int, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a GET asks for, beside the path of its route."""
+    """Name and query of a GET, beside the path of its route."""
 
     name: str  # last level of the path, decoded, where the route has {name}; else ""
     query: Mapping[str, str]  # decoded; of a parameter given twice the last value

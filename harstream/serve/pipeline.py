@@ -17,6 +17,7 @@ from harstream.core.smoothing import SmoothedLabels, Smoothing
 from harstream.serve.rejections import RejectionLog
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
+from harstream.wire.labels import are_in_a_row
 from harstream.wire.reject import Rejection
 from harstream.wire.samples import Units
 
@@ -129,10 +130,6 @@ class Pipeline:
         ]
 
 
-#: Equal labels that are further apart in event time, or not in order, are not in a row: the clock of the device jumped.
-_MAX_APART_NS = 600 * 10**9
-
-
 class LastLabel(NamedTuple):
     """Last published label of a device."""
 
@@ -175,8 +172,8 @@ class LastLabels:
         for device, label, confidence, t_ns in zip(devices, labels, confidences, end_ns, strict=True):
             before = self._labels.get(device)
             if before is not None and before.label == label:
-                in_a_row = 0 <= t_ns - before.t_ns <= _MAX_APART_NS
-                self._labels[device] = LastLabel(label, confidence, before.since_ns if in_a_row else t_ns, t_ns)
+                since_ns = before.since_ns if are_in_a_row(before.t_ns / 1e9, t_ns / 1e9) else t_ns
+                self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
                 continue
             self._labels[device] = LastLabel(label, confidence, t_ns, t_ns)
             self.counts[label] += 1

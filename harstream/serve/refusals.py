@@ -1,4 +1,4 @@
-"""What the broker refuses of the daemon's labels, events and status: counted, logged now and then, and shown."""
+"""Refusals by the broker of the daemon's labels, events and status: counted, logged now and then, and shown."""
 
 from __future__ import annotations
 

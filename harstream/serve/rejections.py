@@ -52,12 +52,12 @@ class RejectionLog:
             self._shown.clear()
         self._shown.add((last.device, last.reason))
         log.warning(
-            "rejected messages by reason: %s; of %d devices. One of them, %son topic %r: %s: %s",
+            "rejected messages%s, by reason: %s. An example (%s) is %son topic %r: %s",
+            f" of {len(self._devices)} devices" if self._devices else "",
             ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
-            len(self._devices),
+            last.reason,
             f"of device {last.device!r} " if last.device else "",
             last.topic[:_MAX_CHARACTERS],
-            last.reason,
             _shown(last.detail),
         )
         self._counts.clear()

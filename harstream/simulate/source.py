@@ -69,7 +69,7 @@ def sources(
         pace: Divisor of the durations of activities (see ``day.script``).
         activity: If given, the subjects never leave this activity.
         faults: Keys of ``faults.FAULTS``. The devices have them in turn, and their names end in them, as in
-            ``sim-0001-loop``. None: no device has a fault.
+            ``sim-0001-loop``. Empty: no device has a fault.
 
     Raises:
         ValueError: The rate or the pace is out of range, or the activity is unknown.

@@ -13,6 +13,14 @@ from harstream.core.events import EXIT, ActivityEvent
 from harstream.core.problems import first_problem
 from harstream.core.smoothing import SmoothedLabels
 
+#: Equal labels that are further apart in event time, in seconds, are not in a row.
+_MAX_APART_S = 600.0
+
+
+def are_in_a_row(before_s: float, t_s: float) -> bool:
+    """Return whether a label at event time ``t_s`` continues an equal one; if not, the device's clock has jumped."""
+    return 0 <= t_s - before_s <= _MAX_APART_S
+
 
 def encode(
     windows: WindowBatch,

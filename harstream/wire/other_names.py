@@ -172,7 +172,7 @@ def _value(raw: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return bytes(raw[:_MAX_SHOWN]).decode(errors="replace")
+        return bytes(raw)[:_MAX_SHOWN].decode(errors="replace")
 
 
 def _read_rate(value: Any) -> float | None:

@@ -11,9 +11,10 @@ import pytest
 from harstream.errors import BrokerError
 from harstream.mqtt import connection as mqtt
 from harstream.mqtt.connection import Connection
+from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
-from ..servers import DEADLINE_S, Mosquitto, mosquitto_passwords
+from ..servers import DEADLINE_S, Mosquitto, mosquitto_passwords, wait_until
 from .brokers import Peer, scripted, web_socket_proxy
 
 
@@ -90,8 +91,7 @@ def test_a_password_without_a_user_is_sent_over_mqtt_5():
     with scripted(serve) as port:
         connection = Connection(BrokerSettings(BrokerUrl.parse(f":secret@127.0.0.1:{port}")), "id")
         connection.open()
-        while len(packets) < 2:  # it is sent at a reconnect too
-            threading.Event().wait(0.01)
+        wait_until(lambda: len(packets) >= 2, "the reconnect")  # the password is sent then too
         connection.close()
     head = b"\x00\x04MQTT\x05\x42\x00\x1e\x00"  # flags: password, clean start
     assert packets[0] == head + b"\x00\x02id" + b"\x00\x06secret"
@@ -113,3 +113,18 @@ def test_a_fixed_client_identifier_is_used_as_it_is_and_a_program_with_several_c
     assert (fixed.name_client("harstream-x"), fixed.name_client("harstream-x", "-1")) == ("thing-7", "thing-7-1")
     named = BrokerSettings(url).name_client("harstream-x", "-1")
     assert (named[:12], named[-2:], len(named)) == ("harstream-x-", "-1", 22)
+
+
+@pytest.mark.parametrize("closed", [3, 4])
+def test_a_broker_that_comes_up_between_two_attempts_is_connected_to_and_its_will_is_not_blamed(closed):
+    def serve(peer: Peer) -> None:
+        peer.accept()
+        peer.serve()
+
+    # Docker's proxy, for example, accepts connections and closes them while the broker behind it starts.
+    with scripted(*[lambda peer: None] * closed, serve) as port:
+        settings = BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{port}"))
+        connection = Connection(settings, "id", presence=Presence("harstream/status"))
+        connection.open(threading.Event())
+        assert connection.ready
+        connection.close()

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import _ConnectionState as ConnectionState
 
 from harstream.mqtt.client import FastClient, InboundMessage
 
@@ -53,6 +54,7 @@ class Wire:
         self.client.on_messages = self.received.extend
         self.client._sock, self.broker = socket.socketpair()
         self.client._sock.setblocking(False)
+        self.client._state = ConnectionState.MQTT_CS_CONNECTED
         self.broker.setblocking(False)
 
     def feed(self, data: bytes) -> MQTTErrorCode:
@@ -205,9 +207,13 @@ def test_no_more_messages_are_accepted_than_may_be_queued(wire: Any, qos: int) -
     assert [body[-1] for _, body in packets(drained(wire))] == list(range(7))
 
 
-def test_without_a_connection_qos_1_is_queued_and_qos_0_is_rejected(wire: Any) -> None:
+@pytest.mark.parametrize("connects", [False, True])
+def test_until_the_connack_qos_1_is_queued_and_qos_0_is_rejected(wire: Any, connects: bool) -> None:
     wire.client._thread = object()
-    sock, wire.client._sock = wire.client._sock, None
+    wire.client._state = ConnectionState.MQTT_CS_CONNECTING if connects else ConnectionState.MQTT_CS_NEW
+    sock = wire.client._sock
+    if not connects:
+        wire.client._sock = None
     messages = [("a", bytes([number])) for number in range(30)]
     assert wire.client.publish_all(messages, 0, False, 100) == 0
     assert wire.client.publish_all(messages, 1, False, 100) == 30

@@ -6,8 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from paho.mqtt.client import MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
 
 from harstream.mqtt import keeper
+from harstream.mqtt.client import FastClient
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.keeper import PresenceKeeper
 from harstream.mqtt.presence import Presence
@@ -112,6 +115,26 @@ def test_whoever_contradicts_again_and_again_is_answered_in_pauses_that_double(m
     assert sum("two have the same name" in record.getMessage() for record in caplog.records) == 1
     clock.now_s += keeper.CALM_S + 1
     assert own.judge(b"offline", retained=False) == 0
+
+
+def test_a_second_daemon_is_noticed_however_often_the_connection_was_lost(caplog):
+    own, client = PresenceKeeper(Presence(TOPIC)), FastClient(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
+    for _ in range(5):
+        own.connect()
+        own.announce(client)  # right before the subscription, so it is not sent back
+    own.judge(b"online", retained=True)
+    own.judge(b"online", retained=False)  # the one that may be ours
+    assert not caplog.messages
+    own.judge(b"online", retained=False)
+    assert "another daemon published online too" in caplog.text
+
+
+def test_a_status_that_may_not_be_published_is_not_announced_in_the_log(caplog):
+    caplog.set_level(logging.INFO)
+    own = PresenceKeeper(Presence(TOPIC))
+    own.may_announce = False
+    assert own.judge(b"offline", retained=True) is None
+    assert not caplog.messages
 
 
 def test_messages_on_other_topics_are_delivered_beside_the_status(mosquitto):

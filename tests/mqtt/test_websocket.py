@@ -118,6 +118,7 @@ def opened() -> tuple[WebSocket, socket.socket]:
     web._sock, web._received, web._payload_left = ours, bytearray(), 0
     web._unsent, web._framed, web._closed = bytearray(), 0, False
     ours.setblocking(False)
+    theirs.settimeout(DEADLINE_S)
     return web, theirs
 
 
@@ -190,7 +191,7 @@ def test_what_a_slow_server_does_not_take_yet_is_sent_later():
             break
         except BlockingIOError:
             read += server.recv(65536)
-    server.setblocking(True)
+    server.settimeout(DEADLINE_S)
     size = 2 + 8 + 4 + len(data)
     while len(read) < size:
         read += server.recv(65536)

@@ -20,7 +20,7 @@ from harstream.serve import daemon as serving
 from harstream.serve import rejections as rejecting
 from harstream.serve.daemon import Daemon
 
-from ..constants import T0_NS
+from ..constants import SPEC, T0_NS
 from ..fakes import Clock
 from ..live_streams import assert_labels, expected, messages
 from ..servers import Client, Mosquitto, metric, wait_until
@@ -355,6 +355,22 @@ def test_a_device_whose_clock_is_ahead_has_no_negative_lag(classifier, subjects)
     receive_all(daemon, messages(subjects[:1]))
     daemon.step(0)
     assert metric(exposed(daemon), "harstream_lag_seconds_sum") == 0
+
+
+def test_messages_longer_than_a_window_are_labelled_through_a_jump_of_the_clock(classifier, subjects):
+    now = Clock(T0_NS / 1e9)
+    daemon = Daemon(make_config(), classifier, clock=now, monotonic=Clock(50.0))
+    daemon.labelling.start()
+    samples = np.resize(subjects[0].samples, (8, 4 * SPEC.window_samples, 6))
+    for k, part in enumerate(samples):  # the first one after the jump waits for the second one
+        t_s = T0_NS / 1e9 + k * part.shape[0] / 50 + (5000 if k >= 4 else 0)
+        payload = json.dumps({"t": t_s, "rate_hz": 50, "acc": part[:, :3].tolist(), "gyro": part[:, 3:].tolist()})
+        now.now_s += 1
+        daemon.receive([("wearables/long/imu", payload.encode(), False)])
+        daemon.step(0)
+    daemon.labelling.finish()
+    assert daemon.labelling.windows_classified >= 8 * 4
+    assert metric(exposed(daemon), "harstream_latency_seconds_sum") == 0
 
 
 def test_labels_that_could_not_be_published_are_counted(classifier, subjects):

@@ -278,18 +278,37 @@ def test_a_daemon_names_its_devices_but_only_where_it_is_asked(mosquitto: Mosqui
         host.close()
 
 
-def test_the_health_of_many_devices_is_read_while_they_send(classifier, subjects):
-    """Readers in other threads never see half of a change."""
+def test_the_health_of_many_devices_is_read_while_they_send(classifier, subjects, monkeypatch):
+    """Readers in other threads never see half of a change, because the thread that makes the changes makes the copy."""
+    monkeypatch.setattr(module, "_MAX_AGE_S", 0.0)  # a reader that asks wants a new snapshot
     daemon = Daemon(make_config(), classifier)
     sent = list(messages(subjects))
+    names = {subject.name for subject in subjects}
     failures: list[object] = []
+    totals: list[int] = []
+    copying: set[int] = set()  # threads that copied the state of the engine
     done = threading.Event()
+    health = daemon.pipeline.engine.health
+
+    def recorded_health() -> DeviceHealth:
+        copying.add(threading.get_ident())
+        return health()
+
+    monkeypatch.setattr(daemon.pipeline.engine, "health", recorded_health)
 
     def read_all() -> None:
-        while not done.is_set():
-            status, _, body = api.list_devices(daemon.read_devices, {})
-            if status != 200 or any(list(one) != FIELDS for one in json.loads(body)["devices"]):
-                failures.append(body)
+        try:
+            while not done.is_set():
+                status, _, body = api.list_devices(daemon.read_devices, {})
+                assert status == 200, body
+                answer = json.loads(body)
+                assert all(list(one) == FIELDS for one in answer["devices"])
+                shown = [one["device"] for one in answer["devices"]]
+                assert len(shown) == len(set(shown)) == answer["total"]
+                assert set(shown) <= names
+                totals.append(answer["total"])
+        except Exception as error:  # it would end this thread without a word
+            failures.append(error)
 
     readers = [threading.Thread(target=read_all) for _ in range(3)]
     daemon.labelling.start()
@@ -298,8 +317,18 @@ def test_the_health_of_many_devices_is_read_while_they_send(classifier, subjects
     for first in range(0, len(sent), 10):
         daemon.receive([(topic, payload, False) for topic, payload in sent[first : first + 10]])
         daemon.step(0)
-    done.set()
-    while any(reader.is_alive() for reader in readers):
+
+    def all_seen() -> bool:
         daemon.step(0)
-    daemon.labelling.finish()
+        return bool(failures) or len(names) in totals
+
+    try:
+        wait_until(all_seen, "an answer with every device")
+    finally:
+        done.set()
+        while any(reader.is_alive() for reader in readers):
+            daemon.step(0)
+        daemon.labelling.finish()
     assert not failures
+    assert len(names) in totals
+    assert copying == {threading.get_ident()}

@@ -73,7 +73,7 @@ def test_a_thousand_devices_make_some_lines_and_a_summary(fleet, caplog):
     assert len(caplog.messages) == MAX_NAMED
     lines = fleet.pass_time(60, names)
     assert lines == [
-        "and 990 more devices have the problem gravity: see /api/devices?problem=gravity and "
+        "990 more devices have the problem gravity, not named here: see /api/devices?problem=gravity and "
         "docs/how-to/troubleshoot.md#gravity"
     ]
     day = [fleet.pass_time(3600, names) for _ in range(24)]

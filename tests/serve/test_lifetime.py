@@ -71,14 +71,18 @@ def test_the_status_survives_the_late_will_and_the_stop_of_a_predecessor(mosquit
         assert client.messages == [(topic, b"stopped", True)]
 
 
-def test_without_retained_messages_and_will_the_broker_keeps_nothing(mosquitto, classifier, subjects):
+def test_without_retained_messages_and_will_the_broker_keeps_nothing(mosquitto, classifier, subjects, monkeypatch):
+    monkeypatch.setattr(serving, "EVICT_EVERY_S", 0.05)
+    monkeypatch.setattr(serving, "IDLE_WAIT_S", 0.05)
+    now = [time.monotonic()]
     wanted = expected(subjects, classifier)
-    config = make_config(mosquitto.port, retain=False, will=False, idle_s=1.0)
+    config = make_config(mosquitto.port, retain=False, will=False, idle_s=60)
     with Client(mosquitto.port) as client:
-        with running(Daemon(config, classifier)) as daemon:
+        with running(Daemon(config, classifier, monotonic=lambda: now[0])) as daemon:
             publish_all(client, subjects)
             wait_for_labels(client, len(wanted))
             assert_labels(client.labels(), wanted)
+            now[0] += 61
             wait_until(lambda: daemon.status().devices == 0, "the eviction")
             wait_until(lambda: not daemon.pipeline.last_labels.to_clear, "the labels to be forgotten")
         wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "stopped")

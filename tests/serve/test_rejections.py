@@ -25,11 +25,11 @@ def test_rejections_are_logged_now_and_then_with_counts_and_the_last_one(monkeyp
     log.add([bad, rejection("json", "b", "not JSON")])
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
-    assert lines[0].startswith("rejected messages by reason: shape 1; of 0 devices. One of them, on topic 't/xxx")
+    assert lines[0].startswith("rejected messages, by reason: shape 1. An example (shape) is on topic 't/xxx")
     assert len(lines[0]) < 500
     assert lines[1] == (
-        "rejected messages by reason: shape 4, json 1; of 2 devices. "
-        "One of them, of device 'b' on topic 't/b': json: not JSON"
+        "rejected messages of 2 devices, by reason: shape 4, json 1. "
+        "An example (json) is of device 'b' on topic 't/b': not JSON"
     )
 
 

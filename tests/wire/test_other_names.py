@@ -186,3 +186,11 @@ def test_notes_are_bounded_and_safe_to_print():
     lines = notes.take()
     assert len(lines) == 100
     assert all(line.isprintable() and len(line) < 1000 for line in lines)
+
+
+@pytest.mark.parametrize("name", ["ts", "timestamp", "time", "fs", "sampleRateHz"])
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "9" * 5000], ids=len)
+def test_a_value_that_no_number_holds_is_named_and_raises_nothing(name, value):
+    samples = decode(b'{"ax": 0, "ay": 0, "az": 1, "%s": %s}' % (name.encode(), value.encode()), Units())
+    assert names(samples) == [name]
+    assert len(samples.ignored[0].describe()) < 200
