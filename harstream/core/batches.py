@@ -116,7 +116,9 @@ class WindowBatch:
     start_ns: Int64  # (n_windows,) event time of the first sample
     end_ns: Int64  # (n_windows,) event time of the last sample plus one sample period
     arrival_s: Float64  # (n_windows,) arrival time of the message that completed the window
-    problems: Int64  # (n_windows,) mask of the problems of the device when the window fell due
+    # (n_windows,) mask of the problems of the device when the window fell due. Only those in UNTRUSTED are the same
+    # however the messages are batched.
+    problems: Int64
 
     def __len__(self) -> int:
         """Return the number of windows."""

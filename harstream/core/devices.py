@@ -13,8 +13,8 @@ from harstream.core.rows import RowArrays
 class DeviceTable(RowArrays):
     """Map from device id to row, with a limit on the number of devices. Rows are reused after eviction.
 
-    A device stays in the table as long as samples of it are *accepted*, not as long as it sends. All samples of a
-    device whose clock jumped back are late; such a device is evicted after a while and starts as a new one.
+    A device stays in the table as long as samples of it are *accepted*, not as long as it sends. One of which
+    all samples are dropped is evicted after a while and starts as a new one.
     """
 
     ROW_ARRAYS = ("last_accepted_s",)

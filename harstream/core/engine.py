@@ -34,7 +34,7 @@ class EngineStats:
     samples_rate: int  # dropped: of a rate that cannot be resampled
     samples_devices: int  # dropped: of devices beyond max_devices
     gaps: int  # interpolated or not
-    restarts: int  # after a long gap or with a new rate
+    restarts: int  # after a long gap, with a new rate, or with a new clock
     rates_measured: int  # restarts because the spacing of the messages contradicted the rate
 
 

@@ -97,11 +97,12 @@ class Grid:
         # Restarts of the row before each message. One at the row's first message in the batch does not count.
         restarts = np.cumsum(accepted.restart[order] & ~new_row)
         restarts -= np.maximum.accumulate(np.where(new_row, restarts, 0))
-        return [self._join(accepted, order[restarts == k], accepted.samples) for k in range(int(restarts.max()) + 1)]
+        return [self._join(accepted, order[restarts == k]) for k in range(int(restarts.max()) + 1)]
 
-    def _join(self, accepted: AcceptedSamples, index: Int64, samples: Float32) -> tuple[GridSamples, Int64, Int64]:
+    def _join(self, accepted: AcceptedSamples, index: Int64) -> tuple[GridSamples, Int64, Int64]:
         """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""
         row, count, missing = accepted.row[index], accepted.count[index], accepted.missing[index]
+        samples = accepted.samples
         total = count + missing
         within = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
         source = np.repeat(accepted.first[index] - missing, total) + within

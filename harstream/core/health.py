@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,14 @@ _FRUITLESS = (
 )
 
 
+class RateCause(enum.IntFlag):
+    """Why a device has the problem RATE."""
+
+    UNUSABLE = enum.auto()  # it announces a rate that cannot be resampled
+    WRONG = enum.auto()  # its messages show another rate than it announces
+    FRUITLESS = enum.auto()  # it starts again and again without filling a window
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceHealth:
     """State of every device at one moment. The entries of all fields are aligned."""
@@ -30,7 +39,7 @@ class DeviceHealth:
     late: Int64  # (n_devices,) samples dropped as late
     gaps: Int64  # (n_devices,) interpolated or not
     restarts: Int64  # (n_devices,) after a long gap, with a new rate, or with a new clock
-    acc_unit: Sequence[str | None]  # (n_devices,) unit of the accelerations as sent; None: not decided yet
+    acc_unit: Sequence[str | None]  # (n_devices,) unit told from the signal; None: stated, or not decided yet
     problems: Int64  # (n_devices,) mask of Problem
 
 
@@ -40,7 +49,7 @@ class HealthTable(RowArrays):
     The parts of the engine report here. An incident is noted when a problem begins, so that somebody can be told once.
     """
 
-    ROW_ARRAYS = ("late", "gaps", "restarts", "fruitless", "problems", "good")
+    ROW_ARRAYS = ("late", "gaps", "restarts", "fruitless", "problems", "rate_causes", "good")
 
     def __init__(self, capacity: int) -> None:
         self.late = np.zeros(capacity, np.int64)
@@ -48,13 +57,9 @@ class HealthTable(RowArrays):
         self.restarts = np.zeros(capacity, np.int64)
         self.fruitless = np.zeros(capacity, np.int64)  # starts since the last window
         self.problems = np.zeros(capacity, np.int64)
+        self.rate_causes = np.zeros(capacity, np.int8)  # mask of RateCause
         self.good = np.zeros(capacity, np.int64)  # mask of problems that the last window did not show
         self.incidents: list[tuple[int, Problem, str]] = []  # (row, problem, detail) since the engine took them
-
-    def reset(self, rows: Int64) -> None:
-        """Forget the devices of ``rows``."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = 0
 
     def begin(self, row: int, problem: Problem, detail: str) -> None:
         """Set a problem of ``row``. Note an incident with ``detail`` if it is new."""
@@ -67,7 +72,7 @@ class HealthTable(RowArrays):
             return
         self.fruitless[rows] += 1
         for row in rows[self.fruitless[rows] >= FRUITLESS_STARTS].tolist():
-            self.begin(row, Problem.RATE, _FRUITLESS.format(int(self.fruitless[row])))
+            self.begin_rate(row, RateCause.FRUITLESS, _FRUITLESS.format(int(self.fruitless[row])))
 
     def judge_windows(self, rows: Int64, total_acc: Float32, gyro: Float32 | None, sample_rate_hz: float) -> Int64:
         """Look for problems in due windows, and return the problems of their rows (n_windows,).
@@ -80,7 +85,7 @@ class HealthTable(RowArrays):
 
         """
         if any_true(self.fruitless[rows]):  # not in the usual case
-            self.end(rows[self.fruitless[rows] >= FRUITLESS_STARTS], Problem.RATE)
+            self.end_rate(rows, RateCause.FRUITLESS)
             self.fruitless[rows] = 0
         gravity = has_gravity(total_acc)
         plausible = np.ones(len(rows), np.bool_)
@@ -111,6 +116,17 @@ class HealthTable(RowArrays):
         """Set a problem of ``row``, and note an incident, even if the row has the problem already."""
         self.problems[row] |= problem
         self.incidents.append((row, problem, detail))
+
+    def begin_rate(self, row: int, cause: RateCause, detail: str) -> None:
+        """Add a cause of the problem RATE of ``row``. Note an incident with ``detail`` if it is new."""
+        if not self.rate_causes[row] & cause:
+            self.rate_causes[row] |= cause
+            self.note(row, Problem.RATE, detail)
+
+    def end_rate(self, rows: Int64, cause: RateCause) -> None:
+        """Take away a cause of the problem RATE of ``rows``, which ends with the last cause."""
+        self.rate_causes[rows] &= ~int(cause)
+        self.end(rows[self.rate_causes[rows] == 0], Problem.RATE)
 
     def end(self, rows: Int64, problem: Problem) -> None:
         """Clear a problem of ``rows``."""

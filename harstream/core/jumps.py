@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harstream.core.batches import Bool, Int64, SampleBatch
 from harstream.core.clock import Clock
-from harstream.core.health import HealthTable
+from harstream.core.health import HealthTable, RateCause
 from harstream.core.messages import BatchOutcome
 from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays, any_true
@@ -21,9 +21,11 @@ from harstream.core.stamps import UNUSABLE, Stamps
 NEW_CLOCK_MESSAGES, NEW_CLOCK_MESSAGES_INSIDE = 3, 5
 #: A clock set back by less than this is waited for: a restart would cost more.
 WAIT_NS = 1_000_000_000
-#: A message that is ahead by more than this and the silence before it waits for the next one, which tells a jump from a
-#: single wrong stamp.
-HOLD_NS = 10 * 1_000_000_000
+#: A message that is ahead by more than this and the silence before it waits for the next one, which tells a single
+#: wrong stamp from a jump or lost messages.
+HOLD_NS = 1_000_000_000
+#: A clock that is set forward by at most this looks like lost messages, and is not reported as a jump.
+REPORT_NS = 10 * 1_000_000_000
 #: A message up to this much older than a message that waits still confirms its time.
 _CONFIRM_NS = 1_000_000_000
 #: Limit of the samples that wait, over all devices.
@@ -71,14 +73,14 @@ class ClockJumps(RowArrays):
 
     def reset(self, rows: Int64) -> None:
         """Forget the devices of ``rows``."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = 0
+        super().reset(rows)
         for row in rows.tolist() if self.held else ():
             self._remove(row)
 
     def start(self, rows: Int64, t: Int64) -> None:
         """Note that the clocks of ``rows`` start at ``t``."""
         self.start_ns[rows] = t
+        self.recent_until_ns[rows] = np.minimum(self.recent_until_ns[rows], t + RECENT_NS)  # of an earlier clock
         self.messages[rows] = self.lost[rows] = self.strays[rows] = 0
 
     def end_recent(self, rows: Int64) -> Int64:
@@ -173,6 +175,7 @@ class ClockJumps(RowArrays):
         if not any_true(far):  # the usual case
             return row, index
         far &= self._stamps.mode[row] != UNUSABLE
+        far &= self._health.rate_causes[row] & int(RateCause.UNUSABLE) == 0  # its dropped samples moved no clock
         repeated = far & self._stamps.is_repeated(row, out.fingerprint[index])
         out.drop(index[repeated])
         room = MAX_HELD_SAMPLES - self._held_samples - sum(int(batch.counts[k]) for k in out.waiting.values())
@@ -212,7 +215,8 @@ class ClockJumps(RowArrays):
                 self._note_stray(row_number, t)
                 continue
             confirmed.append(waiting)
-            if next_t - t <= HOLD_NS:  # if the next one is far ahead too, the stamps are wrong, and not the clock
+            # If the next one is far ahead too, the stamps are wrong, and not the clock.
+            if next_t - t <= REPORT_NS and t - int(self._clock.next_ns[row_number]) > REPORT_NS:
                 self._note_jump(row_number, t)
         return row[keep], index[keep], np.array(confirmed, np.int64)
 

@@ -9,8 +9,8 @@ from harstream.core.rows import RowArrays, any_true
 
 #: A message overlaps the one before it if it begins within this part of its span. A drifting clock is at most 5 % off.
 OVERLAPPING = 0.85
-#: Part of a message that does not overlap by which the overlapping samples decrease. Of two sources that send at nearly
-#: the same moment, only every second message overlaps.
+#: Samples that do not overlap, which count as much as one that does. Of two sources that send at nearly the same
+#: moment, only every second message overlaps.
 _RECOVERY = 3
 #: Overlapping samples, and comparisons of the signal, before two sources are assumed; the limit of the former.
 SAMPLES, COMPARISONS, MAX_SAMPLES = 75, 2, 150
@@ -28,16 +28,11 @@ class Overlaps(RowArrays):
     def __init__(self, capacity: int) -> None:
         self.ends = np.zeros((capacity, 2, 3), np.float32)  # last acceleration of the newest two messages
         self.ends_known = np.zeros(capacity, np.int64)  # how many of them there are, at most 2
-        self.samples = np.zeros(capacity, np.int64)  # overlapping, minus a part of those that do not overlap
+        self.samples = np.zeros(capacity, np.int64)  # _RECOVERY times those that overlap, minus those that do not
         self.comparisons = np.zeros(capacity, np.int64)
         self.step_ms = np.zeros(capacity)  # mean square of the steps from the last message
         self.turn_ms = np.zeros(capacity)  # and of those from the message before it
         self.found = np.zeros(capacity, np.bool_)
-
-    def reset(self, rows: Int64) -> None:
-        """Forget the devices of ``rows``."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = 0
 
     def concerns(self, row: Int64, overlapping: Bool) -> bool:
         """Return whether ``feed`` has anything to do, which is not the usual case."""
@@ -69,11 +64,11 @@ class Overlaps(RowArrays):
         self.step_ms[row] = np.where(compared, _DECAY * self.step_ms[row] + step, self.step_ms[row])
         self.turn_ms[row] = np.where(compared, _DECAY * self.turn_ms[row] + turn, self.turn_ms[row])
         comparisons = self.comparisons[row] + compared
-        samples = self.samples[row] + np.where(overlapping, count, -np.ceil(count / _RECOVERY)).astype(np.int64)
-        samples = np.minimum(np.maximum(samples, 0), MAX_SAMPLES)
+        samples = self.samples[row] + np.where(overlapping, _RECOVERY * count, -count)
+        samples = np.minimum(np.maximum(samples, 0), _RECOVERY * MAX_SAMPLES)
         take_turns = self.step_ms[row] > STEP_RATIO * self.turn_ms[row]
         found = self.found[row]
-        enough = (samples >= SAMPLES) & (comparisons >= COMPARISONS)
+        enough = (samples >= _RECOVERY * SAMPLES) & (comparisons >= COMPARISONS)
         begun = np.flatnonzero(~found & enough & take_turns)
         ended = np.flatnonzero(found & (samples == 0))
         self.found[row[begun]], self.found[row[ended]] = True, False

@@ -9,10 +9,10 @@ removed, and in other units. docs/explanation/limits.md has the shares of false 
 
 Acceleration. The mean of |acc| is near 1 g in every activity: 0.75 to 2.5 g covers rest, sports and jumps. The median
 falls to 0.25 g when somebody hops, because half of the samples are then in free fall. Each such range ends at a third
-of the beginning of the next unit's, so g, m/s2 and mg cannot be confused. Two more limits use the length of the mean
-vector, to which only gravity contributes in the long run. It is at least a fifth of the mean of |acc|, except while a
-device is turned over; without gravity it is usually less. And it is at most 1.6 g: a sensor whose range is taken for
-twice what it is exceeds that.
+or less of the beginning of the next unit's, so g, m/s2 and mg cannot be confused. Two more limits use the length of the
+mean vector, to which only gravity contributes in the long run. It is at least a fifth of the mean of |acc|, except
+while a device is turned over; without gravity it is usually less. And it is at most 1.6 g: a sensor whose range is
+taken for twice what it is exceeds that.
 
 Gyroscope. A gyroscope that is right turns the direction of total acceleration as the accelerometer shows it. Both
 paths on the unit sphere are compared, over means of 0.32 s so that noise and impacts count little. In good windows the

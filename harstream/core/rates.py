@@ -10,8 +10,7 @@ import numpy as np
 from harstream.core import resampling
 from harstream.core.batches import Bool, Float64, Int64
 from harstream.core.clock import Clock
-from harstream.core.health import HealthTable
-from harstream.core.problems import Problem
+from harstream.core.health import HealthTable, RateCause
 from harstream.core.rows import RowArrays, any_true
 from harstream.core.spec import SignalSpec
 
@@ -53,19 +52,13 @@ class SampleRates(RowArrays):
 
     """
 
-    ROW_ARRAYS = ("announced_hz", "up", "down", "unusable")
+    ROW_ARRAYS = ("announced_hz", "up", "down")
 
     def __init__(self, grid_hz: float, clock: Clock, health: HealthTable) -> None:
         self._grid_hz, self._clock, self._health = grid_hz, clock, health
         self.announced_hz = np.zeros(clock.capacity)  # by the last message that set it, or the rate of the grid
         self.up = np.zeros(clock.capacity, np.int64)  # grid samples per input sample: up / down
         self.down = np.zeros(clock.capacity, np.int64)
-        self.unusable = np.zeros(clock.capacity, np.bool_)  # whether RATE began with an unusable announced rate
-
-    def reset(self, rows: Int64) -> None:
-        """Forget the devices of ``rows``."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = 0
 
     def rate_hz(self, rows: Int64) -> Float64:
         """Return the rate of ``rows``; 0 for rows without a usable one."""
@@ -76,30 +69,28 @@ class SampleRates(RowArrays):
         pairs = np.unique(np.stack([self.up[rows], self.down[rows]]), axis=1).T.tolist()
         return {Fraction(up, down) for up, down in pairs if down}
 
-    def set_announced(self, row: int, rate_hz: float) -> bool:
-        """Count the samples of ``row`` by an announced rate. Return False if it cannot be resampled."""
-        if not resampling.accepts(rate_hz, self._grid_hz):
-            return False
+    def accepts(self, rate_hz: float) -> bool:
+        """Return whether a rate can be resampled."""
+        return resampling.accepts(rate_hz, self._grid_hz)
+
+    def set_announced(self, row: int, rate_hz: float) -> None:
+        """Count the samples of ``row`` by an announced rate, which can be resampled."""
         self.announced_hz[row] = rate_hz
         self._set(row, resampling.ratio_of(rate_hz, self._grid_hz), 1e9 / rate_hz)
-        self._health.end(np.array([row]), Problem.RATE)
-        return True
+        self._health.end_rate(np.array([row]), RateCause.WRONG)
 
     def report_unusable(self, row: Int64, rate_hz: Float64) -> None:
         """Report announced rates that cannot be resampled."""
-        self.unusable[row] |= self._health.problems[row] & int(Problem.RATE) == 0
         ratios = (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO)
         least, most = (self._grid_hz * float(ratio) for ratio in ratios)
         for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
             detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
-            self._health.begin(k, Problem.RATE, detail)
+            self._health.begin_rate(k, RateCause.UNUSABLE, detail)
 
     def note_usable(self, row: Int64) -> None:
         """Note that a message of each row announces no unusable rate."""
-        if any_true(self.unusable[row]):  # not in the usual case
-            mended = row[self.unusable[row]]
-            self.unusable[mended] = False
-            self._health.end(mended, Problem.RATE)
+        if any_true(self._health.rate_causes[row]):  # not in the usual case
+            self._health.end_rate(row, RateCause.UNUSABLE)
 
     def set_measured(self, row: int, measured_ns: float, *, announced: bool) -> None:
         """Count the samples of ``row`` by the announced or the grid's rate if one fits, else by the simplest ratio.
@@ -112,14 +103,14 @@ class SampleRates(RowArrays):
         """
         grid_hz, announced_hz = self._grid_hz, float(self.announced_hz[row])
         if announced and not drifted(measured_ns, 1e9 / announced_hz):
-            self._health.begin(
+            self._health.begin_rate(
                 row,
-                Problem.RATE,
+                RateCause.WRONG,
                 f"it announces {announced_hz:g} Hz, but its messages show {1e9 / measured_ns:.3g} Hz, which is used; "
                 "correct rate_hz",
             )
         else:
-            self._health.end(np.array([row]), Problem.RATE)
+            self._health.end_rate(np.array([row]), RateCause.WRONG)
         for likely_hz in (announced_hz, grid_hz):
             if drifted(measured_ns, 1e9 / likely_hz):
                 return self._set(row, resampling.ratio_of(likely_hz, grid_hz), 1e9 / likely_hz)

@@ -31,6 +31,11 @@ class RowArrays:
             new[: len(old)] = old
             setattr(self, name, new)
 
+    def reset(self, rows: npt.NDArray[np.int64]) -> None:
+        """Forget the devices of ``rows``."""
+        for name in self.ROW_ARRAYS:
+            getattr(self, name)[rows] = 0
+
     def snapshot(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Return a copy of the state of ``rows``, by array name."""
         return {name: getattr(self, name)[rows] for name in self.ROW_ARRAYS}

@@ -37,13 +37,27 @@ Int32 = npt.NDArray[np.int32]
 def fingerprints(batch: SampleBatch, first: Int64) -> tuple[Int32, Int64]:
     """Return two numbers for each message, (n_messages,) each, that hardly any other message has.
 
-    The first is made of the stamp, the number of samples and the first sample: a repeated message has the same. The
-    second is made of the first sample only.
+    The first is made of the stamp, the number of samples and the sum of their bits: a repeated message has the same.
+    The second is made of the first sample only.
     """
-    bits = batch.samples[first].view(np.uint32) * _MIX
-    begin = np.bitwise_xor.reduce(bits, axis=1).astype(np.int64)
-    whole = ((begin + batch.counts) << 31) ^ batch.t_ns
+    bits = batch.samples.view(np.uint32)
+    begin = np.bitwise_xor.reduce(bits[first] * _MIX, axis=1).astype(np.int64)
+    total = np.bitwise_xor.reduce(np.add.reduceat(bits, first, axis=0) * _MIX, axis=1).astype(np.int64)
+    whole = ((total + batch.counts) << 31) ^ batch.t_ns
     return (whole ^ (whole >> 32)).astype(np.int32), begin
+
+
+@dataclass(frozen=True, slots=True)
+class StampedMessages:
+    """Stamps and fingerprints of one message of each of several rows, to be judged. The arrays are (n_rows,)."""
+
+    row: Int64  # each row once
+    t: Int64  # stamps
+    stamped: Bool  # whether the message has one
+    span_ns: Float64  # of its samples, by the rate by which they are counted
+    announced: Bool  # whether the message announces its rate
+    fingerprint: Int32  # of the message
+    begin: Int64  # fingerprint of its first sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +112,6 @@ class Stamps(RowArrays):
         self.n_seen = np.zeros(capacity, np.int64)  # messages remembered since the start
         self.jumped = np.zeros(capacity, np.int64)  # n_seen at which none is from before the last jump of the clock
 
-    def reset(self, rows: Int64) -> None:
-        """Forget the devices of ``rows``."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = 0
-
     def is_repeated(self, row: Int64, fingerprint: Int32) -> Bool:
         """Return which messages are among the newest ones of their row, (n_messages,)."""
         return np.asarray((self.seen[row] == fingerprint[:, None]).any(axis=1))
@@ -120,28 +129,10 @@ class Stamps(RowArrays):
         self.last_t_ns[row], self.last_span_ns[row], self.same_ns[row] = t, span_ns, span_ns
         self.jumped[row] = self.n_seen[row] + REMEMBERED
 
-    def check(
-        self,
-        row: Int64,
-        t: Int64,
-        stamped: Bool,
-        span_ns: Float64,
-        announced: Bool,
-        fingerprint: Int32,
-        begin: Int64,
-    ) -> StampVerdict:
-        """Judge the stamps of one message of each row, and remember the messages.
-
-        Args:
-            row: (n_rows,) each row once.
-            t: (n_rows,) stamps.
-            stamped: (n_rows,) whether the message has one.
-            span_ns: (n_rows,) of the samples in the message, by the rate by which they are counted.
-            announced: (n_rows,) whether the message announces its rate.
-            fingerprint: (n_rows,) of the message.
-            begin: (n_rows,) fingerprint of its first sample.
-
-        """
+    def check(self, messages: StampedMessages) -> StampVerdict:
+        """Judge the stamps of messages, and remember the messages."""
+        row, t, stamped, span_ns = messages.row, messages.t, messages.stamped, messages.span_ns
+        fingerprint, begin = messages.fingerprint, messages.begin
         last_span = self.last_span_ns[row]
         dt = (t - self.last_t_ns[row]).astype(np.float64)
         judged = stamped & (self.n_seen[row] > 0)
@@ -149,7 +140,7 @@ class Stamps(RowArrays):
         usual = ~judged | ((dt > last_span * SLOW_ANNOUNCED) & (dt < last_span * FAST))
         usual &= self.n_seen[row] >= self.jumped[row]
         if not all_true(usual) or any_true(self.mode[row]) or any_true(self.slow[row]) or any_true(self.fast[row]):
-            return self._check_unusual(row, t, dt, judged, stamped, span_ns, announced, fingerprint, begin)
+            return self._check_unusual(messages, dt, judged)
         if not all_true(stamped):
             t, span_ns, fingerprint, begin = t[stamped], span_ns[stamped], fingerprint[stamped], begin[stamped]
         rows = row if all_true(stamped) else row[stamped]
@@ -159,18 +150,9 @@ class Stamps(RowArrays):
         no = np.zeros(len(row), np.bool_)
         return StampVerdict(stamped, np.zeros(len(row)), no, no, trusted=True)
 
-    def _check_unusual(
-        self,
-        row: Int64,
-        t: Int64,
-        dt: Float64,
-        judged: Bool,
-        stamped: Bool,
-        span_ns: Float64,
-        announced: Bool,
-        fingerprint: Int32,
-        begin: Int64,
-    ) -> StampVerdict:
+    def _check_unusual(self, messages: StampedMessages, dt: Float64, judged: Bool) -> StampVerdict:
+        row, t, stamped, span_ns = messages.row, messages.t, messages.stamped, messages.span_ns
+        fingerprint, begin = messages.fingerprint, messages.begin
         last_span = self.last_span_ns[row]
         repeated = judged & self.is_repeated(row, fingerprint)
         fresh = judged & ~repeated
@@ -178,7 +160,7 @@ class Stamps(RowArrays):
         # A clock that was set back a little may hit the newest stamp again: then older messages come before.
         self.same_ns[row] = np.where(fresh & (dt < 0), 0.0, self.same_ns[row])
         same = fresh & (dt == 0) & (begin != self.last_begin[row]) & (self.same_ns[row] > 0)
-        slow = forward & (dt < last_span * np.where(announced, SLOW_ANNOUNCED, SLOW))
+        slow = forward & (dt < last_span * np.where(messages.announced, SLOW_ANNOUNCED, SLOW))
         fast = forward & (dt > last_span * FAST)
         good = forward & (dt > last_span / 2) & (dt < last_span * 2)
         # A message with the stamp of the last one says nothing about the speed.

@@ -8,7 +8,7 @@ import numpy as np
 
 from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.clock import Clock
-from harstream.core.health import HealthTable
+from harstream.core.health import HealthTable, RateCause
 from harstream.core.irregular import IrregularSampling
 from harstream.core.jumps import ClockJumps
 from harstream.core.messages import AcceptedSamples, BatchOutcome, RoundMessages
@@ -17,7 +17,7 @@ from harstream.core.problems import Problem
 from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted
 from harstream.core.rows import RowArrays, all_true, any_true, split_into_rounds
 from harstream.core.spec import SignalSpec
-from harstream.core.stamps import COARSE, UNUSABLE, Stamps
+from harstream.core.stamps import COARSE, UNUSABLE, StampedMessages, Stamps
 
 #: A system clock that is set back by more than this changes the arrival times of all messages.
 _STEP_NS = 1_000_000_000
@@ -171,15 +171,20 @@ class Timeline(RowArrays):
         message changes nothing. A message whose unit is unknown, after one whose unit is known, is a change too.
         """
         starting = ~self.started[row]
-        running = ~starting & ~(stamped & (t <= self.meter.last_t_ns[row]))
-        changed = running & (np.abs(rate_hz - self.rates.announced_hz[row]) > DRIFT * self.rates.announced_hz[row])
+        old = stamped & (self.stamps.mode[row] != UNUSABLE) & (t <= self.meter.last_t_ns[row])
+        running = ~starting & ~old
+        announced_hz = self.rates.announced_hz[row]
+        another = starting | (np.abs(rate_hz - announced_hz) > DRIFT * announced_hz)
+        changed = running & another
         rejected = np.zeros(len(row), np.bool_)
-        for k in np.flatnonzero(starting | changed):
-            rejected[k] = not self.rates.set_announced(int(row[k]), float(rate_hz[k]))
+        for k in np.flatnonzero(another).tolist():
+            rejected[k] = not self.rates.accepts(float(rate_hz[k]))
+            if not (rejected[k] or (old[k] and not starting[k])):
+                self.rates.set_announced(int(row[k]), float(rate_hz[k]))
         unit_changed = running & (acc_unit_auto != self.acc_unit_auto[row])
         if any_true(unit_changed):
             changed = changed | (unit_changed & ~rejected)
-        self.acc_unit_auto[row] = np.where(starting | changed, acc_unit_auto, self.acc_unit_auto[row])
+        self.acc_unit_auto[row] = np.where((starting | changed) & ~rejected, acc_unit_auto, self.acc_unit_auto[row])
         return rejected, changed
 
     def _judge_stamps(self, row: Int64, index: Int64, changed: Bool, out: BatchOutcome) -> RoundMessages:
@@ -190,7 +195,7 @@ class Timeline(RowArrays):
         t = batch.t_ns[index]
         dt_ns = (t - self.stamps.last_t_ns[row]).astype(np.float64)
         verdict = self.stamps.check(
-            row, t, batch.stamped[index], span_ns, announced, out.fingerprint[index], out.begin[index]
+            StampedMessages(row, t, batch.stamped[index], span_ns, announced, out.fingerprint[index], out.begin[index])
         )
         if not all_true(verdict.usable):
             arrival_ns = np.rint(batch.arrival_s[index] * 1e9).astype(np.int64) - np.rint(span_ns).astype(np.int64)
@@ -222,10 +227,10 @@ class Timeline(RowArrays):
                 Problem.OVERLAP,
                 f"its messages overlap by {(span_ns[k] - messages.dt_ns[k]) / 1e9:.2f} s, by the rate of "
                 f"{self.rates.announced_hz[row[k]]:g} Hz that they announce, and do not continue each other: two "
-                "devices publish under this name; give each its own name",
+                "devices publish under this name, or one sends samples twice; give each device its own name",
             )
         out.overlapping[messages.index] = self.overlaps.found[row]
-        self.health.end(row[begun], Problem.RATE)  # the spacing of the messages of two devices measures no rate
+        self.health.end_rate(row[begun], RateCause.WRONG)  # the spacing of the messages of two devices measures no rate
         if len(ended):
             self.health.end(row[ended], Problem.OVERLAP)
             messages = messages.restart(ended)
@@ -251,11 +256,21 @@ class Timeline(RowArrays):
         new_clock = np.zeros(len(row), np.bool_)
         for k in np.flatnonzero(old).tolist():
             new_clock[k] = self.jumps.starts_new_clock(int(row[k]), int(messages.t[k]), int(count[k]))
+            if new_clock[k]:
+                self._apply_announced_rate_of(int(row[k]), int(messages.index[k]), out.batch)
             if self.stamps.mode[row[k]] == UNUSABLE:  # only now: the next message starts by its arrival
                 self.started[row[k]] = False
         dropped = old & ~new_clock
         out.drop(messages.index[dropped])
         return messages.restart(new_clock).select(~dropped)
+
+    def _apply_announced_rate_of(self, row: int, at: int, batch: SampleBatch) -> None:
+        """Set rate and unit of ``row``, which restarts, to those of the message ``at``, which seemed to be old."""
+        rate_hz = float(batch.rate_hz[at]) if batch.rate_hz[at] > 0 else self._spec.sample_rate_hz
+        announced_hz = float(self.rates.announced_hz[row])
+        if abs(rate_hz - announced_hz) > DRIFT * announced_hz:
+            self.rates.set_announced(row, rate_hz)
+        self.acc_unit_auto[row] = batch.acc_unit_auto[at]
 
     def _find_irregular(self, messages: RoundMessages) -> RoundMessages:
         """Find rows whose stamps cannot be counted: rounded to seconds, or right at uneven intervals."""

@@ -22,7 +22,7 @@ class AccUnits(RowArrays):
         self.tried = np.zeros(capacity, np.bool_)  # whether a window since the restart was looked at
 
     def restart(self, rows: Int64, auto: Bool) -> None:
-        """Decide the units of ``rows`` anew where ``auto`` (n_rows,); the others are stated."""
+        """Forget the units of ``rows``. They are decided from the next window where ``auto`` (n_rows,), else stated."""
         self.auto[rows], self.unit[rows], self.tried[rows] = auto, 0, False
 
     def decide(self, rows: Int64, total_acc: Float32) -> Bool:
@@ -41,6 +41,6 @@ class AccUnits(RowArrays):
         return np.asarray(acc * factors[:, None], np.float32)
 
     def names(self, rows: Int64) -> list[str | None]:
-        """Return the unit of each row; None: not decided."""
-        names = ["g", None, *ACC_UNIT_NAMES]
-        return [names[index] for index in np.where(self.auto[rows], 1 + self.unit[rows], 0).tolist()]
+        """Return the unit of each row that was decided; None: stated, or not decided yet."""
+        names = [None, *ACC_UNIT_NAMES]
+        return [names[index] for index in self.unit[rows].tolist()]

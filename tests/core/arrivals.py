@@ -109,7 +109,7 @@ def arrivals(draw, rate_hz, mishaps=True, most=25, first=2):
                     send(n, slot)
                     slot += n
             case "wrong stamp":
-                send(draw(sizes), wrong_s=draw(st.floats(-1e8, -3.0) | st.floats(15.0, 1e8)))
+                send(draw(sizes), wrong_s=draw(st.floats(-1e8, -3.0) | st.floats(3.0, 1e8)))
         for _ in range(3):
             send(draw(sizes))
     return out

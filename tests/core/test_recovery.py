@@ -69,6 +69,64 @@ def test_one_unusable_rate_does_not_end_the_problem_of_a_false_one():
     assert engine.health().problems.tolist() == [Problem.RATE]
 
 
+def test_a_false_rate_stays_a_problem_when_windows_fill_again():
+    # Announced twice as high; then short stretches that fill no window; then a long one that does.
+    messages = cut(gait(3000, 25.0), 5, rate_hz=25.0, announced=50.0)
+    stretches = [m for k in range(35, 155, 10) for m in messages[k : k + 3]]
+    engine = Engine(SPEC)
+    feed(engine, [*messages[:30], *stretches])
+    assert len(feed(engine, messages[160:220])) > 0
+    assert engine.health().problems.tolist() == [Problem.RATE]
+    details = [incident.detail[:20] for incident in engine.take_incidents()]
+    assert details == ["it announces 50 Hz, ", "it began 10 times wi"]
+
+
+def test_dropped_messages_of_an_unusable_rate_show_no_jump_of_the_clock():
+    messages = arriving(cut(gait(2500), 10, announced=50.0))
+    engine = Engine(SPEC)
+    feed(engine, [replace(m, rate_hz=1e6) if k >= 100 else m for k, m in enumerate(messages)])
+    assert [incident.problem for incident in engine.take_incidents()] == [Problem.RATE]
+    assert (engine.stats.samples_rate, engine.stats.gaps) == (1500, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "messages_after"), [({"rate_hz": 57.0}, 4), ({"rate_hz": 1e6}, 200), ({"acc_unit_auto": True}, 200)]
+)
+def test_what_messages_announce_counts_whatever_their_stamps(change, messages_after):
+    # Stamps of a time long ago that run a thousand times too fast: milliseconds in the field for seconds.
+    messages = arriving(cut(gait(3000), 10, announced=50.0))[: 100 + messages_after]
+    changed = [replace(m, **change) if k >= 100 else m for k, m in enumerate(messages)]
+    fast = [replace(m, t_ns=10**15 + (m.t_ns - T0_NS) * 1000) for m in changed]
+    exact, by_arrival = Engine(SPEC), Engine(SPEC)
+    feed(exact, changed)
+    feed(by_arrival, fast)
+    assert by_arrival.health().rate_hz.tolist() == exact.health().rate_hz.tolist()
+    assert by_arrival.stats.samples_rate == exact.stats.samples_rate
+    assert by_arrival.health().acc_unit == exact.health().acc_unit
+
+
+def test_a_reboot_with_another_rate_begins_with_that_rate():
+    # Messages of 2 s: windows with the old rate would be due before the next message corrected it.
+    before, signal = cut(gait(1000), 100, announced=50.0), gait(2000, 100.0)
+    after = cut(signal, 200, rate_hz=100.0, announced=100.0, t_ns=T0_NS - 10**6 * SECOND)
+    engine = Engine(SPEC)
+    feed(engine, before)
+    assert_same(feed(engine, after), feed(Engine(SPEC), after[2:]))
+    assert engine.stats.restarts == 1
+
+
+def test_the_problem_of_a_jump_ends_although_the_stamps_become_useless():
+    messages = arriving(cut(gait(9000), 25, announced=50.0))
+    rng = np.random.default_rng(1)
+    ahead = [replace(m, t_ns=m.t_ns + 10**9 * SECOND) for m in messages[20:40]]
+    random = [replace(m, t_ns=int(rng.integers(10**18, 2 * 10**18))) for m in messages[40:]]
+    engine = Engine(SPEC)
+    feed(engine, [*messages[:20], *ahead])
+    assert engine.health().problems.tolist() == [Problem.CLOCK]
+    feed(engine, random)
+    assert engine.health().problems.tolist() == [Problem.STAMPS]
+
+
 def test_a_device_does_not_inherit_the_rate_of_the_row_that_it_gets():
     engine = Engine(SPEC)
     feed(engine, cut(gait(500, 100.0), 50, rate_hz=100.0, announced=100.0))

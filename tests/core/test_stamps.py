@@ -16,6 +16,7 @@ from harstream.core.stamps import (
     EXACT,
     REMEMBERED,
     UNUSABLE,
+    StampedMessages,
     Stamps,
     fingerprints,
 )
@@ -167,6 +168,20 @@ def test_a_system_clock_that_is_set_back_does_not_stop_devices_without_stamps():
     assert engine.take_incidents() == []
 
 
+def test_a_device_at_rest_with_a_coarse_sensor_and_whole_seconds_keeps_its_messages_and_its_rate():
+    # Most messages begin with the same sample, and ten of them in turn have the same stamp.
+    noise = np.random.default_rng(1).normal(0, 0.001, (3000, 3))
+    rest = np.zeros((3000, 6))
+    rest[:, :3] = np.round((np.array([0.1, 0.2, 0.97]) + noise) * 256) / 256
+    messages = cut(rest.astype(np.float32), 10, announced=50.0)
+    engine = Engine(SPEC)
+    got = feed(engine, restamped(messages, [m.t_ns // SECOND * SECOND for m in messages]))
+    assert engine.stats.samples_late < 150
+    assert engine.health().rate_hz.tolist() == [50.0]
+    assert len(got) > 0.9 * (3000 // SPEC.stride_samples - 1)
+    assert len(incidents(engine)) == 1
+
+
 # --- parts ---------------------------------------------------------------------------------------
 
 
@@ -177,7 +192,9 @@ def message(t_ns, seed=0, count=5):
 def check(stamps, t_ns, seed, *, announced=False, span_ns=100e6):
     """Judge one stamp of row 1; ``seed`` tells the message apart."""
     one = np.ones(1, np.int64)
-    return stamps.check(one, one * t_ns, one > 0, one * span_ns, np.array([announced]), one * seed, one * seed)
+    return stamps.check(
+        StampedMessages(one, one * t_ns, one > 0, one * span_ns, np.array([announced]), one * seed, one * seed)
+    )
 
 
 def test_fingerprints_tell_messages_apart():
