@@ -41,14 +41,15 @@ class DeviceClock:
         rng = np.random.default_rng(self.seed)
         period_ns = 1e9 / self.rate_hz * (1 + self.drift)
         stamps: dict[tuple[int, int, float], int] = {}
-        out = []
+        out, now_s = [], 0.0
         for k, (slot, samples, *wrong) in enumerate(arrivals):
             wrong_s = wrong[0] if wrong else 0.0
             key = slot, len(samples), wrong_s
             if key not in stamps:  # a repeated message repeats its stamp
                 jitter = rng.uniform(-self.jitter, self.jitter)
                 stamps[key] = self.origin_ns + round((slot + jitter) * period_ns)
-            arrival_s = stamps[key] / SECOND if self.pauses else self.origin_ns / SECOND + k * 0.1
+            now_s = max(now_s, stamps[key] / SECOND)  # a repeated or late message arrives no earlier than the last one
+            arrival_s = now_s if self.pauses else self.origin_ns / SECOND + k * 0.1
             t_ns = stamps[key] + round(wrong_s * SECOND)
             out.append(Message("a", t_ns, samples, self.rate_hz if announced is None else announced, True, arrival_s))
         return out

@@ -96,7 +96,7 @@ def messages_with_repeated(data, messages, earliest):
     for _ in range(data.draw(st.integers(0, 6))):
         place = data.draw(st.integers(earliest, len(out)))
         newest = [m for m in out[max(0, place - 60) : place] if abs(m.t_ns - out[place - 1].t_ns) < 10**17]
-        out.insert(place, data.draw(st.sampled_from(newest)))
+        out.insert(place, replace(data.draw(st.sampled_from(newest)), arrival_s=out[place - 1].arrival_s))
     return out
 
 
