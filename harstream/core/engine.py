@@ -16,9 +16,10 @@ from harstream.core.filters import MedianFilter, gravity_split
 from harstream.core.grid import Grid, GridSamples
 from harstream.core.health import DeviceHealth, HealthTable
 from harstream.core.messages import AcceptedSamples
+from harstream.core.orientation_free import OrientationFreeChannels
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
-from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
+from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, ORIENTATION_FREE, TOTAL_ACC, SignalSpec
 from harstream.core.units import AccUnits
 from harstream.core.windows import WindowBuffer
 
@@ -90,6 +91,7 @@ class Engine:
         self._units = AccUnits(capacity)
         self._noise = MedianFilter(spec.noise_filter, 6, capacity)
         self._gravity = gravity_split(spec.gravity_filter, spec.sample_rate_hz, capacity)
+        self._orientation_free = OrientationFreeChannels(spec.sample_rate_hz, capacity)
         # The ring has the channels of the spec in their order, and after them the other signals from which the gravity
         # filter is seeded.
         seed = (*TOTAL_ACC, *GYRO) if spec.gravity_filter.uses_gyro else TOTAL_ACC
@@ -98,8 +100,11 @@ class Engine:
         self._ring_seed = np.array([names.index(name) for name in seed])
         self._ring_total = np.array([names.index(name) for name in TOTAL_ACC])
         self._ring_gyro = np.array([names.index(name) for name in GYRO if name in names], np.int64)
-        self._ring_body = np.array([names.index(name) for name in BODY_ACC if name in names], np.int64)
-        self._body_axis = np.array([axis for axis, name in enumerate(BODY_ACC) if name in names], np.int64)
+        # Channels that need gravity: their place in the ring, and among what ``_split`` makes.
+        split = (*BODY_ACC, *ORIENTATION_FREE)
+        self._ring_split = np.array([names.index(name) for name in split if name in names], np.int64)
+        self._split_index = np.array([i for i, name in enumerate(split) if name in names], np.int64)
+        self._uses_orientation_free = not set(ORIENTATION_FREE).isdisjoint(names)
         self._windows = WindowBuffer(spec.window_samples, spec.stride_samples, len(names), capacity)
         self._samples_devices = 0
         self._incidents: list[Incident] = []
@@ -234,7 +239,8 @@ class Engine:
         rows, counts, first = samples.rows, samples.counts, samples.first
         filling = self._filling(rows, counts)
         if filling.any():  # not the usual case
-            channels = self._ring_values(values[:, :3], np.zeros_like(values[:, :3]), values[:, 3:])
+            unknown = np.zeros((len(values), 3 + 4 * self._uses_orientation_free), np.float32)
+            channels = self._ring_values(values, unknown)
             while filling.any():
                 index = np.flatnonzero(filling)
                 due += self._write(samples, rows[index], filling[index], first[index], channels)
@@ -258,12 +264,22 @@ class Engine:
         """Return the values for the ring of samples (n_samples, 6) after the first window of their rows."""
         if self._units.any_scaled(rows):  # not the usual case
             values = np.concatenate([self._units.scale(rows, counts, values[:, :3]), values[:, 3:]], axis=1)
-        body = self._gravity.feed(rows, counts, values)
-        return self._ring_values(values[:, :3], body, values[:, 3:])
+        split = body = self._gravity.feed(rows, counts, values)
+        if self._uses_orientation_free:
+            split = np.concatenate([body, self._orientation_free.feed(rows, counts, values[:, :3], body)], axis=1)
+        return self._ring_values(values, split)
 
-    def _ring_values(self, total: Float32, body: Float32, gyro: Float32) -> Float32:
-        """Return the values for the ring (n_samples, n_ring_channels)."""
-        return np.concatenate([total, body, gyro], axis=1)[:, self._ring_channels]  # concatenated in order of CHANNELS
+    def _ring_values(self, samples: Float32, split: Float32) -> Float32:
+        """Return the values for the ring (n_samples, n_ring_channels).
+
+        Args:
+            samples: (n_samples, 6).
+            split: (n_samples, 3 or 7) body acceleration and, if used, the orientation-free channels.
+
+        """
+        # Concatenated in order of CHANNELS.
+        parts = [samples[:, :3], split[:, :3], samples[:, 3:], split[:, 3:]]
+        return np.concatenate(parts, axis=1)[:, self._ring_channels]
 
     def _write(
         self, samples: GridSamples, rows: Int64, counts: Int64, first: Int64, channels: Float32
@@ -318,9 +334,13 @@ class Engine:
             counts = np.full(len(auto), total.shape[1])
             scaled = self._units.scale(auto, counts, total.reshape(-1, 3)).reshape(total.shape)
             ring[auto[:, None], :, self._ring_total] = scaled.transpose(0, 2, 1)
-        body = self._gravity.seed(rows, ring[rows][:, :, self._ring_seed])
-        if len(self._ring_body):
-            ring[rows[:, None], :, self._ring_body] = body[:, :, self._body_axis].transpose(0, 2, 1)
+        first = ring[rows]
+        split = body = self._gravity.seed(rows, first[:, :, self._ring_seed])
+        if self._uses_orientation_free:
+            free = self._orientation_free.seed(rows, first[:, :, self._ring_total], body)
+            split = np.concatenate([body, free], axis=2)
+        if len(self._ring_split):
+            ring[rows[:, None], :, self._ring_split] = split[:, :, self._split_index].transpose(0, 2, 1)
         return undecided
 
     def _collect(self, due: list[_DueWindows], accepted: AcceptedSamples) -> WindowBatch:
@@ -410,5 +430,6 @@ class Engine:
             "units": self._units,
             "noise": self._noise,
             "gravity": self._gravity,
+            "orientation_free": self._orientation_free,
             "windows": self._windows,
         }

@@ -19,9 +19,11 @@ from harstream.errors import ConfigError
 GYRO = ("gyro_x", "gyro_y", "gyro_z")
 TOTAL_ACC = ("total_acc_x", "total_acc_y", "total_acc_z")
 BODY_ACC = ("body_acc_x", "body_acc_y", "body_acc_z")
+#: Channels that are the same however the device lies; see ``core.orientation_free``.
+ORIENTATION_FREE = ("vertical_acc", "horizontal_acc", "total_acc_norm", "gravity_turn")
 
 #: All channels that the engine can compute, in the order in which it computes them.
-CHANNELS = (*TOTAL_ACC, *BODY_ACC, *GYRO)
+CHANNELS = (*TOTAL_ACC, *BODY_ACC, *GYRO, *ORIENTATION_FREE)
 #: The nine channels of UCI HAR, in the order of its files.
 DEFAULT_CHANNELS = (*BODY_ACC, *GYRO, *TOTAL_ACC)
 
@@ -193,6 +195,14 @@ class SignalSpec:
     def uses_gyro(self) -> bool:
         """Whether the windows depend on the gyroscope, through a channel or through the gravity filter."""
         return self.gravity_filter.uses_gyro or any(channel in GYRO for channel in self.channels)
+
+    @property
+    def orientation_free(self) -> bool:
+        """Whether the windows are the same however the device lies.
+
+        The median filters each axis by itself, so its result depends on how the device lies.
+        """
+        return self.noise_filter.type == "none" and set(self.channels) <= set(ORIENTATION_FREE)
 
     @property
     def norm(self) -> Normalisation:

@@ -116,7 +116,26 @@ def aided_body_of(
     return total - np.stack([frame.inv().apply(vector) for frame, vector in zip(frames, gravity, strict=True)])
 
 
-NAMES = [f"{kind}_{axis}" for kind in ("total_acc", "gyro", "body_acc") for axis in "xyz"]
+def orientation_free_of(total: np.ndarray, body: np.ndarray, grid_hz: float) -> np.ndarray:
+    """Return vertical and horizontal body acceleration, length of the total, and speed of gravity's direction (n, 4).
+
+    The speed is by the chord; at the first sample it is 0.
+    """
+    columns = []
+    before = None
+    for sample, part in zip(total, body, strict=True):
+        up = (sample - part) / np.linalg.norm(sample - part)
+        before = up if before is None else before
+        across = np.linalg.norm(np.cross(part, up))
+        columns.append([part @ up, across, np.linalg.norm(sample), np.linalg.norm(up - before) * grid_hz])
+        before = up
+    return np.array(columns).reshape(-1, 4)
+
+
+NAMES = [
+    *(f"{kind}_{axis}" for kind in ("total_acc", "gyro", "body_acc") for axis in "xyz"),
+    *("vertical_acc", "horizontal_acc", "total_acc_norm", "gravity_turn"),
+]
 
 
 def windows(
@@ -141,7 +160,8 @@ def windows(
         body = aided_body_of(clean[:, :3], clean[:, 3:], window, grid_hz, order, cutoff_hz)
     else:
         body = np.stack([body_of(signal, window, grid_hz, order, cutoff_hz) for signal in clean[:, :3].T], axis=1)
-    every = np.concatenate([clean, body], axis=1)[:, [NAMES.index(name) for name in channels]]
+    free = orientation_free_of(clean[:, :3], body, grid_hz)
+    every = np.concatenate([clean, body, free], axis=1)[:, [NAMES.index(name) for name in channels]]
     starts = range(0, len(grid) - window + 1, stride)
     return np.stack([every[start : start + window] for start in starts]), piece.first_slot + where[list(starts)]
 

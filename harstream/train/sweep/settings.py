@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, TOTAL_ACC, SignalSpec
+from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, ORIENTATION_FREE, TOTAL_ACC, SignalSpec
 from harstream.errors import ConfigError
 from harstream.train.fitting.recipe import FitConfig
 
 #: The settings that belong to the signal; the others belong to FitConfig or the architecture.
 SIGNAL = ("sample_rate_hz", "window_samples", "stride_samples", "channels", "noise_filter", "gravity_filter")
-TRIADS = {"total_acc": TOTAL_ACC, "body_acc": BODY_ACC, "gyro": GYRO}
+TRIADS = {"total_acc": TOTAL_ACC, "body_acc": BODY_ACC, "gyro": GYRO, "orientation_free": ORIENTATION_FREE}
 
 
 @dataclass(frozen=True, slots=True)
