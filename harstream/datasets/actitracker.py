@@ -83,7 +83,9 @@ def load(path: Path) -> list[Recording]:
     return [
         recording
         for (user, label), grid in sorted(pieces.items(), key=lambda item: (int(item[0][0]), item[0][1]))
-        for recording in make_recordings(f"{user}_{label}", user, RATE_HZ, label, grid, has_gyro=False)
+        for recording in make_recordings(
+            f"{user}_{label}", user, RATE_HZ, label, grid, has_gyro=False, placement="pocket"
+        )
     ]
 
 

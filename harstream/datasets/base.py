@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from harstream.errors import DatasetError
 
+#: Places on the body where a device was worn.
+PLACEMENTS = ("waist", "pocket", "chest", "wrist", "ankle")
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -32,6 +35,7 @@ class Recording:
     samples: npt.NDArray[np.float32]  # (n_samples, 6) acc x, y, z in g and gyro x, y, z in rad/s
     segments: tuple[Segment, ...]  # in order of time, without overlap; samples between them have no label
     has_gyro: bool = True  # False: there was no gyroscope, and the gyro columns are 0
+    placement: str = ""  # where the device was worn, one of PLACEMENTS; empty: not known
 
     @property
     def duration_s(self) -> float:
@@ -55,6 +59,10 @@ KINDS = {
     "hapt": "harstream.datasets.hapt",
     "wisdm-watch": "harstream.datasets.wisdm",
     "actitracker": "harstream.datasets.actitracker",
+    "umafall": "harstream.datasets.umafall",
+    "sp-sw": "harstream.datasets.sp_sw",
+    "difronzo": "harstream.datasets.difronzo",
+    "walking": "harstream.datasets.walking",
     "csv": "harstream.datasets.csv",
 }
 #: The same for kinds that hold windows only. Their module's ``load_windows`` returns these.

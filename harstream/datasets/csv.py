@@ -28,8 +28,8 @@ from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.rates import DRIFT
 from harstream.core.spec import SignalSpec
 from harstream.datasets import files, texts
-from harstream.datasets.base import Recording, Segment
-from harstream.datasets.stamped import Piece, StampedSamples, resample_to_grid, split_sessions
+from harstream.datasets.base import Recording
+from harstream.datasets.stamped import Piece, StampedLabels, StampedSamples, resample_to_grid
 from harstream.errors import ConfigError, DatasetError
 from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
 
@@ -172,13 +172,10 @@ def _round_rate(rate_hz: float) -> float:
 
 
 def _make_recording(name: str, file: _File, piece: Piece, rate_hz: float) -> Recording:
-    """Return one piece as a recording. Each sample gets the label of the file's sample that is nearest in time."""
-    between = (file.t_ns[1:] + file.t_ns[:-1]) / 2
-    labels = file.labels[np.searchsorted(between, piece.t_ns)]
-    parts = split_sessions(piece.t_ns, labels)
-    segments = tuple(Segment(part.start, part.stop, str(labels[part.start])) for part in parts if labels[part.start])
+    """Return one piece as a recording."""
     samples = np.zeros((len(piece), 6), np.float32)
     samples[:, : piece.samples.shape[1]] = piece.samples
+    segments = StampedLabels(file.t_ns, file.labels).segments_of(piece)
     has_gyro = piece.samples.shape[1] == 6
     return Recording(name, file.name.partition("_")[0], rate_hz, samples, segments, has_gyro)
 

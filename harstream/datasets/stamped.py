@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-from harstream.core.batches import Float32, Int64, SampleBatch
+from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.grid import Grid
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
@@ -67,6 +68,40 @@ def resample_to_grid(sources: Sequence[StampedSamples], rate_hz: float) -> list[
                 n_signals = sources[row].samples.shape[1]
                 parts[row][-1].append(Piece(grid_samples.t_ns[where], grid_samples.samples[where, :n_signals]))
     return [[_concatenate(piece) for piece in pieces if piece] for pieces in parts]
+
+
+def even_stamps(t_ns: Int64, rate_hz: float) -> Int64:
+    """Return stamps without the lateness of samples that were handed over in bursts, (n_samples,).
+
+    Samples are measured at a constant rate, and a stamp taken on arrival can only be late. So each sample was measured
+    at the latest when counting back from any sample of the next second gives. A burst ends with a sample in time, which
+    sets the time of those before it. Lost samples remain a gap, because no sample after them comes earlier again.
+    """
+    count = np.arange(len(t_ns)) * (1e9 / rate_hz)
+    lateness = t_ns - t_ns[:1] - count
+    ahead = max(round(rate_hz), 1)
+    padded = np.append(lateness, np.full(ahead, np.inf))
+    earliest = sliding_window_view(padded, ahead).min(axis=1)[: len(t_ns)]
+    even: Int64 = t_ns[:1] + np.rint(count + earliest).astype(np.int64)
+    return even
+
+
+def held(samples: Float32, t_s: Float64) -> Bool:
+    """Return which samples repeat a value for longer than the longest gap that the Engine bridges, (n_samples,).
+
+    A sensor in use never measures the same to the last digit for so long: its value was held because nothing arrived.
+
+    Args:
+        samples: Samples of one sensor, (n_samples, n_signals).
+        t_s: Their times in seconds, (n_samples,).
+
+    """
+    repeats = np.append(False, (samples[1:] == samples[:-1]).all(axis=1))[: len(samples)]
+    begins = np.flatnonzero(~repeats)
+    run = np.cumsum(~repeats) - 1  # number of each sample's run of equal values
+    longest = np.diff(np.append(t_s[begins], t_s[-1:]))  # until the next value
+    result: Bool = repeats & (longest > SignalSpec().max_gap_s)[run]
+    return result
 
 
 def _message_starts(t_ns: Int64, period_ns: float) -> Int64:
@@ -161,18 +196,41 @@ def split_sessions(t_ns: Int64, *labels: npt.NDArray[Any]) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
+@dataclass(frozen=True, slots=True)
+class StampedLabels:
+    """Labels of one source's samples, in order of time."""
+
+    t_ns: Int64  # (n_samples,) time stamps
+    labels: npt.NDArray[np.str_]  # (n_samples,) empty if not known
+
+    def segments_of(self, piece: Piece) -> tuple[Segment, ...]:
+        """Return the segments of a piece. Each of its samples gets the label of the sample that is nearest in time."""
+        between = (self.t_ns[1:] + self.t_ns[:-1]) / 2
+        labels = self.labels[np.searchsorted(between, piece.t_ns)]
+        parts = split_sessions(piece.t_ns, labels)
+        return tuple(Segment(part.start, part.stop, str(labels[part.start])) for part in parts if labels[part.start])
+
+
 def make_recordings(
-    name: str, subject: str, rate_hz: float, label: str, pieces: Sequence[Piece], *, has_gyro: bool
+    name: str,
+    subject: str,
+    rate_hz: float,
+    label: str | StampedLabels,
+    pieces: Sequence[Piece],
+    *,
+    has_gyro: bool,
+    placement: str,
 ) -> list[Recording]:
-    """Return each piece of a subject's one activity as a recording.
+    """Return each piece of a subject's session as a recording.
 
     Args:
         name: Name of the first recording. The next ones are ``name_2``, ``name_3`` and so on.
         subject: Name of the subject.
         rate_hz: Sample rate of the pieces.
-        label: Label of all samples.
+        label: Label of all samples, or labels by time.
         pieces: Pieces with acc in g and, if ``has_gyro``, gyro in rad/s.
         has_gyro: True if the pieces have six signals, False if they have three.
+        placement: Where the device was worn, one of PLACEMENTS.
 
     """
     result = []
@@ -180,6 +238,6 @@ def make_recordings(
         samples = np.zeros((len(piece), 6), np.float32)
         samples[:, : piece.samples.shape[1]] = piece.samples
         unique = name if number == 1 else f"{name}_{number}"
-        segments = (Segment(0, len(piece), label),)
-        result.append(Recording(unique, subject, rate_hz, samples, segments, has_gyro))
+        segments = (Segment(0, len(piece), label),) if isinstance(label, str) else label.segments_of(piece)
+        result.append(Recording(unique, subject, rate_hz, samples, segments, has_gyro, placement))
     return result

@@ -146,7 +146,8 @@ def _make_recordings(samples: dict[tuple[str, str, str], list[StampedSamples]]) 
         for code, label in _CODES.items():
             acc, gyro = (pieces.get((subject, sensor, code), []) for sensor in ("accel", "gyro"))
             both = merge_sources(acc, gyro, RATE_HZ)
-            recordings += make_recordings(f"{subject}_{label}", subject, RATE_HZ, label, both, has_gyro=True)
+            name = f"{subject}_{label}"
+            recordings += make_recordings(name, subject, RATE_HZ, label, both, has_gyro=True, placement="wrist")
             acc_samples += sum(map(len, acc))
         kept = sum(len(recording.samples) for recording in recordings[first:])
         if kept < _MIN_OVERLAP * acc_samples:

@@ -1,0 +1,41 @@
+"""DiFronzo: recordings of a phone in the trouser pocket, in the layout of HAPT (repository of M. DiFronzo).
+
+Layout: as HAPT, in the folder ``raw data``, without ``activity_labels.txt``.
+
+Units: m/s2 with gravity and rad/s at 50 Hz; g and rad/s in the recordings.
+
+Labels: numbered as the first five of HAPT. Files begin with some samples of zero, and one row of ``labels.txt`` ends
+beyond its file: see ``read_experiments``.
+
+Licence: MIT, see ABOUT.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harstream.datasets.base import Recording
+from harstream.datasets.experiments import read_experiments
+
+LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING")
+
+#: Description, source and licence for the model card.
+ABOUT = """\
+Raw recordings of DiFronzo's repository on human activity recognition: eight subjects walking, climbing stairs, sitting
+and standing, at 50 Hz.
+
+Placement: a phone (Samsung Galaxy S8) in the trouser pocket, upside down.
+
+Source: GitHub, M. DiFronzo.
+
+Licence: MIT."""
+
+
+def load(path: Path) -> list[Recording]:
+    """Return every session of a folder or zip, sorted by name, in g and rad/s at 50 Hz.
+
+    Raises:
+        DatasetError: A file is missing or malformed; the message names file and line.
+
+    """
+    return read_experiments(path, acc_unit="m/s2", placement="pocket", activities=dict(enumerate(LABELS, 1)))

@@ -1,0 +1,102 @@
+"""Walking: 22 subjects walking outdoors with a phone in the chest pocket (UCI, Casale et al. 2012).
+
+Layout: one file ``N.csv`` for each subject N, with samples ``t,x,y,z`` and no header, at about 32 Hz. Gaps last up to
+8 s, and in two files the time jumps back by 2 s.
+
+Units: ``t`` in seconds, ``x,y,z`` in m/s2 with gravity; g in the recordings. There is no gyroscope.
+
+Labels: all samples are WALKING.
+
+Licence: see ABOUT.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from harstream.datasets import files
+from harstream.datasets.base import Recording
+from harstream.datasets.stamped import Piece, StampedSamples, make_recordings, resample_to_grid, split_sessions
+from harstream.datasets.texts import NUMBER
+from harstream.errors import DatasetError
+from harstream.wire.samples import ACC_UNITS
+
+log = logging.getLogger("harstream.datasets")
+
+RATE_HZ = 32.0
+
+LABELS = ("WALKING",)
+
+#: Description, source and licence for the model card.
+ABOUT = """\
+User Identification From Walking Activity: accelerometer at about 32 Hz, without gyroscope, of 22 people walking
+outdoors on a predefined path.
+
+Placement: an Android phone in the chest pocket.
+
+Source: UCI Machine Learning Repository, 2014; Pierluigi Casale, Oriol Pujol, Petia Radeva: Personalization and user
+verification in wearable systems using biometric walking patterns, Personal and Ubiquitous Computing 16(5), 563-580,
+2012.
+
+Licence: its README asks for the paper above to be cited; the repository lists CC BY 4.0."""
+
+_FILE = re.compile(r"(\d+)\.csv")
+_LINE = re.compile(rb"^[ \t]*(%s),(%s),(%s),(%s)[ \t\r]*$" % (NUMBER, NUMBER, NUMBER, NUMBER), re.MULTILINE)
+_TEXT = re.compile(rb"^.*\S.*$", re.MULTILINE)
+
+
+def load(path: Path) -> list[Recording]:
+    """Return every uninterrupted stretch of every subject, in g at 32 Hz, without gyroscope.
+
+    The first recording of subject 17 is named ``17_WALKING``, the next one ``17_WALKING_2``: one begins after each gap
+    that is longer than the Engine bridges. Malformed lines are skipped and their number is logged.
+
+    Raises:
+        DatasetError: There is no file, a file is present twice, or a file has no valid line.
+
+    """
+    content: dict[str, list[StampedSamples]] = {}  # by subject
+    for name, text in files.read_files(path, lambda last: _FILE.fullmatch(last) is not None):
+        match = _FILE.fullmatch(PurePosixPath(name).name)
+        assert match
+        if match[1] in content:
+            raise DatasetError(f"{path}: expected one {match[0]}, found two, the second is {name}: remove one")
+        content[match[1]] = _parse_sessions(text, f"{path}/{name}" if path.name != name else str(path))
+    if not content:
+        raise DatasetError(f"{path}: expected files 1.csv, 2.csv and so on, found none")
+    subjects = [subject for subject, sessions in content.items() for _ in sessions]
+    grids = resample_to_grid([session for sessions in content.values() for session in sessions], RATE_HZ)
+    pieces: dict[str, list[Piece]] = {}
+    for subject, grid in zip(subjects, grids, strict=True):
+        pieces.setdefault(subject, []).extend(grid)
+    return [
+        recording
+        for subject in sorted(pieces, key=int)
+        for recording in make_recordings(
+            f"{subject}_WALKING",
+            subject,
+            RATE_HZ,
+            "WALKING",
+            pieces[subject],
+            has_gyro=False,
+            placement="chest",
+        )
+    ]
+
+
+def _parse_sessions(text: bytes, where: str) -> list[StampedSamples]:
+    """Return the samples of one file in g, split where time jumps back; ``where`` is its path."""
+    rows = _LINE.findall(text)
+    malformed = len(_TEXT.findall(text)) - len(rows)
+    if not rows:
+        raise DatasetError(f"{where}: expected lines 't,x,y,z', got {malformed} other lines")
+    if malformed:
+        log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
+    values = np.array(rows, np.bytes_).astype(np.float64)
+    t_ns = np.rint(values[:, 0] * 1e9).astype(np.int64)
+    samples = (values[:, 1:] * ACC_UNITS["m/s2"]).astype(np.float32)
+    return [StampedSamples(t_ns[part], samples[part]) for part in split_sessions(t_ns)]
