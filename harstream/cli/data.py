@@ -20,13 +20,16 @@ def data() -> None:
 
 @data.command("list")
 def list_data_sets() -> None:
-    """List the kinds of data with their content, publisher and size."""
+    """List the kinds of data with their content, subjects, placements, terms and source."""
     from harstream.datasets import WINDOW_KINDS, public
 
     for data_set in public.SETS.values():
         use = "evaluate only" if data_set.kind in WINDOW_KINDS else "train, evaluate, replay"
-        click.echo(f"{data_set.kind}  {data_set.about}\n  licence: {data_set.licence}")
-        click.echo(f"  for: {use}\n  from: {data_set.url} (about {data_set.size_mb} MB)")
+        size = "" if data_set.size_mb is None else f" (about {data_set.size_mb} MB)"
+        click.echo(f"{data_set.kind}  {data_set.about}")
+        click.echo(f"  subjects: {data_set.subjects}; worn at: {', '.join(data_set.placements)}")
+        click.echo(f"  terms: {data_set.terms}\n  for: {use}")
+        click.echo(f"  source: {data_set.source}\n  archive: {data_set.url}{size}")
     click.echo("csv  your own recordings, one file each in a folder: see `harstream record --help`")
     click.echo("  for: train, evaluate, replay")
 
@@ -58,11 +61,11 @@ def download(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     if target.exists():
         click.echo(f"{target} is already there")
     else:
-        click.echo(f"{url or data_set.url}\n  licence: {data_set.licence}")
+        click.echo(f"{url or data_set.url}\n  terms: {data_set.terms}")
         with ProgressBar(" MB", scale=_MB) as bar:
 
             def show(done: int, total: int | None) -> None:
-                bar.update("fetching", done, max(done, total or data_set.size_mb * _MB))
+                bar.update("fetching", done, max(done, total or (data_set.size_mb or 0) * _MB))
 
             fetch(url or data_set.url, target, show)
     digest = sha256_of(target)

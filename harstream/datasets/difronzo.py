@@ -1,11 +1,11 @@
-"""DiFronzo: recordings of a phone in the trouser pocket, in the layout of HAPT (repository of M. DiFronzo).
+"""DiFronzo: recordings of a phone in the trouser pocket, in the layout of HAPT (repository of A. Lien, DiFronzo).
 
-Layout: as HAPT, in the folder ``raw data``, without ``activity_labels.txt``.
+Layout: as HAPT, in the folder ``raw data``.
 
 Units: m/s2 with gravity and rad/s at 50 Hz; g and rad/s in the recordings.
 
-Labels: numbered as the first five of HAPT. Files begin with some samples of zero, and one row of ``labels.txt`` ends
-beyond its file: see ``read_experiments``.
+Labels: numbered as the first five of HAPT, so that ``activity_labels.txt`` is not needed. Files begin with some samples
+of zero, and one row of ``labels.txt`` ends beyond its file: see ``read_experiments``.
 
 Licence: MIT, see ABOUT.
 """
@@ -26,7 +26,8 @@ and standing, at 50 Hz.
 
 Placement: a phone (Samsung Galaxy S8) in the trouser pocket, upside down.
 
-Source: GitHub, M. DiFronzo.
+Source: GitHub, repository DiFronzo/LSTM-for-Human-Activity-Recognition-classification of Andreas Lien, 2021; recorded
+with the app HyperIMU. There is no paper.
 
 Licence: MIT."""
 

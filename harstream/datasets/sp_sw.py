@@ -56,7 +56,7 @@ from a chair, walking a few steps, turning, walking back and sitting down again,
 Placement: a phone in the trouser pocket, in four orientations, and a watch at the wrist.
 
 Source: Zenodo, doi 10.5281/zenodo.8398688; Miguel Matey-Sanz, Sven Casteleyn, Carlos Granell: Dataset of inertial
-measurements of smartphones and smartwatches for human activity recognition, Data in Brief 51, 109809, 2023.
+measurements of smartphones and smartwatches for human activity recognition, Data in Brief, 109809, 2023.
 
 Licence: CC BY 4.0."""
 

@@ -73,20 +73,26 @@ def resample_to_grid(sources: Sequence[StampedSamples], rate_hz: float) -> list[
 def even_stamps(t_ns: Int64, rate_hz: float) -> Int64:
     """Return stamps without the lateness of samples that were handed over in bursts, (n_samples,).
 
-    Samples are measured at a constant rate, and a stamp taken on arrival can only be late. So each sample was measured
-    at the latest when counting back from any sample of the next second gives. A burst ends with a sample in time, which
-    sets the time of those before it. Lost samples remain a gap, because no sample after them comes earlier again.
+    Samples are measured at a constant rate, and a stamp taken at the handover can only be late. So no sample was
+    measured later than counting back from any sample of the next second tells. A burst ends with a sample in time,
+    which sets the time of those before it. Lost samples remain a gap, because no later sample makes up for them.
+
+    Args:
+        t_ns: Time stamps, (n_samples,).
+        rate_hz: Nominal sample rate. If the stamps show a faster one, that is used; a slower one may be due to losses.
+
     """
-    count = np.arange(len(t_ns)) * (1e9 / rate_hz)
-    lateness = t_ns - t_ns[:1] - count
-    ahead = max(round(rate_hz), 1)
-    padded = np.append(lateness, np.full(ahead, np.inf))
-    earliest = sliding_window_view(padded, ahead).min(axis=1)[: len(t_ns)]
+    second = round(rate_hz)
+    spans = t_ns[second:] - t_ns[:-second]
+    period_ns = min(1e9 / rate_hz, float(np.median(spans)) / second if len(spans) else np.inf)
+    count = np.arange(len(t_ns)) * period_ns
+    late = np.append(t_ns - t_ns[:1] - count, np.full(second, np.inf))
+    earliest = sliding_window_view(late, second).min(axis=1)[: len(t_ns)]
     even: Int64 = t_ns[:1] + np.rint(count + earliest).astype(np.int64)
     return even
 
 
-def held(samples: Float32, t_s: Float64) -> Bool:
+def held(samples: Float32 | Float64, t_s: Float64) -> Bool:
     """Return which samples repeat a value for longer than the longest gap that the Engine bridges, (n_samples,).
 
     A sensor in use never measures the same to the last digit for so long: its value was held because nothing arrived.
@@ -96,11 +102,15 @@ def held(samples: Float32, t_s: Float64) -> Bool:
         t_s: Their times in seconds, (n_samples,).
 
     """
-    repeats = np.append(False, (samples[1:] == samples[:-1]).all(axis=1))[: len(samples)]
-    begins = np.flatnonzero(~repeats)
-    run = np.cumsum(~repeats) - 1  # number of each sample's run of equal values
-    longest = np.diff(np.append(t_s[begins], t_s[-1:]))  # until the next value
-    result: Bool = repeats & (longest > SignalSpec().max_gap_s)[run]
+    return lasting(np.append(False, (samples[1:] == samples[:-1]).all(axis=1))[: len(samples)], t_s)
+
+
+def lasting(mask: Bool, t_s: Float64) -> Bool:
+    """Return where ``mask`` stays true for longer than the longest gap that the Engine bridges, (n_samples,)."""
+    runs = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    result = np.zeros_like(mask)
+    for start, stop in runs.tolist():
+        result[start:stop] = t_s[min(stop, len(t_s) - 1)] - t_s[start] > SignalSpec().max_gap_s
     return result
 
 

@@ -7,7 +7,8 @@ position of each sensor, as in ``%C4:BE:84:71:A5:02; 2; WAIST; SensorTag``. Each
 
 Units: g, deg/s and ms in the files; g and rad/s in the recordings. The phone has an accelerometer at 200 Hz only, the
 tags have both at 20 Hz. Stamps are of the arrival, which comes in bursts. Where a tag drops out, samples are missing or
-the last value is repeated.
+the last value is repeated. One of the two phones cuts each axis at 2 g, the other at 4 g, and their scale is off by up
+to 5 %. Some tags begin with accelerations of a quarter of the true size, see ``_correct_scale``.
 
 Labels: the activity in the file name. A trial lasts 15 s and includes getting ready, so that the label leaves out its
 first and last two seconds.
@@ -78,6 +79,9 @@ Dataset for the Research on Automatic Fall Detection, Procedia Computer Science 
 
 Licence: free to download from the university, which asks for the paper above to be cited."""
 
+_GYRO = 1  # sensor type; 0 is the accelerometer
+#: Resolution of the tags' accelerometers, and value where some of them cut the axes, which is no multiple of it.
+_TAG_COUNTS_PER_G, _TAG_CUT_G = 4096, 1.9999
 #: Seconds at either end of a trial without label.
 _EDGE_S = 2.0
 #: A file with a greater share of malformed lines is not used: a spreadsheet has rewritten its numbers
@@ -86,11 +90,7 @@ _MAX_MALFORMED = 0.01
 
 _FILE = re.compile(rf"UMAFall_Subject_(\d+)_({'|'.join(_ACTIVITIES)})_(\d+)_.*\.csv")
 _POSITION = re.compile(rb"^%\s*[^;]*;\s*(\d+)\s*;\s*([A-Z]+)\s*;", re.MULTILINE)
-_LINE = re.compile(
-    rb"^\s*(\d{1,9})\s*;\s*\d+\s*;\s*(%s)\s*;\s*(%s)\s*;\s*(%s)\s*;\s*([012])\s*;\s*(\d+)[ \t\r;]*$"
-    % (NUMBER, NUMBER, NUMBER),
-    re.MULTILINE,
-)
+_LINE = re.compile(rb"^\d{1,9};\d{1,9};%s;%s;%s;[012];\d{1,2}(?=[ \t\r;]*$)" % (NUMBER, NUMBER, NUMBER), re.MULTILINE)
 _TEXT = re.compile(rb"^[ \t;]*[^%\s;].*$", re.MULTILINE)
 
 
@@ -149,7 +149,7 @@ def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> l
         return []
     if malformed:
         log.warning("%s: skipped %d malformed lines of %d", where, malformed, lines)
-    values = np.array(rows, np.bytes_).astype(np.float64)  # ms, x, y, z, type, id
+    values = np.fromstring(b";".join(rows), sep=";").reshape(-1, 7)  # columns as in the file
     subject, activity = match[1], match[2]
     end_ms = values[:, 0].max()
     sensors = []
@@ -158,7 +158,7 @@ def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> l
         if place not in PLACEMENTS:
             raise DatasetError(f"{where}: position {position.decode()!r} is not known")
         rate_hz = PHONE_RATE_HZ if place == "pocket" else TAG_RATE_HZ
-        acc, gyro = (_select(values, int(number), sensor_type, rate_hz) for sensor_type in (0, 1))
+        acc, gyro = (_select(values, int(number), sensor_type, rate_hz) for sensor_type in (0, _GYRO))
         if len(acc.t_ns) < rate_hz:
             continue  # the position is in the header, but the sensor sent nothing, or too little for its clock
         inside = (acc.t_ns >= _EDGE_S * 1e9) & (acc.t_ns < end_ms * 1e6 - _EDGE_S * 1e9)
@@ -169,12 +169,30 @@ def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> l
 
 
 def _select(values: Float64, number: int, sensor_type: int, rate_hz: float) -> StampedSamples:
-    """Return the samples of one sensor with even stamps, without those whose value was held."""
-    rows = values[(values[:, 5] == number) & (values[:, 4] == sensor_type)]
-    samples = (rows[:, 1:4] * (GYRO_UNITS["deg/s"] if sensor_type else 1.0)).astype(np.float32)
-    t_ns = even_stamps((rows[:, 0] * 1e6).astype(np.int64), rate_hz)
-    kept = ~held(samples, t_ns / 1e9)
-    return StampedSamples(t_ns[kept], samples[kept])
+    """Return the samples of one sensor in g or rad/s with even stamps, without those that are no measurement."""
+    rows = values[(values[:, 6] == number) & (values[:, 5] == sensor_type)]
+    t_ns, samples = even_stamps((rows[:, 0] * 1e6).astype(np.int64), rate_hz), rows[:, 2:5]
+    measured = ~held(samples, t_ns / 1e9)
+    if sensor_type == _GYRO:
+        samples = samples * GYRO_UNITS["deg/s"]
+    else:
+        measured &= samples.any(axis=1)  # gravity is never zero
+        if rate_hz == TAG_RATE_HZ and len(samples):
+            samples = _correct_scale(samples)
+    return StampedSamples(t_ns[measured], samples[measured].astype(np.float32))
+
+
+def _correct_scale(acc: Float64) -> Float64:
+    """Return the accelerations of a tag in g, (n_samples, 3), with the right scale throughout.
+
+    A tag measures with a range of 8 g, so that its values are multiples of 1/4096 g. In one trial of eight or so, the
+    first seconds or all of it were written as if the range was 2 g: as multiples of 1/16384 g, a quarter of the true
+    size. By chance one in 64 of these samples looks like one of the right scale, so the nine samples around decide.
+    """
+    counts = acc * _TAG_COUNTS_PER_G
+    fine = (np.abs(counts - np.rint(counts)) > 0.01).any(axis=1) & (np.abs(acc) < _TAG_CUT_G).all(axis=1)
+    votes = np.convolve(np.where(fine, 1, -1), np.ones(9))[4:-4]
+    return np.where((votes > 0)[:, np.newaxis], 4 * acc, acc)
 
 
 def _make_recordings(sensors: list[_Sensor]) -> list[Recording]:

@@ -1,9 +1,11 @@
 """Walking: 22 subjects walking outdoors with a phone in the chest pocket (UCI, Casale et al. 2012).
 
-Layout: one file ``N.csv`` for each subject N, with samples ``t,x,y,z`` and no header, at about 32 Hz. Gaps last up to
-8 s, and in two files the time jumps back by 2 s.
+Layout: one file ``N.csv`` for each subject N, with samples ``t,x,y,z`` and no header. One comes every 30 ms, but some
+are lost, so that the mean is 32 a second. Gaps last up to 8 s, and in two files the time jumps back by 2 s. In all of
+``19.csv`` and 52 s of ``18.csv``, y is a copy of z.
 
-Units: ``t`` in seconds, ``x,y,z`` in m/s2 with gravity; g in the recordings. There is no gyroscope.
+Units: ``t`` in seconds, ``x,y,z`` in m/s2 with gravity; g in the recordings. The phone cuts each axis at 2 g. There is
+no gyroscope.
 
 Labels: all samples are WALKING.
 
@@ -20,7 +22,14 @@ import numpy as np
 
 from harstream.datasets import files
 from harstream.datasets.base import Recording
-from harstream.datasets.stamped import Piece, StampedSamples, make_recordings, resample_to_grid, split_sessions
+from harstream.datasets.stamped import (
+    Piece,
+    StampedSamples,
+    lasting,
+    make_recordings,
+    resample_to_grid,
+    split_sessions,
+)
 from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.samples import ACC_UNITS
@@ -33,7 +42,7 @@ LABELS = ("WALKING",)
 
 #: Description, source and licence for the model card.
 ABOUT = """\
-User Identification From Walking Activity: accelerometer at about 32 Hz, without gyroscope, of 22 people walking
+User Identification From Walking Activity: accelerometer at 32 Hz, without gyroscope, of 22 people walking
 outdoors on a predefined path.
 
 Placement: an Android phone in the chest pocket.
@@ -44,6 +53,7 @@ verification in wearable systems using biometric walking patterns, Personal and 
 
 Licence: its README asks for the paper above to be cited; the repository lists CC BY 4.0."""
 
+_PAIRS = ((1, 2), (1, 3), (2, 3))  # columns of two axes
 _FILE = re.compile(r"(\d+)\.csv")
 _LINE = re.compile(rb"^[ \t]*(%s),(%s),(%s),(%s)[ \t\r]*$" % (NUMBER, NUMBER, NUMBER, NUMBER), re.MULTILINE)
 _TEXT = re.compile(rb"^.*\S.*$", re.MULTILINE)
@@ -53,7 +63,8 @@ def load(path: Path) -> list[Recording]:
     """Return every uninterrupted stretch of every subject, in g at 32 Hz, without gyroscope.
 
     The first recording of subject 17 is named ``17_WALKING``, the next one ``17_WALKING_2``: one begins after each gap
-    that is longer than the Engine bridges. Malformed lines are skipped and their number is logged.
+    that is longer than the Engine bridges. Malformed lines, and samples in which two axes are the same for so long, are
+    left out and their number is logged.
 
     Raises:
         DatasetError: There is no file, a file is present twice, or a file has no valid line.
@@ -97,6 +108,10 @@ def _parse_sessions(text: bytes, where: str) -> list[StampedSamples]:
     if malformed:
         log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
     values = np.array(rows, np.bytes_).astype(np.float64)
+    copied = np.any([lasting(values[:, one] == values[:, other], values[:, 0]) for one, other in _PAIRS], axis=0)
+    if copied.any():
+        log.warning("%s: left out %d of %d samples, in which two axes are the same", where, copied.sum(), len(copied))
+        values = values[~copied]
     t_ns = np.rint(values[:, 0] * 1e9).astype(np.int64)
     samples = (values[:, 1:] * ACC_UNITS["m/s2"]).astype(np.float32)
-    return [StampedSamples(t_ns[part], samples[part]) for part in split_sessions(t_ns)]
+    return [StampedSamples(t_ns[part], samples[part]) for part in split_sessions(t_ns) if part.stop > part.start]
