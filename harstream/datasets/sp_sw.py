@@ -3,7 +3,7 @@
 Layout: ``DATA/sNN/sNN_MM_sp.csv`` is execution MM of subject NN as the phone recorded it, ``sNN_MM_sw.csv`` as the
 watch did. The first line is the header, each further line a sample
 ``x_acc,y_acc,z_acc,x_gyro,y_gyro,z_gyro,timestamp,label``. ``DATA/executions_info.csv`` tells how the phone lay in the
-pocket: ``front`` or ``back`` is the side of its screen, ``_inv`` that it was upside down.
+pocket: ``front``, its screen away from the body, or ``back``, and upside down with ``_inv``.
 
 Units: m/s2 with gravity, rad/s and ms in the files; g and rad/s in the recordings. The sensors run at 104 Hz (phones
 104.4 Hz, watches 102.5 Hz by their stamps), but samples are handed over in bursts, with stamps of the handover.
@@ -16,13 +16,12 @@ Licence: CC BY 4.0, see ABOUT.
 from __future__ import annotations
 
 import csv
-import logging
 import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from harstream.datasets import files
+from harstream.datasets import files, texts
 from harstream.datasets.base import Recording
 from harstream.datasets.stamped import (
     StampedLabels,
@@ -31,11 +30,8 @@ from harstream.datasets.stamped import (
     make_recordings,
     resample_to_grid,
 )
-from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.samples import ACC_UNITS
-
-log = logging.getLogger("harstream.datasets")
 
 RATE_HZ = 104.0
 
@@ -64,9 +60,8 @@ _EXECUTIONS = "executions_info.csv"
 _FILE = re.compile(r"((s\d+)_\d+)_(sp|sw)\.csv")
 _PLACEMENTS = {"sp": "pocket", "sw": "wrist"}
 _LINE = re.compile(
-    rb"^%s(\d{1,15}),(%s)[ \t\r]*$" % (rb"(%s)," % NUMBER * 6, "|".join(_ACTIVITIES).encode()), re.MULTILINE
+    rb"^%s(\d{1,15}),(%s)[ \t\r]*$" % (rb"(%s)," % texts.NUMBER * 6, "|".join(_ACTIVITIES).encode()), re.MULTILINE
 )
-_TEXT = re.compile(rb"^.*\S.*$", re.MULTILINE)
 
 
 def load(path: Path) -> list[Recording]:
@@ -117,13 +112,8 @@ def _parse_executions(text: bytes, where: str) -> dict[str, str]:
 
 def _parse(text: bytes, where: str) -> tuple[StampedSamples, StampedLabels]:
     """Return samples in g and rad/s of one file and their labels; ``where`` is its path."""
-    rows = _LINE.findall(text)
-    malformed = len(_TEXT.findall(text)) - 1 - len(rows)
-    if not rows:
-        raise DatasetError(f"{where}: expected lines 'x_acc,...,z_gyro,timestamp,label', got {malformed} other lines")
-    if malformed:
-        log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
-    columns = np.array(rows, np.bytes_).T
+    _, _, lines = text.partition(b"\n")  # the first line is the header
+    columns = np.array(texts.find_lines(_LINE, lines, where, "x_acc,...,z_gyro,timestamp,label"), np.bytes_).T
     t_ns = even_stamps(columns[6].astype(np.int64) * 1_000_000, RATE_HZ)
     samples = columns[:6].T.astype(np.float32)
     samples[:, :3] *= np.float32(ACC_UNITS["m/s2"])

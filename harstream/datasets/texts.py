@@ -1,16 +1,46 @@
-"""Parsers that several loaders share: rows of numbers, and lists of numbers with names."""
+"""Parsers that several loaders share: lines of one form, rows of numbers, and lists of numbers with names."""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from harstream.core.batches import Float64
 from harstream.errors import DatasetError
 
+log = logging.getLogger("harstream.datasets")
+
 #: Regular expression of a decimal number.
 NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+_TEXT = re.compile(rb"^.*\S.*$", re.MULTILINE)
+
+
+def find_lines(line: re.Pattern[bytes], text: bytes, where: str, form: str) -> list[Any]:
+    """Return what ``findall`` finds, and log how many lines of another form are skipped. Empty lines do not count.
+
+    Args:
+        line: Matches one whole line.
+        text: Content of the file, without header.
+        where: Path of the file, for messages.
+        form: Form of a line, for messages.
+
+    Raises:
+        DatasetError: No line matches.
+
+    """
+    rows = line.findall(text)
+    malformed = len(_TEXT.findall(text)) - len(rows)
+    if not rows:
+        raise DatasetError(f"{where}: expected lines '{form}', got {malformed} other lines")
+    if malformed:
+        log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
+    return rows
 
 
 def parse_numbers(rows: Sequence[Sequence[str | bytes]]) -> tuple[Float64, int | None]:

@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from harstream.core.batches import Float64
+from harstream.core.batches import Bool, Float64
 from harstream.datasets import files
 from harstream.datasets.base import PLACEMENTS, Recording
 from harstream.datasets.stamped import (
@@ -156,7 +156,10 @@ def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> l
     for number, position in _POSITION.findall(text):
         place = "pocket" if position == b"RIGHTPOCKET" else position.decode().lower()
         if place not in PLACEMENTS:
-            raise DatasetError(f"{where}: position {position.decode()!r} is not known")
+            raise DatasetError(
+                f"{where}: position {position.decode()!r} is not known: "
+                "expected RIGHTPOCKET, WAIST, CHEST, WRIST or ANKLE"
+            )
         rate_hz = PHONE_RATE_HZ if place == "pocket" else TAG_RATE_HZ
         acc, gyro = (_select(values, int(number), sensor_type, rate_hz) for sensor_type in (0, _GYRO))
         if len(acc.t_ns) < rate_hz:
@@ -185,14 +188,19 @@ def _select(values: Float64, number: int, sensor_type: int, rate_hz: float) -> S
 def _correct_scale(acc: Float64) -> Float64:
     """Return the accelerations of a tag in g, (n_samples, 3), with the right scale throughout.
 
-    A tag measures with a range of 8 g, so that its values are multiples of 1/4096 g. In one trial of eight or so, the
-    first seconds or all of it were written as if the range was 2 g: as multiples of 1/16384 g, a quarter of the true
-    size. By chance one in 64 of these samples looks like one of the right scale, so the nine samples around decide.
+    A tag measures with a range of 8 g, so that its values are multiples of 1/4096 g. In some trials, the first seconds
+    or all of it were written as if the range was 2 g: as multiples of 1/16384 g, a quarter of the true size. By chance
+    one in 64 of these samples looks like one of the right scale, so the nine samples around each decide.
     """
-    counts = acc * _TAG_COUNTS_PER_G
-    fine = (np.abs(counts - np.rint(counts)) > 0.01).any(axis=1) & (np.abs(acc) < _TAG_CUT_G).all(axis=1)
-    votes = np.convolve(np.where(fine, 1, -1), np.ones(9))[4:-4]
+    coarse, fine = (_are_whole(acc * count) for count in (_TAG_COUNTS_PER_G, 4 * _TAG_COUNTS_PER_G))
+    small = fine & ~coarse & (np.abs(acc) < _TAG_CUT_G).all(axis=1)
+    votes = np.convolve(np.where(small, 1, -1), np.ones(9))[4:-4]
     return np.where((votes > 0)[:, np.newaxis], 4 * acc, acc)
+
+
+def _are_whole(counts: Float64) -> Bool:
+    """Return which samples consist of whole numbers, (n_samples,)."""
+    return np.asarray((np.abs(counts - np.rint(counts)) < 0.01).all(axis=1))
 
 
 def _make_recordings(sensors: list[_Sensor]) -> list[Recording]:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from harstream.datasets import files
+from harstream.datasets import files, texts
 from harstream.datasets.base import Recording
 from harstream.datasets.stamped import (
     Piece,
@@ -30,7 +30,6 @@ from harstream.datasets.stamped import (
     resample_to_grid,
     split_sessions,
 )
-from harstream.datasets.texts import NUMBER
 from harstream.errors import DatasetError
 from harstream.wire.samples import ACC_UNITS
 
@@ -55,8 +54,7 @@ Licence: its README asks for the paper above to be cited; the repository lists C
 
 _PAIRS = ((1, 2), (1, 3), (2, 3))  # columns of two axes
 _FILE = re.compile(r"(\d+)\.csv")
-_LINE = re.compile(rb"^[ \t]*(%s),(%s),(%s),(%s)[ \t\r]*$" % (NUMBER, NUMBER, NUMBER, NUMBER), re.MULTILINE)
-_TEXT = re.compile(rb"^.*\S.*$", re.MULTILINE)
+_LINE = re.compile(rb"^[ \t]*(%s),(%s),(%s),(%s)[ \t\r]*$" % ((texts.NUMBER,) * 4), re.MULTILINE)
 
 
 def load(path: Path) -> list[Recording]:
@@ -101,13 +99,7 @@ def load(path: Path) -> list[Recording]:
 
 def _parse_sessions(text: bytes, where: str) -> list[StampedSamples]:
     """Return the samples of one file in g, split where time jumps back; ``where`` is its path."""
-    rows = _LINE.findall(text)
-    malformed = len(_TEXT.findall(text)) - len(rows)
-    if not rows:
-        raise DatasetError(f"{where}: expected lines 't,x,y,z', got {malformed} other lines")
-    if malformed:
-        log.warning("%s: skipped %d malformed lines of %d", where, malformed, malformed + len(rows))
-    values = np.array(rows, np.bytes_).astype(np.float64)
+    values = np.array(texts.find_lines(_LINE, text, where, "t,x,y,z"), np.bytes_).astype(np.float64)
     copied = np.any([lasting(values[:, one] == values[:, other], values[:, 0]) for one, other in _PAIRS], axis=0)
     if copied.any():
         log.warning("%s: left out %d of %d samples, in which two axes are the same", where, copied.sum(), len(copied))

@@ -50,14 +50,18 @@ def download(server: FileServer, out: Path, *more: str) -> Result:
     return invoke("download", "hapt", "--out", out, "--url", server.url, *more)
 
 
-def test_every_kind_is_listed_with_its_licence_and_source() -> None:
+def test_every_kind_is_listed_with_subjects_placements_terms_and_source() -> None:
     result = invoke("list")
     assert result.exit_code == 0
     for kind in (*KINDS, *WINDOW_KINDS):
         assert f"{kind}  " in result.output
     for found in public.SETS.values():
-        assert found.url in result.output
-        assert found.licence in result.output
+        assert f"\n{found.kind}  {found.about}\n" in f"\n{result.output}"
+        assert f"  subjects: {found.subjects}; worn at: {', '.join(found.placements)}\n" in result.output
+        assert f"  terms: {found.terms}\n" in result.output
+        assert f"  source: {found.source}\n  archive: {found.url}" in result.output
+    assert "umafall  trials" in result.output
+    assert "subjects: 23; worn at: pocket, wrist" in result.output
 
 
 def test_a_set_is_fetched_checked_and_its_hash_printed(tmp_path: Path, server: FileServer) -> None:
@@ -114,7 +118,8 @@ def test_what_is_not_whole_or_something_else_is_refused(tmp_path: Path, content:
     [
         (
             ["download", "mnist"],
-            "'mnist' is not a public data set: the public ones are hapt, uci-har, wisdm-watch, actitracker",
+            "'mnist' is not a public data set: the public ones are hapt, uci-har, wisdm-watch, actitracker, "
+            "umafall, sp-sw, difronzo, walking",
         ),
         (["download", "csv"], "'csv' is not a public data set"),
         (["download", "hapt", "--sha256", "12ab"], "--sha256: '12ab' is not 64 hexadecimal digits"),

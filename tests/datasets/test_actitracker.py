@@ -34,6 +34,7 @@ def test_each_activity_of_a_user_is_a_recording_in_g_without_gyroscope(tmp_path:
     text = "\n".join(samples(33, "Jogging", 120) + samples(33, "Upstairs", 60) + samples(7, "Walking", 80))
     walking, jogging, stairs = actitracker.load(write(tmp_path / "set", text))
     assert (jogging.name, jogging.subject, jogging.rate_hz) == ("33_JOGGING", "33", 20.0)
+    assert jogging.placement == "pocket"
     assert jogging.segments == (Segment(0, 120, "JOGGING"),)
     assert not jogging.has_gyro
     np.testing.assert_allclose(jogging.samples[:, 0], -1.0, rtol=1e-5)

@@ -17,7 +17,7 @@ from .archives import zip_of
 
 @pytest.mark.parametrize("data", ["hapt", "nothing:here", ":x", "", "csv:"])
 def test_what_is_no_kind_and_path_is_refused_with_the_kinds_there_are(data: str) -> None:
-    with pytest.raises(DatasetError, match="one of hapt, wisdm-watch, actitracker, csv, uci-har"):
+    with pytest.raises(DatasetError, match=r"one of hapt, wisdm-watch, actitracker, umafall, .*, csv, uci-har"):
         base.load(data)
 
 
@@ -44,7 +44,9 @@ def test_every_public_kind_has_a_source_and_can_be_fetched(kind: str) -> None:
     if kind != "csv":
         assert "Source:" in module.ABOUT
         assert "Licence" in module.ABOUT
+        assert "Placement:" in module.ABOUT
         assert kind in public.SETS
+        assert set(public.SETS[kind].placements) <= set(base.PLACEMENTS)
 
 
 def test_recordings_of_some_subjects_only_and_none_is_an_error() -> None:

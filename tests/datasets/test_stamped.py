@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harstream.datasets.stamped import Piece, StampedSamples, merge_sources, resample_to_grid, split_sessions
+from harstream.datasets.base import Segment
+from harstream.datasets.stamped import (
+    Piece,
+    StampedLabels,
+    StampedSamples,
+    even_stamps,
+    held,
+    lasting,
+    make_recordings,
+    merge_sources,
+    resample_to_grid,
+    split_sessions,
+)
 
 RATE_HZ = 20.0
 PERIOD_NS = 50_000_000
@@ -127,3 +139,56 @@ def test_a_session_ends_where_a_label_changes_or_time_jumps_back_but_not_with_a_
     t_ns[6:] -= 10**9
     label = np.array(["A", "A", "A", "A", "A", "B", "B", "B"])
     assert split_sessions(t_ns, label) == [slice(0, 5), slice(5, 6), slice(6, 8)]
+
+
+def handed_over(t_ns: np.ndarray, burst: int) -> np.ndarray:
+    """Return the stamps of samples that are handed over ``burst`` at a time: each has that of the last one."""
+    last = np.minimum((np.arange(len(t_ns)) // burst + 1) * burst - 1, len(t_ns) - 1)
+    return t_ns[last]
+
+
+@pytest.mark.parametrize("burst", [1, 4, 9])
+def test_stamps_of_bursts_become_even(burst: int) -> None:
+    t_ns = regular(200)
+    np.testing.assert_allclose(even_stamps(handed_over(t_ns, burst), RATE_HZ), t_ns, atol=1)
+
+
+def test_lost_samples_remain_a_gap_between_even_stamps() -> None:
+    t_ns = np.delete(regular(300), np.r_[100:130])
+    np.testing.assert_allclose(even_stamps(handed_over(t_ns, 5), RATE_HZ), t_ns, atol=1)
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.99, 1.02])
+def test_stamps_of_a_clock_that_is_off_are_even_to_the_end(factor: float) -> None:
+    t_ns = regular(400, factor * PERIOD_NS)
+    np.testing.assert_allclose(even_stamps(handed_over(t_ns, 4), RATE_HZ), t_ns, atol=0.1 * PERIOD_NS)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_few_stamps_stay_as_they_are(n: int) -> None:
+    np.testing.assert_array_equal(even_stamps(regular(n), RATE_HZ), regular(n))
+
+
+def test_values_are_held_if_they_repeat_for_longer_than_the_engine_bridges() -> None:
+    samples = wave(regular(100))
+    samples[10:20] = samples[9]  # for 0.5 s
+    samples[40:52] = samples[39]  # for 0.6 s
+    samples[90:] = samples[89]  # for 0.45 s, until the end
+    (where,) = np.nonzero(held(samples, np.arange(100) / RATE_HZ))
+    np.testing.assert_array_equal(where, np.arange(40, 52))
+    assert held(samples[:0], np.zeros(0)).shape == (0,)
+
+
+def test_a_lasting_state_at_the_end_counts_until_the_last_sample() -> None:
+    mask = np.arange(60) >= 40
+    np.testing.assert_array_equal(lasting(mask, np.arange(60) / RATE_HZ), mask)
+    assert not lasting(mask, np.arange(60) / (10 * RATE_HZ)).any()
+
+
+def test_each_sample_of_a_piece_gets_the_label_nearest_in_time() -> None:
+    t_ns = regular(60)
+    labels = StampedLabels(t_ns, np.repeat(["SITTING", "", "WALKING"], 20))
+    piece = piece_of(t_ns[5:55] + 20_000_000)
+    (recording,) = make_recordings("a_1", "a", RATE_HZ, labels, [piece], has_gyro=False, placement="chest")
+    assert recording.segments == (Segment(0, 15, "SITTING"), Segment(35, 50, "WALKING"))
+    assert (recording.placement, recording.has_gyro) == ("chest", False)

@@ -38,6 +38,7 @@ def test_each_activity_of_a_subject_is_a_recording_in_g_and_rad_s(tmp_path: Path
     gyro = lines("A", 200, value=0.25) + lines("G", 100, start_ns=10**16)
     walking, teeth = wisdm.load(write(tmp_path, acc, gyro))
     assert (walking.name, walking.subject, walking.rate_hz) == ("1601_WALKING", "1601", 20.0)
+    assert walking.placement == "wrist"
     assert walking.segments == (Segment(0, 200, "WALKING"),)
     assert walking.samples.shape == (200, 6)
     assert walking.samples.dtype == np.float32
