@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import checks
+from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
 from harstream.core.spec import SignalSpec
@@ -43,6 +44,7 @@ class Bundle:
     files: Mapping[str, str]  # file name to sha256, in hexadecimal
     training: Mapping[str, Any] = field(default_factory=dict)  # provenance: data, subjects, seed, versions, metrics
     smoothing: Smoothing = Smoothing()  # of the labels over time; the default is none
+    covers: LabelTable | None = None  # activities of data sets that each label covers; None: those of its own name
 
     @property
     def id(self) -> str:
@@ -53,6 +55,11 @@ class Bundle:
     def published_labels(self) -> tuple[str, ...]:
         """The labels, followed by UNKNOWN, so that index -1 (``UNKNOWN_INDEX``) names UNKNOWN."""
         return (*self.labels, UNKNOWN)
+
+    @property
+    def table(self) -> LabelTable:
+        """What each label covers when the model is evaluated, in the order of the labels."""
+        return (self.covers or LabelTable.plain(self.labels)).only(self.labels)
 
     @property
     def missing(self) -> Mapping[str, str]:
@@ -135,6 +142,7 @@ def save(
     int8: bytes | None,
     card: str,
     smoothing: Smoothing | None = None,
+    covers: LabelTable | None = None,
 ) -> Bundle:
     """Write a bundle without golden streams. It cannot be loaded until ``classifier.seal_bundle`` adds them.
 
@@ -151,6 +159,7 @@ def save(
         int8: An int8 LiteRT model, or None.
         card: The text of README.md.
         smoothing: None publishes each window's own label.
+        covers: Activities of data sets that the labels cover; None: those of their own names.
 
     Raises:
         BundleError: No model was given.
@@ -170,7 +179,7 @@ def save(
     if not files:
         raise BundleError(f"{path}: a bundle needs a model: keras_path, tflite or int8")
     bundle = Bundle(path, name, version, tuple(labels), spec, float(temperature), files, dict(training))
-    bundle = dataclasses.replace(bundle, smoothing=smoothing or Smoothing())
+    bundle = dataclasses.replace(bundle, smoothing=smoothing or Smoothing(), covers=covers)
     _write(bundle)
     return _parse(path, _read(path / "bundle.json"))
 
@@ -201,6 +210,7 @@ def _write(bundle: Bundle) -> None:
         "signal": bundle.spec.to_dict(),
         "temperature": bundle.temperature,
         "smoothing": bundle.smoothing.to_dict(),
+        **({} if bundle.covers is None else {"covers": bundle.covers.to_dict()}),
         "files": {name: {"sha256": digest} for name, digest in bundle.files.items()},
         "training": dict(bundle.training),
     }
@@ -249,7 +259,22 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         files=_digests(data["files"]),
         training=checks.mapping(data.get("training", {}), "training"),
         smoothing=smoothing,
+        covers=_covers(data.get("covers"), labels),
     )
+
+
+def _covers(value: Any, labels: tuple[str, ...]) -> LabelTable | None:
+    """Return the table of the field ``covers``, which is optional."""
+    if value is None:
+        return None
+    try:
+        table = LabelTable.from_dict(value)
+        for label in table.labels:
+            checks.choice(label, "label", labels)
+        table.only(labels)  # raises if another label has a name that is covered
+    except ConfigError as error:
+        raise ConfigError(f"covers: {error}") from error
+    return table
 
 
 def _labels(value: Any) -> tuple[str, ...]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from harstream.datasets.base import Recording, Segment
+from harstream.datasets.csv import CsvWriter
 
 RATE_HZ = 50.0
 STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
@@ -34,6 +39,31 @@ def subject(subject: str, seed: int, rate_hz: float = RATE_HZ) -> Recording:
     return Recording(f"{subject}_1", subject, rate_hz, samples.astype(np.float32), segments)
 
 
+def write_csv(folder: Path, recordings: list[Recording], names: Mapping[str, str] | None = None) -> str:
+    """Write recordings as csv files, with other names for their labels if given, and return their KIND:PATH."""
+    folder.mkdir()
+    for one in recordings:
+        labels = np.full(len(one.samples), "", object)
+        for segment in one.segments:
+            labels[segment.start : segment.stop] = (names or {}).get(segment.label, segment.label)
+        ends = [0, *(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
+        with CsvWriter(folder / f"{one.name}.csv", gyro=one.has_gyro) as writer:
+            for start, stop in pairwise(ends):
+                t = np.arange(start, stop) / one.rate_hz
+                writer.write(t, one.samples[start:stop], str(labels[start]))
+    return f"csv:{folder}"
+
+
+def two_data_sets(recordings: list[Recording]) -> list[Recording]:
+    """Return the first two recordings as those of set ``a``, and the others, without STILL, as those of set ``b``."""
+    return [
+        replace(one, subject=f"a/{one.subject}", data_set="a")
+        if index < 2
+        else replace(one, subject=f"b/{one.subject}", data_set="b", segments=one.segments[1:])
+        for index, one in enumerate(recordings)
+    ]
+
+
 def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
     """Stand in for ``hold_out``, which takes seconds: return random logits for the windows of the fold."""
     from harstream.evaluate.metrics import score
@@ -44,7 +74,8 @@ def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
     logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
     progress("training", epochs, epochs)
     scores = score(test.label, logits.argmax(axis=1), test.labels)
-    return FoldResult(seed, task.held_out, scores, None, logits, test.label, test.subject, 99, epochs, 0.1)
+    names = test.subject, test.data_set
+    return FoldResult(seed, task.held_out, scores, None, logits, test.label, *names, 99, epochs, 0.1)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from harstream import bundle as bundles
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
+from harstream.core.label_table import LabelTable
 from harstream.core.smoothing import Smoothing
 from harstream.errors import BundleError, HarstreamError
 
@@ -47,7 +48,7 @@ def test_a_bundle_comes_back_as_it_was_saved(random_bundle):
         assert loaded.read(name) == (random_bundle / name).read_bytes()
 
 
-def save(folder, tflite, smoothing=None):
+def save(folder, tflite, **fields):
     """Save a bundle that has only a LiteRT model; without ``tflite``, none at all."""
     return bundles.save(
         folder,
@@ -61,8 +62,20 @@ def save(folder, tflite, smoothing=None):
         tflite=tflite,
         int8=None,
         card="",
-        smoothing=smoothing,
+        **fields,
     )
+
+
+def test_what_the_labels_cover_comes_back_and_without_the_field_they_cover_their_own_names(random_bundle, own_bundle):
+    plain = bundles.load(random_bundle)
+    assert plain.covers is None
+    assert plain.table == LabelTable.plain(LABELS)
+    covers = LabelTable({"LAYING": ("LYING",), "WALKING": ()})
+    seal_bundle(save(own_bundle, tflite=(random_bundle / LITERT).read_bytes(), covers=covers))
+    loaded = bundles.load(own_bundle)
+    assert loaded.covers == covers
+    assert loaded.table.labels == LABELS  # in the order of the outputs, with those that the field leaves out
+    assert loaded.table.label_of("csv", "lying") == "LAYING"
 
 
 def test_smoothing_comes_back_and_a_bundle_without_the_field_has_none(random_bundle, own_bundle):
@@ -122,6 +135,10 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
             lambda d: d.update(smoothing={"type": "hmm", "transitions": [[0.5, 0.5], [0.5, 0.5]]}),
             ["smoothing.transitions", "2", "6"],
         ),
+        (lambda d: d.update(covers=["WALKING"]), ["covers", "['WALKING']"]),
+        (lambda d: d.update(covers={"WALKING": "HIKING"}), ["covers", "WALKING", "'HIKING'"]),
+        (lambda d: d.update(covers={"HIKING": []}), ["covers", "'HIKING'", "WALKING, "]),
+        (lambda d: d.update(covers={"WALKING": ["SITTING"]}), ["covers", "'WALKING'", "'SITTING'"]),
         (lambda d: d.update(files=[]), ["files", "[]"]),
         (lambda d: d["files"].clear(), ["files", "model.tflite"]),
         (lambda d: d["files"].pop(GOLDEN), ["files", "golden.npz is missing"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.data
+@options.several_data
 @options.subjects
+@options.placements
 @options.model
 @options.backend
 @click.option("--stream", is_flag=True, help="Score whole sessions with the labels that would be published.")
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     metavar="FILE",
 )
 def evaluate(
-    data: str,
+    data: tuple[str, ...],
     subjects: str | None,
+    placements: tuple[str, ...],
     model: str,
     backend: str,
     stream: bool,
@@ -46,37 +49,46 @@ def evaluate(
 ) -> None:
     """Score a model on recordings: on the windows that lie completely inside one label that it knows.
 
-    Recordings are streamed through the engine. A data set of windows (uci-har) goes to the network directly.
+    Recordings are streamed through the engine. A data set of windows (uci-har) goes to the network directly. Several
+    data sets are scored one by one and together.
     """
     from harstream import datasets
     from harstream.classifier import load_classifier
+    from harstream.datasets.sets import kind_of, leave_out_without_gyro, recordings_of
     from harstream.evaluate import published, scoring
 
     if labels_path is not None and not stream:
         raise ConfigError("--labels: it needs --stream; add it")
-    has_windows = data.partition(":")[0] in datasets.WINDOW_KINDS
-    if has_windows and stream:
-        raise ConfigError(f"--stream: it needs whole sessions, but {data} holds windows that its publisher cut")
-    if has_windows and subjects is not None:
-        raise ConfigError(f"--subjects: it needs recordings, but {data} holds windows that its publisher cut")
+    for one in data:
+        for option, given, needed in (
+            ("--stream", stream, "whole sessions"),
+            ("--subjects", subjects is not None, "recordings"),
+            ("--placement", bool(placements), "recordings"),
+        ):
+            if given and kind_of(one) in datasets.WINDOW_KINDS:
+                raise ConfigError(f"{option}: it needs {needed}, but {one} holds windows that its publisher cut")
     options.check_writable("--json", json_path)
     options.check_writable("--labels", labels_path)
     options.check_writable("--report", report, folder=True)
     classifier = load_classifier(model, backend)
-    if has_windows:
-        evaluation = scoring.score_windows(datasets.load_windows(data), classifier, data)
-    else:
-        recordings = options.load_recordings(data, subjects)
-        score = scoring.score_sessions if stream else scoring.score_recordings
-        with ProgressBar() as bar:
-            evaluation = score(recordings, classifier, data, bar.update)
-        if labels_path is not None:
-            with labels_path.open("w", encoding="utf-8") as file:
-                for device, payload in published.label_messages(recordings, classifier):
-                    file.write(json.dumps({"device": device, **json.loads(payload)}) + "\n")
-    _print_scores(evaluation)
-    if evaluation.stream is not None:
-        _print_sessions(evaluation.stream)
+    sets = options.load_sets(data, subjects, placements, windows=True)
+    with ProgressBar() as bar:
+        evaluation = scoring.score_sets(sets, classifier, stream=stream, progress=bar.update)
+    if labels_path is not None:
+        recordings = recordings_of(leave_out_without_gyro(sets, classifier.bundle.spec))
+        with labels_path.open("w", encoding="utf-8") as file:
+            for device, payload in published.label_messages(recordings, classifier):
+                file.write(json.dumps({"device": device, **json.loads(payload)}) + "\n")
+    printed: set[str] = set()
+    for part in (*evaluation.parts, evaluation):
+        _print_scores(part, [note for note in part.notes if note not in printed])
+        printed |= {*part.notes, *(f"{part.name}: {note}" for note in part.notes)}
+        if part.stream is not None:
+            _print_sessions(part.stream)
+    head, rows = evaluation.breakdown()
+    if rows:
+        click.echo("by data set and placement, with the recall of each label:")
+        click.echo(tables.plain(head, rows, right=range(1, len(head))))
     if json_path is not None:
         json_path.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
     if report is not None:
@@ -85,14 +97,15 @@ def evaluate(
         click.echo(f"wrote {write(evaluation, report)}")
 
 
-def _print_scores(evaluation: Evaluation) -> None:
+def _print_scores(evaluation: Evaluation, notes: Sequence[str]) -> None:
     scores = evaluation.scores
-    click.echo(f"{evaluation.model} ({evaluation.backend}) on {evaluation.source}")
-    for note in evaluation.notes:
+    name = f"{evaluation.data}: " if not evaluation.parts else ""
+    click.echo(f"{evaluation.model} ({evaluation.backend}) on {name}{evaluation.source}")
+    for note in notes:
         click.echo(f"note: {note}")
     click.echo(
         f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}, "
-        f"calibration error {evaluation.reliability.error:.4f}"
+        f"macro recall {scores.macro_recall:.4f}, calibration error {evaluation.reliability.error:.4f}"
     )
     counts = scores.confusion.tolist()
     if scores.unknown is not None:

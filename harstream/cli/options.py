@@ -6,9 +6,10 @@ The options of `harstream run` come from their declarations in `harstream.config
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,11 +19,12 @@ import click
 
 from harstream.bundle import DEFAULT_MODEL
 from harstream.config import BROKER_HELP, OPTIONS, RunConfig
+from harstream.core.label_table import TABLES, LabelTable
 from harstream.errors import ConfigError
 from harstream.options import Option
 
 if TYPE_CHECKING:
-    from harstream.datasets.base import Recording
+    from harstream.datasets.sets import DataSet
 
 #: A decorator that gives a command options.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -98,15 +100,85 @@ subjects = click.option(
 data = click.option(
     "--data", required=True, help="Kind and path of the recordings, such as hapt:hapt.zip.", metavar="KIND:PATH"
 )
+
+
+class _DataType(click.types.StringParamType):
+    """KIND:PATH; in a variable, each on a line of its own, because a path may hold spaces."""
+
+    envvar_list_splitter = "\n"
+
+
+several_data = click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=_DataType(),
+    help="Kind and path of the recordings, such as hapt:hapt.zip; given again, several data sets are used together.",
+    metavar="KIND:PATH",
+)
+placements = click.option(
+    "--placement",
+    "placements",
+    multiple=True,
+    help="Use only recordings of this placement, of the data sets that name placements; may be given several times.",
+    metavar="NAME",
+)
 json_file = click.option("--json", "json_path", type=PATH, help="Write the figures to this JSON file.", metavar="FILE")
 
 
-def load_recordings(data: str, subjects: str | None) -> list[Recording]:
-    """Return the recordings that ``--data`` and ``--subjects`` choose."""
-    from harstream import datasets
+def load_sets(
+    data: Sequence[str], subjects: str | None, placements: Sequence[str], *, windows: bool = False
+) -> list[DataSet]:
+    """Return what ``--data``, ``--subjects`` and ``--placement`` choose.
 
-    recordings = datasets.load(data)
-    return recordings if subjects is None else datasets.select_subjects(recordings, subjects.split(","))
+    Args:
+        data: KIND:PATH of each data set.
+        subjects: Names of subjects, separated by commas; None: all.
+        placements: Placements; none: all.
+        windows: Accept kinds that hold windows only.
+
+    Raises:
+        DatasetError: A data set cannot be loaded, or has nothing of what is chosen.
+
+    """
+    from harstream import datasets
+    from harstream.datasets import sets as data_sets
+
+    data_sets.names_of(data)  # raises before the long part
+    kinds = datasets.WINDOW_KINDS if windows else ()
+    contents = [datasets.load_windows(one) if data_sets.kind_of(one) in kinds else datasets.load(one) for one in data]
+    sets = data_sets.put_together(data, contents)
+    if subjects is not None:
+        sets = data_sets.select_subjects(sets, subjects.split(","))
+    return data_sets.select_placements(sets, placements) if placements else sets
+
+
+def load_table(labels: str) -> LabelTable:
+    """Return the label table of a name or a JSON file (``--labels NAME|FILE``).
+
+    Raises:
+        ConfigError: There is no such table, or the file holds none.
+
+    """
+    if labels in TABLES:
+        return TABLES[labels]
+    try:
+        return LabelTable.from_dict(json.loads(Path(labels).read_text(encoding="utf-8"), object_pairs_hook=_unique))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--labels: {labels}: {error}: expected a JSON file or a table of harstream ({', '.join(TABLES)})"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"--labels: {labels}: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError if it has a name twice."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} is there more than once")
+    return dict(pairs)
 
 
 def check_writable(option: str, path: Path | None, *, folder: bool = False) -> None:

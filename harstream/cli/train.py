@@ -19,13 +19,28 @@ from harstream.cli.progress import ProgressBar
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
+    from harstream.core.label_table import LabelTable
     from harstream.core.spec import SignalSpec
     from harstream.datasets.base import Recording
+    from harstream.datasets.sets import DataSet
+    from harstream.train.validation.cross_validation import CrossValidation
+
+
+#: Names of the figures that a training prints, and the fields of their scores.
+_FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
 
 
 @click.command()
-@options.data
+@options.several_data
 @options.subjects
+@options.placements
+@click.option(
+    "--labels",
+    show_default="the names in the data",
+    help="Labels to learn, and the activities of the data sets that each covers: a JSON file, or phone, the table for "
+    "phones anywhere on the trunk.",
+    metavar="NAME|FILE",
+)
 @click.option("--out", required=True, type=options.PATH, help="Folder of the bundle or sweep to write.")
 @click.option("--arch", show_default="the recipe's", help="Architecture of the network.", metavar="NAME")
 @click.option(
@@ -41,7 +56,14 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number of seeds under which the validation by subject is repeated.",
+    help="Number of seeds under which the validation is repeated.",
+)
+@click.option(
+    "--folds",
+    type=click.Choice(("subject", "data")),
+    default="subject",
+    show_default=True,
+    help="Hold out some subjects at a time for validation, or one whole data set.",
 )
 @click.option(
     "--channels",
@@ -88,14 +110,17 @@ if TYPE_CHECKING:
 @click.option("--note", default="", help="Sentence for the model card, such as how the recipe was chosen.")
 @options.json_file
 def train(
-    data: str,
+    data: tuple[str, ...],
     subjects: str | None,
+    placements: tuple[str, ...],
+    labels: str | None,
     out: Path,
     arch: str | None,
     spec: Path | None,
     epochs: int | None,
     seed: int,
     repeats: int,
+    folds: str,
     channels: str | None,
     chosen: tuple[str, ...],
     sweeps: tuple[str, ...],
@@ -105,7 +130,7 @@ def train(
     note: str,
     json_path: Path | None,
 ) -> None:
-    """Train a bundle on recordings and validate it on subjects that it was not trained on.
+    """Train a bundle on recordings and validate it on subjects, or whole data sets, that it was not trained on.
 
     With --sweep or --variant, configs are compared instead, in results.json, table.md and boxplot.png. The same
     command continues interrupted work.
@@ -120,7 +145,10 @@ def train(
     options.check_writable("--out", out, folder=True)
     options.check_writable("--logs", logs, folder=True)
     options.check_writable("--json", json_path)
-    request = _Request(data, subjects, out, settings, spec, seed, repeats, jobs)
+    if folds == "data" and len(data) < 2:
+        raise ConfigError("--folds data: it holds out whole data sets, but there is only one; give --data again")
+    table = None if labels is None else options.load_table(labels)
+    request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, jobs)
     with _interruptible(out):
         if sweeps or variants:
             for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
@@ -135,18 +163,25 @@ def train(
 class _Request:
     """Options that a bundle and a sweep share."""
 
-    data: str
+    data: tuple[str, ...]
     subjects: str | None
+    placements: tuple[str, ...]
+    table: LabelTable | None  # from --labels
     out: Path
     settings: dict[str, Any]  # by name, from --set, --arch, --epochs and --channels
     spec: Path | None
     seed: int
     repeats: int
+    folds: str
     jobs: int
 
-    def load_recordings(self) -> list[Recording]:
-        """Return the chosen recordings."""
-        return options.load_recordings(self.data, self.subjects)
+    def load(self) -> tuple[list[DataSet], LabelTable]:
+        """Return the chosen recordings, with labels in place of activities, and the table of the labels."""
+        from harstream.train.fitting.prepare import default_table
+
+        sets = options.load_sets(self.data, self.subjects, self.placements)
+        table = self.table or default_table(sets)
+        return [data_set.cover(table) for data_set in sets], table
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
         """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.
@@ -164,7 +199,7 @@ class _Request:
 
 
 def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Path | None) -> None:
-    from harstream.tables import spread
+    from harstream.datasets.sets import recordings_of
     from harstream.train import pipeline
     from harstream.train.fitting.recipe import FitConfig
     from harstream.train.sweep.settings import apply_settings
@@ -173,15 +208,19 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     apply_settings(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
     if (request.out / "results.json").exists():
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
-    recordings = request.load_recordings()
-    signal, config = apply_settings(request.settings, request.signal(recordings), config)
+    sets, table = request.load()
+    signal, config = apply_settings(request.settings, request.signal(recordings_of(sets)), config)
+    recordings, notes = _usable(sets, signal)
     with ProgressBar() as bar:
         trained = pipeline.train(
             recordings,
             request.out,
             data=request.data,
+            table=table,
+            left_out=notes,
             spec=signal,
             config=config,
+            folds=request.folds,
             repeats=request.repeats,
             progress=bar.update,
             jobs=request.jobs,
@@ -192,35 +231,66 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
     for name, reason in trained.bundle.training["missing"].items():
         click.echo(f"no {name} was written: {reason}")
     click.echo(f"wrote {trained.bundle.id} to {request.out}")
-    click.echo(f"on subjects not trained on ({summary['method']}):")
-    runs = trained.validation.runs
-    for network, scores in (("float32", [run.scores for run in runs]), ("int8", [run.int8 for run in runs])):
-        measured = [each for each in scores if each is not None]
-        if measured:
-            accuracy = spread([each.accuracy for each in measured], decimals=4)
-            macro_f1 = spread([each.macro_f1 for each in measured], decimals=4)
-            click.echo(f"  {network:<8} accuracy {accuracy}, macro-F1 {macro_f1}")
+    _print_validation(trained.validation)
     if json_path is not None:
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
+def _usable(sets: Sequence[DataSet], signal: SignalSpec) -> tuple[list[Recording], tuple[str, ...]]:
+    """Return the recordings that the signal can be made of, and print and return what was left out."""
+    from harstream.datasets import sets as data_sets
+
+    usable = data_sets.leave_out_without_gyro(sets, signal)
+    notes = data_sets.notes_of(usable)
+    for note in notes:
+        click.echo(f"note: {note}")
+    return data_sets.recordings_of(usable), notes
+
+
+def _print_validation(validation: CrossValidation) -> None:
+    from harstream.tables import plain, spread
+
+    unseen = "data sets" if validation.folds == "data" else "subjects"
+    click.echo(f"on {unseen} not trained on ({validation.method}):")
+    runs = validation.runs
+    for network, scores in (("float32", [run.scores for run in runs]), ("int8", [run.int8 for run in runs])):
+        measured = [each for each in scores if each is not None]
+        if measured:
+            figures = [
+                f"{name} {spread([getattr(each, field) for each in measured], decimals=4)}"
+                for name, field in _FIGURES.items()
+            ]
+            click.echo(f"  {network:<8} {', '.join(figures)}")
+    if validation.scores_by_data():
+        head, rows = validation.data_table()
+        click.echo(plain(head, rows, right=range(1, len(head))))
+    for sentence in validation.unlearnt():
+        click.echo(f"note: {sentence}")
+
+
 def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
+    from harstream.datasets.sets import recordings_of
     from harstream.train.sweep import figures, settings
     from harstream.train.sweep import run as sweep
 
     rows = settings.parse_variants(sweeps, variants)
     sweep.row_configs(rows, request.settings, request.signal())  # fails before the recordings are read
-    recordings = request.load_recordings()
+    sets, table = request.load()
+    configs = sweep.row_configs(rows, request.settings, request.signal(recordings_of(sets)))
+    # All rows are compared on the same recordings.
+    recordings, _ = _usable(sets, next((each.spec for each in configs if each.spec.uses_gyro), configs[0].spec))
     with ProgressBar() as bar:
         results = sweep.run(
             recordings,
             request.out,
-            sweep.row_configs(rows, request.settings, request.signal(recordings)),
+            configs,
             data=request.data,
+            table=table,
+            folds=request.folds,
             repeats=request.repeats,
             first_seed=request.seed,
             jobs=request.jobs,
-            command=_command_line(request.data),
+            command=_command_line(),
             progress=bar.update,
             report=bar.print,
         )
@@ -238,8 +308,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _command_line(data: str) -> str:
+def _command_line() -> str:
     """Return the command line that repeats this training, without local folders and without ``--jobs``."""
+    from harstream.train.fitting.prepare import data_name
+
     context = click.get_current_context()
     parts = ["harstream", "train"]
     for parameter in context.command.params:
@@ -247,10 +319,11 @@ def _command_line(data: str) -> str:
         value = context.params[name]
         if name == "jobs" or value in (None, ()) or value == parameter.get_default(context):
             continue
-        if name == "data":
-            kind, _, path = data.partition(":")
-            value = f"{kind}:{Path(path).name}"
         for one in value if isinstance(value, tuple) else (value,):
+            if name == "data":
+                one = data_name(one)
+            elif name == "labels":
+                one = Path(one).name
             parts += [parameter.opts[0], one.name if isinstance(one, Path) else str(one)]
     return shlex.join(parts)
 

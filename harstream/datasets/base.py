@@ -36,6 +36,7 @@ class Recording:
     segments: tuple[Segment, ...]  # in order of time, without overlap; samples between them have no label
     has_gyro: bool = True  # False: there was no gyroscope, and the gyro columns are 0
     placement: str = ""  # where the device was worn, one of PLACEMENTS; empty: not known
+    data_set: str = ""  # name of the data set, where recordings of several are put together
 
     @property
     def duration_s(self) -> float:

@@ -47,6 +47,7 @@ class LabelledWindows:
     label: Int64  # (n_windows,) index into ``labels``
     subject: npt.NDArray[np.str_]  # (n_windows,) name of the subject
     recording: npt.NDArray[np.str_]  # (n_windows,) name of the recording
+    data_set: npt.NDArray[np.str_]  # (n_windows,) name of the data set
     start: Int64  # (n_windows,) index of the window's first sample in its recording
     labels: tuple[str, ...]
 
@@ -64,6 +65,7 @@ class LabelledWindows:
             self.label[index],
             self.subject[index],
             self.recording[index],
+            self.data_set[index],
             self.start[index],
             self.labels,
         )
@@ -129,12 +131,13 @@ def cut_windows(
         empty = np.zeros(0, np.int64)
         windows = np.zeros((0, spec.window_samples, spec.n_channels), np.float32)
         names = np.zeros(0, np.str_)
-        return LabelledWindows(windows, empty, names, names, empty, tuple(labels))
+        return LabelledWindows(windows, empty, names, names, names, empty, tuple(labels))
     return LabelledWindows(
         np.concatenate([part.windows for part in parts]),
         np.concatenate([part.label for part in parts]),
         np.concatenate([part.subject for part in parts]),
         np.concatenate([part.recording for part in parts]),
+        np.concatenate([part.data_set for part in parts]),
         np.concatenate([part.start for part in parts]),
         tuple(labels),
     )
@@ -144,12 +147,16 @@ def require_gyro(recordings: Iterable[Recording], spec: SignalSpec) -> None:
     """Raise DatasetError if the spec uses the gyroscope and a recording was made without one."""
     for recording in recordings:
         if spec.uses_gyro and not recording.has_gyro:
-            channels = ", ".join(name for name in spec.channels if name in GYRO)
-            needed = f"the channels {channels}" if channels else f"the {spec.gravity_filter.type} gravity filter"
             raise DatasetError(
-                f"{recording.name}: recorded without a gyroscope, but {needed} need one: "
+                f"{recording.name}: recorded without a gyroscope, but {gyro_needed_for(spec)} need one: "
                 "choose a model or channels without gyroscope"
             )
+
+
+def gyro_needed_for(spec: SignalSpec) -> str:
+    """Return the part of a signal that needs the gyroscope, for messages."""
+    channels = ", ".join(name for name in spec.channels if name in GYRO)
+    return f"the channels {channels}" if channels else f"the {spec.gravity_filter.type} gravity filters"
 
 
 def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
@@ -166,6 +173,7 @@ def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ..
         label[index],
         np.full(len(index), recording.subject),
         np.full(len(index), recording.name),
+        np.full(len(index), recording.data_set),
         np.rint(start[index]).astype(np.int64),
         labels,
     )
@@ -217,11 +225,16 @@ def known_labels(recordings: Iterable[Recording]) -> tuple[str, ...]:
         DatasetError: There are fewer than two, so that a model has nothing to distinguish.
 
     """
-    labels = sorted({segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN})
+    labels = labels_in(recordings)
     if len(labels) < 2:
         names = f" ({', '.join(labels)})" if labels else ""
         raise DatasetError(f"the recordings have {len(labels)} known labels{names}, but at least 2 are needed")
-    return tuple(labels)
+    return labels
+
+
+def labels_in(recordings: Iterable[Recording]) -> tuple[str, ...]:
+    """Return the labels that occur, in alphabetical order, without UNKNOWN."""
+    return tuple(sorted({segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN}))
 
 
 def common_rate(recordings: Iterable[Recording]) -> float:

@@ -59,12 +59,19 @@ class Scores:
         occurs = (self.confusion.sum(axis=0) + self.windows_by_label) > 0
         return float(self.f1[occurs].mean()) if occurs.any() else 0.0
 
+    @property
+    def macro_recall(self) -> float:
+        """Mean recall of the labels that occur as true label; 0 if there is no window."""
+        occurs = self.windows_by_label > 0
+        return float(self.recall[occurs].mean()) if occurs.any() else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Return the public fields of ``harstream evaluate --json``; ``unknown`` only if the model can abstain."""
         public = {
             "windows": self.windows,
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
+            "macro_recall": self.macro_recall,
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
         }
@@ -114,13 +121,13 @@ def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str],
     )
 
 
-def score_by_subject(
-    truth: Int64, predicted: Int64, subject: npt.NDArray[np.str_], labels: Sequence[str], *, abstains: bool = False
+def score_by(
+    names: npt.NDArray[np.str_], truth: Int64, predicted: Int64, labels: Sequence[str], *, abstains: bool = False
 ) -> dict[str, Scores]:
-    """Return the scores of each subject by name; all arrays are (n_windows,)."""
+    """Return the scores of the windows of each name, such as that of the subject; all arrays are (n_windows,)."""
     return {
-        str(name): score(truth[subject == name], predicted[subject == name], labels, abstains=abstains)
-        for name in np.unique(subject)
+        str(name): score(truth[names == name], predicted[names == name], labels, abstains=abstains)
+        for name in np.unique(names)
     }
 
 
@@ -136,6 +143,15 @@ class Reliability:
     def error(self) -> float:
         """Expected calibration error: mean of |accuracy - confidence| over the bins, weighted by their windows."""
         return float((np.abs(self.accuracy - self.confidence) * self.windows).sum() / max(int(self.windows.sum()), 1))
+
+    def __add__(self, other: Reliability) -> Reliability:
+        """Return the diagram of both sets of predictions together; both must have the same bins."""
+        windows = self.windows + other.windows
+
+        def mean(of_self: Float64, of_other: Float64) -> Float64:
+            return _ratio(of_self * self.windows + of_other * other.windows, windows)
+
+        return Reliability(windows, mean(self.confidence, other.confidence), mean(self.accuracy, other.accuracy))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ``reliability`` section of ``harstream evaluate --json``."""
@@ -183,6 +199,6 @@ def calibration_error(probabilities: npt.ArrayLike, label: npt.ArrayLike, n_bins
     return measure_reliability(p.max(axis=1), p.argmax(axis=1) == np.asarray(label, np.int64), n_bins).error
 
 
-def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Float64:
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> Float64:
     """Return ``part / whole`` element by element; 0 where ``whole`` is 0."""
     return np.asarray(part / np.maximum(whole, 1), np.float64)

@@ -16,6 +16,7 @@ import numpy as np
 
 from harstream import __version__
 from harstream.core.labels import UNKNOWN
+from harstream.datasets.sets import kind_of
 from harstream.errors import ConfigError
 from harstream.evaluate import charts
 from harstream.evaluate.evaluation import Evaluation
@@ -59,7 +60,7 @@ def render(evaluation: Evaluation) -> str:
     scores = evaluation.scores
     return _fill(
         "report.html",
-        title=escape(f"{evaluation.model} on {evaluation.data.partition(':')[0]}"),
+        title=escape(f"{evaluation.model} on {evaluation.name or kind_of(evaluation.data)}"),
         style=_read("report.css") + _label_style(len(scores.labels)),
         source=escape(evaluation.source),
         data=escape(evaluation.data),
@@ -68,6 +69,7 @@ def render(evaluation: Evaluation) -> str:
         notes="".join(f'<p class="note">{escape(note)}.</p>' for note in evaluation.notes),
         tiles="".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in _tiles(evaluation)),
         activities=_activities(scores),
+        data_sets=_data_sets(evaluation),
         confusion=_confusion(scores),
         n_bins=str(len(evaluation.reliability.windows)),
         reliability=_reliability(evaluation),
@@ -94,6 +96,7 @@ def comparison_rows(stream: SessionScores) -> list[tuple[str, str, str, str]]:
     return [
         row("accuracy", "", (_percent(t.scores.accuracy, 2) for t in tracks)),
         row("macro-F1", "", (_percent(t.scores.macro_f1, 2) for t in tracks)),
+        row("macro recall", "", (_percent(t.scores.macro_recall, 2) for t in tracks)),
         row(
             "label changes per minute",
             _rate(stream.true_changes, stream.minutes),
@@ -130,6 +133,7 @@ def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
     tiles = [
         ("accuracy", _percent(scores.accuracy, 2)),
         ("macro-F1", _percent(scores.macro_f1, 2)),
+        ("macro recall", _percent(scores.macro_recall, 2)),
         ("calibration error", _percent(evaluation.reliability.error, 2)),
         ("windows", f"{scores.windows:,}"),
     ]
@@ -150,6 +154,15 @@ def _activities(scores: Scores) -> str:
         for label, windows, *values in zip(scores.labels, *(column.tolist() for column in columns), strict=True)
     ]
     return _table(("activity", "windows", "precision", "recall", "F1"), rows)
+
+
+def _data_sets(evaluation: Evaluation) -> str:
+    """Return the section about data sets and placements; nothing if there is one of each."""
+    head, rows = evaluation.breakdown()
+    if not rows:
+        return ""
+    table = _table([escape(name) for name in head], [[escape(cell) for cell in row] for row in rows])
+    return f"<h2>Data sets and placements</h2>\n<p>The columns of the activities are recall.</p>\n{table}"
 
 
 def _confusion(scores: Scores) -> str:

@@ -1,8 +1,12 @@
-"""Scoring of a model: recordings pass through the engine, windows cut by their publisher only through the network."""
+"""Scoring of a model: recordings pass through the engine, windows cut by their publisher only through the network.
+
+An activity counts as the label that covers it (see ``core.label_table``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +15,50 @@ from harstream.classifier import Classifier
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
 from harstream.datasets.base import PrecutWindows, Recording, subject_names
+from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, notes_of
 from harstream.datasets.windows import cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
-from harstream.evaluate.evaluation import Evaluation
-from harstream.evaluate.metrics import measure_reliability, score, score_by_subject
+from harstream.evaluate.evaluation import Evaluation, together
+from harstream.evaluate.metrics import Scores, measure_reliability, score, score_by
 from harstream.evaluate.sessions import score_streams
 from harstream.progress import Progress, silent
 
 #: Data sets of windows, and the data sets of recordings of the same subjects under the same numbers.
 _SAME_SUBJECTS = {"uci-har": "hapt"}
+
+
+def score_sets(
+    sets: Sequence[DataSet], classifier: Classifier, *, stream: bool = False, progress: Progress = silent
+) -> Evaluation:
+    """Score each data set by itself, and several together as well.
+
+    Recordings without the gyroscope that the bundle needs are left out if there are others.
+
+    Args:
+        sets: At least one data set.
+        classifier: Bundle and network.
+        stream: Score whole sessions as published, not single windows.
+        progress: Called as recordings are done.
+
+    Raises:
+        DatasetError: A data set cannot be scored with this bundle.
+
+    """
+    spec = classifier.bundle.spec
+    usable = leave_out_without_gyro(sets, spec)
+    score_one = score_sessions if stream else score_recordings
+    parts = []
+    for data_set in usable:
+        if data_set.windows is not None:
+            part = score_windows(data_set.windows, classifier, data_set.data)
+        elif data_set.recordings:
+            part = score_one(data_set.recordings, classifier, data_set.data, progress)
+        else:
+            continue
+        parts.append(replace(part, name=data_set.name, notes=(*data_set.notes, *part.notes)))
+    notes = notes_of([data_set for data_set in usable if data_set.windows is None and not data_set.recordings])
+    whole = parts[0] if len(parts) == 1 else together(parts, spec)
+    return replace(whole, notes=(*notes, *whole.notes))
 
 
 def score_recordings(
@@ -38,19 +77,24 @@ def score_recordings(
 
     """
     bundle = classifier.bundle
+    recordings, left_out = _usable(recordings, data, bundle)
     windows = cut_windows(whole_streams(recordings), bundle.spec, bundle.labels, progress)
     _require_windows(len(windows), data, bundle)
     predictions = classifier.predict(windows.windows)
     subjects = subject_names(recordings)
+    placement = {recording.name: recording.placement for recording in recordings}
+    placements = np.array([placement[name] for name in windows.recording.tolist()])
     return Evaluation(
         bundle.id,
         classifier.backend,
         data,
         f"{len(recordings)} recordings of {len(subjects)} subjects, single windows",
-        _training_notes(bundle, data, subjects),
+        (*left_out, *_training_notes(bundle, data, subjects)),
         score(windows.label, predictions.label, bundle.labels),
         measure_reliability(predictions.confidence, predictions.label == windows.label),
-        score_by_subject(windows.label, predictions.label, windows.subject, bundle.labels),
+        score_by(windows.subject, windows.label, predictions.label, bundle.labels),
+        by_placement=score_by(placements, windows.label, predictions.label, bundle.labels),
+        name=kind_of(data),
     )
 
 
@@ -73,11 +117,24 @@ def score_sessions(
 
     """
     bundle = classifier.bundle
+    recordings, left_out = _usable(recordings, data, bundle)
     require_gyro(recordings, bundle.spec)
     stream = score_streams(recordings, classifier, progress)
     scores = stream.published.scores
     _require_windows(scores.windows, data, bundle)
     subjects = subject_names(recordings)
+
+    def score_sessions_by(names: Iterable[str]) -> dict[str, Scores]:
+        """Return the scores of the sessions of each name."""
+        pairs = zip(names, stream.sessions, strict=True)
+        return score_by(
+            np.concatenate([np.full(len(session.true_label), name) for name, session in pairs]),
+            np.concatenate([session.true_label for session in stream.sessions]),
+            np.concatenate([session.published_label for session in stream.sessions]),
+            bundle.labels,
+            abstains=True,
+        )
+
     return Evaluation(
         bundle.id,
         classifier.backend,
@@ -85,26 +142,22 @@ def score_sessions(
         f"{len(recordings)} recordings of {len(subjects)} subjects, labels as published",
         (
             f"labels as they would be published; {UNKNOWN} counts as wrong",
+            *left_out,
             *_training_notes(bundle, data, subjects),
         ),
         scores,
         stream.published.reliability,
-        score_by_subject(
-            np.concatenate([session.true_label for session in stream.sessions]),
-            np.concatenate([session.published_label for session in stream.sessions]),
-            np.concatenate([np.full(len(session.true_label), session.subject) for session in stream.sessions]),
-            bundle.labels,
-            abstains=True,
-        ),
+        score_sessions_by(recording.subject for recording in recordings),
         stream,
+        by_placement=score_sessions_by(recording.placement for recording in recordings),
+        name=kind_of(data),
     )
 
 
 def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> Evaluation:
     """Score the network on windows that their publisher cut and filtered. The engine is not used.
 
-    Labels are matched by name. Windows with a label that the bundle does not know are left out, and a note tells
-    their number.
+    Windows that no label covers are left out, and a note tells their number.
 
     Args:
         windows: Windows of the data set.
@@ -112,7 +165,7 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         data: KIND:PATH of the windows, for messages.
 
     Raises:
-        DatasetError: Length or rate of the windows differ from the bundle's, or no window has a known label.
+        DatasetError: Length, rate or channels of the windows differ from the bundle's, or no window has a known label.
 
     """
     bundle = classifier.bundle
@@ -128,8 +181,16 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
             f"{data}: windows at {windows.rate_hz:g} Hz, but {bundle.id} needs {spec.sample_rate_hz:g} Hz: "
             "choose another --model"
         )
+    for name in spec.channels:
+        if name not in DEFAULT_CHANNELS:
+            raise DatasetError(
+                f"{data}: windows with the channels {', '.join(DEFAULT_CHANNELS)}, but {bundle.id} needs {name}: "
+                "choose another --model, or recordings such as hapt"
+            )
     channels = [DEFAULT_CHANNELS.index(name) for name in spec.channels]
-    index = np.array([bundle.labels.index(name) if name in bundle.labels else -1 for name in windows.labels])
+    table = bundle.table
+    covering = [table.label_of(kind_of(data), name) for name in windows.labels]
+    index = np.array([-1 if label is None else bundle.labels.index(label) for label in covering])
     true_label = index[windows.label]
     known = true_label >= 0
     _require_windows(int(known.sum()), data, bundle)
@@ -137,12 +198,14 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
     predictions = classifier.predict(windows.windows[known][:, :, channels])
     notes = ["windows cut and filtered by their publisher: only the network was applied, not the engine"]
     if not known.all():
-        notes.append(f"{int((~known).sum())} windows left out: the model does not know their labels")
+        counts = np.bincount(windows.label, minlength=len(index))
+        names = [f"{name} ({n})" for name, n, at in zip(windows.labels, counts, index, strict=True) if n and at < 0]
+        notes.append(f"{int((~known).sum())} windows left out: no label covers {', '.join(names)}")
     if windows.subject is None:
         notes.append("the subjects are not given: the model may have been trained on some of them")
         by_subject = {}
     else:
-        by_subject = score_by_subject(true_label, predictions.label, windows.subject[known], bundle.labels)
+        by_subject = score_by(windows.subject[known], true_label, predictions.label, bundle.labels)
         notes += _training_notes(bundle, data, by_subject)
     return Evaluation(
         bundle.id,
@@ -153,7 +216,17 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         score(true_label, predictions.label, bundle.labels),
         measure_reliability(predictions.confidence, predictions.label == true_label),
         by_subject,
+        name=kind_of(data),
     )
+
+
+def _usable(
+    recordings: Sequence[Recording], data: str, bundle: Bundle
+) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
+    """Return the recordings that the bundle can be scored on, with its labels, and notes about what was left out."""
+    data_set = DataSet(data, kind_of(data), tuple(recordings)).cover(bundle.table)
+    [usable] = leave_out_without_gyro([data_set], bundle.spec)
+    return usable.recordings, usable.notes
 
 
 def _require_windows(n_windows: int, data: str, bundle: Bundle) -> None:
@@ -168,11 +241,14 @@ def _require_windows(n_windows: int, data: str, bundle: Bundle) -> None:
 def _training_notes(bundle: Bundle, data: str, subjects: Iterable[str]) -> tuple[str, ...]:
     """Return a warning if the bundle was trained on some of the subjects that are now scored."""
     trained_on = bundle.training.get("data")
-    kind = data.partition(":")[0]
-    if not isinstance(trained_on, str) or trained_on.partition(":")[0] not in (kind, _SAME_SUBJECTS.get(kind)):
-        return ()
+    kind = kind_of(data)
+    own = set()
+    for subject in map(str, bundle.training.get("subjects", ())):
+        prefix, _, name = subject.rpartition("/")  # if the bundle was trained on several data sets
+        if kind_of(prefix or str(trained_on)) in (kind, _SAME_SUBJECTS.get(kind)):
+            own.add(name)
     names = list(subjects)
-    seen = sorted(set(names) & {str(name) for name in bundle.training.get("subjects", ())})
+    seen = [name for name in names if name.rpartition("/")[2] in own]
     if not seen:
         return ()
     return (

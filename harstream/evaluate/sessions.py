@@ -160,6 +160,7 @@ class SessionScores:
         return {
             "accuracy": track.scores.accuracy,
             "macro_f1": track.scores.macro_f1,
+            "macro_recall": track.scores.macro_recall,
             "calibration_error": track.reliability.error,
             "changes_per_minute": _ratio(track.label_changes, self.minutes),
             "flips_per_minute": _ratio(track.flips, self.minutes_inside),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harstream.bundle import INT8
@@ -12,8 +12,8 @@ from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.metrics import Scores
 from harstream.tables import markdown
-from harstream.train.fitting.prepare import about_kind, data_name
-from harstream.train.validation.cross_validation import CrossValidation
+from harstream.train.fitting.prepare import about_kind, data_names, each_of
+from harstream.train.validation.cross_validation import BY_DATA, CrossValidation
 
 _TEMPLATE = """\
 # {name} {version}
@@ -33,20 +33,21 @@ Accelerations are in g, and `total_acc` includes gravity; angular velocities are
 
 ## Training data
 
-{subjects} subjects, {windows} windows one stride apart, from `{data}`.
+{subjects} subjects, {windows} windows one stride apart, from `{data}`.{left_out}
 
 {about}
 
 ## Accuracy
 
 Measured by cross-validation: {method}.
-Each subject is held out once per seed. Within a cross-validation nothing is chosen on the subjects held out; {epochs}.
+{held_out} is held out once per seed.
+Within a cross-validation nothing is chosen on the subjects held out; {epochs}.
 The network of this bundle was trained in the same way on all subjects. The figures below are of the networks of the
 cross-validation, which were trained without the subjects they are scored on.{note}
 
 {accuracy}
 
-{by_label}
+{by_data}{by_label}
 
 Confusion matrix, all seeds together (row: true activity, column: predicted activity):
 
@@ -76,6 +77,13 @@ Over {sessions} whole recordings, {minutes:.0f} minutes{method}:
 The true activity changes {truth:.2f} times per minute.
 
 {abstained}"""
+_BY_DATA = """\
+By data set, in percent, mean ± standard deviation over the seeds. Macro recall is the mean over the labels that the set
+has:
+
+{table}
+{alone}
+"""
 #: Lines about the files of the bundle, at the end of a card.
 _FILE_LINES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
@@ -84,13 +92,14 @@ def card(
     *,
     name: str,
     version: str,
-    data: str,
+    data: str | Sequence[str],
     spec: SignalSpec,
     n_subjects: int,
     n_windows: int,
     temperature: float,
     validation: CrossValidation,
     smoothing: Smoothing,
+    left_out: Sequence[str] = (),
     note: str = "",
 ) -> str:
     """Return the text of a bundle's README.md.
@@ -98,13 +107,14 @@ def card(
     Args:
         name: Name of the bundle.
         version: Version of the bundle.
-        data: KIND:PATH of the recordings.
+        data: KIND:PATH of each data set.
         spec: The signal.
         n_subjects: Number of subjects trained on.
         n_windows: Number of their windows, one stride apart.
         temperature: The temperature of the bundle.
         validation: The cross-validation of the bundle's config.
         smoothing: The smoothing of the bundle.
+        left_out: Sentences about what was left out of the data.
         note: A sentence for the readers of the figures.
 
     """
@@ -123,17 +133,23 @@ def card(
         channels=", ".join(f"`{channel}`" for channel in spec.channels),
         subjects=n_subjects,
         windows=n_windows,
-        data=data_name(data),
-        about=about_kind(data),
+        data=data_names(data),
+        left_out="\n".join(["\n", *(f"- {sentence}." for sentence in left_out)]) if left_out else "",
+        about="\n\n".join(dict.fromkeys(about_kind(one) for one in each_of(data))),
+        held_out="Each data set, with all its subjects," if validation.folds == BY_DATA else "Each subject",
         method=summary["method"],
         epochs=f"training takes at most {config.epochs} epochs, with early stopping on some of the subjects trained on"
         if config.patience
         else f"the number of epochs is fixed ({config.epochs})",
         note=f"\n{note}" if note else "",
         accuracy=markdown(
-            ("", "accuracy", "macro F1"),
-            [(network, _figure(spread["accuracy"]), _figure(spread["macro_f1"])) for network, spread in networks],
+            ("", "accuracy", "macro F1", "macro recall"),
+            [
+                (network, *(_figure(spread[name]) for name in ("accuracy", "macro_f1", "macro_recall")))
+                for network, spread in networks
+            ],
         ),
+        by_data=_by_data(validation),
         by_label=_by_label(scores),
         confusion=markdown(
             ("", *scores.labels),
@@ -219,6 +235,15 @@ def _figure(spread: Mapping[str, float | None]) -> str:
     mean, sd = spread["mean"], spread["sd"]
     assert mean is not None
     return f"{100 * mean:.2f} %" + (f" (sd over seeds {100 * sd:.2f})" if sd is not None else "")
+
+
+def _by_data(validation: CrossValidation) -> str:
+    """Return the table of data sets with its heading; nothing if there is only one."""
+    if not validation.scores_by_data():
+        return ""
+    head, rows = validation.data_table()
+    alone = "".join(f"\n- {sentence}." for sentence in validation.unlearnt())
+    return _BY_DATA.format(table=markdown(head, rows, right=range(1, len(head))), alone=f"{alone}\n" if alone else "")
 
 
 def _by_label(scores: Scores) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -29,6 +29,25 @@ def folds_of(subjects: Iterable[str], n_folds: int, seed: int) -> list[tuple[str
     order = np.random.default_rng(seed).permutation(len(subjects))
     groups = np.array_split(order, min(max(2, n_folds), len(subjects)))
     return [tuple(subjects[index] for index in sorted(group)) for group in groups]
+
+
+def folds_of_data(data_sets: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Return one fold for each data set, in alphabetical order: its subjects, sorted.
+
+    Args:
+        data_sets: The data set of each subject.
+
+    Raises:
+        DatasetError: There are fewer than two data sets; one must be held out and one trained on.
+
+    """
+    names = sorted(set(data_sets.values()))
+    if len(names) < 2:
+        raise DatasetError(
+            f"validation by data set needs at least two data sets with windows of the labels, found {len(names)}"
+            f"{''.join(f' ({name})' for name in names)}: give --data again, or choose --folds subject"
+        )
+    return [tuple(sorted(subject for subject, own in data_sets.items() if own == name)) for name in names]
 
 
 def split_by_subject(data: LabelledWindows, share: float, seed: int) -> tuple[LabelledWindows, LabelledWindows]:

@@ -15,6 +15,7 @@ import keras
 from harstream import bundle as bundles
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
+from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
@@ -27,13 +28,15 @@ from harstream.train.fitting.history import plot
 from harstream.train.fitting.prepare import (
     Prepared,
     data_name,
-    labels_of_kind,
+    data_names,
+    each_of,
+    labels_wanted,
     library_versions,
     prepare,
     smoothing_for,
 )
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.validation.cross_validation import CrossValidation, cross_validate
+from harstream.train.validation.cross_validation import BY_SUBJECT, CrossValidation, cross_validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +51,33 @@ def train(
     recordings: Sequence[Recording],
     out: Path,
     *,
-    data: str,
+    data: str | Sequence[str],
+    table: LabelTable | None = None,
+    left_out: Sequence[str] = (),
     spec: SignalSpec | None = None,
     config: FitConfig | None = None,
+    folds: str = BY_SUBJECT,
     repeats: int = 1,
     jobs: int = 1,
     logs: Path | None = None,
     note: str = "",
     progress: Progress = silent,
 ) -> Trained:
-    """Validate a config by subject, train on all subjects, calibrate, export, and write the sealed bundle.
+    """Validate a config, train on all subjects, calibrate, export, and write the sealed bundle.
 
     Finished work is kept in the folder ``out`` + ``.work`` until the bundle is written: the same call continues there
     after an interruption.
 
     Args:
-        recordings: Recordings of at least two subjects.
+        recordings: Recordings of at least two subjects; of several data sets as ``datasets.sets`` puts them together.
         out: The folder of the bundle, which gets the folder's name.
-        data: KIND:PATH of the recordings. KIND decides the labels and a paragraph of the model card.
+        data: KIND:PATH of each data set. KIND decides a paragraph of the model card.
+        table: The labels, which the segments have already, and what they cover; by default those of the kind of data,
+            else all that occur.
+        left_out: Sentences for the model card about what was left out of the data.
         spec: The signal; by default that of ``spec_of``.
         config: The recipe; by default the shipped one.
+        folds: What the validation holds out together, one of ``cross_validation.FOLDS``.
         repeats: The number of seeds of the validation.
         jobs: The number of processes of the validation.
         logs: Gets the checkpoint, the learning curves and the TensorBoard logs of the final fit.
@@ -80,10 +90,17 @@ def train(
 
     """
     config = config or FitConfig()
-    prepared = prepare(recordings, spec, labels_of_kind(data), seed=config.seed, progress=progress)
+    prepared = prepare(recordings, spec, labels_wanted(data, table), seed=config.seed, progress=progress)
     work = out.resolve().with_name(f"{out.resolve().name}.work")
     validation = cross_validate(
-        prepared, config, repeats=repeats, int8=True, progress=progress, jobs=jobs, work=work / "validation"
+        prepared,
+        config,
+        repeats=repeats,
+        int8=True,
+        progress=progress,
+        jobs=jobs,
+        work=work / "validation",
+        folds=folds,
     )
     fitted = fit(
         prepared.training,
@@ -94,9 +111,11 @@ def train(
         tensorboard=logs is not None,
     )
     if logs is not None:
-        plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_name(data)}")
+        plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_names(data)}")
     progress("exporting", 0, 1)
-    bundle = write_bundle(out, fitted, prepared, config, validation, data=data, note=note)
+    bundle = write_bundle(
+        out, fitted, prepared, config, validation, data=data, table=table, left_out=left_out, note=note
+    )
     shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
     return Trained(bundle, validation)
@@ -109,7 +128,9 @@ def write_bundle(
     config: FitConfig,
     validation: CrossValidation,
     *,
-    data: str,
+    data: str | Sequence[str],
+    table: LabelTable | None = None,
+    left_out: Sequence[str] = (),
     note: str = "",
 ) -> Bundle:
     """Export a trained network and write the sealed bundle with its model card.
@@ -120,7 +141,9 @@ def write_bundle(
         prepared: The windows it was trained on.
         config: The recipe it was trained by.
         validation: The cross-validation, whose held-out logits decide the temperature.
-        data: KIND:PATH of the recordings.
+        data: KIND:PATH of each data set.
+        table: What the labels cover; None: their own names.
+        left_out: Sentences about what was left out of the data.
         note: A sentence for the model card.
 
     """
@@ -128,8 +151,9 @@ def write_bundle(
     temperature, smoothing = fit_temperature(*validation.held_out()), smoothing_for(fitted.spec)
     files = export.litert_files(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed)
     subjects = sorted(set(prepared.scored.subject.tolist()))
+    names = [data_name(one) for one in each_of(data)]
     training = {
-        "data": data_name(data),
+        "data": names[0] if len(names) == 1 else names,
         "subjects": subjects,
         "windows": len(prepared.training),
         "config": config.to_dict(),
@@ -143,6 +167,7 @@ def write_bundle(
         name=name,
         version=version,
         data=data,
+        left_out=left_out,
         spec=fitted.spec,
         n_subjects=len(subjects),
         n_windows=len(prepared.scored),
@@ -166,6 +191,7 @@ def write_bundle(
             spec=fitted.spec,
             temperature=temperature,
             smoothing=smoothing,
+            covers=None if table is None or table.is_plain else table.only(fitted.labels),
         )
 
 
@@ -204,6 +230,7 @@ def export_again(model: str) -> Bundle:
             spec=bundle.spec,
             temperature=bundle.temperature,
             smoothing=bundle.smoothing,
+            covers=bundle.covers,
         )
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from harstream.cli import main
 from harstream.datasets.base import PrecutWindows, Recording, Segment
+from harstream.datasets.csv import CsvWriter
 
 PUBLIC = {"windows", "accuracy", "macro_f1", "labels", "confusion"}
 
@@ -85,6 +86,9 @@ def test_a_note_states_that_only_the_network_is_applied_to_published_windows(ran
     ("arguments", "message"),
     [
         (["--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions"),
+        (["--data", "hapt:x", "--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions, but uci-har:x"),
+        (["--data", "uci-har:x", "--placement", "waist"], "--placement: it needs recordings"),
+        (["--data", "hapt:x", "--placement", "waist"], "no recording has the placement 'waist'"),
         (["--data", "hapt:x", "--labels", "labels"], "--labels: it needs --stream"),
     ],
 )
@@ -134,3 +138,63 @@ def test_subjects_may_be_chosen_under_the_old_name_too(random_bundle, recordings
     result = CliRunner().invoke(main, command, env=environment)
     assert result.exit_code == 0, result.output
     assert set(json.loads(path.read_text())["by_wearer"]) == {"subject-1"}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return a folder of two data sets; one lacks a gyroscope in part, and the other has an activity of its own."""
+    files = (("a/anna_1", "Sitting", True), ("a/ben_1", "SITTING", False), ("b/anna_1", "DANCING", True))
+    for name, activity, gyro in files:
+        path = tmp_path / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        with CsvWriter(path, gyro=gyro) as writer:
+            rng = np.random.default_rng(len(name))
+            samples = rng.normal(scale=0.1, size=(600, 6)).astype(np.float32)
+            writer.write(np.arange(300) / 50, samples[:300], activity)
+            writer.write(np.arange(300, 600) / 50, samples[300:], "standing")
+    return tmp_path
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_figures_of_several_data_sets_say_which_they_are_of(random_bundle, folders, stream):
+    out, labels = folders / "figures.json", folders / "labels"
+    arguments = [f"--data=csv:{folders}/a", f"--data=csv:{folders}/b", "--json", str(out), "--report", str(folders)]
+    arguments += [*stream, "--labels", str(labels)] if stream else []
+    result = evaluate(random_bundle, *arguments)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(out.read_text())
+    assert list(figures["by_data"]) == ["csv:a", "csv:b"]
+    assert figures["by_data"]["csv:a"]["windows"] + figures["by_data"]["csv:b"]["windows"] == figures["windows"] > 6
+    assert list(figures["by_wearer"]) == ["csv:a/anna", "csv:b/anna"]
+    assert f"on csv:{folders}/a: 1 recordings of 1 subjects" in result.output
+    assert "2 data sets together" in result.output
+    assert result.output.count("no label covers DANCING (6 s)") == 1
+    assert result.output.count("1 recordings of 1 subjects were made without the gyroscope") == 1
+    assert "mean of the data sets" in result.output
+    page = (folders / "report.html").read_text()
+    assert "<h1>random@0.0.1 on csv:a, csv:b</h1>" in page
+    if stream:
+        devices = {json.loads(line)["device"] for line in labels.read_text().splitlines()}
+        assert devices == {"csv:a.anna_1", "csv:b.anna_1"}
+
+
+def test_data_sets_may_be_given_by_a_variable_one_a_line(random_bundle, folders):
+    command = ["evaluate", "--model", str(random_bundle)]
+    data = f"csv:{folders}/a\ncsv:{folders}/b"
+    result = CliRunner().invoke(main, command, env={"HARSTREAM_EVALUATE_DATA": data})
+    assert "2 data sets together" in result.output, result.output
+
+
+def test_the_same_data_set_twice_is_refused(random_bundle, folders):
+    result = evaluate(random_bundle, "--data", f"csv:{folders}/a", "--data", f"csv:{folders}/a")
+    assert (result.exit_code, result.output) == (
+        2,
+        "harstream: csv:a is given more than once: give each data set once, under names that differ\n",
+    )
+
+
+def test_recordings_and_windows_are_scored_together(random_bundle, recordings, windows, tmp_path):
+    out = tmp_path / "figures.json"
+    result = evaluate(random_bundle, "--data", "hapt:x", "--data", "uci-har:x", "--json", str(out))
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text())["by_data"]["uci-har"]["windows"] == 20

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 pytest.importorskip("tensorflow")
 
 from harstream.cli import main
+from harstream.datasets.windows import LabelledWindows
 from harstream.train.validation import pool
 from harstream.train.validation.task import FoldResult, hold_out
 
-from ..made_recordings import PLAIN, hold_out_without_fit, subject
+from ..made_recordings import PLAIN, hold_out_without_fit, subject, write_csv
 
 SMALL = ["--arch", "mlp", "--epochs", "1", "--set", "units=4", "--set", "folds=2"]
 SMALL += [word for name in PLAIN for word in ("--set", f"{name}=0")]
@@ -110,6 +111,7 @@ def test_after_ctrl_c_the_same_command_continues_the_training(
         (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
         (["--set", "window_samples=0"], "window_samples: 0"),
         (["--set", "seed=1"], "seed: not a setting"),
+        (["--folds", "data"], "--folds data: it holds out whole data sets, but there is only one"),
     ],
 )
 def test_options_without_sense_are_one_line_and_exit_2(
@@ -197,3 +199,129 @@ def test_only_the_subjects_named_are_trained_on(data: str, tmp_path: Path, monke
     assert found["wearers"] == ["01", "03", "04"]
     assert "--subjects 01,03,04" in found["commands"][0]
     assert train("--data", data, "--out", tmp_path / "y", *SMALL, "--wearers", "09").exit_code != 0
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """Return --data twice: two subjects who stand and walk, and two of the same names who sit and jump."""
+    people = [subject(f"{n:02d}", n) for n in range(1, 5)]
+    others = [replace(one, name=f"{two.subject}_1") for one, two in zip(people[2:], people, strict=False)]
+    one = write_csv(tmp_path / "lab", people[:2], {"STILL": "Standing", "MOVING": "WALKING"})
+    two = write_csv(tmp_path / "home", others, {"STILL": "SITTING", "MOVING": "JUMPING"})
+    return ["--data", one, "--data", two]
+
+
+def test_a_bundle_of_several_data_sets_knows_what_its_labels_cover(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {"CALM": ["STANDING", "SITTING"], "WALKING": []}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    out = tmp_path / "mine"
+    command = [*folders, "--out", out, *SMALL, "--labels", tmp_path / "table.json", "--channels", "total_acc"]
+    monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
+    balance = ["--set", "balance_sets=true", "--set", "set_windows=50", "--set", "class_weights=true"]
+    done = train(*command, *balance, "--folds", "data", "--repeats", 2, "--json", tmp_path / "figures.json")
+    assert done.exit_code == 0, done.output
+    assert "note: csv:home: no label covers JUMPING (32 s)" in done.output
+    assert "on data sets not trained on (2 folds by data set, 2 seeds)" in done.output
+    assert "mean of the data sets" in done.output
+    assert "note: WALKING is in csv:lab only" in done.output
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["by_data"]) == {"csv:lab", "csv:home"}
+    assert set(figures["by_data"]["csv:home"]["recall"]) == {"CALM"}
+    content = json.loads((out / "bundle.json").read_text())
+    assert content["covers"] == table
+    assert content["training"]["data"] == ["csv:lab", "csv:home"]
+    assert content["training"]["subjects"] == ["csv:home/01", "csv:home/02", "csv:lab/01", "csv:lab/02"]
+    card = (out / "README.md").read_text()
+    assert "from `csv:lab, csv:home`." in card
+    assert "- csv:home: no label covers JUMPING (32 s)." in card
+    assert "| mean of the data sets |" in card
+    assert "Each data set, with all its subjects, is held out once per seed." in card
+    assert card.count("are not\nknown to harstream") == 1
+
+    scored = CliRunner().invoke(main, ["evaluate", "--model", str(out), folders[2], folders[3]])
+    assert "trained on 2 of these 2 subjects" in scored.output, scored.output
+    assert "windows 22, accuracy" in scored.output
+
+
+def test_a_sweep_of_several_data_sets_is_repeated_by_its_command(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
+    command = [*folders, "--out", tmp_path / "sweep", *SMALL, "--labels", "phone", "--folds", "data"]
+    done = train(*command, "--sweep", "units=2")
+    assert done.exit_code == 0, done.output
+    assert "1/2 units=2: seed 0, csv:home: accuracy" in done.output
+    found = json.loads((tmp_path / "sweep/results.json").read_text())
+    assert found["data"] == "csv:lab, csv:home"
+    assert found["rows"][0]["labels"] == ["STILL", "WALKING"]
+    assert "--data csv:lab --data csv:home --labels phone" in found["commands"][0]
+    assert "--folds data" in found["commands"][0]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[LabelledWindows]:
+    """Return the list of the windows scored, of trainings that end before the first fit."""
+    windows: list[LabelledWindows] = []
+
+    def keep_and_stop(prepared: Any, *_: Any) -> None:
+        windows.append(prepared.scored)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "hold_out", keep_and_stop)
+    return windows
+
+
+def test_without_a_table_a_similar_name_of_another_data_set_is_no_label_of_its_own(
+    tmp_path: Path, seen: list[LabelledWindows]
+) -> None:
+    people = [subject(f"{n:02d}", n) for n in range(1, 3)]
+    one = write_csv(tmp_path / "one", people[:1])
+    two = write_csv(tmp_path / "two", people[1:], {"STILL": "still", "MOVING": "Running"})
+    train("--data", one, "--data", two, "--out", tmp_path / "out", *SMALL)
+    assert seen[0].labels == ("MOVING", "STILL", "Running")
+    assert set(seen[0].data_set) == {"csv:one", "csv:two"}
+    assert [(seen[0].label == index).sum() for index in range(3)] == [11, 22, 11]
+
+
+def test_recordings_without_a_needed_gyroscope_are_left_out_with_a_note(
+    tmp_path: Path, seen: list[LabelledWindows]
+) -> None:
+    people = [subject(f"{n:02d}", n) for n in range(1, 4)]
+    one = write_csv(tmp_path / "one", people[:2])
+    two = write_csv(tmp_path / "two", [replace(people[2], has_gyro=False)])
+    command = ["--data", one, "--data", two, "--out", tmp_path / "out", *SMALL, "--channels", "gyro,total_acc"]
+    for more in ([], ["--sweep", "units=2"]):
+        done = train(*command, *more)
+        assert "note: csv:two: 1 recordings of 1 subjects were made without the gyroscope" in done.output
+        assert set(seen.pop().subject) == {"csv:one/01", "csv:one/02"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "pone"], "--labels: pone: "),
+        (["--labels", "twice.json"], "--labels: twice.json: 'A' is there more than once"),
+        (["--labels", "clash.json"], "--labels: clash.json: both 'A' and 'B' cover 'C'"),
+        (["--labels", "other.json"], "found 0 of SWIMMING, DIVING"),
+        (["--labels", "lab.json"], "csv:home: no window of 128 samples lies inside an activity with one of the labels"),
+        (["--placement", "waist"], "no recording has the placement 'waist'"),
+        (["--subjects", "01"], "subject '01' has no recording: the subjects are csv:home/01, csv:home/02, csv:lab/01"),
+        (["--folds", "data", "--subjects", "csv:lab/01,csv:lab/02"], "at least two data sets"),
+    ],
+)
+def test_what_several_data_sets_cannot_be_trained_with_is_named(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "twice": '{"A": [], "A": ["B"]}',
+        "clash": '{"A": ["C"], "B": ["C"]}',
+        "other": '{"SWIMMING": [], "DIVING": []}',
+        "lab": '{"STANDING": [], "WALKING": []}',
+    }.items():
+        Path(f"{name}.json").write_text(text)
+    result = train(*folders, "--out", tmp_path / "out", *SMALL, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output.splitlines()[-1]

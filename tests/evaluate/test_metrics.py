@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from harstream.evaluate.metrics import calibration_error, measure_reliability, score, score_by_subject
+from harstream.evaluate.metrics import calibration_error, measure_reliability, score, score_by
 
 LABELS = ("A", "B", "C")
 #           truth  A  A  A  A  B  B  C  C  C  C
@@ -41,7 +41,7 @@ def test_no_window_gives_zeros_and_no_warning() -> None:
 
 def test_the_json_form_is_the_public_one() -> None:
     data = json.loads(json.dumps(score(TRUTH, GUESS, LABELS).to_dict()))
-    assert set(data) == {"windows", "accuracy", "macro_f1", "labels", "confusion"}
+    assert set(data) == {"windows", "accuracy", "macro_f1", "macro_recall", "labels", "confusion"}
     assert data["labels"] == list(LABELS)
 
 
@@ -101,5 +101,21 @@ def test_overconfidence_raises_the_error() -> None:
 
 def test_each_subject_has_scores() -> None:
     subject = np.array(["b", "a", "a"])
-    found = score_by_subject(np.array([0, 1, 1]), np.array([0, 1, 0]), subject, LABELS)
+    found = score_by(subject, np.array([0, 1, 1]), np.array([0, 1, 0]), LABELS)
     assert {name: (one.windows, one.accuracy) for name, one in found.items()} == {"a": (2, 0.5), "b": (1, 1.0)}
+
+
+def test_macro_recall_is_over_the_labels_that_occur() -> None:
+    scores = score([0, 0, 0, 1], [0, 0, 1, 2], ("A", "B", "C"))
+    assert scores.macro_recall == pytest.approx((2 / 3 + 0) / 2)
+    assert score([], [], ("A", "B")).macro_recall == 0
+    assert score([0, 0], [0, -1], ("A", "B"), abstains=True).macro_recall == 0.5
+
+
+def test_reliability_of_two_parts_is_that_of_all_predictions() -> None:
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.uniform(size=50), rng.uniform(size=50) > 0.4
+    together = measure_reliability(confidence[:20], correct[:20]) + measure_reliability(confidence[20:], correct[20:])
+    whole = measure_reliability(confidence, correct)
+    for name in ("windows", "confidence", "accuracy"):
+        np.testing.assert_allclose(getattr(together, name), getattr(whole, name))

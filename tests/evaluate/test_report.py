@@ -9,11 +9,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 from harstream.evaluate import charts, report
-from harstream.evaluate.evaluation import Evaluation
+from harstream.evaluate.evaluation import Evaluation, together
 from harstream.evaluate.events import NO_LABEL, Track, score_events
-from harstream.evaluate.metrics import measure_reliability, score, score_by_subject
+from harstream.evaluate.metrics import measure_reliability, score, score_by
 from harstream.evaluate.sessions import PLACES, Abstained, Session, SessionScores, TrackScores, measure_delays
 
 LABELS = ("WALKING", "<b>SITTING</b>", "LYING & RESTING")
@@ -103,7 +104,7 @@ def evaluation(sessions: list[Session] | None = None) -> Evaluation:
         ("mind <this>",),
         scores,
         bins,
-        score_by_subject(truth, guess, np.full(len(truth), "<i>subject</i>"), LABELS, abstains=True),
+        score_by(np.full(len(truth), "<i>subject</i>"), truth, guess, LABELS, abstains=True),
         SessionScores(LABELS, 2.56, tuple(sessions), outcome, outcome),
     )
 
@@ -199,3 +200,18 @@ def test_the_page_is_written_into_a_new_folder(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="report: "):
         report.write(evaluation(), tmp_path / "file")
+
+
+def test_data_sets_and_placements_have_a_section_where_there_are_several() -> None:
+    assert "Data sets and placements" not in report.render(evaluation())
+    one = replace(evaluation(), name="csv", by_placement=dict.fromkeys(("<u>pocket</u>", ""), evaluation().scores))
+    several = together([one, replace(evaluation(), name="<i>hapt</i>")], SignalSpec())
+    for page, names in (
+        (report.render(one), ("csv, <u>pocket</u>", "csv, not named")),
+        (report.render(several), ("csv", "csv, <u>pocket</u>", "<i>hapt</i>", "mean of the data sets")),
+    ):
+        checked = Checked(page)
+        assert "Data sets and placements" in checked.text
+        assert not {"u>", "i>", "u", "script"} & set(checked.seen)
+        for name in names:
+            assert name in checked.text

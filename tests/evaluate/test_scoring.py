@@ -9,8 +9,10 @@ import pytest
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
+from harstream.core.label_table import LabelTable
 from harstream.core.spec import DEFAULT_CHANNELS, Normalisation
 from harstream.datasets.base import PrecutWindows, Recording, Segment
+from harstream.datasets.sets import put_together
 from harstream.errors import DatasetError
 from harstream.evaluate import scoring
 
@@ -131,3 +133,110 @@ def test_without_a_gyroscope_that_the_bundle_needs_nothing_is_scored(classifier:
     for function in (scoring.score_recordings, scoring.score_sessions):
         with pytest.raises(DatasetError, match="1_1: recorded without a gyroscope"):
             function([replace(seated("1"), has_gyro=False)], classifier, "actitracker:x")
+
+
+def covering(classifier: Classifier, **covers: tuple[str, ...]) -> Classifier:
+    """Return the classifier with labels that cover other names as well."""
+    return Classifier(replace(classifier.bundle, covers=LabelTable(covers)), "litert", FunctionNetwork(by_sign))
+
+
+def named(label: str, subject: str = "1", **fields: object) -> Recording:
+    recording = seated(subject)
+    return replace(recording, segments=(Segment(0, 1000, label),), **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_activity_counts_as_the_label_that_covers_it(classifier: Classifier, stream: bool) -> None:
+    one = covering(classifier, SITTING=("SEATED", "hapt:IDLE"))
+    sets = put_together(["csv:x"], [[named("Seated"), named("IDLE", "2"), named("walking upstairs", "3")]])
+    result = scoring.score_sets(sets, one, stream=stream)
+    labels = one.bundle.labels
+    counts = dict(zip(labels, result.scores.windows_by_label.tolist(), strict=True))
+    assert (counts["SITTING"], counts["WALKING_UPSTAIRS"], result.scores.windows) == (14, 14, 28)
+    assert any("no label covers IDLE (20 s)" in note for note in result.notes)
+
+
+def test_windows_of_their_publisher_count_as_the_label_that_covers_them(bundle: Bundle) -> None:
+    one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
+    result = scoring.score_windows(windows(), covering(one, WALKING=("uci-har:DANCING",)), "uci-har:x")
+    assert result.scores.windows == 12
+    left = scoring.score_windows(windows(), covering(one, WALKING=("csv:DANCING",)), "uci-har:x")
+    assert any("4 windows left out: no label covers DANCING (4)" in note for note in left.notes)
+
+
+def test_several_data_sets_are_scored_one_by_one_and_together(classifier: Classifier) -> None:
+    sets = put_together(
+        ["csv:x", "hapt:y"], [[seated("1"), seated("2")], [seated("1"), named("STANDING", "3"), named("JUMPING", "4")]]
+    )
+    for stream in (False, True):
+        result = scoring.score_sets(sets, classifier, stream=stream)
+        assert [(part.name, part.data, part.scores.windows) for part in result.parts] == [
+            ("csv", "csv:x", 28),
+            ("hapt", "hapt:y", 28),
+        ]
+        assert result.scores.windows == 56
+        expected = result.parts[0].scores.confusion + result.parts[1].scores.confusion
+        np.testing.assert_array_equal(result.scores.confusion, expected)
+        assert set(result.by_subject) == {"csv/1", "csv/2", "hapt/1", "hapt/3"}
+        assert (result.stream is not None) == stream
+        assert "hapt: no label covers JUMPING (20 s)" in result.notes
+        data = result.to_dict()
+        assert data["by_data"]["hapt"]["windows"] == 28
+        assert data["by_data"]["hapt"]["data"] == "hapt:y"
+        means = [part.scores.macro_recall for part in result.parts]
+        assert data["macro_recall_of_sets"] == pytest.approx(np.mean(means))
+        assert "by_placement" not in data
+        head, rows = result.breakdown()
+        assert [row[0] for row in rows] == ["csv", "hapt", "mean of the data sets"]
+        assert {len(row) for row in rows} == {len(head)}
+        csv = dict(zip(head, rows[0], strict=True))
+        assert (csv["windows"], csv["WALKING"], csv["SITTING"]) == ("28", "-", csv["accuracy"])
+
+
+def test_placements_of_a_data_set_are_told_apart(classifier: Classifier) -> None:
+    worn = [replace(seated(subject), placement=place) for subject, place in (("1", "waist"), ("2", "wrist"), ("3", ""))]
+    for stream in (False, True):
+        result = scoring.score_sets(put_together(["csv:x"], [worn]), classifier, stream=stream)
+        assert {name: scores.windows for name, scores in result.by_placement.items()} == {
+            "": 14,
+            "waist": 14,
+            "wrist": 14,
+        }
+        assert set(result.to_dict()["by_placement"]) == {"not named", "waist", "wrist"}
+        assert [row[0] for row in result.breakdown()[1]] == ["csv, not named", "csv, waist", "csv, wrist"]
+    single = scoring.score_sets(put_together(["csv:x"], [worn[:1]]), classifier)
+    assert single.breakdown()[1] == []
+    assert not {"by_placement", "by_data"} & set(single.to_dict())
+
+
+def test_recordings_without_a_needed_gyroscope_are_left_out_with_a_note(classifier: Classifier) -> None:
+    bare = replace(seated("1"), has_gyro=False)
+    for function in (scoring.score_recordings, scoring.score_sessions):
+        result = function([bare, seated("2")], classifier, "csv:x")
+        assert set(result.by_subject) == {"2"}
+        assert any("1 recordings of 1 subjects were made without the gyroscope" in note for note in result.notes)
+    sets = put_together(["csv:x", "hapt:y"], [[bare], [seated("2")]])
+    result = scoring.score_sets(sets, classifier)
+    assert (result.name, result.parts, set(result.by_subject)) == ("hapt", (), {"hapt/2"})
+    assert any(note.startswith("csv: 1 recordings of 1 subjects were made without") for note in result.notes)
+    without = classifier_of(classifier.bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
+    assert scoring.score_sets(sets, without).scores.windows == 28
+
+
+def test_windows_without_a_needed_channel_are_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = classifier_of(bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
+    monkeypatch.setattr(scoring, "DEFAULT_CHANNELS", ("body_acc_x",))
+    with pytest.raises(DatasetError, match=r"windows with the channels body_acc_x, but random@.* needs total_acc_z"):
+        scoring.score_windows(windows(), one, "uci-har:x")
+
+
+def test_subjects_of_one_of_several_sets_trained_on_are_pointed_out(classifier: Classifier) -> None:
+    training = {"data": ["hapt:hapt.zip", "csv:mine"], "subjects": ["csv/2", "hapt/1", "hapt/2"]}
+    known = Classifier(replace(classifier.bundle, training=training), "litert", FunctionNetwork(by_sign))
+    [note] = scoring.score_recordings([seated("1"), seated("2")], known, "csv:x").notes
+    assert "1 of these 2 subjects" in note
+    sets = put_together(["hapt:x", "csv:x"], [[seated("1"), seated("2")], [seated("1"), seated("2")]])
+    assert scoring.score_sets(sets, known).notes == (
+        "hapt: random@0.0.1 was trained on 2 of these 2 subjects: the scores do not tell how it does on other people",
+        "csv: random@0.0.1 was trained on 1 of these 2 subjects: the scores do not tell how it does on other people",
+    )

@@ -9,7 +9,7 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
-from harstream.train.folds import folds_of, split_by_subject
+from harstream.train.folds import folds_of, folds_of_data, split_by_subject
 
 SPEC, LABELS = SignalSpec(), ("MOVING", "STILL")
 
@@ -27,6 +27,12 @@ def test_every_subject_is_held_out_exactly_once(n_folds: int) -> None:
 def test_one_subject_cannot_be_held_out() -> None:
     with pytest.raises(DatasetError, match="at least two subjects with known labels, found 1"):
         folds_of(["01", "01"], 5, seed=0)
+
+
+def test_every_data_set_is_a_fold_of_its_subjects() -> None:
+    assert folds_of_data({"b/2": "b", "a/1": "a", "b/1": "b"}) == [("a/1",), ("b/1", "b/2")]
+    with pytest.raises(DatasetError, match=r"at least two data sets .*, found 1 \(a\): give --data again"):
+        folds_of_data({"a/1": "a", "a/2": "a"})
 
 
 @pytest.mark.parametrize(("share", "n_held_out"), [(0.01, 1), (0.5, 2), (0.9, 3)])

@@ -14,6 +14,7 @@ pytest.importorskip("tensorflow")
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.classifier import load_classifier
+from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
@@ -31,7 +32,8 @@ TINY = FitConfig("mlp", {"units": 20}, epochs=2, folds=2, learning_rate=1e-2, **
 def trained(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory) -> pipeline.Trained:
     """Read only."""
     out = tmp_path_factory.mktemp("trained") / "mine"
-    return pipeline.train(recordings, out, data="csv:somewhere/recordings", config=TINY)
+    table = LabelTable({"MOVING": ("WALKING",), "SWIMMING": (), "STILL": ()})
+    return pipeline.train(recordings, out, data="csv:somewhere/recordings", table=table, config=TINY)
 
 
 @pytest.fixture
@@ -44,6 +46,7 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     bundle = bundles.load(trained.bundle.path)
     assert (bundle.id, bundle.labels) == ("mine@1.0.0", ("MOVING", "STILL"))
     assert bundle.spec.sample_rate_hz == 50.0
+    assert bundle.covers == LabelTable({"MOVING": ("WALKING",), "STILL": ()})  # no window is SWIMMING
     assert bundle.temperature == trained.bundle.temperature
     cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
     for backend in ("litert", "int8", "tensorflow"):
@@ -74,7 +77,7 @@ def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recordin
     for name in (bundles.LITERT, bundles.INT8):
         assert name in before.files
     after = pipeline.export_again(str(mine))
-    for field in ("id", "labels", "spec", "temperature", "smoothing"):
+    for field in ("id", "labels", "spec", "temperature", "smoothing", "covers"):
         assert getattr(after, field) == getattr(before, field)
     assert after.smoothing.type != "none"
     assert after.files[bundles.KERAS] == before.files[bundles.KERAS]

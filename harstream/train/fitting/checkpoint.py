@@ -50,7 +50,7 @@ def fingerprint(spec: SignalSpec, config: FitConfig, *data: LabelledWindows) -> 
     libraries = {library: version(library) for library in ("tensorflow", "keras")}
     facts = {"spec": spec.to_dict(), "config": config.to_dict(), "labels": data[0].labels, "libraries": libraries}
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-    for array in (array for windows in data for array in (windows.windows, windows.label, windows.subject)):
+    for array in (array for one in data for array in (one.windows, one.label, one.subject, one.data_set)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
 from harstream.progress import Progress, silent
 from harstream.train.fitting import architectures
+from harstream.train.fitting.balance import cap_sets, set_weights
 from harstream.train.fitting.batches import batch_function
 from harstream.train.fitting.checkpoint import CheckpointFolder, fingerprint
 from harstream.train.fitting.history import Epoch
@@ -68,7 +69,8 @@ def fit(
     """Train a network on ``data``.
 
     The optimizer is AdamW with one epoch of warm-up and a cosine decay to 0; the loss is cross-entropy with smoothed
-    labels; every window is augmented differently each time it is drawn. The number of epochs is fixed, unless
+    labels; every window is augmented differently each time it is drawn. ``config.set_windows`` and
+    ``config.balance_sets`` keep a large data set from outweighing the others. The number of epochs is fixed, unless
     ``config.patience`` holds out some subjects of ``data`` for early stopping: the result is then the best epoch's.
     With ``config.teachers``, an ensemble of teachers is trained first on the same windows, and the network learns from
     their probabilities as well.
@@ -95,6 +97,7 @@ def fit(
         )
     if tensorboard and folder is None:
         raise ConfigError("tensorboard=True needs a folder for the logs, got folder=None")
+    data = cap_sets(data, config.set_windows, config.seed)
     held_out = None
     if config.patience:
         data, held_out = split_by_subject(data, config.held_out_share, config.seed)
@@ -142,6 +145,7 @@ def _fit_network(
             ensemble(networks, norm, config.distil_temperature) if networks else None,
         ),
         (norm.apply(held_out.windows), held_out.label) if held_out is not None else None,
+        set_weights(data) if config.balance_sets else None,
     )
     history = loop.run(progress, checkpoints)
     return Fitted(model, replace(spec, normalisation=norm), data.labels, tuple(history))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from harstream.core.batches import Float32, Int64
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.errors import ConfigError
 from harstream.train.fitting.batches import BatchFunction
 from harstream.train.fitting.checkpoint import Arrays, CheckpointFolder, TrainingState, assign, snapshot
@@ -39,6 +39,7 @@ class TrainingLoop:
         batch_of: BatchFunction,
         loss_of: Objective,
         held_out: tuple[Float32, Int64] | None = None,
+        weights: Float64 | None = None,
     ) -> None:
         """Build the optimizer and the graph of a step.
 
@@ -49,9 +50,11 @@ class TrainingLoop:
             batch_of: Draws a minibatch of augmented windows.
             loss_of: The loss of a minibatch.
             held_out: Normalised inputs and labels of the subjects for early stopping.
+            weights: (n_windows,) how often each window is drawn, relative to the others; None: equally often.
 
         """
         self._model, self._config, self._n_windows, self._batch_of = model, config, n_windows, batch_of
+        self._weights = weights
         self._batch = min(config.batch_windows, max(MIN_BATCH, n_windows // MIN_STEPS), n_windows)
         self._steps = n_windows // self._batch  # in an epoch
         self._optimizer = keras.optimizers.AdamW(_schedule(config, self._steps), weight_decay=config.weight_decay)
@@ -120,9 +123,18 @@ class TrainingLoop:
         return Epoch(epoch, loss, accuracy, rate, round(time.monotonic() - started, 3), *held_out), result
 
     def _order(self, epoch: int, part: int) -> npt.NDArray[np.int32]:
-        """Return (n_windows,) indices in a random order."""
+        """Return (n_windows,) indices in a random order.
+
+        With weights, an index is there as often as its weight says, rounded up or down at random (systematic
+        sampling).
+        """
         rng = np.random.default_rng((self._config.seed, epoch, part))
-        return rng.permutation(self._n_windows).astype(np.int32)
+        order = rng.permutation(self._n_windows)
+        if self._weights is not None:
+            ends = np.cumsum(self._weights[order])
+            at = (np.arange(self._n_windows) + rng.random()) * (ends[-1] / self._n_windows)
+            order = rng.permutation(order[np.searchsorted(ends, at, side="right").clip(max=self._n_windows - 1)])
+        return order.astype(np.int32)
 
     def _seed(self, step: int) -> tf.Tensor:
         """Return the (2,) seed of the augmentations of a step."""

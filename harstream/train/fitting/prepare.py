@@ -9,10 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harstream.core.label_table import LabelTable
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
 from harstream.datasets import base, windows
 from harstream.datasets.base import Recording
+from harstream.datasets.sets import DataSet, kind_of, recordings_of
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.progress import Progress, silent
@@ -56,7 +58,8 @@ def prepare(
         progress: Is called before and after.
 
     Raises:
-        DatasetError: The sample rates differ and there is no spec, or fewer than two labels or subjects have windows.
+        DatasetError: The sample rates differ and there is no spec, fewer than two labels or subjects have windows, or
+            a data set has none.
 
     """
     spec = spec or spec_of(recordings)
@@ -68,6 +71,11 @@ def prepare(
         raise DatasetError(
             f"training needs two labels with windows, found {len(present)} of {', '.join(wanted)}: "
             f"no segment of another label is as long as a window of {spec.window_samples} samples"
+        )
+    for name in sorted({recording.data_set for recording in recordings} - set(scored.data_set.tolist())):
+        raise DatasetError(
+            f"{name}: no window of {spec.window_samples} samples lies inside an activity with one of the labels "
+            f"{', '.join(wanted)}: compare the labels of the data set, or leave it out"
         )
     folds_of(scored.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
     if present != wanted:
@@ -110,9 +118,36 @@ def smoothing_for(spec: SignalSpec) -> Smoothing:
     )
 
 
+def labels_wanted(data: str | Sequence[str], table: LabelTable | None) -> tuple[str, ...] | None:
+    """Return the labels of a table; without one those of the KIND of a single data set, else None: all that occur."""
+    if table is not None:
+        return table.labels
+    names = each_of(data)
+    return labels_of_kind(names[0]) if len(names) == 1 else None
+
+
 def labels_of_kind(data: str) -> tuple[str, ...] | None:
     """Return the labels that a KIND of data is trained on by default, None if it has no such list."""
     return getattr(_module(data), "LABELS", None)
+
+
+def default_table(sets: Sequence[DataSet]) -> LabelTable:
+    """Return the labels that data sets are trained on without a table: those of the kind, else all that occur.
+
+    A name of a later set that differs from a label only by case, spaces, ``-`` and ``_`` is not a label of its own.
+
+    Raises:
+        DatasetError: There are fewer than two labels.
+
+    """
+    table = LabelTable.plain(())
+    for data_set in sets:
+        names = labels_of_kind(data_set.data) or windows.labels_in(data_set.recordings)
+        new = [name for name in names if table.label_of(data_set.kind, name) is None]
+        table = table.only((*table.labels, *new))
+    if len(table.labels) < 2:
+        windows.known_labels(recordings_of(sets))  # raises
+    return table
 
 
 def about_kind(data: str) -> str:
@@ -126,6 +161,16 @@ def data_name(data: str) -> str:
     return f"{kind}:{Path(path).name}"
 
 
+def data_names(data: str | Sequence[str]) -> str:
+    """Return each KIND:PATH without the folders, separated by commas."""
+    return ", ".join(data_name(one) for one in each_of(data))
+
+
+def each_of(data: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one KIND:PATH or several as a tuple."""
+    return (data,) if isinstance(data, str) else tuple(data)
+
+
 def signal_dict(spec: SignalSpec) -> dict[str, Any]:
     """Return the JSON section of the signal without its normalisation, which every fit computes."""
     return {name: value for name, value in spec.to_dict().items() if name != "normalisation"}
@@ -137,5 +182,5 @@ def library_versions() -> dict[str, str]:
 
 
 def _module(data: str) -> Any:
-    kind = data.partition(":")[0]
+    kind = kind_of(data)
     return import_module(base.KINDS[kind]) if kind in base.KINDS else None

@@ -22,6 +22,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "average": (0.0, 0.99999),
     "patience": (0, 10_000),
     "held_out_share": (0.01, 0.9),
+    "set_windows": (0, 10_000_000),
     "tilt_deg": (0.0, 180.0),
     "turned_share": (0.0, 1.0),
     "mirrored_share": (0.0, 1.0),
@@ -41,7 +42,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "folds": (2, 1000),
 }
-_SWITCHES = ("standardise", "class_weights")
+_SWITCHES = ("standardise", "class_weights", "balance_sets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class FitConfig:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
     class_weights: bool = False  # give every label the same share of the loss
+    balance_sets: bool = False  # draw every data set as often as the others within a label (see ``balance``)
+    set_windows: int = 0  # windows of one label of one data set that are trained on, at most; 0: all
     average: float = 0.99  # decay per step of the moving average of the weights; 0: the last weights are the result
     # Early stopping, on some subjects of the training data that are not trained on.
     patience: int = 0  # epochs without a lower loss on them after which the training stops

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class FitRecord:
     calibration_error: float  # at temperature 1
     epochs: int  # number of epochs run
     seconds: float  # duration of the fit
+    data_set: str = ""  # name of the data set that was held out as a whole; empty: a fold of subjects
 
     @property
     def windows(self) -> int:
@@ -40,6 +41,7 @@ class FitRecord:
         return {
             "seed": self.seed,
             "fold": self.fold,
+            **({"data_set": self.data_set} if self.data_set else {}),
             "held_out": list(self.held_out),
             "windows": self.windows,
             "epochs": self.epochs,
@@ -79,6 +81,15 @@ class Row:
             for seed, fits in sorted(by_seed.items())
             if sorted(subject for fit in fits for subject in fit.held_out) == sorted(subjects)
         }
+
+    def macro_recall_by_data(self, seeds: Container[int]) -> dict[str, list[float]]:
+        """Return the macro recall of each data set that was held out as a whole, seed by seed, by its name."""
+        by_data: dict[str, list[float]] = {}
+        for fit in self.fits:
+            if fit.data_set and fit.seed in seeds:
+                scores = Scores(self.labels, np.array(fit.confusion, np.int64))
+                by_data.setdefault(fit.data_set, []).append(scores.macro_recall)
+        return by_data
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as JSON, without its fits."""

@@ -18,6 +18,7 @@ from typing import Any
 from scipy.special import softmax
 
 from harstream.bundle import INT8, LITERT
+from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
@@ -31,8 +32,8 @@ from harstream.train import export
 from harstream.train.fitting import architectures
 from harstream.train.fitting.prepare import (
     Prepared,
-    data_name,
-    labels_of_kind,
+    data_names,
+    labels_wanted,
     library_versions,
     prepare,
     signal_dict,
@@ -42,6 +43,7 @@ from harstream.train.sweep import results, settings
 from harstream.train.sweep.results import RESULTS, FitRecord, Results, Row
 from harstream.train.sweep.settings import Variant
 from harstream.train.validation import pool
+from harstream.train.validation.cross_validation import BY_DATA, BY_SUBJECT
 from harstream.train.validation.task import FoldResult, FoldTask, json_digest, tasks_of
 
 #: Decides where training streams restart: the same pieces for all rows and seeds.
@@ -56,19 +58,16 @@ class RowConfig:
     spec: SignalSpec
     config: FitConfig  # its seed does not count
 
-    def key(self, data: str, labels: Sequence[str]) -> str:
-        """Return the key of the row for KIND:PATH ``data`` and the labels wanted."""
-        return json_digest([data_name(data), list(labels), signal_dict(self.spec), self._config()])
+    def key(self, names: str, table: LabelTable, folds: str) -> str:
+        """Return the key of the row for the names of the data, the labels wanted, and one of FOLDS."""
+        facts = [names, list(table.labels), signal_dict(self.spec), self._config()]
+        more = [table.to_dict()] if not table.is_plain else []
+        return json_digest([*facts, *more, *([folds] if folds != BY_SUBJECT else [])])
 
-    def new_row(self, data: str, labels: Sequence[str]) -> Row:
+    def new_row(self, key: str, labels: Sequence[str]) -> Row:
         """Return the row without results."""
         return Row(
-            self.variant.name,
-            self.key(data, labels),
-            self.variant.overrides,
-            self._config(),
-            signal_dict(self.spec),
-            tuple(labels),
+            self.variant.name, key, self.variant.overrides, self._config(), signal_dict(self.spec), tuple(labels)
         )
 
     def build(self, n_labels: int) -> Any:
@@ -100,7 +99,7 @@ def row_configs(variants: Sequence[Variant], base: Mapping[str, Any], spec: Sign
         except ConfigError as error:
             raise ConfigError(f"row {variant.name!r}: {error}") from error
         row_config = RowConfig(variant, own_spec, config)
-        first = names.setdefault(row_config.key("", ()), variant.name)
+        first = names.setdefault(row_config.key("", LabelTable.plain(()), BY_SUBJECT), variant.name)
         if first != variant.name:
             raise ConfigError(f"rows {first!r} and {variant.name!r} have the same config: remove one of them")
         configs.append(row_config)
@@ -112,7 +111,9 @@ def run(
     out: Path,
     configs: Sequence[RowConfig],
     *,
-    data: str,
+    data: str | Sequence[str],
+    table: LabelTable | None = None,
+    folds: str = BY_SUBJECT,
     repeats: int = 1,
     first_seed: int = 0,
     jobs: int = 1,
@@ -122,15 +123,18 @@ def run(
 ) -> Results:
     """Do all fits that are missing in ``out/results.json``, and return all results.
 
-    Each subject is held out once per seed. The seed alone decides the folds, so that rows are compared on the same
-    folds. Size and speed of the LiteRT networks are measured last, when nothing else runs. Rows of the file that are
-    not among ``configs`` stay.
+    Each subject is held out once per seed. The seed alone decides the folds of subjects, so that rows are compared on
+    the same folds. Size and speed of the LiteRT networks are measured last, when nothing else runs. Rows of the file
+    that are not among ``configs`` stay.
 
     Args:
-        recordings: Recordings of at least two subjects.
+        recordings: Recordings of at least two subjects; of several data sets as ``datasets.sets`` puts them together.
         out: The folder of the sweep.
         configs: The rows.
-        data: KIND:PATH of the recordings.
+        data: KIND:PATH of each data set.
+        table: The labels, which the segments have already, and what they cover; by default those of the kind of data,
+            else all that occur.
+        folds: What is held out together, one of ``cross_validation.FOLDS``.
         repeats: The number of seeds.
         first_seed: The first of them.
         jobs: The number of processes.
@@ -144,8 +148,9 @@ def run(
 
     """
     out.mkdir(parents=True, exist_ok=True)
+    table = table or LabelTable.plain(labels_wanted(data, None) or windows.known_labels(recordings))
     with lock_folder(out):
-        sweep = _Sweep(recordings, out, configs, data, command, progress)
+        sweep = _Sweep(recordings, out, configs, data_names(data), table, folds, command, progress)
         sweep.fit(first_seed, repeats, jobs, report)
         sweep.measure()
     return sweep.results
@@ -159,24 +164,36 @@ class _Sweep:
         recordings: Sequence[Recording],
         out: Path,
         configs: Sequence[RowConfig],
-        data: str,
+        names: str,
+        table: LabelTable,
+        folds: str,
         command: str,
         progress: Progress,
     ) -> None:
         self._recordings, self._configs, self._progress = recordings, configs, progress
-        self._labels = labels_of_kind(data) or windows.known_labels(recordings)
+        self._labels = table.labels
+        data_sets = {recording.subject: recording.data_set for recording in recordings}
+        self._data_sets = data_sets if folds == BY_DATA else None
         self._labels_by_signal: dict[SignalSpec, tuple[str, ...]] = {}  # those that have windows
         self._path = out / RESULTS
         self._subjects = _labelled_subjects(recordings, self._labels)
-        self.results = _open(self._path, data, self._subjects, command)
-        self._rows = [_find_or_add_row(self.results, config, data, self._labels) for config in configs]
+        self.results = _open(self._path, names, self._subjects, command)
+        self._rows = [
+            _find_or_add_row(self.results, config, config.key(names, table, folds), table.labels) for config in configs
+        ]
 
     def fit(self, first_seed: int, repeats: int, jobs: int, report: Callable[[str], None]) -> None:
         """Do the missing fits, the first seed of all rows before the second one of any."""
         tasks = [
             (index, task)
             for index, config in enumerate(self._configs)
-            for task in tasks_of(self._subjects, config.spec, replace(config.config, seed=first_seed), repeats)
+            for task in tasks_of(
+                self._subjects,
+                config.spec,
+                replace(config.config, seed=first_seed),
+                repeats,
+                data_sets=self._data_sets,
+            )
         ]
         missing = [
             (index, task)
@@ -206,8 +223,8 @@ class _Sweep:
             on_epoch(index, task.config.epochs)  # early stopping may have left some out
             n_done += 1
             report(
-                f"{n_done}/{len(tasks)} {row.name}: seed {result.seed}, fold {task.fold + 1}: accuracy "
-                f"{100 * result.scores.accuracy:.2f} %, {result.epochs} epochs in {result.seconds:.0f} s"
+                f"{n_done}/{len(tasks)} {row.name}: seed {result.seed}, {task.data_set or f'fold {task.fold + 1}'}: "
+                f"accuracy {100 * result.scores.accuracy:.2f} %, {result.epochs} epochs in {result.seconds:.0f} s"
             )
 
     def measure(self) -> None:
@@ -239,6 +256,7 @@ class _Sweep:
                 round(calibration_error(softmax(result.logits, axis=1), result.label), 6),
                 result.epochs,
                 round(result.seconds, 2),
+                task.data_set,
             )
         )
         row.fits.sort(key=lambda fit: (fit.seed, fit.fold))
@@ -290,13 +308,13 @@ def _labelled_subjects(recordings: Sequence[Recording], labels: Sequence[str]) -
     return tuple(sorted({r.subject for r in recordings if any(segment.label in known for segment in r.segments)}))
 
 
-def _open(path: Path, data: str, subjects: tuple[str, ...], command: str) -> Results:
+def _open(path: Path, names: str, subjects: tuple[str, ...], command: str) -> Results:
     """Return the results in the file, or new ones, with the command added."""
     if (path.parent / "bundle.json").exists():
         raise ConfigError(f"--out: {path.parent}: it holds a bundle; choose another folder for the sweep")
-    found = results.read(path) if path.exists() else Results(data_name(data), subjects)
-    if found.data != data_name(data):
-        raise DatasetError(f"{path}: holds results of {found.data}, not of {data_name(data)}: choose another --out")
+    found = results.read(path) if path.exists() else Results(names, subjects)
+    if found.data != names:
+        raise DatasetError(f"{path}: holds results of {found.data}, not of {names}: choose another --out")
     if found.subjects != subjects:
         raise DatasetError(
             f"{path}: holds results of {len(found.subjects)} subjects ({', '.join(found.subjects)}), "
@@ -307,11 +325,11 @@ def _open(path: Path, data: str, subjects: tuple[str, ...], command: str) -> Res
     return found
 
 
-def _find_or_add_row(found: Results, config: RowConfig, data: str, labels: Sequence[str]) -> Row:
+def _find_or_add_row(found: Results, config: RowConfig, key: str, labels: Sequence[str]) -> Row:
     """Return the row of a config among the results; a new one is added at their end."""
-    row = found.find_row(config.key(data, labels))
+    row = found.find_row(key)
     if row is None:
-        row = config.new_row(data, labels)
+        row = config.new_row(key, labels)
         found.rows.append(row)
     row.name, row.overrides = config.variant.name, config.variant.overrides
     return row

@@ -34,6 +34,9 @@ other folds. The folds are the same for every row, and nothing was chosen on the
 Accuracy is the share of single windows, each inside one activity. Sizes are those of the LiteRT files. windows/s is the
 speed of LiteRT on the machine that made this table: compare ratios, not absolute figures, with other machines.
 """
+_BY_DATA = """\
+Where a data set was held out as a whole, the second table has its macro recall: the mean over the labels that it has.
+"""
 _FIXED = "the number of epochs was fixed before the training"
 _STOPPED = """\
 early stopping, if any, looked at some of the subjects trained on, and otherwise the number of epochs was fixed before
@@ -68,6 +71,9 @@ def table(results: Results) -> str:
     rows = complete(results)
     stopped = any(row.config.get("patience") for _, row, _ in rows)
     method = _METHOD.format(n_subjects=len(results.subjects), data=results.data, epochs=_STOPPED if stopped else _FIXED)
+    by_data = _by_data(rows)
+    if by_data:
+        method = f"{method.rstrip()}\n\n{_BY_DATA}"
     reasons = [
         f"- {name}: no {network} network: {measured['reason']}"
         for name, row, _ in rows
@@ -79,6 +85,7 @@ def table(results: Results) -> str:
         "\n".join(f"    {command}" for command in results.commands),
         method.rstrip(),
         markdown(_HEAD, [_cells(name, row, scores) for name, row, scores in rows], right=range(1, len(_HEAD))),
+        by_data,
         "\n".join(reasons),
         f"{missing} more rows have no complete seed." if missing else "",
     ]
@@ -100,6 +107,27 @@ def _cells(name: str, row: Row, scores: Mapping[int, tuple[float, float]]) -> li
         _range(list(folds)),
         f"{statistics.fmean(fit.seconds for fit in fits):.0f}",
     ]
+
+
+def _by_data(rows: Sequence[tuple[str, Row, Mapping[int, Any]]]) -> str:
+    """Return the table of macro recall on data sets that were held out as a whole; nothing if none was."""
+    recalls = [(name, row.macro_recall_by_data(scores)) for name, row, scores in rows]
+    names = sorted(set().union(*(by_data for _, by_data in recalls)))
+    if not names:
+        return ""
+    return markdown(
+        ("macro recall, %", "mean", *names),
+        [
+            (
+                name,
+                spread([100 * statistics.fmean(seed) for seed in zip(*by_data.values(), strict=True)]),
+                *(spread([100 * recall for recall in by_data[each]]) if each in by_data else "-" for each in names),
+            )
+            for name, by_data in recalls
+            if by_data
+        ],
+        right=range(1, len(names) + 2),
+    )
 
 
 def _figure(measured: Mapping[str, Any], key: str, unit: int) -> str:

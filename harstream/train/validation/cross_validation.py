@@ -1,4 +1,4 @@
-"""Cross-validation by subject: no window of a subject is both trained on and scored."""
+"""Cross-validation by subject or data set: no window of a subject is both trained on and scored."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from harstream.core.batches import Float32, Int64
-from harstream.evaluate.metrics import Scores, calibration_error
+from harstream.evaluate.metrics import Scores, calibration_error, score_by
 from harstream.progress import Progress, silent
-from harstream.tables import mean_and_deviation
+from harstream.tables import mean_and_deviation, spread
 from harstream.train.fitting.fit import fit_temperature
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
 from harstream.train.validation.task import FoldResult, FoldStore, tasks_of
+
+BY_SUBJECT, BY_DATA = "subject", "data"
+#: What is held out together: some subjects of any data set, or all subjects of one data set.
+FOLDS = (BY_SUBJECT, BY_DATA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class SeedRun:
         """Subject of each window, (n_windows,)."""
         return np.concatenate([fold.subject for fold in self.folds])
 
+    @property
+    def data_set(self) -> npt.NDArray[np.str_]:
+        """Data set of each window, (n_windows,)."""
+        return np.concatenate([fold.data_set for fold in self.folds])
+
+    def scores_by_data(self) -> dict[str, Scores]:
+        """Return the scores of the float32 networks on each data set, by its name."""
+        return score_by(self.data_set, self.label, self.logits.argmax(axis=1), self.folds[0].scores.labels)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON."""
         int8 = self.int8
@@ -78,6 +91,7 @@ class CrossValidation:
 
     config: FitConfig
     runs: tuple[SeedRun, ...]
+    folds: str = BY_SUBJECT  # one of FOLDS
 
     @property
     def scores(self) -> Scores:
@@ -99,6 +113,58 @@ class CrossValidation:
         subject = np.concatenate([run.subject for run in self.runs])
         return {str(name): float(correct[subject == name].mean()) for name in np.unique(subject)}
 
+    @property
+    def method(self) -> str:
+        """The number of folds and seeds, in words."""
+        by = "data set" if self.folds == BY_DATA else "subject"
+        return f"{len(self.runs[0].folds)} folds by {by}, {len(self.runs)} seeds"
+
+    def scores_by_data(self) -> dict[str, list[Scores]]:
+        """Return the scores of each run on each data set, by its name; empty if there is only one data set."""
+        by_run = [run.scores_by_data() for run in self.runs]
+        names = sorted(set().union(*by_run))
+        return {name: [run[name] for run in by_run] for name in names} if len(names) > 1 else {}
+
+    def data_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return head and rows of a table of data sets: windows, macro recall and the recall of each label.
+
+        Figures are in percent, mean ± standard deviation over the seeds. A label that a set lacks has ``-``.
+        """
+        by_data, labels = self.scores_by_data(), self.scores.labels
+
+        def recall(scores: Sequence[Scores], label: int) -> str:
+            if not scores[0].windows_by_label[label]:
+                return "-"
+            return spread([100 * one.recall[label] for one in scores], decimals=1)
+
+        rows = [
+            (
+                name,
+                str(scores[0].windows),
+                spread([100 * one.macro_recall for one in scores], decimals=1),
+                *(recall(scores, label) for label in range(len(labels))),
+            )
+            for name, scores in by_data.items()
+        ]
+        means = [100 * mean for mean in self._mean_of_sets()]
+        rows.append(("mean of the data sets", "", spread(means, decimals=1), *[""] * len(labels)))
+        return ("", "windows", "macro recall, %", *labels), rows
+
+    def unlearnt(self) -> list[str]:
+        """Return a sentence for each label of a single data set, if whole data sets were held out."""
+        by_data, labels = self.scores_by_data(), self.scores.labels
+        sentences = []
+        for index, label in enumerate(labels) if self.folds == BY_DATA else ():
+            names = [name for name, scores in by_data.items() if scores[0].windows_by_label[index]]
+            if len(names) == 1:
+                sentences.append(f"{label} is in {names[0]} only: the networks that are scored on it never learnt it")
+        return sentences
+
+    def _mean_of_sets(self) -> list[float]:
+        """Return the mean over the data sets of their macro recall, for each run."""
+        by_data = self.scores_by_data().values()
+        return [float(np.mean([scores[k].macro_recall for scores in by_data])) for k in range(len(self.runs))]
+
     def calibration_error(self) -> float:
         """Return the expected calibration error, with each fold's temperature fitted on the other folds of its run."""
         probabilities, label = [], []
@@ -117,7 +183,7 @@ class CrossValidation:
         """Return the scores as JSON: each run, and mean and standard deviation over the seeds."""
         scores, int8 = self.scores, self.int8
         return {
-            "method": f"{len(self.runs[0].folds)} folds by subject, {len(self.runs)} seeds",
+            "method": self.method,
             "seeds": [run.seed for run in self.runs],
             "epochs": self.config.epochs,
             "config": self.config.to_dict(),
@@ -127,7 +193,27 @@ class CrossValidation:
             "labels": list(scores.labels),
             "confusion": scores.confusion.tolist(),
             "accuracy_by_wearer": self.accuracy_by_subject(),
+            **self._data_to_dict(),
             "runs": [run.to_dict() for run in self.runs],
+        }
+
+    def _data_to_dict(self) -> dict[str, Any]:
+        """Return the part of the JSON about data sets, which is empty if there is only one."""
+        by_data = self.scores_by_data()
+        if not by_data:
+            return {}
+
+        def of_set(scores: list[Scores]) -> dict[str, Any]:
+            recall = {
+                label: _mean_and_sd([float(one.recall[index]) for one in scores])
+                for index, label in enumerate(scores[0].labels)
+                if scores[0].windows_by_label[index]
+            }
+            return {"windows": scores[0].windows, **_spread(scores), "recall": recall}
+
+        return {
+            "by_data": {name: of_set(scores) for name, scores in by_data.items()},
+            "macro_recall_of_sets": _mean_and_sd(self._mean_of_sets()),
         }
 
 
@@ -140,11 +226,12 @@ def cross_validate(
     progress: Progress = silent,
     jobs: int = 1,
     work: Path | None = None,
+    folds: str = BY_SUBJECT,
 ) -> CrossValidation:
     """Hold out each subject once per seed: train on the windows of the others, and score the network on its windows.
 
-    Nothing is chosen on a held-out subject: the number of epochs is fixed, or early stopping holds out some of the
-    subjects trained on.
+    With folds by data set, all subjects of one data set are held out together. Nothing is chosen on a held-out subject:
+    the number of epochs is fixed, or early stopping holds out some of the subjects trained on.
 
     Args:
         prepared: The windows of all subjects.
@@ -154,13 +241,17 @@ def cross_validate(
         progress: Is called with the number of epochs done, of those of all fits.
         jobs: The number of processes.
         work: Keeps the result of each finished fold. The same call continues there after an interruption.
+        folds: One of FOLDS.
 
     Raises:
-        DatasetError: There are fewer than two subjects, or the held-out subjects of a fold have no window.
+        DatasetError: There are fewer than two subjects or data sets to hold out, or the held-out subjects of a fold
+            have no window.
         ConfigError: As ``fit`` raises it.
 
     """
-    tasks = tasks_of(prepared.scored.subject.tolist(), prepared.spec, config, repeats, int8=int8)
+    scored = prepared.scored
+    data_sets = dict(zip(scored.subject.tolist(), scored.data_set.tolist(), strict=True)) if folds == BY_DATA else None
+    tasks = tasks_of(scored.subject.tolist(), prepared.spec, config, repeats, int8=int8, data_sets=data_sets)
     paths: list[Path] = []
     results: dict[int, FoldResult] = {}
     if work is not None:
@@ -182,7 +273,7 @@ def cross_validate(
         if result.epochs < config.epochs:  # early stopping
             on_epoch(index, config.epochs)
     by_seed = groupby((results[index] for index in range(len(tasks))), key=lambda result: result.seed)
-    return CrossValidation(config, tuple(SeedRun(seed, tuple(folds)) for seed, folds in by_seed))
+    return CrossValidation(config, tuple(SeedRun(seed, tuple(parts)) for seed, parts in by_seed), folds)
 
 
 def _sum(scores: Sequence[Scores]) -> Scores:
@@ -190,13 +281,12 @@ def _sum(scores: Sequence[Scores]) -> Scores:
 
 
 def _spread(scores: Sequence[Scores]) -> dict[str, Any]:
+    """Return mean and deviation of each score over the runs."""
+    names = ("accuracy", "macro_f1", "macro_recall")
+    return {name: _mean_and_sd([getattr(each, name) for each in scores]) for name in names}
+
+
+def _mean_and_sd(values: Sequence[float]) -> dict[str, float | None]:
     """Return mean and sample standard deviation over the runs; the deviation of a single run is null."""
-
-    def spread(values: list[float]) -> dict[str, float | None]:
-        mean, deviation = mean_and_deviation(values)
-        return {"mean": mean, "sd": deviation}
-
-    return {
-        "accuracy": spread([each.accuracy for each in scores]),
-        "macro_f1": spread([each.macro_f1 for each in scores]),
-    }
+    mean, deviation = mean_and_deviation(values)
+    return {"mean": mean, "sd": deviation}

@@ -150,7 +150,7 @@ def _fit_fold(index: int, task: FoldTask, folder: Path) -> FoldResult:
 
 # --- windows that the processes share -----------------------------------------------------------------
 
-_ARRAYS = ("windows", "label", "subject", "recording", "start")
+_ARRAYS = ("windows", "label", "subject", "recording", "data_set", "start")
 
 
 class _WindowFiles:
@@ -192,8 +192,8 @@ def _load_prepared(spec: SignalSpec, folder: Path) -> Prepared:
 
 
 def _load(folder: Path) -> LabelledWindows:
-    windows, label, subject, recording, start = (
+    windows, label, subject, recording, data_set, start = (
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
     )
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    return LabelledWindows(windows, label, subject, recording, start, tuple(labels))
+    return LabelledWindows(windows, label, subject, recording, data_set, start, tuple(labels))

@@ -1,4 +1,7 @@
-"""Fold tasks: one fit with some subjects held out, the unit of work of validations, sweeps and studies."""
+"""Fold tasks: one fit with some subjects held out, the unit of work of validations, sweeps and studies.
+
+The subjects of a fold are dealt at random, or they are all those of one data set.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import gc
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +30,7 @@ from harstream.train.fitting.checkpoint import fingerprint
 from harstream.train.fitting.fit import fit
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.folds import folds_of
+from harstream.train.folds import folds_of, folds_of_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +42,48 @@ class FoldTask:
     fold: int  # number of the fold, from 0
     held_out: tuple[str, ...]  # subjects of the fold, who are not trained on
     int8: bool = False  # score the int8 network as well
+    data_set: str = ""  # name of the data set that is held out as a whole; empty: a fold of subjects
 
 
 def tasks_of(
-    subjects: Iterable[str], spec: SignalSpec, config: FitConfig, repeats: int, *, int8: bool = False
+    subjects: Iterable[str],
+    spec: SignalSpec,
+    config: FitConfig,
+    repeats: int,
+    *,
+    int8: bool = False,
+    data_sets: Mapping[str, str] | None = None,
 ) -> list[FoldTask]:
     """Return the tasks of a validation: each subject is held out once per seed.
 
-    The seeds are ``config.seed`` and the ``repeats - 1`` numbers after it. A seed also decides the folds, the same ones
-    for every config with as many folds.
+    The seeds are ``config.seed`` and the ``repeats - 1`` numbers after it. A seed also decides the folds of subjects,
+    the same ones for every config with as many folds.
+
+    Args:
+        subjects: The subjects, each at least once.
+        spec: The signal.
+        config: The config; its seed is the first one.
+        repeats: The number of seeds.
+        int8: Score the int8 networks as well.
+        data_sets: The data set of each subject, to hold out whole data sets; None: folds of subjects.
 
     Raises:
-        DatasetError: There are fewer than two subjects.
+        DatasetError: There are fewer than two subjects, or fewer than two data sets to hold out.
 
     """
     subjects = sorted(set(subjects))
+
+    def folds(seed: int) -> list[tuple[str, ...]]:
+        if data_sets is None:
+            return folds_of(subjects, config.folds, seed)
+        return folds_of_data({subject: data_sets[subject] for subject in subjects})
+
     return [
-        FoldTask(spec, replace(config, seed=seed), fold, held_out, int8)
+        FoldTask(
+            spec, replace(config, seed=seed), fold, held_out, int8, "" if data_sets is None else data_sets[held_out[0]]
+        )
         for seed in range(config.seed, config.seed + repeats)
-        for fold, held_out in enumerate(folds_of(subjects, config.folds, seed))
+        for fold, held_out in enumerate(folds(seed))
     ]
 
 
@@ -72,6 +98,7 @@ class FoldResult:
     logits: Float32  # (n_windows, n_labels)
     label: Int64  # (n_windows,) true label
     subject: npt.NDArray[np.str_]  # (n_windows,)
+    data_set: npt.NDArray[np.str_]  # (n_windows,) name of the data set
     parameters: int  # number of the network's parameters
     epochs: int  # number of epochs run, fewer than configured after early stopping
     seconds: float  # duration of the fit
@@ -86,7 +113,8 @@ class FoldResult:
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
-        arrays: dict[str, npt.NDArray[Any]] = {"logits": self.logits, "label": self.label, "subject": self.subject}
+        names = ("logits", "label", "subject", "data_set")
+        arrays: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in names}
         arrays["confusion"] = self.scores.confusion
         if self.int8 is not None:
             arrays["int8"] = self.int8.confusion
@@ -107,6 +135,7 @@ class FoldResult:
                 content["logits"],
                 content["label"],
                 content["subject"],
+                content["data_set"],
                 facts["parameters"],
                 facts["epochs"],
                 facts["seconds"],
@@ -177,6 +206,7 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
         logits,
         test.label,
         test.subject,
+        test.data_set,
         int(fitted.model.count_params()),
         len(fitted.history),
         seconds,

@@ -25,6 +25,7 @@ DATA = LabelledWindows(
     RNG.integers(0, 3, 40),
     NAMES,
     NAMES,
+    NAMES,
     np.arange(40),
     ("A", "B", "C"),
 )

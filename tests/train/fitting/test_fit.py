@@ -210,7 +210,7 @@ def test_temperature_undoes_overconfidence() -> None:
         ({"teacher_arch": "sage"}, "architecture 'sage' is not one of"),
         ({"teacher_settings": {"depth": 3}}, "architecture rescnn has no setting 'depth'"),
         ({"teacher_settings": 3}, "teacher_settings: expected settings by name, got 3"),
-        ({"depth": 3}, "no setting 'depth'; the settings are average, batch_windows"),
+        ({"depth": 3}, "no setting 'depth'; the settings are average, balance_sets"),
     ],
 )
 def test_an_impossible_setting_is_refused(settings: dict[str, object], message: str) -> None:

@@ -23,7 +23,12 @@ from harstream.train.fitting.recipe import FitConfig
 
 
 def training(
-    config: FitConfig, penalty: float = 0.0, factor: float = 1.0, unfamiliar: int = 0
+    config: FitConfig,
+    penalty: float = 0.0,
+    factor: float = 1.0,
+    unfamiliar: int = 0,
+    weights: np.ndarray | None = None,
+    drawn: list[int] | None = None,
 ) -> tuple[keras.Model, TrainingLoop]:
     """A linear network on made-up numbers, one step in an epoch."""
     rng = np.random.default_rng(0)
@@ -39,9 +44,11 @@ def training(
         return factor * tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(truth, logits))
 
     def batch_of(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if drawn is not None:
+            tf.py_function(lambda numbers: drawn.extend(numbers.numpy().tolist()), [index], [])
         return tf.gather(inputs, index), tf.gather(truth, index)
 
-    return model, TrainingLoop(model, config, 16, batch_of, loss_of)
+    return model, TrainingLoop(model, config, 16, batch_of, loss_of, weights=weights)
 
 
 class StateRecorder(CheckpointFolder):
@@ -115,7 +122,7 @@ def test_another_fit_in_the_same_folder_starts_at_the_first_epoch_with_new_logs(
 def test_a_fingerprint_follows_from_data_signal_and_config() -> None:
     names = np.full(3, "01")
     data = LabelledWindows(
-        np.zeros((3, 8, 9), np.float32), np.zeros(3, np.int64), names, names, np.arange(3), ("A", "B")
+        np.zeros((3, 8, 9), np.float32), np.zeros(3, np.int64), names, names, names, np.arange(3), ("A", "B")
     )
     spec, config = SignalSpec(window_samples=8, stride_samples=8), FitConfig()
     keys = [
@@ -123,6 +130,7 @@ def test_a_fingerprint_follows_from_data_signal_and_config() -> None:
         fingerprint(spec, config, replace(data, windows=data.windows + 1)),
         fingerprint(spec, config, replace(data, label=data.label + 1)),
         fingerprint(spec, config, replace(data, labels=("A", "C"))),
+        fingerprint(spec, config, replace(data, data_set=np.array(["a", "a", "b"]))),
         fingerprint(replace(spec, sample_rate_hz=20.0), config, data),
         fingerprint(spec, replace(config, seed=1), data),
         fingerprint(spec, config, data, data),
@@ -134,3 +142,15 @@ def test_a_fingerprint_follows_from_data_signal_and_config() -> None:
 def test_unfamiliar_windows_are_neither_right_nor_wrong() -> None:
     config = FitConfig(epochs=20, learning_rate=0.5, average=0.0)
     assert training(config, unfamiliar=14)[1].run(lambda done: None)[-1].accuracy == 1.0
+
+
+def test_a_window_is_drawn_as_often_as_its_weight_says() -> None:
+    weights, drawn = np.repeat([0.25, 1.75], 8), list[int]()
+    config = FitConfig(epochs=40, average=0.0)
+    training(config, weights=weights, drawn=drawn)[1].run(lambda done: None)
+    assert len(drawn) == 16 * config.epochs  # an epoch is as long as without weights
+    counts = np.bincount(drawn, minlength=16) / config.epochs
+    np.testing.assert_allclose(counts, weights, atol=0.25)
+    first = np.bincount(drawn[:16], minlength=16)
+    assert first.max() <= 2
+    assert drawn[:16] != drawn[16:32]

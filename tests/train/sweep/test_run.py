@@ -15,10 +15,12 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
-from harstream.train.sweep import results, settings
+from harstream.train.sweep import results, settings, tables
 from harstream.train.sweep import run as sweep
 from harstream.train.validation import pool
 from harstream.train.validation.task import FoldResult, FoldTask
+
+from ...made_recordings import two_data_sets
 
 DATA = "csv:somewhere/sessions"
 BASE = {"arch": "cnn", "filters": 4, "dense": 8, "epochs": 2, "folds": 2}
@@ -156,3 +158,24 @@ def test_the_file_has_one_line_for_each_fit(recordings: list[Recording], tmp_pat
     units = [json.loads(line.strip().rstrip(",")) for line in text.splitlines() if '"held_out"' in line]
     assert units == [unit for row in json.loads(text)["rows"] for unit in row["units"]]
     assert len(units) == 2
+
+
+def test_a_sweep_may_hold_out_whole_data_sets(
+    recordings: list[Recording], tmp_path: Path, done: list[FoldTask]
+) -> None:
+    several = two_data_sets(recordings)
+    data = ["csv:somewhere/a", "csv:somewhere/b"]
+    lines: list[str] = []
+    sweep.run(several, tmp_path, configs("name=plain"), data=data)
+    found = sweep.run(several, tmp_path, configs("name=plain"), data=data, folds="data", repeats=2, report=lines.append)
+    assert found == results.read(tmp_path / "results.json")
+    assert found.data == "csv:a, csv:b"
+    by_subject, by_data = found.rows  # other folds are another row
+    assert by_subject.macro_recall_by_data([0, 1]) == {}
+    assert [fit.data_set for fit in by_data.fits] == ["a", "b"] * 2
+    assert {name: len(recalls) for name, recalls in by_data.macro_recall_by_data([0, 1]).items()} == {"a": 2, "b": 2}
+    assert len(by_data.macro_recall_by_data([1])["a"]) == 1
+    assert lines[0].startswith("1/4 plain: seed 0, a: accuracy ")
+    text = tables.table(found)
+    assert "| macro recall, % | mean | a | b |" in text
+    assert "Where a data set was held out as a whole" in text

@@ -15,6 +15,7 @@ pytest.importorskip("tensorflow")
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
+from harstream.errors import DatasetError
 from harstream.progress import Progress
 from harstream.train.fitting.fit import Fitted, fit
 from harstream.train.fitting.prepare import Prepared
@@ -23,7 +24,7 @@ from harstream.train.validation import task as tasks
 from harstream.train.validation.cross_validation import cross_validate
 from harstream.train.validation.task import FoldTask
 
-from ...made_recordings import PLAIN
+from ...made_recordings import PLAIN, two_data_sets
 
 SPEC = SignalSpec()
 TINY = FitConfig("mlp", {"units": 10}, epochs=2, folds=2, learning_rate=1e-2, seed=4, **PLAIN)
@@ -82,3 +83,42 @@ def test_a_stored_fold_is_fitted_again_if_the_data_it_was_trained_on_have_change
     assert validated([longer, *recordings[1:]]) == 4  # the same subjects with other labels
     assert validated(recordings, epochs=3) == 4
     assert validated(recordings) == 0
+
+
+def test_whole_data_sets_are_held_out_and_scored_on_the_labels_they_have(
+    recordings: list[Recording], done: list[FoldTask]
+) -> None:
+    several = two_data_sets(recordings)
+    scored = windows.cut_windows(windows.whole_streams(several), SPEC, ("MOVING", "STILL"))
+    result = cross_validate(Prepared(SPEC, scored, scored), TINY, repeats=2, folds="data")
+    assert [(task.config.seed, task.data_set, task.held_out) for task in done] == [
+        (seed, *fold) for seed in (4, 5) for fold in (("a", ("a/01", "a/02")), ("b", ("b/03", "b/04")))
+    ]
+    assert result.method == "2 folds by data set, 2 seeds"
+    by_data = result.scores_by_data()
+    assert {name: [one.windows for one in scores] for name, scores in by_data.items()} == {
+        "a": [44, 44],
+        "b": [22, 22],
+    }
+    data = json.loads(json.dumps(result.to_dict()))
+    assert set(data["by_data"]["a"]["recall"]) == {"MOVING", "STILL"}
+    assert set(data["by_data"]["b"]["recall"]) == {"MOVING"}  # it lacks STILL
+    recall = data["by_data"]["b"]["recall"]["MOVING"]
+    assert recall == data["by_data"]["b"]["macro_recall"]
+    assert recall["sd"] > 0
+    means = [data["by_data"][name]["macro_recall"]["mean"] for name in ("a", "b")]
+    assert data["macro_recall_of_sets"]["mean"] == pytest.approx(np.mean(means))
+    head, rows = result.data_table()
+    assert head == ("", "windows", "macro recall, %", "MOVING", "STILL")
+    assert [row[0] for row in rows] == ["a", "b", "mean of the data sets"]
+    assert [row[4] != "-" for row in rows[:2]] == [True, False]
+    assert result.unlearnt() == ["STILL is in a only: the networks that are scored on it never learnt it"]
+
+
+def test_a_single_data_set_has_no_figures_of_its_own(recordings: list[Recording], done: list[FoldTask]) -> None:
+    scored = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
+    result = cross_validate(Prepared(SPEC, scored, scored), TINY)
+    assert "by_data" not in result.to_dict()
+    assert result.method == "2 folds by subject, 1 seeds"
+    with pytest.raises(DatasetError, match="at least two data sets"):
+        cross_validate(Prepared(SPEC, scored, scored), TINY, folds="data")

@@ -1,0 +1,188 @@
+"""Data sets used together: names that keep their subjects apart, and the choice of what a model can use.
+
+Whatever is left out is named in a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harstream.core.label_table import LabelTable
+from harstream.core.spec import SignalSpec
+from harstream.datasets import base
+from harstream.datasets.base import PrecutWindows, Recording, subject_names
+from harstream.datasets.windows import gyro_needed_for
+from harstream.errors import DatasetError
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """One data set of those that a command was given."""
+
+    data: str  # KIND:PATH
+    name: str  # what figures and notes call it
+    recordings: tuple[Recording, ...]
+    windows: PrecutWindows | None = None  # of a kind that holds windows; there are no recordings then
+    notes: tuple[str, ...] = ()  # what was left out
+
+    @property
+    def kind(self) -> str:
+        """The KIND of KIND:PATH."""
+        return kind_of(self.data)
+
+    def cover(self, table: LabelTable) -> DataSet:
+        """Return the data set with the label that covers each segment in place of its activity.
+
+        Segments that no label covers keep the name of their activity, and a note tells their duration.
+        """
+        missing: dict[str, float] = {}
+        recordings = []
+        for recording in self.recordings:
+            segments = []
+            for segment in recording.segments:
+                label = table.label_of(self.kind, segment.label)
+                if label is None:
+                    seconds = (segment.stop - segment.start) / recording.rate_hz
+                    missing[segment.label] = missing.get(segment.label, 0.0) + seconds
+                segments.append(replace(segment, label=label or segment.label))
+            recordings.append(replace(recording, segments=tuple(segments)))
+        names = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in sorted(missing.items()))
+        notes = (f"no label covers {names}",) if missing else ()
+        return replace(self, recordings=tuple(recordings), notes=self.notes + notes)
+
+
+def kind_of(data: str) -> str:
+    """Return the KIND of KIND:PATH."""
+    return data.partition(":")[0]
+
+
+def names_of(data: Sequence[str]) -> tuple[str, ...]:
+    """Return a name for each KIND:PATH: its kind, or KIND:NAME of the file or folder where several have one kind.
+
+    Raises:
+        DatasetError: Two of them have the same name.
+
+    """
+    kinds = [kind_of(one) for one in data]
+    names = tuple(
+        kind if kinds.count(kind) == 1 else f"{kind}:{Path(one.partition(':')[2]).resolve().name}"
+        for kind, one in zip(kinds, data, strict=True)
+    )
+    for name in names:
+        if names.count(name) > 1:
+            raise DatasetError(f"{name} is given more than once: give each data set once, under names that differ")
+    return names
+
+
+def put_together(data: Sequence[str], contents: Sequence[Sequence[Recording] | PrecutWindows]) -> list[DataSet]:
+    """Return the data sets with their content, in order.
+
+    If there are several, ``NAME/`` is put before the names of subjects, and ``NAME.`` before those of recordings: a
+    subject of one set is not the same as one of another.
+
+    Args:
+        data: KIND:PATH of each.
+        contents: Recordings or windows of each.
+
+    Raises:
+        DatasetError: Two data sets have the same name.
+
+    """
+    return [
+        _name_content(DataSet(one, name, ()), content, several=len(data) > 1)
+        for one, name, content in zip(data, names_of(data), contents, strict=True)
+    ]
+
+
+def _name_content(data_set: DataSet, content: Sequence[Recording] | PrecutWindows, *, several: bool) -> DataSet:
+    name = data_set.name
+    if isinstance(content, PrecutWindows):
+        if several and content.subject is not None:
+            content = replace(content, subject=np.array([f"{name}/{subject}" for subject in content.subject]))
+        return replace(data_set, windows=content)
+    if not several:
+        return replace(data_set, recordings=tuple(replace(one, data_set=name) for one in content))
+    device = re.sub("[/+#]", "-", name)  # a recording's name is a level of a topic
+    return replace(
+        data_set,
+        recordings=tuple(
+            replace(one, name=f"{device}.{one.name}", subject=f"{name}/{one.subject}", data_set=name) for one in content
+        ),
+    )
+
+
+def recordings_of(sets: Iterable[DataSet]) -> list[Recording]:
+    """Return the recordings of all sets, in order."""
+    return [recording for data_set in sets for recording in data_set.recordings]
+
+
+def notes_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
+    """Return the notes of all sets, each with the name of its set."""
+    return tuple(f"{data_set.name}: {note}" for data_set in sets for note in data_set.notes)
+
+
+def select_subjects(sets: Sequence[DataSet], subjects: Sequence[str]) -> list[DataSet]:
+    """Return the recordings of these subjects; a set without any is left out.
+
+    Raises:
+        DatasetError: A subject has no recording.
+
+    """
+    base.select_subjects(recordings_of(sets), subjects)  # raises for all sets together
+    chosen = [_keep(data_set, lambda recording: recording.subject in subjects) for data_set in sets]
+    return [data_set for data_set in chosen if data_set.recordings]
+
+
+def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> list[DataSet]:
+    """Return the recordings of these placements. A set that names no placement is returned as it is.
+
+    Raises:
+        DatasetError: A set has no recording of these placements, or no set has one of a placement.
+
+    """
+    found = {recording.placement for recording in recordings_of(sets)} - {""}
+    for placement in placements:
+        if placement not in found:
+            known = ", ".join(sorted(found)) or "none is named"
+            raise DatasetError(f"no recording has the placement {placement!r}: the placements are {known}")
+    chosen = []
+    for data_set in sets:
+        own = {recording.placement for recording in data_set.recordings} - {""}
+        if own and not own & set(placements):
+            raise DatasetError(
+                f"{data_set.data}: no recording has the placement {' or '.join(placements)}, only "
+                f"{', '.join(sorted(own))}: choose one of them, or leave the data set out"
+            )
+        chosen.append(_keep(data_set, lambda recording: recording.placement in placements) if own else data_set)
+    return chosen
+
+
+def leave_out_without_gyro(sets: Sequence[DataSet], spec: SignalSpec) -> list[DataSet]:
+    """Return the recordings that a signal can be made of.
+
+    Where the signal needs a gyroscope, recordings without one are left out, and a note tells their number. If none has
+    one, all are returned: cutting their windows raises the error.
+    """
+    if not spec.uses_gyro or not any(recording.has_gyro for recording in recordings_of(sets)):
+        return list(sets)
+    chosen = []
+    for data_set in sets:
+        without = [recording for recording in data_set.recordings if not recording.has_gyro]
+        if without:
+            data_set = _keep(data_set, lambda recording: recording.has_gyro)
+            note = (
+                f"{len(without)} recordings of {len(subject_names(without))} subjects were made without the gyroscope "
+                f"that {gyro_needed_for(spec)} need: left out"
+            )
+            data_set = replace(data_set, notes=(*data_set.notes, note))
+        chosen.append(data_set)
+    return chosen
+
+
+def _keep(data_set: DataSet, wanted: Callable[[Recording], bool]) -> DataSet:
+    return replace(data_set, recordings=tuple(filter(wanted, data_set.recordings)))
