@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,15 +21,19 @@ from harstream import checks
 from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
-from harstream.core.spec import SignalSpec
+from harstream.core.spec import ORIENTATION_FREE, SignalSpec
 from harstream.errors import BundleError, ConfigError
 
-SCHEMA = 1
+SCHEMA = 2  # of the bundles written; 1 had neither placement, orientation, states nor familiar
+READABLE = (1, 2)
 KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite", "golden.npz"
 MODEL_FILES = (KERAS, LITERT, INT8)
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
 DEFAULT_MODEL = "waist"
+ORIENTATIONS = ("fixed", "any")
+#: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
+_LIST_OF_NUMBERS = re.compile(r"\[\n[-+.,\deE\s]*\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,32 @@ class Bundle:
     path: Path  # the folder
     name: str
     version: str
-    labels: tuple[str, ...]  # (n_labels,) in the order of the network's outputs
+    labels: tuple[str, ...]  # (n_labels,) in the order of the network's first outputs
     spec: SignalSpec  # of the windows the network was trained on
     temperature: float  # the logits are divided by it, which calibrates the probabilities
     files: Mapping[str, str]  # file name to sha256, in hexadecimal
     training: Mapping[str, Any] = field(default_factory=dict)  # provenance: data, subjects, seed, versions, metrics
     smoothing: Smoothing = Smoothing()  # of the labels over time; the default is none
     covers: LabelTable | None = None  # activities of data sets that each label covers; None: those of its own name
+    states: tuple[str, ...] = ()  # (n_states,) further outputs: what lies between labels and is published as UNKNOWN
+    placement: str = ""  # of the device, one line of text for people; empty: not known
+    orientation: str = "fixed"  # one of ORIENTATIONS: whether a device must lie as in training, or may lie in any way
+    familiar: Mapping[str, Any] | None = None  # what tells signals unlike the training data
 
     @property
     def id(self) -> str:
         """Name and version, such as ``waist@1.0.0``: the ``model`` of a published label."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs of the network in their order: the labels, then the states."""
+        return (*self.labels, *self.states)
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """The sensors that a device must have, as the signal decides: ``acc``, and ``gyro`` if it is used."""
+        return ("acc", "gyro") if self.spec.uses_gyro else ("acc",)
 
     @property
     def published_labels(self) -> tuple[str, ...]:
@@ -70,7 +89,7 @@ class Bundle:
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
         """Return a new smoother for the bundle's labels, with ``smoothing`` in place of the bundle's own if given."""
         stride_s = self.spec.stride_samples / self.spec.sample_rate_hz
-        return Smoother(smoothing or self.smoothing, len(self.labels), stride_s)
+        return Smoother(smoothing or self.smoothing, len(self.labels), stride_s, len(self.states))
 
     def read(self, name: str) -> bytes:
         """Return the content of a file of the bundle.
@@ -82,6 +101,14 @@ class Bundle:
         data = _read(self.path / name)
         _check_hash(self.path / name, data, self.files[name])
         return data
+
+
+def orientation_of(spec: SignalSpec) -> str:
+    """Return ``any`` if all channels are the same however a device lies, else ``fixed``: it must lie as in training.
+
+    A network may have learnt more than its channels say, such as from windows turned by any angle.
+    """
+    return "any" if set(spec.channels) <= set(ORIENTATION_FREE) else "fixed"
 
 
 def shipped() -> list[Path]:
@@ -143,6 +170,10 @@ def save(
     card: str,
     smoothing: Smoothing | None = None,
     covers: LabelTable | None = None,
+    states: tuple[str, ...] = (),
+    placement: str = "",
+    orientation: str | None = None,
+    familiar: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write a bundle without golden streams. It cannot be loaded until ``classifier.seal_bundle`` adds them.
 
@@ -150,7 +181,7 @@ def save(
         directory: The folder to write to. The files of an earlier bundle in it are removed.
         name: Name of the bundle.
         version: Version of the bundle.
-        labels: In the order of the network's outputs.
+        labels: In the order of the network's first outputs.
         spec: The signal that the network was trained on.
         temperature: Divisor of the logits.
         training: Provenance, any JSON values.
@@ -160,9 +191,13 @@ def save(
         card: The text of README.md.
         smoothing: None publishes each window's own label.
         covers: Activities of data sets that the labels cover; None: those of their own names.
+        states: The outputs of the network after the labels.
+        placement: Where the device is worn, in one line.
+        orientation: One of ORIENTATIONS; None: that of ``orientation_of``.
+        familiar: A JSON object that tells signals unlike the training data, or None.
 
     Raises:
-        BundleError: No model was given.
+        BundleError: No model was given, or a field has a value that is not allowed.
 
     """
     path = Path(directory)
@@ -178,8 +213,22 @@ def save(
     files = {file: _sha256((path / file).read_bytes()) for file in MODEL_FILES if (path / file).exists()}
     if not files:
         raise BundleError(f"{path}: a bundle needs a model: keras_path, tflite or int8")
-    bundle = Bundle(path, name, version, tuple(labels), spec, float(temperature), files, dict(training))
-    bundle = dataclasses.replace(bundle, smoothing=smoothing or Smoothing(), covers=covers)
+    bundle = Bundle(
+        path,
+        name,
+        version,
+        tuple(labels),
+        spec,
+        float(temperature),
+        files,
+        dict(training),
+        smoothing or Smoothing(),
+        covers,
+        tuple(states),
+        placement,
+        orientation or orientation_of(spec),
+        familiar,
+    )
     _write(bundle)
     return _parse(path, _read(path / "bundle.json"))
 
@@ -206,15 +255,21 @@ def _write(bundle: Bundle) -> None:
         "schema": SCHEMA,
         "name": bundle.name,
         "version": bundle.version,
+        "sensors": list(bundle.sensors),
+        "placement": bundle.placement,
+        "orientation": bundle.orientation,
         "labels": list(bundle.labels),
+        **({"states": list(bundle.states)} if bundle.states else {}),
         "signal": bundle.spec.to_dict(),
         "temperature": bundle.temperature,
         "smoothing": bundle.smoothing.to_dict(),
         **({} if bundle.covers is None else {"covers": bundle.covers.to_dict()}),
+        **({} if bundle.familiar is None else {"familiar": dict(bundle.familiar)}),
         "files": {name: {"sha256": digest} for name, digest in bundle.files.items()},
         "training": dict(bundle.training),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    text = _LIST_OF_NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
     (bundle.path / "bundle.json").write_text(text, encoding="utf-8")
 
 
@@ -237,19 +292,23 @@ def _from_dict(path: Path, value: Any) -> Bundle:
     Fields that this version does not know are ignored: they come from later versions.
     """
     data = checks.mapping(value, "content")
-    if data.get("schema") != SCHEMA:
-        raise ConfigError(f"schema: got {data.get('schema')!r}, this version of harstream reads only {SCHEMA}")
+    if data.get("schema") not in READABLE or isinstance(data["schema"], bool):
+        readable = " and ".join(map(str, READABLE))
+        raise ConfigError(f"schema: got {data.get('schema')!r}, this version of harstream reads only {readable}")
     for key in ("name", "version", "labels", "signal", "files"):
         if key not in data:
             raise ConfigError(f"field {key!r} is missing")
-    labels = _labels(data["labels"])
+    labels = _names(data["labels"], "labels", 2)
+    states = _names(data.get("states", []), "states", 0)
+    _names([*labels, *states], "labels and states", 2)
     try:
         spec = SignalSpec.from_dict(data["signal"])
     except ConfigError as error:
         raise ConfigError(f"signal: {error}") from error
     smoothing = Smoothing.from_dict(data.get("smoothing", {"type": "none"}))
-    smoothing.check_labels(len(labels))
-    return Bundle(
+    smoothing.check_outputs(len(labels), len(states))
+    familiar = data.get("familiar")
+    bundle = Bundle(
         path=path,
         name=checks.text(data["name"], "name"),
         version=checks.text(data["version"], "version"),
@@ -260,7 +319,18 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         training=checks.mapping(data.get("training", {}), "training"),
         smoothing=smoothing,
         covers=_covers(data.get("covers"), labels),
+        states=states,
+        placement=_line(data.get("placement", ""), "placement"),
+        orientation=checks.choice(data.get("orientation", orientation_of(spec)), "orientation", ORIENTATIONS),
+        familiar=None if familiar is None else checks.mapping(familiar, "familiar"),
     )
+    sensors = data.get("sensors", list(bundle.sensors))
+    if sensors != list(bundle.sensors):
+        raise ConfigError(
+            f"sensors: got {sensors!r}, but the channels and filters of the signal need {list(bundle.sensors)}; "
+            "correct sensors or remove it"
+        )
+    return bundle
 
 
 def _covers(value: Any, labels: tuple[str, ...]) -> LabelTable | None:
@@ -277,14 +347,22 @@ def _covers(value: Any, labels: tuple[str, ...]) -> LabelTable | None:
     return table
 
 
-def _labels(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
-        raise ConfigError(f"labels: expected a list of texts, got {value!r}")
-    if len(value) < 2 or len(set(value)) < len(value):
-        raise ConfigError(f"labels: expected at least two, all different, got {value!r}")
+def _names(value: Any, where: str, minimum: int) -> tuple[str, ...]:
+    """Return the names of outputs. Raise ConfigError if they are fewer than ``minimum``, equal or not allowed."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: expected a list of texts, got {value!r}")
+    if len(value) < minimum or len(set(value)) < len(value):
+        expected = "at least two, all different" if minimum == 2 else "different names"
+        raise ConfigError(f"{where}: expected {expected}, got {value!r}")
     if UNKNOWN in value:
-        raise ConfigError(f"labels: {UNKNOWN!r} is published when harstream abstains; give the label another name")
+        raise ConfigError(f"{where}: {UNKNOWN!r} is published when harstream abstains; choose another name")
     return tuple(value)
+
+
+def _line(value: Any, where: str) -> str:
+    if not isinstance(value, str) or len(value.splitlines()) > 1:
+        raise ConfigError(f"{where}: expected one line of text, got {value!r}")
+    return value
 
 
 def _digests(value: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.errors import BundleError, ConfigError
 
 #: Sizes of the batches that LiteRT computes. Any number of windows is a sum of them, so no padding is computed, and
@@ -170,19 +171,27 @@ class Classifier:
     def predict(self, windows: Float32) -> Predictions:
         """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
         logits = self._network(self.bundle.spec.norm.apply(windows))
-        return to_predictions(logits, self.bundle.temperature)
+        return to_predictions(logits, self.bundle.temperature, len(self.bundle.labels))
 
 
-def to_predictions(logits: Float32, temperature: float) -> Predictions:
-    """Return calibrated probabilities of logits (n_windows, n_labels).
+def to_predictions(logits: Float32, temperature: float, n_labels: int | None = None) -> Predictions:
+    """Return calibrated probabilities of logits (n_windows, n_outputs).
 
     The method is temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Args:
+        logits: Outputs of the network.
+        temperature: Divisor of the logits.
+        n_labels: Number of labels, which are the first outputs; the others are states. None: all are labels.
+
     """
     scaled = logits.astype(np.float64) / temperature
     odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-    label = probabilities.argmax(axis=1)
-    return Predictions(probabilities, label, probabilities[np.arange(len(label)), label])
+    of_labels = probabilities[:, :n_labels]
+    output = probabilities.argmax(axis=1)
+    label = np.where(output < of_labels.shape[1], output, UNKNOWN_INDEX)
+    return Predictions(probabilities, label, of_labels.max(axis=1))
 
 
 def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
@@ -210,9 +219,10 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
     expected = (bundle.spec.window_samples, bundle.spec.n_channels)
     if network.input_shape != expected:
         raise BundleError(f"{path}: its input is {network.input_shape}, but windows of bundle.json are {expected}")
-    if network.n_outputs != len(bundle.labels):
+    if network.n_outputs != len(bundle.outputs):
+        states = f" and {len(bundle.states)} states" if bundle.states else ""
         raise BundleError(
-            f"{path}: it has {network.n_outputs} outputs, but bundle.json has {len(bundle.labels)} labels"
+            f"{path}: it has {network.n_outputs} outputs, but bundle.json has {len(bundle.labels)} labels{states}"
         )
     return Classifier(bundle, backend, network)
 

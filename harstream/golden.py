@@ -49,8 +49,9 @@ class Golden:
     rate_hz: tuple[float, ...]  # (n_streams,) sampling rate of each stream
     streams: tuple[Float32, ...]  # (n_samples, 6) each, acc in g and gyro in rad/s
     windows: Float32  # (n_windows, window_samples, n_channels) of all streams, in their order
-    probabilities: Float32  # (n_windows, n_labels) expected of the network
+    probabilities: Float32  # (n_windows, n_outputs) expected of the network
     labels: tuple[str, ...]  # of the bundle, when it was sealed
+    states: tuple[str, ...]  # of the bundle, when it was sealed
     signal: dict[str, Any]  # the signal section of the bundle, when it was sealed
 
     def to_bytes(self) -> bytes:
@@ -58,6 +59,8 @@ class Golden:
         arrays: dict[str, npt.NDArray[Any]] = {"rate_hz": np.array(self.rate_hz)}
         arrays |= {f"stream_{i}": stream for i, stream in enumerate(self.streams)}
         arrays |= {"windows": self.windows, "probabilities": self.probabilities, "labels": np.array(self.labels)}
+        if self.states:
+            arrays["states"] = np.array(self.states)
         return storage.to_npz(arrays, {"signal": self.signal})
 
     @classmethod
@@ -73,8 +76,9 @@ class Golden:
             rate_hz = tuple(float(rate) for rate in content["rate_hz"])
             streams = tuple(content[f"stream_{i}"] for i in range(len(rate_hz)))
             labels = tuple(str(label) for label in content["labels"])
+            states = tuple(str(state) for state in content.get("states", ()))
             golden = cls(
-                rate_hz, streams, content["windows"], content["probabilities"], labels, dict(content["signal"])
+                rate_hz, streams, content["windows"], content["probabilities"], labels, states, dict(content["signal"])
             )
         except KeyError as error:
             raise ValueError(f"array {error} is missing") from error
@@ -85,7 +89,7 @@ class Golden:
         for i, stream in enumerate(streams):
             _check_array(f"stream_{i}", stream, ("n_samples", 6))
         _check_array("windows", golden.windows, ("n_windows", "window_samples", "n_channels"))
-        _check_array("probabilities", golden.probabilities, ("n_windows", "n_labels"))
+        _check_array("probabilities", golden.probabilities, ("n_windows", "n_outputs"))
         if not streams or not len(golden.windows):
             raise ValueError(f"it has {len(streams)} streams and {len(golden.windows)} windows, expected at least one")
         return golden
@@ -164,6 +168,7 @@ def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) ->
         np.concatenate(windows_each),
         np.concatenate(probabilities_each),
         bundle.labels,
+        bundle.states,
         bundle.spec.to_dict(),
     )
     (bundle.path / bundles.GOLDEN).write_bytes(golden.to_bytes())
@@ -208,8 +213,11 @@ def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
 
 
 def _check_sealed_fields(bundle: Bundle, golden: Golden) -> None:
-    """Raise BundleError if labels or signal differ from the sealed ones, which may not show in any stream."""
-    fields: list[tuple[str, Any, Any]] = [("labels", list(bundle.labels), list(golden.labels))]
+    """Raise BundleError if labels, states or signal differ from the sealed ones, which may not show in any stream."""
+    fields: list[tuple[str, Any, Any]] = [
+        ("labels", list(bundle.labels), list(golden.labels)),
+        ("states", list(bundle.states), list(golden.states)),
+    ]
     fields += [(f"signal: {key}", value, golden.signal.get(key)) for key, value in bundle.spec.to_dict().items()]
     for name, current, sealed in fields:
         if current != sealed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from harstream.bundle import Bundle
 from harstream.classifier import Classifier, load_classifier, seal_bundle
 from harstream.datasets.base import Recording
 
-from .constants import LABELS, SPEC
+from .constants import LABELS, SPEC, STATE_LABELS, STATES
 from .made_recordings import done, recordings
 from .servers import Mosquitto
 
@@ -112,6 +113,15 @@ def bundle(random_bundle: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def classifier(random_bundle: Path) -> Classifier:
     return load_classifier(random_bundle)
+
+
+@pytest.fixture(scope="session")
+def states_bundle(random_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the same network with the last two outputs as states between labels. Tests only read it."""
+    folder = shutil.copytree(random_bundle, tmp_path_factory.mktemp("states") / "random")
+    loaded = dataclasses.replace(bundles.load(folder), labels=STATE_LABELS, states=STATES)
+    seal_bundle(loaded)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.label_table import LabelTable
 from harstream.core.smoothing import Smoothing
+from harstream.core.spec import ORIENTATION_FREE
 from harstream.errors import BundleError, HarstreamError
 
-from .constants import LABELS, SPEC
+from .constants import LABELS, SPEC, STATE_LABELS, STATES
 
 
 def edit(folder: Path, change) -> None:
@@ -54,15 +56,13 @@ def save(folder, tflite, **fields):
         folder,
         name="new",
         version="1.0.0",
-        labels=LABELS,
-        spec=SPEC,
         temperature=1.0,
         training={},
         keras_path=None,
         tflite=tflite,
         int8=None,
         card="",
-        **fields,
+        **{"labels": LABELS, "spec": SPEC, **fields},
     )
 
 
@@ -91,6 +91,75 @@ def test_smoothing_comes_back_and_a_bundle_without_the_field_has_none(random_bun
     assert loaded.smoother(Smoothing()).smoothing == Smoothing()
 
 
+ABOUT = {
+    "states": STATES,
+    "placement": "a phone at the waist, x axis up",
+    "orientation": "any",
+    "familiar": {"distance": [1.5, 2], "limit": 3},
+}
+
+
+def test_what_a_bundle_says_about_the_device_comes_back(random_bundle, tmp_path):
+    transitions = ((0.5, 0.1, 0.1, 0.1, 0.1, 0.1), *[(1 / 6,) * 6] * 5)
+    smoothing = Smoothing("hmm", 0.5, transitions=transitions, unknown_share=0.05)
+    tflite = (random_bundle / LITERT).read_bytes()
+    seal_bundle(save(tmp_path, tflite, smoothing=smoothing, labels=STATE_LABELS, **ABOUT))
+    loaded = bundles.load(tmp_path)
+    assert {name: getattr(loaded, name) for name in ABOUT} == ABOUT
+    assert loaded.outputs == (*STATE_LABELS, *STATES)
+    assert loaded.published_labels == (*STATE_LABELS, "UNKNOWN")
+    assert loaded.smoothing == smoothing
+    assert loaded.sensors == ("acc", "gyro")
+    data = json.loads((tmp_path / "bundle.json").read_text())
+    assert (data["schema"], data["sensors"]) == (2, ["acc", "gyro"])
+    smoother = loaded.smoother()
+    assert (smoother.n_labels, smoother.n_states) == (4, 2)
+
+
+def test_rows_of_numbers_are_lines_of_bundle_json(random_bundle, tmp_path):
+    smoothing = Smoothing("hmm", transitions=((0.75, 0.05, 0.05, 0.05, 0.05, 0.05), *[(1 / 6,) * 6] * 5))
+    familiar = {"text": "a [1,  2]", "none": []}
+    save(tmp_path, (random_bundle / LITERT).read_bytes(), smoothing=smoothing, familiar=familiar)
+    text = (tmp_path / "bundle.json").read_text()
+    assert "\n      [0.75, 0.05, 0.05, 0.05, 0.05, 0.05],\n" in text
+    assert json.loads(text)["familiar"] == familiar
+
+
+def test_a_bundle_of_schema_1_loads_with_what_its_signal_says(own_bundle):
+    def before(data):
+        data["schema"] = 1
+        for name in ("sensors", "placement", "orientation"):
+            del data[name]
+
+    edit(own_bundle, before)
+    loaded = bundles.load(own_bundle)
+    assert loaded.sensors == ("acc", "gyro")
+    assert (loaded.states, loaded.placement, loaded.orientation, loaded.familiar) == ((), "", "fixed", None)
+    bundles.add_file(loaded, LITERT)
+    assert json.loads((own_bundle / "bundle.json").read_text())["schema"] == 2
+
+
+def test_only_channels_that_are_the_same_however_a_device_lies_make_any_orientation(random_bundle, tmp_path):
+    free = replace(SPEC, channels=ORIENTATION_FREE, normalisation=None)
+    mixed = replace(SPEC, channels=(*ORIENTATION_FREE, "total_acc_x"), normalisation=None)
+    assert [bundles.orientation_of(spec) for spec in (SPEC, free, mixed)] == ["fixed", "any", "fixed"]
+    tflite = (random_bundle / LITERT).read_bytes()
+    assert save(tmp_path / "free", tflite, spec=free).orientation == "any"
+    assert save(tmp_path / "fixed", tflite, spec=free, orientation="fixed").orientation == "fixed"
+    edit(tmp_path / "free", lambda data: data.pop("orientation"))
+    with pytest.raises(BundleError, match="'up' is not one of fixed, any"):
+        save(tmp_path / "up", tflite, orientation="up")
+
+
+def test_without_a_channel_of_the_gyroscope_the_sensors_are_the_accelerometer(own_bundle):
+    acc = [name for name in SPEC.channels if "gyro" not in name]
+    edit(own_bundle, lambda d: d["signal"].update(channels=acc, normalisation={"mean": [0] * 6, "std": [1] * 6}))
+    with pytest.raises(BundleError, match=r"sensors: got \['acc', 'gyro'\], but the channels .* need \['acc'\]"):
+        bundles.load(own_bundle)
+    edit(own_bundle, lambda d: d.pop("sensors"))
+    assert bundles.load(own_bundle).sensors == ("acc",)
+
+
 def test_a_saved_bundle_does_not_load_until_its_golden_streams_are_there(random_bundle, tmp_path):
     saved = save(tmp_path / "new", tflite=(random_bundle / LITERT).read_bytes())
     with pytest.raises(BundleError, match=r"golden\.npz is missing"):
@@ -113,7 +182,8 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.update(schema=2), ["schema", "2", "1"]),
+        (lambda d: d.update(schema=3), ["schema", "3", "1 and 2"]),
+        (lambda d: d.update(schema=True), ["schema", "True", "1 and 2"]),
         (lambda d: d.pop("schema"), ["schema", "None", "1"]),
         (lambda d: d.pop("labels"), ["'labels' is missing"]),
         (lambda d: d.pop("signal"), ["'signal' is missing"]),
@@ -124,6 +194,16 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(labels=["A", "A"]), ["labels", "different"]),
         (lambda d: d.update(labels=["A", 1]), ["labels", "texts"]),
         (lambda d: d.update(labels=["A", "UNKNOWN"]), ["labels", "UNKNOWN"]),
+        (lambda d: d.update(states="SIT_TO_STAND"), ["states", "'SIT_TO_STAND'"]),
+        (lambda d: d.update(states=["A", "A"]), ["states", "different"]),
+        (lambda d: d.update(states=["UNKNOWN"]), ["states", "UNKNOWN"]),
+        (lambda d: d.update(states=["SITTING"]), ["labels and states", "different", "SITTING"]),
+        (lambda d: d.update(sensors=["acc"]), ["sensors", "['acc']", "['acc', 'gyro']"]),
+        (lambda d: d.update(sensors="acc"), ["sensors", "'acc'", "['acc', 'gyro']"]),
+        (lambda d: d.update(placement=None), ["placement", "one line", "None"]),
+        (lambda d: d.update(placement="waist\nwrist"), ["placement", "one line", "wrist"]),
+        (lambda d: d.update(orientation="upright"), ["orientation", "'upright'", "fixed, any"]),
+        (lambda d: d.update(familiar=[1]), ["familiar", "[1]"]),
         (lambda d: d.update(temperature=0), ["temperature", "0", "0.01", "100"]),
         (lambda d: d.update(temperature=float("nan")), ["temperature", "nan"]),
         (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),
@@ -139,6 +219,12 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(covers={"WALKING": "HIKING"}), ["covers", "WALKING", "'HIKING'"]),
         (lambda d: d.update(covers={"HIKING": []}), ["covers", "'HIKING'", "WALKING, "]),
         (lambda d: d.update(covers={"WALKING": ["SITTING"]}), ["covers", "'WALKING'", "'SITTING'"]),
+        (
+            lambda d: d.update(
+                states=["STAND_TO_SIT"], smoothing={"type": "hmm", "transitions": [[1 / 6] * 6] * 6}
+            ),
+            ["smoothing.transitions", "6 rows for 6 labels and 1 states"],
+        ),
         (lambda d: d.update(files=[]), ["files", "[]"]),
         (lambda d: d["files"].clear(), ["files", "model.tflite"]),
         (lambda d: d["files"].pop(GOLDEN), ["files", "golden.npz is missing"]),
@@ -212,6 +298,9 @@ def test_the_network_must_have_an_output_for_each_label(own_bundle):
     for backend in ("litert", "int8", "tensorflow"):
         with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels"):
             open_classifier(bundles.load(own_bundle), backend)
+    edit(own_bundle, lambda d: d.update(states=["STAND_TO_SIT", "SIT_TO_STAND"]))
+    with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels and 2 states"):
+        open_classifier(bundles.load(own_bundle))
 
 
 @pytest.mark.parametrize(("name", "backend"), [(LITERT, "litert"), (INT8, "int8"), (KERAS, "tensorflow")])

@@ -11,10 +11,11 @@ import pytest
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import BACKEND_FILES, INT8, KERAS, LITERT
-from harstream.classifier import open_classifier, to_predictions
+from harstream.classifier import load_classifier, open_classifier, to_predictions
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.errors import BundleError, ConfigError
 
-from .constants import LABELS, SPEC
+from .constants import LABELS, SPEC, STATE_LABELS, STATES
 from .test_bundle import edit
 
 
@@ -95,6 +96,23 @@ def test_temperature_softens_without_changing_the_choice():
     assert (sharp.confidence > soft.confidence).all()
     odds = np.exp(logits.astype(float) / 4)
     np.testing.assert_allclose(soft.probabilities, odds / odds.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_a_window_in_a_state_has_no_label_and_the_confidence_of_the_likeliest():
+    logits = np.array([[3, 1, 0, 0], [1, 2, 4, 3]], np.float32)
+    made, all_labels = to_predictions(logits, 1.0, 2), to_predictions(logits, 1.0)
+    assert made.label.tolist() == [0, UNKNOWN_INDEX]
+    assert all_labels.label.tolist() == [0, 2]
+    np.testing.assert_array_equal(made.probabilities, all_labels.probabilities)
+    np.testing.assert_array_equal(made.confidence, made.probabilities[[0, 1], [0, 1]])
+
+
+def test_a_bundle_with_states_predicts_all_outputs_and_labels_only_labels(states_bundle, classifier, windows):
+    made = load_classifier(states_bundle).predict(windows)
+    output = classifier.predict(windows).label  # of the same network
+    assert made.probabilities.shape == (len(windows), len(STATE_LABELS) + len(STATES))
+    np.testing.assert_array_equal(made.label, np.where(output < len(STATE_LABELS), output, UNKNOWN_INDEX))
+    assert UNKNOWN_INDEX in made.label
 
 
 def test_logits_of_any_size_are_no_overflow():

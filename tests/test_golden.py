@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from harstream.bundle import GOLDEN, INT8
 from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
 from harstream.errors import BundleError
 
-from .constants import SPEC
+from .constants import SPEC, STATES
 from .fakes import FunctionNetwork
 from .test_bundle import edit, replace_file
 
@@ -142,6 +143,22 @@ def test_any_change_of_the_signal_after_training_is_noticed(own_bundle, change, 
     edit(own_bundle, change)
     with pytest.raises(BundleError, match=expected):
         load_classifier(own_bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["states"].reverse(),
+        lambda d: d["labels"].append(d["states"].pop(0)),  # the same outputs
+        lambda d: d.update(labels=[*d["labels"], *d.pop("states")]),
+    ],
+)
+def test_a_change_of_the_states_is_noticed(states_bundle, tmp_path, change):
+    folder = shutil.copytree(states_bundle, tmp_path / "own")
+    assert load_classifier(folder).bundle.states == STATES
+    edit(folder, change)
+    with pytest.raises(BundleError, match=r"(labels|states) is .*, but it was sealed with .*"):
+        load_classifier(folder)
 
 
 def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifier):

@@ -75,5 +75,5 @@ class CallbackScript:
         logits = self._model.predict(self._bundle.spec.norm.apply(window[None]), verbose=0)
         predictions = to_predictions(logits, self._bundle.temperature)
         self.windows += 1
-        label = self._bundle.labels[int(predictions.label[0])]
+        label = self._bundle.outputs[int(predictions.label[0])]
         return {"label": label, "confidence": float(predictions.confidence[0])}

@@ -13,7 +13,13 @@ def models() -> None:
     for path in bundle.shipped():
         model = bundle.load(path)
         spec = model.spec
-        click.echo(
+        lines = [
             f"{model.id}  {spec.sample_rate_hz:g} Hz, {spec.window_samples} samples every {spec.stride_samples}, "
-            f"{spec.n_channels} channels\n  labels: {', '.join(model.labels)}\n  {model.path}"
-        )
+            f"{spec.n_channels} channels",
+            f"sensors: {', '.join(model.sensors)}; orientation: {model.orientation}",
+            f"placement: {model.placement}" if model.placement else "",
+            f"labels: {', '.join(model.labels)}",
+            f"states between them: {', '.join(model.states)}" if model.states else "",
+            str(model.path),
+        ]
+        click.echo("\n  ".join(filter(None, lines)))

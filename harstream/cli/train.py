@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from harstream.bundle import ORIENTATIONS
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.errors import ConfigError
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Names of the figures that a training prints, and the fields of their scores.
 _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
+
+#: Parameters of ``train`` that a sweep does not have.
+_OF_A_BUNDLE = ("json_path", "logs", "note", "states", "version", "worn", "orientation")
 
 
 @click.command()
@@ -108,6 +113,24 @@ _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "mac
     metavar="DIR",
 )
 @click.option("--note", default="", help="Sentence for the model card, such as how the recipe was chosen.")
+@click.option(
+    "--states",
+    is_flag=True,
+    help="Also learn the states between labels that the data set names, such as postural transitions of hapt.",
+)
+@click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.", metavar="TEXT")
+@click.option(
+    "--worn",
+    show_default="the placements in the data",
+    help="Placement of the device for the bundle: one line of text, such as 'a phone at the waist, x axis up'.",
+    metavar="TEXT",
+)
+@click.option(
+    "--orientation",
+    type=click.Choice(ORIENTATIONS),
+    show_default="as the channels say",
+    help="Whether a device must lie as in the recordings (fixed), or may lie in any way.",
+)
 @options.json_file
 def train(
     data: tuple[str, ...],
@@ -128,6 +151,10 @@ def train(
     jobs: int,
     logs: Path | None,
     note: str,
+    states: bool,
+    version: str,
+    worn: str | None,
+    orientation: str | None,
     json_path: Path | None,
 ) -> None:
     """Train a bundle on recordings and validate it on subjects, or whole data sets, that it was not trained on.
@@ -151,12 +178,17 @@ def train(
     request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, jobs)
     with _interruptible(out):
         if sweeps or variants:
-            for name, given in (("--json", json_path), ("--logs", logs), ("--note", note)):
-                if given:
-                    raise ConfigError(f"{name}: it applies to a bundle, but --sweep or --variant makes a sweep")
+            context = click.get_current_context()
+            for option in context.command.params:
+                name = option.name or ""
+                if name in _OF_A_BUNDLE and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                    raise ConfigError(
+                        f"{option.opts[0]}: it applies to a bundle, but --sweep or --variant makes a sweep"
+                    )
             _run_sweep(request, sweeps, variants)
         else:
-            _train_bundle(request, logs, note, json_path)
+            about = _About(note, states, version, worn, orientation)
+            _train_bundle(request, logs, about, json_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +207,16 @@ class _Request:
     folds: str
     jobs: int
 
-    def load(self) -> tuple[list[DataSet], LabelTable]:
-        """Return the chosen recordings, with labels in place of activities, and the table of the labels."""
+    def load(self, states: Sequence[str] = ()) -> tuple[list[DataSet], LabelTable]:
+        """Return the chosen recordings, with labels in place of activities, and the table of the labels.
+
+        ``states`` are the states between labels, which keep their names.
+        """
         from harstream.train.fitting.prepare import default_table
 
         sets = options.load_sets(self.data, self.subjects, self.placements)
         table = self.table or default_table(sets)
-        return [data_set.cover(table) for data_set in sets], table
+        return [data_set.cover(table, states) for data_set in sets], table
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
         """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.
@@ -198,17 +233,32 @@ class _Request:
         return spec_of(recordings, fields)
 
 
-def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Path | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _About:
+    """Options that tell what is in a bundle."""
+
+    note: str
+    states: bool
+    version: str
+    worn: str | None
+    orientation: str | None
+
+
+def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path: Path | None) -> None:
     from harstream.datasets.sets import recordings_of
     from harstream.train import pipeline
+    from harstream.train.fitting.prepare import states_of
     from harstream.train.fitting.recipe import FitConfig
     from harstream.train.sweep.settings import apply_settings
 
+    if about.worn is not None and len(about.worn.splitlines()) > 1:
+        raise ConfigError(f"--worn: expected one line of text, got {about.worn!r}")
+    states = states_of(request.data) if about.states else ()
     config = FitConfig(seed=request.seed)
     apply_settings(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
     if (request.out / "results.json").exists():
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
-    sets, table = request.load()
+    sets, table = request.load(states)
     signal, config = apply_settings(request.settings, request.signal(recordings_of(sets)), config)
     recordings, notes = _usable(sets, signal)
     with ProgressBar() as bar:
@@ -225,7 +275,11 @@ def _train_bundle(request: _Request, logs: Path | None, note: str, json_path: Pa
             progress=bar.update,
             jobs=request.jobs,
             logs=logs,
-            note=note,
+            note=about.note,
+            states=states,
+            version=about.version,
+            placement=about.worn,
+            orientation=about.orientation,
         )
     summary = trained.validation.to_dict()
     for name, reason in trained.bundle.training["missing"].items():

@@ -155,12 +155,12 @@ class WindowBatch:
 class Predictions:
     """Output of the network for a WindowBatch, before smoothing."""
 
-    probabilities: Float32  # (n_windows, n_labels), calibrated, each row sums to 1
-    label: Int64  # (n_windows,) index of the label with the highest probability; never UNKNOWN_INDEX
-    confidence: Float32  # (n_windows,) the probability of that label
+    probabilities: Float32  # (n_windows, n_outputs) of labels and states, calibrated, each row sums to 1
+    label: Int64  # (n_windows,) index of the label with the highest probability; UNKNOWN_INDEX: a state's is higher
+    confidence: Float32  # (n_windows,) the highest probability of a label
 
     def without(self, untrusted: Bool) -> Predictions:
-        """Return predictions in which all labels of the windows where ``untrusted`` (n_windows,) are equally likely.
+        """Return predictions in which all outputs of the windows where ``untrusted`` (n_windows,) are equally likely.
 
         A network is often sure of a window in a wrong unit, but that is no evidence for a label.
         """

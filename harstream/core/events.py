@@ -1,4 +1,4 @@
-"""Enter and exit events, made from the sequence of a device's smoothed labels."""
+"""Enter and exit events, made from the sequence of a device's smoothed labels and states between labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ActivityEvent:
 
     device: str
     kind: str  # ENTER or EXIT
-    label: int  # index into the bundle's labels, never UNKNOWN_INDEX
+    label: int  # index into the bundle's outputs: a label or a state between labels, never UNKNOWN_INDEX
     t_ns: int  # estimated event time of the change
     confidence: float  # ENTER: of the first window of the activity; EXIT: mean over the windows of the activity
     duration_ns: int = 0  # EXIT: of the activity; ENTER: 0
@@ -62,8 +62,8 @@ class ActivityTracker(RowArrays):
 
         Args:
             rows: (n_rows,) each row once.
-            label: (n_rows,) label of the window, or UNKNOWN_INDEX.
-            confidence: (n_rows,) confidence in that label.
+            label: (n_rows,) output that the window is labelled with, or UNKNOWN_INDEX.
+            confidence: (n_rows,) confidence in it.
             start_ns: (n_rows,) start of the window.
             end_ns: (n_rows,) end of the window.
             device: Gives the device id of a row.

@@ -1,8 +1,9 @@
 """Four filters over the probabilities of successive windows, with state by row.
 
-A filter takes one window of a row at a time and returns a state with its posterior. The states are the labels in the
-order of the bundle. If the model may abstain, UNKNOWN is one more state, after the last label: it competes with the
-labels and is smoothed like them. Only the columns of these arrays have that extra index; label indices elsewhere use
+A filter takes one window of a row at a time and returns a state with its posterior. The states are the outputs of the
+network, in the order of the bundle: its labels, then the states between them that it knows, such as postural
+transitions. If the model may abstain, UNKNOWN is one more state, after the last output: it competes with the outputs
+and is smoothed like them. Only the columns of these arrays have these extra indices; label indices elsewhere use
 UNKNOWN_INDEX.
 """
 
@@ -17,9 +18,6 @@ from harstream.core.rows import RowArrays
 
 #: Lower limit of the probability of a label in the HMM, because labels that the network considers impossible do occur.
 MIN_PROBABILITY = 1e-4
-#: Fraction of the changes between labels that pass through UNKNOWN. Most changes have a transition that belongs to
-#: neither label, such as getting up between sitting and standing. Others have none: from walking to walking upstairs.
-SHARE_VIA_UNKNOWN = 0.9
 
 
 class PosteriorFilter(RowArrays):
@@ -130,42 +128,10 @@ class HmmFilter(PosteriorFilter):
         return _best(_normalise(self.last_posteriors[rows, -1 - n_windows] * backward))
 
 
-def transitions_from_dwell(dwell_s: float, stride_s: float, n_labels: int) -> Float64:
-    """Return the transitions per stride (n_labels, n_labels) if each label lasts ``dwell_s`` on average.
-
-    All other labels are equally likely to follow. If the stride is much longer than ``dwell_s``, the present label is
-    as likely to follow as each of the others.
-    """
-    stay = max(float(np.exp(-stride_s / dwell_s)), 1 / n_labels)
-    transitions = np.full((n_labels, n_labels), (1 - stay) / (n_labels - 1))
-    np.fill_diagonal(transitions, stay)
-    return transitions
-
-
-def transitions_with_unknown(transitions: Float64, unknown_dwell_s: float, stride_s: float) -> Float64:
-    """Return ``transitions`` with UNKNOWN as last state, which lasts ``unknown_dwell_s`` on average.
-
-    All labels are equally likely to follow it. SHARE_VIA_UNKNOWN of the changes from a label go to UNKNOWN, but no
-    label is more likely to become UNKNOWN than to stay. Otherwise, with a stride as long as an activity, windows of
-    which the network is sure would become UNKNOWN.
-    """
-    n_labels = len(transitions)
-    stay = np.diag(transitions)
-    leave = 1 - stay
-    to_unknown = np.minimum(leave * SHARE_VIA_UNKNOWN, stay)
-    unknown_stay = np.exp(-stride_s / unknown_dwell_s)
-    out = np.zeros((n_labels + 1, n_labels + 1))
-    out[:-1, :-1] = transitions * (1 - to_unknown / np.maximum(leave, np.finfo(np.float64).tiny))[:, None]
-    out[:-1, -1] = to_unknown
-    out[-1, :-1] = (1 - unknown_stay) / n_labels
-    np.fill_diagonal(out, [*stay, unknown_stay])
-    return out
-
-
 def probabilities_with_unknown(probabilities: Float64, unknown_below: float) -> Float64:
-    """Return ``probabilities`` (n_rows, n_labels) with a last column for UNKNOWN; the rows no longer sum to 1.
+    """Return ``probabilities`` (n_rows, n_outputs) with a last column for UNKNOWN; the rows no longer sum to 1.
 
-    The column is what the top probability leaves to the other labels, scaled so that UNKNOWN leads all labels exactly
+    The column is what the top probability leaves to the other outputs, scaled so that UNKNOWN leads them all exactly
     where the top probability is below ``unknown_below``. A constant would not work: it would seldom be much
     lower than the top probability, so a filter that has once reached UNKNOWN would stay there.
     """

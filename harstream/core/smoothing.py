@@ -1,6 +1,8 @@
 """Smoothing of the probabilities of successive windows into labels, UNKNOWN, and enter and exit events.
 
-``Smoothing`` is the validated ``smoothing`` section of a bundle. ``Smoother`` applies it to many devices.
+``Smoothing`` is the validated ``smoothing`` section of a bundle. ``Smoother`` applies it to many devices. The outputs
+of a network are the labels of the bundle, then its states between labels, such as postural transitions. A state is no
+label: a window in a state is published as UNKNOWN, and events tell the state.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from harstream.core.events import ActivityEvent, ActivityTracker
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
 from harstream.core.rows import RowArrays, split_into_rounds
+from harstream.core.transitions import SHARE_VIA_UNKNOWN, transitions_from_dwell, transitions_with_unknown
 from harstream.errors import ConfigError
 
 #: Parameters of each type of smoothing, besides ``unknown_below``.
@@ -27,7 +30,7 @@ _PARAMETERS = {
     "none": (),
     "exponential": ("weight",),
     "hysteresis": ("margin", "windows"),
-    "hmm": ("dwell_s", "unknown_dwell_s", "trust", "transitions", "fixed_lag_windows"),
+    "hmm": ("dwell_s", "unknown_dwell_s", "unknown_share", "trust", "transitions", "fixed_lag_windows"),
 }
 MAX_FIXED_LAG_WINDOWS = 16
 MAX_UNKNOWN_BELOW = 0.99
@@ -41,7 +44,8 @@ class Smoothing:
     - ``exponential`` averages the probabilities, with the weight ``weight`` for the newest window.
     - ``hysteresis`` changes to a label that leads the current one by ``margin`` in ``windows`` windows in a row.
     - ``hmm`` is the forward filter of a hidden Markov model. Its transitions are ``transitions``, or follow from the
-      mean duration ``dwell_s`` of an activity. Events wait for ``fixed_lag_windows`` more windows.
+      mean duration ``dwell_s`` of an activity. ``unknown_share`` of the changes pass through UNKNOWN, if the model may
+      abstain. Events wait for ``fixed_lag_windows`` more windows.
 
     Parameters of other types than ``type`` have no effect.
 
@@ -57,8 +61,9 @@ class Smoothing:
     windows: int = 2
     dwell_s: float = 5.0
     unknown_dwell_s: float = 1.5  # mean duration of UNKNOWN in an hmm
+    unknown_share: float = SHARE_VIA_UNKNOWN  # of the changes in an hmm that pass through UNKNOWN
     trust: float = 0.7  # exponent of the probabilities of a window in an hmm
-    transitions: tuple[tuple[float, ...], ...] | None = None  # per stride, in the order of the labels; rows sum to 1
+    transitions: tuple[tuple[float, ...], ...] | None = None  # per stride, in the order of the outputs; rows sum to 1
     fixed_lag_windows: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +74,7 @@ class Smoothing:
         checks.whole_number(self.windows, "smoothing.windows", minimum=1, maximum=100)
         checks.number(self.dwell_s, "smoothing.dwell_s", minimum=0.01, maximum=1e6)
         checks.number(self.unknown_dwell_s, "smoothing.unknown_dwell_s", minimum=0.01, maximum=1e6)
+        checks.number(self.unknown_share, "smoothing.unknown_share", minimum=0.0, maximum=1.0)
         checks.number(self.trust, "smoothing.trust", minimum=0.01, maximum=1.0)
         checks.whole_number(
             self.fixed_lag_windows, "smoothing.fixed_lag_windows", minimum=0, maximum=MAX_FIXED_LAG_WINDOWS
@@ -97,6 +103,8 @@ class Smoothing:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that ``from_dict`` reads, with the parameters of the type only."""
         out = {name: getattr(self, name) for name in ("type", "unknown_below", *_PARAMETERS[self.type])}
+        if out.get("unknown_share") == SHARE_VIA_UNKNOWN:
+            del out["unknown_share"]  # bundles of schema 1 do not have it
         if out.get("transitions") is not None:
             out["transitions"] = [list(row) for row in out["transitions"]]
             del out["dwell_s"]  # without effect beside transitions
@@ -104,27 +112,29 @@ class Smoothing:
             out.pop("transitions", None)
         return out
 
-    def check_labels(self, n_labels: int) -> None:
-        """Raise ConfigError if the transitions have another number of labels than ``n_labels``."""
-        if self.transitions is not None and len(self.transitions) != n_labels:
+    def check_outputs(self, n_labels: int, n_states: int = 0) -> None:
+        """Raise ConfigError if the transitions have another number of rows than the network has outputs."""
+        if self.transitions is not None and len(self.transitions) != n_labels + n_states:
+            each = " and state" if n_states else ""
+            outputs = f"{n_labels} labels" + (f" and {n_states} states" if n_states else "")
             raise ConfigError(
-                f"smoothing.transitions: got {len(self.transitions)} rows for {n_labels} labels, expected one per label"
+                f"smoothing.transitions: got {len(self.transitions)} rows for {outputs}, expected one per label{each}"
             )
 
-    def build_filter(self, n_labels: int, stride_s: float, capacity: int) -> PosteriorFilter:
-        """Return the filter for the labels and, if the model may abstain, UNKNOWN as the state after them."""
-        n_states = n_labels + (self.unknown_below > 0)
+    def build_filter(self, n_outputs: int, stride_s: float, capacity: int) -> PosteriorFilter:
+        """Return the filter for the outputs and, if the model may abstain, UNKNOWN as the state after them."""
+        n_states = n_outputs + (self.unknown_below > 0)
         if self.type == "exponential":
             return ExponentialFilter(self.weight, n_states, capacity)
         if self.type == "hysteresis":
             return HysteresisFilter(self.margin, self.windows, n_states, capacity)
         if self.type == "hmm":
             if self.transitions is None:
-                transitions = posteriors.transitions_from_dwell(self.dwell_s, stride_s, n_labels)
+                transitions = transitions_from_dwell(self.dwell_s, stride_s, n_outputs)
             else:
                 transitions = np.array(self.transitions)
             if self.unknown_below > 0:
-                transitions = posteriors.transitions_with_unknown(transitions, self.unknown_dwell_s, stride_s)
+                transitions = transitions_with_unknown(transitions, self.unknown_dwell_s, stride_s, self.unknown_share)
             return HmmFilter(transitions, self.trust, self.fixed_lag_windows, capacity)
         return PosteriorFilter(n_states, capacity)
 
@@ -173,20 +183,21 @@ class Smoother:
         smoothing: Method and parameters.
         n_labels: Number of labels of the bundle.
         stride_s: Time from one window to the next.
+        n_states: Number of states of the bundle: the outputs of the network after the labels.
 
     Raises:
-        ConfigError: The transitions of ``smoothing`` have another number of labels.
+        ConfigError: The transitions of ``smoothing`` are not of as many outputs.
 
     """
 
-    def __init__(self, smoothing: Smoothing, n_labels: int, stride_s: float) -> None:
-        smoothing.check_labels(n_labels)
-        self.smoothing, self.n_labels = smoothing, n_labels
+    def __init__(self, smoothing: Smoothing, n_labels: int, stride_s: float, n_states: int = 0) -> None:
+        smoothing.check_outputs(n_labels, n_states)
+        self.smoothing, self.n_labels, self.n_states = smoothing, n_labels, n_states
         capacity = 64
         self._max_step_ns = round(1.5e9 * stride_s)
         self._lag = smoothing.fixed_lag_windows if smoothing.type == "hmm" else 0
         self._devices = DeviceTable(capacity, max_devices=2**62)  # the Engine limits which devices have windows
-        self._filter = smoothing.build_filter(n_labels, stride_s, capacity)
+        self._filter = smoothing.build_filter(n_labels + n_states, stride_s, capacity)
         self._times = _WindowTimes(self._lag, capacity)
         self._activities = ActivityTracker(capacity)
 
@@ -206,7 +217,7 @@ class Smoother:
 
         Args:
             devices: (n_windows,) device ids; the windows of each device are in order of time.
-            probabilities: (n_windows, n_labels) output of the network.
+            probabilities: (n_windows, n_labels + n_states) output of the network.
             start_ns: (n_windows,) event time of the start of each window.
             end_ns: (n_windows,) event time of its end.
             untrusted: (n_windows,) True: the label is UNKNOWN, whatever the probabilities; let them be uniform, as
@@ -234,7 +245,7 @@ class Smoother:
             if by_row:
                 events |= {int(i): by_row[int(r)] for i, r in zip(index, row, strict=True) if int(r) in by_row}
         abstained = label == UNKNOWN_INDEX
-        confidence[abstained] = probabilities[abstained].max(axis=1)
+        confidence[abstained] = probabilities[abstained, : self.n_labels].max(axis=1)
         return SmoothedLabels(label, confidence), [event for i in sorted(events) for event in events[i]]
 
     def evict(self, devices: Sequence[str]) -> list[ActivityEvent]:
@@ -274,17 +285,17 @@ class Smoother:
             history[rows, :-1] = history[rows, 1:]
             history[rows, -1] = newest
         state, posterior = self._filter.feed(rows, restart, states)
-        label = self._label_of(state, untrusted)
+        activity = self._activity_of(state, untrusted)
         if not self._lag:
-            _merge(events, self._activities.feed(rows, label, posterior, start_ns, end_ns, self._devices.device))
+            _merge(events, self._activities.feed(rows, activity, posterior, start_ns, end_ns, self._devices.device))
         else:
             times.n_waiting[rows] += 1
             _merge(events, self._track(rows[times.n_waiting[rows] > self._lag], self._lag))
-        return label, posterior, events
+        return np.where(activity >= self.n_labels, UNKNOWN_INDEX, activity), posterior, events
 
-    def _label_of(self, state: Int64, untrusted: Bool) -> Int64:
-        """Return the label index of each state of the filter: the state after the last label is UNKNOWN."""
-        return np.where(untrusted | (state == self.n_labels), UNKNOWN_INDEX, state)
+    def _activity_of(self, state: Int64, untrusted: Bool) -> Int64:
+        """Return the output that each state of the filter stands for: the state after the last output is UNKNOWN."""
+        return np.where(untrusted | (state == self.n_labels + self.n_states), UNKNOWN_INDEX, state)
 
     def _track(self, rows: Int64, ago: int) -> dict[int, list[ActivityEvent]]:
         """Return the events of the window ``ago`` before the newest, smoothed by the windows after it."""
@@ -294,8 +305,8 @@ class Smoother:
         self._times.n_waiting[rows] -= 1
         state, posterior = self._filter.smooth(rows, ago)
         start_ns, end_ns = self._times.start_ns[rows, -1 - ago], self._times.end_ns[rows, -1 - ago]
-        label = self._label_of(state, self._times.untrusted[rows, -1 - ago])
-        return self._activities.feed(rows, label, posterior, start_ns, end_ns, self._devices.device)
+        activity = self._activity_of(state, self._times.untrusted[rows, -1 - ago])
+        return self._activities.feed(rows, activity, posterior, start_ns, end_ns, self._devices.device)
 
     def _track_waiting(self, rows: Int64) -> dict[int, list[ActivityEvent]]:
         """Return the events of all windows of ``rows`` that wait for later ones."""
@@ -352,8 +363,8 @@ class Smoother:
 
     def _definition(self) -> str:
         """Return everything that the state of this smoother depends on, as JSON."""
-        definition = {**self.smoothing.to_dict(), "n_labels": self.n_labels, "max_step_ns": self._max_step_ns}
-        return json.dumps(definition)
+        numbers = {"n_labels": self.n_labels, "n_states": self.n_states, "max_step_ns": self._max_step_ns}
+        return json.dumps({**self.smoothing.to_dict(), **numbers})
 
 
 def _merge(events: dict[int, list[ActivityEvent]], more: dict[int, list[ActivityEvent]]) -> None:

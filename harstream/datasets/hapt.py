@@ -20,14 +20,17 @@ from pathlib import Path
 from harstream.datasets.base import Recording
 from harstream.datasets.experiments import read_experiments
 
-#: Labels that ``train`` uses by default: the six activities of UCI HAR, in its order. The other six labels are postural
-#: transitions, most of which are shorter than a window.
+#: Labels that ``train`` uses by default: the six activities of UCI HAR, in its order.
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
+
+#: The other six labels: postural transitions of 1.5 to 7 s, which ``train --states`` learns as states between labels.
+STATES = ("STAND_TO_SIT", "SIT_TO_STAND", "SIT_TO_LIE", "LIE_TO_SIT", "STAND_TO_LIE", "LIE_TO_STAND")
 
 #: Description, source and licence for the model card.
 ABOUT = """\
 Smartphone-Based Recognition of Human Activities and Postural Transitions (HAPT), raw signals at 50 Hz:
-volunteers aged 19 to 48 following a protocol that was filmed for labelling. The postural transitions are not used.
+volunteers aged 19 to 48 following a protocol that was filmed for labelling. The six postural transitions are used only
+by models that know them as states.
 
 Placement: a phone (Samsung Galaxy S II) at the waist, its x axis up, so that `total_acc_x` is about +1 g while
 standing.

@@ -35,10 +35,11 @@ class DataSet:
         """The KIND of KIND:PATH."""
         return kind_of(self.data)
 
-    def cover(self, table: LabelTable) -> DataSet:
+    def cover(self, table: LabelTable, states: Sequence[str] = ()) -> DataSet:
         """Return the data set with the label that covers each segment in place of its activity.
 
-        Segments that no label covers keep the name of their activity, and a note tells their duration.
+        Segments that no label covers keep the name of their activity, and a note tells their duration, unless they are
+        one of the ``states`` between labels that the model knows.
         """
         missing: dict[str, float] = {}
         recordings = []
@@ -46,7 +47,7 @@ class DataSet:
             segments = []
             for segment in recording.segments:
                 label = table.label_of(self.kind, segment.label)
-                if label is None:
+                if label is None and segment.label not in states:
                     seconds = (segment.stop - segment.start) / recording.rate_hz
                     missing[segment.label] = missing.get(segment.label, 0.0) + seconds
                 segments.append(replace(segment, label=label or segment.label))

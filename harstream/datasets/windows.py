@@ -1,7 +1,8 @@
 """Recordings cut into labelled windows by the same Engine that serves live devices.
 
 ``cut_windows`` is the one function by which training and evaluation make windows. It feeds streams to the Engine and
-keeps the due windows that lie wholly inside one segment with a known label.
+keeps the due windows that lie wholly inside one segment with a known label, and on demand those that lie for the most
+part in a state between labels, such as a postural transition.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from harstream.progress import Progress, silent, track_progress
 
 #: Samples in one message to the Engine. The windows do not depend on it, only the memory in use.
 _MESSAGE_SAMPLES = 8192
+#: Least share of a window of a state that lies inside the state's segment. A transition of HAPT lasts 1.5 to 7 s, and
+#: a window 2.56 s: of the windows that lie there with half their length, a third lie wholly inside. With half, the
+#: windows of a state last as long as the state, as the HMM expects. On 14 subjects, each half by a network trained on
+#: the other for 6 epochs, 0.5 publishes 99.2 % of the windows inside activities right, 0.35 99.1 %, and 0.75 98.9 %.
+STATE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,21 @@ class LabelledWindows:
     """Windows with label, subject and origin; all arrays are aligned."""
 
     windows: Float32  # (n_windows, window_samples, n_channels) in g and rad/s, not normalised
-    label: Int64  # (n_windows,) index into ``labels``
+    label: Int64  # (n_windows,) index into ``outputs``
     subject: npt.NDArray[np.str_]  # (n_windows,) name of the subject
     recording: npt.NDArray[np.str_]  # (n_windows,) name of the recording
     data_set: npt.NDArray[np.str_]  # (n_windows,) name of the data set
     start: Int64  # (n_windows,) index of the window's first sample in its recording
     labels: tuple[str, ...]
+    states: tuple[str, ...] = ()  # further outputs of a network trained on these windows
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs of a network trained on these windows: the labels, then the states."""
+        return (*self.labels, *self.states)
 
     def of_subjects(self, subjects: Iterable[str]) -> LabelledWindows:
         """Return the windows of these subjects."""
@@ -68,6 +80,7 @@ class LabelledWindows:
             self.data_set[index],
             self.start[index],
             self.labels,
+            self.states,
         )
 
 
@@ -112,9 +125,15 @@ def restarted_streams(
 
 
 def cut_windows(
-    streams: Sequence[RecordingStream], spec: SignalSpec, labels: Sequence[str], progress: Progress = silent
+    streams: Sequence[RecordingStream],
+    spec: SignalSpec,
+    labels: Sequence[str],
+    progress: Progress = silent,
+    states: Sequence[str] = (),
 ) -> LabelledWindows:
     """Return the windows of ``streams`` that lie wholly inside one segment with one of ``labels``.
+
+    Windows of which STATE_SHARE or more lies inside a segment with one of ``states`` are returned too.
 
     A window lies inside a segment by time, to half a sample. So the rule also holds for a recording whose rate differs
     from the spec's, which the Engine resamples. The result may have no window.
@@ -126,12 +145,13 @@ def cut_windows(
     require_gyro((stream.recording for stream in streams), spec)
     streams = [stream for stream in streams if stream.stop > stream.start]
     tracked = track_progress(streams, "cutting windows", progress)
-    parts = [part for part in (_cut_stream(stream, spec, tuple(labels)) for stream in tracked) if len(part)]
+    names = tuple(labels), tuple(states)
+    parts = [part for part in (_cut_stream(stream, spec, *names) for stream in tracked) if len(part)]
     if not parts:
         empty = np.zeros(0, np.int64)
         windows = np.zeros((0, spec.window_samples, spec.n_channels), np.float32)
-        names = np.zeros(0, np.str_)
-        return LabelledWindows(windows, empty, names, names, names, empty, tuple(labels))
+        texts = np.zeros(0, np.str_)
+        return LabelledWindows(windows, empty, texts, texts, texts, empty, *names)
     return LabelledWindows(
         np.concatenate([part.windows for part in parts]),
         np.concatenate([part.label for part in parts]),
@@ -139,7 +159,7 @@ def cut_windows(
         np.concatenate([part.recording for part in parts]),
         np.concatenate([part.data_set for part in parts]),
         np.concatenate([part.start for part in parts]),
-        tuple(labels),
+        *names,
     )
 
 
@@ -159,7 +179,9 @@ def gyro_needed_for(spec: SignalSpec) -> str:
     return f"the channels {channels}" if channels else f"the {spec.gravity_filter.type} gravity filters"
 
 
-def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ...]) -> LabelledWindows:
+def _cut_stream(
+    stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ...], states: tuple[str, ...]
+) -> LabelledWindows:
     recording = stream.recording
     windows = due_windows(stream, spec)
     # In samples of the recording, whose rate may differ from the spec's: then they are not whole numbers.
@@ -167,6 +189,10 @@ def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ..
     start, end = windows.start_ns / period_ns, windows.end_ns / period_ns
     segments = [(one.start, one.stop, labels.index(one.label)) for one in recording.segments if one.label in labels]
     label = labels_of_windows(segments, start, end, 0.5)
+    for one in recording.segments:
+        if one.label in states:
+            inside = np.minimum(end, one.stop) - np.maximum(start, one.start)
+            label[inside >= STATE_SHARE * (end - start)] = len(labels) + states.index(one.label)
     index = np.flatnonzero(label >= 0)
     return LabelledWindows(
         windows.windows[index],
@@ -176,6 +202,7 @@ def _cut_stream(stream: RecordingStream, spec: SignalSpec, labels: tuple[str, ..
         np.full(len(index), recording.data_set),
         np.rint(start[index]).astype(np.int64),
         labels,
+        states,
     )
 
 

@@ -21,7 +21,7 @@ class Scores:
 
     labels: tuple[str, ...]
     confusion: Int64  # (n_labels, n_labels) number of windows; row: true label, column: predicted label
-    unknown: Int64 | None = None  # (n_labels,) windows predicted as UNKNOWN, by true label; None: cannot abstain
+    unknown: Int64 | None = None  # (n_labels,) windows predicted as UNKNOWN, by true label; None: none can be
 
     @property
     def windows_by_label(self) -> Int64:
@@ -66,7 +66,7 @@ class Scores:
         return float(self.recall[occurs].mean()) if occurs.any() else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the public fields of ``harstream evaluate --json``; ``unknown`` only if the model can abstain."""
+        """Return the public fields of ``harstream evaluate --json``; ``unknown`` only if a window can be UNKNOWN."""
         public = {
             "windows": self.windows,
             "accuracy": self.accuracy,
@@ -100,7 +100,7 @@ def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str],
         truth: Index of each window's true label, (n_windows,).
         predicted: Index of each window's predicted label, (n_windows,).
         labels: Names of the labels.
-        abstains: Allow predictions of -1, the index of UNKNOWN.
+        abstains: Allow predictions of -1, the index of UNKNOWN: the model abstains, or knows states between labels.
 
     Raises:
         ValueError: The arrays differ in length, or a prediction is negative without ``abstains``.
@@ -182,6 +182,19 @@ def measure_reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike, n_bin
         return np.asarray(np.bincount(index, of_window, n_bins) / np.maximum(windows, 1), np.float64)
 
     return Reliability(windows.astype(np.int64), mean(values), mean(hits))
+
+
+def reliability_of_labels(confidence: npt.ArrayLike, predicted: Int64, truth: Int64) -> Reliability:
+    """Return the reliability of the windows with a label: those predicted as UNKNOWN (-1) are left out.
+
+    Args:
+        confidence: Confidence of each predicted label from 0 to 1, (n_windows,).
+        predicted: Index of each window's predicted label, (n_windows,).
+        truth: Index of each window's true label, (n_windows,).
+
+    """
+    labelled = predicted >= 0
+    return measure_reliability(np.asarray(confidence)[labelled], predicted[labelled] == truth[labelled])
 
 
 def calibration_error(probabilities: npt.ArrayLike, label: npt.ArrayLike, n_bins: int = 15) -> float:

@@ -19,7 +19,7 @@ from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, no
 from harstream.datasets.windows import cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation, together
-from harstream.evaluate.metrics import Scores, measure_reliability, score, score_by
+from harstream.evaluate.metrics import Scores, reliability_of_labels, score, score_by
 from harstream.evaluate.sessions import score_streams
 from harstream.progress import Progress, silent
 
@@ -66,6 +66,8 @@ def score_recordings(
 ) -> Evaluation:
     """Score the network's label of each due window that lies wholly inside one activity that the model knows.
 
+    A window that the network takes for a state between activities counts as wrong, as UNKNOWN.
+
     Args:
         recordings: Recordings to stream through the engine.
         classifier: Bundle and network.
@@ -84,16 +86,17 @@ def score_recordings(
     subjects = subject_names(recordings)
     placement = {recording.name: recording.placement for recording in recordings}
     placements = np.array([placement[name] for name in windows.recording.tolist()])
+    abstains = bool(bundle.states)
     return Evaluation(
         bundle.id,
         classifier.backend,
         data,
         f"{len(recordings)} recordings of {len(subjects)} subjects, single windows",
         (*left_out, *_training_notes(bundle, data, subjects)),
-        score(windows.label, predictions.label, bundle.labels),
-        measure_reliability(predictions.confidence, predictions.label == windows.label),
-        score_by(windows.subject, windows.label, predictions.label, bundle.labels),
-        by_placement=score_by(placements, windows.label, predictions.label, bundle.labels),
+        score(windows.label, predictions.label, bundle.labels, abstains=abstains),
+        reliability_of_labels(predictions.confidence, predictions.label, windows.label),
+        score_by(windows.subject, windows.label, predictions.label, bundle.labels, abstains=abstains),
+        by_placement=score_by(placements, windows.label, predictions.label, bundle.labels, abstains=abstains),
         name=kind_of(data),
     )
 
@@ -205,7 +208,9 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         notes.append("the subjects are not given: the model may have been trained on some of them")
         by_subject = {}
     else:
-        by_subject = score_by(windows.subject[known], true_label, predictions.label, bundle.labels)
+        by_subject = score_by(
+            windows.subject[known], true_label, predictions.label, bundle.labels, abstains=bool(bundle.states)
+        )
         notes += _training_notes(bundle, data, by_subject)
     return Evaluation(
         bundle.id,
@@ -213,8 +218,8 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         data,
         f"{len(true_label)} windows of the data set",
         tuple(notes),
-        score(true_label, predictions.label, bundle.labels),
-        measure_reliability(predictions.confidence, predictions.label == true_label),
+        score(true_label, predictions.label, bundle.labels, abstains=bool(bundle.states)),
+        reliability_of_labels(predictions.confidence, predictions.label, true_label),
         by_subject,
         name=kind_of(data),
     )
@@ -224,7 +229,7 @@ def _usable(
     recordings: Sequence[Recording], data: str, bundle: Bundle
 ) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
     """Return the recordings that the bundle can be scored on, with its labels, and notes about what was left out."""
-    data_set = DataSet(data, kind_of(data), tuple(recordings)).cover(bundle.table)
+    data_set = DataSet(data, kind_of(data), tuple(recordings)).cover(bundle.table, bundle.states)
     [usable] = leave_out_without_gyro([data_set], bundle.spec)
     return usable.recordings, usable.notes
 

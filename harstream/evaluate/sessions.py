@@ -22,7 +22,7 @@ from harstream.datasets.base import Recording
 from harstream.datasets.windows import labels_of_windows
 from harstream.evaluate import published
 from harstream.evaluate.events import NO_LABEL, EventCounts, Track, score_events
-from harstream.evaluate.metrics import Reliability, Scores, measure_reliability, score
+from harstream.evaluate.metrics import Reliability, Scores, reliability_of_labels, score
 from harstream.progress import Progress, silent, track_progress
 
 #: Where a due window lies in its recording. The last three hold signals that the model was not trained on.
@@ -61,7 +61,7 @@ class Session:
     true_label: Int64  # (n_windows,) label index
     published_label: Int64  # (n_windows,) label index; UNKNOWN_INDEX: abstained
     published_confidence: Float64  # (n_windows,)
-    predicted_label: Int64  # (n_windows,) label index that the network gives the window by itself
+    predicted_label: Int64  # (n_windows,) label that the network gives the window by itself; UNKNOWN_INDEX: a state
     predicted_confidence: Float64  # (n_windows,) calibrated
     abstained: Mapping[str, Abstained]  # by place, for all due windows
 
@@ -201,7 +201,6 @@ def summarise(sessions: Sequence[Session], labels: tuple[str, ...], spec: Signal
             "predicted_confidence",
         )
     )
-    labelled = label != UNKNOWN_INDEX
     window_ns = round(spec.window_samples * spec.period_ns)
     return SessionScores(
         labels,
@@ -211,13 +210,13 @@ def summarise(sessions: Sequence[Session], labels: tuple[str, ...], spec: Signal
             [(session.truth, session.published) for session in sessions],
             window_ns,
             score(truth, label, labels, abstains=True),
-            measure_reliability(confidence[labelled], label[labelled] == truth[labelled]),
+            reliability_of_labels(confidence, label, truth),
         ),
         _score_tracks(
             [(session.truth, session.single) for session in sessions],
             window_ns,
-            score(truth, predicted, labels),
-            measure_reliability(predicted_confidence, predicted == truth),
+            score(truth, predicted, labels, abstains=True),
+            reliability_of_labels(predicted_confidence, predicted, truth),
         ),
     )
 

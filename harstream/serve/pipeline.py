@@ -108,12 +108,12 @@ class Pipeline:
     def change_model(self, classifier: Classifier, smoothing: Smoothing) -> list[Publication]:
         """Use another classifier, whose bundle needs the same windows, from the next window on.
 
-        If labels or smoothing differ, the state of the smoother has no meaning for the new model. Every activity then
-        ends; the returned events are these ends.
+        If labels, states or smoothing differ, what the smoother remembers has no meaning for the new model. Every
+        activity then ends; the returned events are these ends.
         """
-        bundle = classifier.bundle
+        bundle, before = classifier.bundle, self.classifier.bundle
         events: list[Publication] = []
-        if bundle.labels != self.classifier.bundle.labels or smoothing != self.smoother.smoothing:
+        if (bundle.labels, bundle.states) != (before.labels, before.states) or smoothing != self.smoother.smoothing:
             events = self._encode_events(self.smoother.evict(self.last_labels.devices))
             self.smoother = bundle.smoother(smoothing)
         self.classifier = classifier
@@ -125,7 +125,7 @@ class Pipeline:
             return []
         bundle = self.classifier.bundle
         return [
-            (self._events_topic(event.device), labels.encode_event(event, bundle.published_labels, bundle.id))
+            (self._events_topic(event.device), labels.encode_event(event, bundle.outputs, bundle.id))
             for event in events
         ]
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from harstream.bundle import INT8
+from harstream.core.batches import Int64
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
@@ -31,6 +34,8 @@ made for medical or safety decisions or for judging a person, and it was not tes
 Channels, in order: {channels}.
 Accelerations are in g, and `total_acc` includes gravity; angular velocities are in rad/s.
 
+Sensors: {sensors}. Placement: {placement}. Orientation of the device: {orientation}.
+{states}
 ## Training data
 
 {subjects} subjects, {windows} windows one stride apart, from `{data}`.{left_out}
@@ -63,6 +68,12 @@ calibration error of a fold, with the temperature of the other folds, is {calibr
 - Other placements or orientations of the device, other people and other sensors were not tested. Measure the model
   on recordings of yours with `harstream evaluate` before you rely on it.
 - A movement that is none of the activities may still get one of their labels, with high confidence.
+"""
+_STATES = """
+## States between activities
+
+Besides the activities, the network recognises {states}. They are states of the HMM, published as events; the label is
+`{unknown}` meanwhile. A window that lies wholly inside an activity and is taken for such a state counts as wrong.
 """
 _STREAMING = """
 ## As published
@@ -101,6 +112,9 @@ def card(
     smoothing: Smoothing,
     left_out: Sequence[str] = (),
     note: str = "",
+    states: Sequence[str] = (),
+    placement: str = "",
+    orientation: str = "fixed",
 ) -> str:
     """Return the text of a bundle's README.md.
 
@@ -116,6 +130,9 @@ def card(
         smoothing: The smoothing of the bundle.
         left_out: Sentences about what was left out of the data.
         note: A sentence for the readers of the figures.
+        states: The states between labels that the network recognises.
+        placement: Where the devices were worn, in one line; empty: not known.
+        orientation: ``fixed`` or ``any``.
 
     """
     scores, summary, config = validation.scores, validation.to_dict(), validation.config
@@ -131,6 +148,10 @@ def card(
         stride=spec.stride_samples,
         stride_s=spec.stride_samples / spec.sample_rate_hz,
         channels=", ".join(f"`{channel}`" for channel in spec.channels),
+        sensors="accelerometer and gyroscope" if spec.uses_gyro else "accelerometer",
+        placement=placement or "not stated",
+        orientation="any" if orientation == "any" else "fixed, as in the training data",
+        states=_STATES.format(states=", ".join(f"`{state}`" for state in states), unknown=UNKNOWN) if states else "",
         subjects=n_subjects,
         windows=n_windows,
         data=data_names(data),
@@ -152,10 +173,10 @@ def card(
         by_data=_by_data(validation),
         by_label=_by_label(scores),
         confusion=markdown(
-            ("", *scores.labels),
+            ("", *scores.labels) if scores.unknown is None else ("", *scores.labels, UNKNOWN),
             [
                 (label, *map(str, counts))
-                for label, counts in zip(scores.labels, scores.confusion.tolist(), strict=True)
+                for label, counts in zip(scores.labels, _confusion(scores).tolist(), strict=True)
             ],
         ),
         temperature=temperature,
@@ -235,6 +256,11 @@ def _figure(spread: Mapping[str, float | None]) -> str:
     mean, sd = spread["mean"], spread["sd"]
     assert mean is not None
     return f"{100 * mean:.2f} %" + (f" (sd over seeds {100 * sd:.2f})" if sd is not None else "")
+
+
+def _confusion(scores: Scores) -> Int64:
+    """Return the confusion matrix, with a last column for windows taken for states if the network knows any."""
+    return scores.confusion if scores.unknown is None else np.column_stack([scores.confusion, scores.unknown])
 
 
 def _by_data(validation: CrossValidation) -> str:

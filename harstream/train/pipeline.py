@@ -16,6 +16,7 @@ from harstream import bundle as bundles
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
 from harstream.core.label_table import LabelTable
+from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
@@ -34,6 +35,7 @@ from harstream.train.fitting.prepare import (
     library_versions,
     prepare,
     smoothing_for,
+    smoothing_with_states,
 )
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.cross_validation import BY_SUBJECT, CrossValidation, cross_validate
@@ -61,6 +63,10 @@ def train(
     jobs: int = 1,
     logs: Path | None = None,
     note: str = "",
+    states: Sequence[str] = (),
+    version: str = "1.0.0",
+    placement: str | None = None,
+    orientation: str | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Validate a config, train on all subjects, calibrate, export, and write the sealed bundle.
@@ -82,15 +88,19 @@ def train(
         jobs: The number of processes of the validation.
         logs: Gets the checkpoint, the learning curves and the TensorBoard logs of the final fit.
         note: A sentence for the model card.
+        states: The states between labels to learn as further outputs, such as those of ``states_of``.
+        version: Version of the bundle.
+        placement: Where the devices were worn, in one line; by default the placements of the recordings.
+        orientation: ``fixed`` if a device must lie as in the recordings, else ``any``; by default as the channels say.
         progress: Is called with the name of a step, the number of its units done, and the number of all.
 
     Raises:
         DatasetError: As ``prepare`` raises it.
-        ConfigError: The architecture cannot be built for the signal.
+        ConfigError: The architecture cannot be built for the signal, or a state does not fit the labels.
 
     """
     config = config or FitConfig()
-    prepared = prepare(recordings, spec, labels_wanted(data, table), seed=config.seed, progress=progress)
+    prepared = prepare(recordings, spec, labels_wanted(data, table), states=states, seed=config.seed, progress=progress)
     work = out.resolve().with_name(f"{out.resolve().name}.work")
     validation = cross_validate(
         prepared,
@@ -113,8 +123,22 @@ def train(
     if logs is not None:
         plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_names(data)}")
     progress("exporting", 0, 1)
+    smoothing = smoothing_with_states(fitted.spec, fitted.labels, fitted.states, recordings) if states else None
+    placements = sorted({recording.placement for recording in recordings} - {""})
     bundle = write_bundle(
-        out, fitted, prepared, config, validation, data=data, table=table, left_out=left_out, note=note
+        out,
+        fitted,
+        prepared,
+        config,
+        validation,
+        data=data,
+        table=table,
+        left_out=left_out,
+        smoothing=smoothing,
+        note=note,
+        version=version,
+        placement=", ".join(placements) if placement is None else placement,
+        orientation=orientation,
     )
     shutil.rmtree(work, ignore_errors=True)
     progress("exporting", 1, 1)
@@ -131,7 +155,11 @@ def write_bundle(
     data: str | Sequence[str],
     table: LabelTable | None = None,
     left_out: Sequence[str] = (),
+    smoothing: Smoothing | None = None,
     note: str = "",
+    version: str = "1.0.0",
+    placement: str = "",
+    orientation: str | None = None,
 ) -> Bundle:
     """Export a trained network and write the sealed bundle with its model card.
 
@@ -144,11 +172,16 @@ def write_bundle(
         data: KIND:PATH of each data set.
         table: What the labels cover; None: their own names.
         left_out: Sentences about what was left out of the data.
+        smoothing: The smoothing of the bundle; by default that of ``smoothing_for``.
         note: A sentence for the model card.
+        version: Version of the bundle.
+        placement: Where the devices were worn, in one line.
+        orientation: ``fixed`` or ``any``; by default as the channels say.
 
     """
-    name, version = out.resolve().name, "1.0.0"
-    temperature, smoothing = fit_temperature(*validation.held_out()), smoothing_for(fitted.spec)
+    name = out.resolve().name
+    temperature = fit_temperature(*validation.held_out())
+    smoothing = smoothing or smoothing_for(fitted.spec)
     files = export.litert_files(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed)
     subjects = sorted(set(prepared.scored.subject.tolist()))
     names = [data_name(one) for one in each_of(data)]
@@ -175,6 +208,9 @@ def write_bundle(
         validation=validation,
         smoothing=smoothing,
         note=note,
+        states=fitted.states,
+        placement=placement,
+        orientation=orientation or bundles.orientation_of(fitted.spec),
     )
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
@@ -188,10 +224,13 @@ def write_bundle(
             name=name,
             version=version,
             labels=fitted.labels,
+            states=fitted.states,
             spec=fitted.spec,
             temperature=temperature,
             smoothing=smoothing,
             covers=None if table is None or table.is_plain else table.only(fitted.labels),
+            placement=placement,
+            orientation=orientation,
         )
 
 
@@ -227,10 +266,14 @@ def export_again(model: str) -> Bundle:
             name=bundle.name,
             version=bundle.version,
             labels=bundle.labels,
+            states=bundle.states,
             spec=bundle.spec,
             temperature=bundle.temperature,
             smoothing=bundle.smoothing,
             covers=bundle.covers,
+            placement=bundle.placement,
+            orientation=bundle.orientation,
+            familiar=bundle.familiar,
         )
 
 

@@ -31,21 +31,22 @@ def encode(
 ) -> list[bytes]:
     """Return one JSON payload for each window, in order.
 
-    ``label`` and ``confidence`` in it are the smoothed ones, ``probabilities`` are the network's for this window alone.
+    ``label`` and ``confidence`` in it are the smoothed ones, ``probabilities`` are the network's for this window alone,
+    of the labels only.
     ``problem`` is there only if the device has a problem, and names the most severe one.
 
     Args:
         windows: The classified windows.
         predictions: What the network predicts of them.
         smoothed: Their smoothed labels, indices into ``published_labels``.
-        published_labels: ``Bundle.published_labels``: the network's outputs, then UNKNOWN, which index -1 names.
+        published_labels: ``Bundle.published_labels``: the labels, then UNKNOWN, which index -1 names.
         model: ``Bundle.id``.
 
     """
-    rows = np.round(predictions.probabilities.astype(np.float64), 4).tolist()
+    labels = published_labels[:-1]  # UNKNOWN has no probability
+    rows = np.round(predictions.probabilities[:, : len(labels)].astype(np.float64), 4).tolist()
     starts = (np.round(windows.start_ns / 1e3) / 1e6).tolist()
     ends = (np.round(windows.end_ns / 1e3) / 1e6).tolist()
-    labels = published_labels[:-1]  # UNKNOWN has no probability
     names = [published_labels[index] for index in smoothed.label.tolist()]
     confidences = np.round(smoothed.confidence.astype(np.float64), 4).tolist()
     contents: list[dict[str, Any]] = [
@@ -66,16 +67,16 @@ def encode(
     return list(map(msgspec.json.encode, contents))
 
 
-def encode_event(event: ActivityEvent, published_labels: Sequence[str], model: str) -> bytes:
-    """Return the JSON payload of an event.
+def encode_event(event: ActivityEvent, outputs: Sequence[str], model: str) -> bytes:
+    """Return the JSON payload of an event; ``outputs`` are ``Bundle.outputs``.
 
-    ``t`` in it is the event time at which the device entered or exited the activity, not the time when that became
-    certain.
+    ``t`` in it is the event time at which the device entered or exited the activity, or the state between activities,
+    not the time when that became certain.
     """
     payload = {
         "t": round(event.t_ns / 1e3) / 1e6,
         "event": event.kind,
-        "label": published_labels[event.label],
+        "label": outputs[event.label],
         "confidence": round(event.confidence, 4),
         "model": model,
     }

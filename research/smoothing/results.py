@@ -180,7 +180,10 @@ def table(study: Mapping[str, Any]) -> str:
         truth=scores["true_changes_per_minute"],
         steadiness=_table(rows, _STEADINESS),
         events=_table(rows, _EVENTS),
-        default=", ".join(f"{key} {value}" for key, value in study["default"].items()).removeprefix("type "),
+        default=", ".join(
+            f"{key} {value}" if key != "transitions" else "transitions of the states between labels"
+            for key, value in study["default"].items()
+        ).removeprefix("type "),
         held=_table(held, [column for column in _STEADINESS if column[1] in LABEL_FIGURES + DELAY_FIGURES]),
         unfamiliar=_table(unfamiliar, [("UNKNOWN, %", "share", 100, 1)]),
         chosen="\n".join(_chosen(name, runs) for name in names if name not in ("none", *DEFAULTS)),

@@ -59,44 +59,55 @@ class SubjectStreams:
         self.stride_s = spec.stride_samples / spec.sample_rate_hz
 
     def smooth(
-        self, smoothing: Smoothing, predictions: Sequence[Predictions] = ()
+        self, smoothing: Smoothing | Sequence[Smoothing], predictions: Sequence[Predictions] = ()
     ) -> tuple[list[SmoothedLabels], dict[str, list[ActivityEvent]]]:
         """Return the smoothed labels of each stream, and the events by name of the recording.
 
-        The streams are smoothed together, as those of as many devices. ``predictions`` replace the streams' own.
-        """
-        smoother = Smoother(smoothing, len(self.labels), self.stride_s)
-        names = [stream.recording.name for stream in self.streams]
-        lengths = [len(stream.start_ns) for stream in self.streams]
-        own = [stream.predictions for stream in self.streams]
-        smoothed, events = smoother.feed(
-            np.repeat(names, lengths).tolist(),
-            np.concatenate([one.probabilities for one in predictions or own]),
-            np.concatenate([stream.start_ns for stream in self.streams]),
-            np.concatenate([stream.end_ns for stream in self.streams]),
-        )
-        by_name: dict[str, list[ActivityEvent]] = {name: [] for name in names}
-        for event in [*events, *smoother.evict(names)]:
-            by_name[event.device].append(event)
-        at = np.cumsum(lengths)[:-1]
-        parts = zip(np.split(smoothed.label, at), np.split(smoothed.confidence, at), strict=True)
-        return [SmoothedLabels(label, confidence) for label, confidence in parts], by_name
+        Args:
+            smoothing: Of all streams, or of each. Streams with the same one are smoothed together, as those of as many
+                devices.
+            predictions: Of each stream, in place of its own.
 
-    def sessions(self, smoothing: Smoothing) -> list[Session]:
+        """
+        each = self._each(smoothing)
+        predictions = predictions or [stream.predictions for stream in self.streams]
+        labels: dict[int, SmoothedLabels] = {}
+        by_name: dict[str, list[ActivityEvent]] = {stream.recording.name: [] for stream in self.streams}
+        for one in dict.fromkeys(each):
+            index = [i for i, other in enumerate(each) if other == one]
+            streams = [self.streams[i] for i in index]
+            probabilities = np.concatenate([predictions[i].probabilities for i in index])
+            smoother = Smoother(one, len(self.labels), self.stride_s, probabilities.shape[1] - len(self.labels))
+            names = [stream.recording.name for stream in streams]
+            lengths = [len(stream.start_ns) for stream in streams]
+            smoothed, events = smoother.feed(
+                np.repeat(names, lengths).tolist(),
+                probabilities,
+                np.concatenate([stream.start_ns for stream in streams]),
+                np.concatenate([stream.end_ns for stream in streams]),
+            )
+            for event in [*events, *smoother.evict(names)]:
+                by_name[event.device].append(event)
+            at = np.cumsum(lengths)[:-1]
+            parts = zip(np.split(smoothed.label, at), np.split(smoothed.confidence, at), strict=True)
+            labels |= {i: SmoothedLabels(*part) for i, part in zip(index, parts, strict=True)}
+        return [labels[i] for i in range(len(self.streams))], by_name
+
+    def sessions(self, smoothing: Smoothing | Sequence[Smoothing]) -> list[Session]:
         """Return the streams as sessions with the labels that would be published."""
         smoothed, _ = self.smooth(smoothing)
         return [self._session(stream, labels) for stream, labels in zip(self.streams, smoothed, strict=True)]
 
-    def held_back(self, smoothing: Smoothing) -> tuple[list[Session], list[Session]]:
+    def held_back(self, smoothing: Smoothing | Sequence[Smoothing]) -> tuple[list[Session], list[Session]]:
         """Return the streams as sessions with the labels that events give, which wait for the fixed lag.
 
         The first list has each label at the end of its window, the second at the time at which it is known.
         """
         smoothed, events = self.smooth(smoothing)
-        lag_ns = round(smoothing.fixed_lag_windows * self.stride_s * 1e9)
         at_window_end, when_known = [], []
-        for stream, labels in zip(self.streams, smoothed, strict=True):
-            label = labels_of_events(stream, events[stream.recording.name])
+        for stream, labels, one in zip(self.streams, smoothed, self._each(smoothing), strict=True):
+            lag_ns = round(one.fixed_lag_windows * self.stride_s * 1e9)
+            label = labels_of_events(stream, events[stream.recording.name], len(self.labels))
             session = self._session(stream, SmoothedLabels(label, labels.confidence))
             track = label_track(stream.end_ns + lag_ns, label, session.duration_ns, self.spec)
             at_window_end.append(session)
@@ -107,17 +118,25 @@ class SubjectStreams:
         """Return the scores of sessions, as the section ``stream`` of ``harstream evaluate --stream --json``."""
         return summarise(sessions, self.labels, self.spec).to_dict()
 
+    def _each(self, smoothing: Smoothing | Sequence[Smoothing]) -> Sequence[Smoothing]:
+        """Return the smoothing of each stream."""
+        return [smoothing] * len(self.streams) if isinstance(smoothing, Smoothing) else smoothing
+
     def _session(self, stream: HeldOutStream, smoothed: SmoothedLabels) -> Session:
         times = stream.start_ns, stream.end_ns
         return build_session(stream.recording, self.labels, self.spec, *times, stream.predictions, smoothed)
 
 
-def labels_of_events(stream: HeldOutStream, events: Sequence[ActivityEvent]) -> Int64:
-    """Return the label (n_windows,) that events give to the middle of each window of a stream."""
+def labels_of_events(stream: HeldOutStream, events: Sequence[ActivityEvent], n_labels: int) -> Int64:
+    """Return the label (n_windows,) that events give to the middle of each window of a stream.
+
+    It is UNKNOWN in a state between labels, whose index is ``n_labels`` or more.
+    """
     middle = stream.start_ns + (stream.end_ns - stream.start_ns) // 2
     label = np.full(len(middle), UNKNOWN_INDEX, np.int64)
     for event in events:
-        label[middle >= event.t_ns] = event.label if event.kind == ENTER else UNKNOWN_INDEX
+        entered = event.kind == ENTER and event.label < n_labels
+        label[middle >= event.t_ns] = event.label if entered else UNKNOWN_INDEX
     return label
 
 

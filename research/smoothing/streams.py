@@ -17,6 +17,7 @@ import numpy as np
 
 from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Int64, Predictions
+from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams
@@ -25,7 +26,7 @@ from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.progress import Progress, silent
 from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train.fitting.fit import fit, fit_temperature
-from harstream.train.fitting.prepare import prepare
+from harstream.train.fitting.prepare import prepare, smoothing_for, smoothing_with_states
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation.task import FoldStore, tasks_of
 from research.smoothing.unfamiliar import ALTERATIONS, UNALTERED, alter
@@ -40,6 +41,7 @@ class HeldOutStream:
     end_ns: Int64  # (n_windows,) event time of its last sample plus one sample period
     predictions: Predictions  # (n_windows,) calibrated
     unfamiliar: Mapping[str, Predictions]  # by kind of alteration: predictions of the altered recording
+    smoothing: Smoothing  # that a bundle of this fold gets: its durations are of the subjects trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class StoredStream:
     name: str  # of the recording
     start_ns: Int64  # (n_windows,)
     end_ns: Int64  # (n_windows,)
-    logits: Mapping[str, Float32]  # (n_windows, n_labels) by kind of ALTERATIONS
+    logits: Mapping[str, Float32]  # (n_windows, n_outputs) by kind of ALTERATIONS
 
 
 def held_out(
@@ -69,6 +71,7 @@ def held_out(
     *,
     work: Path,
     repeats: int = 1,
+    states: Sequence[str] = (),
     progress: Progress = silent,
 ) -> tuple[tuple[str, ...], list[StudyRun]]:
     """Train a network for each fold of subjects, and stream the held-out recordings through it.
@@ -82,6 +85,7 @@ def held_out(
         config: Configuration of the fits; its seed is the first one.
         work: Folder of finished folds and of the checkpoint of the current one. The same call continues there.
         repeats: Number of seeds.
+        states: States between labels that the network learns.
         progress: Called with a step's name, the part done and the whole.
 
     Returns:
@@ -92,10 +96,10 @@ def held_out(
         ConfigError: The configuration is invalid.
 
     """
-    prepared = prepare(recordings, spec, labels, seed=config.seed, progress=progress)
+    prepared = prepare(recordings, spec, labels, states=states, seed=config.seed, progress=progress)
     training, labels_found = prepared.training, prepared.scored.labels
     store = FoldStore(work, prepared, config)
-    folds: dict[int, list[list[tuple[Recording, StoredStream]]]] = {}  # by seed
+    folds: dict[int, list[tuple[Smoothing, list[tuple[Recording, StoredStream]]]]] = {}  # by seed
     tasks = tasks_of(prepared.scored.subject.tolist(), spec, config, repeats)
     for task in tasks:
         name = f"seed {task.config.seed}, fold {task.fold + 1} of {len(tasks) // repeats}"
@@ -104,13 +108,16 @@ def held_out(
         stored = _load(path)
         if stored is None:
             folder = path.with_suffix("")  # of the fit's checkpoint
-            others = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
-            stored = list(_fit_and_stream(own, others, spec, task.config, folder, name, progress))
+            windows = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
+            stored = list(_fit_and_stream(own, windows, spec, task.config, folder, name, progress))
             _save(path, stored)
             shutil.rmtree(folder, ignore_errors=True)
         progress(name, config.epochs, config.epochs)
         by_name = {stream.name: stream for stream in stored}
-        folds.setdefault(task.config.seed, []).append([(recording, by_name[recording.name]) for recording in own])
+        others = [recording for recording in recordings if recording.subject not in task.held_out]
+        smoothing = smoothing_with_states(spec, labels_found, states, others) if states else smoothing_for(spec)
+        pairs = [(recording, by_name[recording.name]) for recording in own]
+        folds.setdefault(task.config.seed, []).append((smoothing, pairs))
     return labels_found, [_calibrate(seed, parts, labels_found) for seed, parts in folds.items()]
 
 
@@ -145,14 +152,15 @@ def _fit_and_stream(
 
 
 def _calibrate(
-    seed: int, folds: Sequence[Sequence[tuple[Recording, StoredStream]]], labels: tuple[str, ...]
+    seed: int, folds: Sequence[tuple[Smoothing, list[tuple[Recording, StoredStream]]]], labels: tuple[str, ...]
 ) -> StudyRun:
     """Turn each fold's logits into probabilities.
 
-    The temperature of a fold is fitted on the other folds' windows that lie inside activities.
+    ``folds`` are the smoothing of each fold and its held-out recordings with their streams. The temperature of a fold
+    is fitted on the other folds' windows that lie inside activities.
     """
     by_fold = []  # (logits, label) of the windows inside activities
-    for fold in folds:
+    for _, fold in folds:
         parts = []
         for recording, stored in fold:
             truth = truth_track(recording, labels)
@@ -161,16 +169,18 @@ def _calibrate(
             parts.append((stored.logits[UNALTERED][inside], label[inside]))
         by_fold.append((np.concatenate([logits for logits, _ in parts]), np.concatenate([label for _, label in parts])))
     temperatures, streams = [], []
-    for number, fold in enumerate(folds):
+    for number, (smoothing, fold) in enumerate(folds):
         others = [windows for index, windows in enumerate(by_fold) if index != number]
         temperature = fit_temperature(
             np.concatenate([logits for logits, _ in others]), np.concatenate([label for _, label in others])
         )
         temperatures.append(temperature)
         for recording, stored in fold:
-            predictions = {kind: to_predictions(logits, temperature) for kind, logits in stored.logits.items()}
+            predictions = {
+                kind: to_predictions(logits, temperature, len(labels)) for kind, logits in stored.logits.items()
+            }
             unaltered = predictions.pop(UNALTERED)
-            streams.append(HeldOutStream(recording, stored.start_ns, stored.end_ns, unaltered, predictions))
+            streams.append(HeldOutStream(recording, stored.start_ns, stored.end_ns, unaltered, predictions, smoothing))
     return StudyRun(seed, tuple(temperatures), tuple(streams))
 
 

@@ -29,7 +29,15 @@ from harstream.datasets.base import Recording
 from harstream.errors import ConfigError
 from harstream.progress import Progress, silent
 from harstream.storage import replace_file
-from harstream.train.fitting.prepare import data_name, labels_of_kind, signal_dict, smoothing_for, spec_of
+from harstream.train.fitting.prepare import (
+    data_name,
+    labels_of_kind,
+    signal_dict,
+    smoothing_for,
+    smoothing_with_states,
+    spec_of,
+    states_of,
+)
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import apply_settings, parse_setting
 from research.command import command
@@ -49,14 +57,14 @@ def study(run: StudyRun, labels: tuple[str, ...], spec: SignalSpec, progress: Pr
         for kind in ("none", "exponential", "hysteresis", "hmm")
         for abstains in (False, True)
     ]
-    default = smoothing_for(spec)
-    never_unknown = replace(default, unknown_below=0.0)
+    default = [stream.smoothing for stream in run.streams]
+    never_unknown = [replace(one, unknown_below=0.0) for one in default]
     default_scores = [subjects.scores(subjects.sessions(smoothing)) for smoothing in (never_unknown, default)]
     for name, scores in zip(results.DEFAULTS, default_scores, strict=True):
         rows.append({"name": name, "figures": results.figures(scores)})
     held = []
     for lag in LAGS:
-        sessions = subjects.held_back(replace(default, fixed_lag_windows=lag))
+        sessions = subjects.held_back([replace(one, fixed_lag_windows=lag) for one in default])
         at_window_end, when_known = (results.figures(subjects.scores(one)) for one in sessions)
         held.append(
             {
@@ -85,9 +93,15 @@ def study(run: StudyRun, labels: tuple[str, ...], spec: SignalSpec, progress: Pr
 
 
 def recipe(
-    recordings: Sequence[Recording], data: str, model: str | None, chosen: Sequence[str], seed: int, folds: int | None
-) -> tuple[SignalSpec, tuple[str, ...] | None, FitConfig]:
-    """Return the signal, the labels and the configuration of the networks.
+    recordings: Sequence[Recording],
+    data: str,
+    model: str | None,
+    chosen: Sequence[str],
+    seed: int,
+    folds: int | None,
+    with_states: bool = False,
+) -> tuple[SignalSpec, tuple[str, ...] | None, tuple[str, ...], FitConfig]:
+    """Return the signal, the labels, the states between them and the configuration of the networks.
 
     Args:
         recordings: Recordings of the study.
@@ -96,6 +110,7 @@ def recipe(
         chosen: Settings (NAME=VALUE) that replace those of the recipe.
         seed: First seed.
         folds: Number of folds; None for the recipe's.
+        with_states: Learn the states that the data names, if no ``model`` is given, which decides otherwise.
 
     Raises:
         BundleError: The bundle cannot be loaded.
@@ -104,9 +119,10 @@ def recipe(
     """
     if model is None:
         spec, labels, config = spec_of(recordings), labels_of_kind(data), FitConfig(seed=seed)
+        states = states_of(data) if with_states else ()
     else:
         bundle = bundles.load(bundles.find(model))
-        spec, labels = SignalSpec.from_dict(signal_dict(bundle.spec)), bundle.labels
+        spec, labels, states = SignalSpec.from_dict(signal_dict(bundle.spec)), bundle.labels, bundle.states
         try:
             config = replace(FitConfig(**bundle.training["config"]), seed=seed)
         except (KeyError, TypeError) as error:
@@ -114,7 +130,7 @@ def recipe(
                 f"{bundle.path}: training.config is of an incompatible version of harstream: {error}"
             ) from error
     spec, config = apply_settings(dict(parse_setting(text) for text in chosen), spec, config)
-    return spec, labels, config if folds is None else replace(config, folds=folds)
+    return spec, labels, states, config if folds is None else replace(config, folds=folds)
 
 
 @command
@@ -125,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
     parser.add_argument("--model", metavar="NAME|DIR", help="bundle whose recipe the networks are trained by")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in harstream train")
+    parser.add_argument("--states", action="store_true", help="as in harstream train; with --model, it decides")
     parser.add_argument("--folds", type=int, help="number of groups of subjects [default: the recipe's]")
     parser.add_argument("--seeds", type=int, default=2, help="number of seeds [default: 2]")
     parser.add_argument("--seed", type=int, default=0, help="first seed [default: 0]")
@@ -135,25 +152,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.seeds < 1:
         raise ConfigError(f"--seeds: expected at least 1, got {chosen.seeds}")
     recordings = datasets.load(chosen.data)
-    spec, labels, config = recipe(recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds)
+    spec, labels, states, config = recipe(
+        recordings, chosen.data, chosen.model, chosen.set, chosen.seed, chosen.folds, chosen.states
+    )
     with ProgressBar() as bar:
         labels_found, runs = streams.held_out(
-            recordings, spec, labels, config, work=work, repeats=chosen.seeds, progress=bar.update
+            recordings, spec, labels, config, work=work, repeats=chosen.seeds, states=states, progress=bar.update
         )
         studies = []
         for run in runs:
             bar.print(f"seed {run.seed}")
             studies.append(study(run, labels_found, spec, bar.update))
+    default = smoothing_with_states(spec, labels_found, states, recordings) if states else smoothing_for(spec)
     content = {
         "format": results.FORMAT,
         "data": data_name(chosen.data),
         "command": _command(chosen),
         "wearers": sorted({stream.recording.subject for stream in runs[0].streams}),
         "labels": list(labels_found),
+        **({"states": list(states)} if states else {}),
         "signal": signal_dict(spec),
         "config": config.to_dict(),
         "splits": smoothers.SPLITS,
-        "default": smoothing_for(spec).to_dict(),
+        "default": default.to_dict(),
         "runs": studies,
     }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +189,8 @@ def _command(chosen: argparse.Namespace) -> str:
         parts += ["--model", Path(chosen.model).name]
     for text in chosen.set:
         parts += ["--set", text]
+    if chosen.states:
+        parts.append("--states")
     for name in ("folds", "seeds", "seed"):
         if getattr(chosen, name) is not None:
             parts += [f"--{name}", str(getattr(chosen, name))]

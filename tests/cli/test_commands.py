@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from harstream.cli import EXIT_CODES, main
 from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError, HarstreamError
 
 from ..constants import UNREACHABLE
+from ..test_bundle import edit
 
 HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "amqtt", "ai_edge_litert", "scipy")
 COMMANDS = sorted(main.commands)
@@ -117,6 +119,20 @@ def test_models_lists_what_is_shipped(random_bundle, monkeypatch):
     assert result.exit_code == 0
     for part in ("random@0.0.1", "50 Hz", "128 samples every 64", "9 channels", "WALKING_UPSTAIRS", str(random_bundle)):
         assert part in result.output
+
+
+def test_models_lists_what_a_device_must_have_and_the_states(states_bundle, tmp_path, monkeypatch):
+    folder = shutil.copytree(states_bundle, tmp_path / "mine")
+    edit(folder, lambda data: data.update(placement="a phone at the waist", orientation="any"))
+    monkeypatch.setattr("harstream.bundle.shipped", lambda: [folder])
+    lines = [line.strip() for line in invoke("models").output.splitlines()]
+    assert lines[1:] == [
+        "sensors: acc, gyro; orientation: any",
+        "placement: a phone at the waist",
+        "labels: WALKING, SITTING, STANDING, LAYING",
+        "states between them: SIT_TO_STAND, STAND_TO_SIT",
+        str(folder),
+    ]
 
 
 def test_options_read_variables_named_after_the_command():

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 pytest.importorskip("tensorflow")
 
 from harstream.cli import main
+from harstream.datasets import hapt
 from harstream.datasets.windows import LabelledWindows
 from harstream.train.validation import pool
 from harstream.train.validation.task import FoldResult, hold_out
@@ -108,6 +109,11 @@ def test_after_ctrl_c_the_same_command_continues_the_training(
         (["--sweep", "epochs"], "--sweep: expected NAME=A,B,C, got 'epochs'"),
         (["--variant", "arch"], "--variant: expected NAME=VALUE, got 'arch'"),
         (["--sweep", "epochs=1", "--json", "x.json"], "--json: it applies to a bundle"),
+        (["--sweep", "epochs=1", "--states"], "--states: it applies to a bundle"),
+        (["--sweep", "epochs=1", "--orientation", "any"], "--orientation: it applies to a bundle"),
+        (["--variant", "epochs=1", "--version", "2"], "--version: it applies to a bundle"),
+        (["--states"], "--states: csv names no states between labels"),
+        (["--worn", "waist\nwrist"], "--worn: expected one line of text, got 'waist\\nwrist'"),
         (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
         (["--set", "window_samples=0"], "window_samples: 0"),
         (["--set", "seed=1"], "seed: not a setting"),
@@ -121,6 +127,22 @@ def test_options_without_sense_are_one_line_and_exit_2(
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert message in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_bundle_says_about_itself_is_given_by_options(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def stopped(*_: Any, **named: Any) -> None:
+        given.update(named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harstream.train.pipeline.train", stopped)
+    options = ["--states", "--version", "2.0.0", "--worn", "a phone at the waist", "--orientation", "any"]
+    train("--data", "hapt:/some/where", "--out", tmp_path / "mine", *SMALL, *options)
+    assert given["states"] == hapt.STATES
+    assert (given["version"], given["placement"], given["orientation"]) == ("2.0.0", "a phone at the waist", "any")
 
 
 def test_a_signal_ends_it_with_the_exit_code_of_the_signal(

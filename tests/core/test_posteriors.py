@@ -9,6 +9,7 @@ import pytest
 
 from harstream.core import posteriors
 from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
+from harstream.core.transitions import transitions_from_dwell
 
 A, B = [0.9, 0.1], [0.1, 0.9]
 ROW = np.array([0])
@@ -23,7 +24,7 @@ def states(posterior_filter: PosteriorFilter, probabilities) -> list[int]:
 
 
 def hmm(dwell_s: float = 10.0, trust: float = 1.0, lag: int = 0) -> HmmFilter:
-    return HmmFilter(posteriors.transitions_from_dwell(dwell_s, 1.28, 2), trust, lag, 1)
+    return HmmFilter(transitions_from_dwell(dwell_s, 1.28, 2), trust, lag, 1)
 
 
 def test_without_smoothing_every_window_is_its_own():
@@ -94,40 +95,6 @@ def test_less_trust_and_longer_activities_make_changes_slower():
 
     assert windows_to_change(trust=1.0) < windows_to_change(trust=0.4) < windows_to_change(trust=0.2)
     assert windows_to_change(dwell_s=3, trust=0.5) < windows_to_change(dwell_s=3000, trust=0.5)
-
-
-@pytest.mark.parametrize("n_labels", [2, 6, 18])
-def test_transitions_are_probabilities_and_states_last_as_long_as_given(n_labels):
-    labels = posteriors.transitions_from_dwell(20.0, 1.28, n_labels)
-    for transitions in (labels, posteriors.transitions_with_unknown(labels, 2.0, 1.28)):
-        np.testing.assert_allclose(transitions.sum(axis=1), 1)
-        assert (transitions > 0).all()
-        assert transitions[0, 0] == pytest.approx(np.exp(-1.28 / 20))
-    assert transitions[-1, -1] == pytest.approx(np.exp(-1.28 / 2))
-
-
-@pytest.mark.parametrize("stride_s", [1.28, 2.5, 5.0, 10.0])
-@pytest.mark.parametrize("n_labels", [2, 6, 18])
-def test_however_long_the_stride_what_the_network_is_sure_of_is_not_unknown(n_labels, stride_s):
-    transitions = posteriors.transitions_with_unknown(
-        posteriors.transitions_from_dwell(5.0, stride_s, n_labels), 1.0, stride_s
-    )
-    np.testing.assert_allclose(transitions.sum(axis=1), 1)
-    posterior_filter = HmmFilter(transitions, 0.7, 0, 1)
-    sure = posteriors.probabilities_with_unknown(np.array([[0.8, *[0.2 / (n_labels - 1)] * (n_labels - 1)]] * 10), 0.5)
-    assert states(posterior_filter, sure) == [0] * 10
-
-
-def test_over_a_long_stride_a_label_is_not_likelier_to_be_another_than_itself():
-    for n_labels in (2, 6):
-        np.testing.assert_allclose(
-            posteriors.transitions_from_dwell(0.5, 10.0, n_labels), np.full((n_labels, n_labels), 1 / n_labels)
-        )
-
-
-def test_labels_that_stay_for_ever_never_become_unknown():
-    transitions = posteriors.transitions_with_unknown(np.eye(3), 1.0, 1.28)
-    np.testing.assert_array_equal(transitions[:3], np.eye(4)[:3])
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9])

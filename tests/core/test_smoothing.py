@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -31,10 +32,12 @@ SMOOTHINGS = [
     Smoothing("hmm"),
     Smoothing("hmm", 0.6, trust=0.7),
     Smoothing("hmm", 0.6, fixed_lag_windows=1),
-    Smoothing("hmm", 0.5, fixed_lag_windows=3),
+    Smoothing("hmm", 0.5, unknown_share=0.1, fixed_lag_windows=3),
     Smoothing("hmm", transitions=((0.9, 0.05, 0.05), (0.1, 0.8, 0.1), (0.2, 0.1, 0.7)), fixed_lag_windows=2),
 ]
 by_name = pytest.mark.parametrize("smoothing", SMOOTHINGS, ids=lambda s: f"{s.type}-{s.fixed_lag_windows}")
+#: Number of the three outputs that are states between labels: the last ones.
+with_states = pytest.mark.parametrize("n_states", [0, 1])
 
 
 class Windows:
@@ -98,31 +101,33 @@ def crowd(n_devices: int = 8, n_windows: int = 25, seed: int = 0, untrusted: flo
     return windows
 
 
-def new_smoother(smoothing: Smoothing) -> Smoother:
-    return Smoother(smoothing, 3, STRIDE_S)
+def new_smoother(smoothing: Smoothing, n_states: int = 0) -> Smoother:
+    return Smoother(smoothing, 3 - n_states, STRIDE_S, n_states)
 
 
 # --- how windows are cut ------------------------------------------------------------------------------
 
 
 @by_name
+@with_states
 @given(cuts=st.lists(st.integers(0, 200), max_size=12), seed=st.integers(0, 3))
 @settings(max_examples=15)
-def test_how_windows_are_cut_into_batches_changes_no_label_and_no_event(smoothing, cuts, seed):
+def test_how_windows_are_cut_into_batches_changes_no_label_and_no_event(smoothing, n_states, cuts, seed):
     windows = crowd(seed=seed, untrusted=0.2)
-    whole = windows.feed(new_smoother(smoothing))
+    whole = windows.feed(new_smoother(smoothing, n_states))
     bounds = sorted({0, *cuts, len(windows.devices)})
-    smoother = new_smoother(smoothing)
+    smoother = new_smoother(smoothing, n_states)
     parts = [windows.feed(smoother, begin, end) for begin, end in pairwise(bounds)]
     for i in range(3):
         assert [value for part in parts for value in part[i]] == whole[i]  # to the bit
 
 
 @by_name
-def test_one_by_one_is_as_all_at_once(smoothing):
+@with_states
+def test_one_by_one_is_as_all_at_once(smoothing, n_states):
     windows = crowd(n_windows=15)
-    whole = windows.feed(new_smoother(smoothing))
-    smoother = new_smoother(smoothing)
+    whole = windows.feed(new_smoother(smoothing, n_states))
+    smoother = new_smoother(smoothing, n_states)
     parts = [windows.feed(smoother, i, i + 1) for i in range(len(windows.devices))]
     for i in range(3):
         assert [value for part in parts for value in part[i]] == whole[i]
@@ -130,32 +135,36 @@ def test_one_by_one_is_as_all_at_once(smoothing):
 
 
 @by_name
-def test_a_device_does_not_depend_on_the_other_devices(smoothing):
+@with_states
+def test_a_device_does_not_depend_on_the_other_devices(smoothing, n_states):
     windows = crowd(untrusted=0.2)
-    label, confidence, events = windows.feed(new_smoother(smoothing))
+    label, confidence, events = windows.feed(new_smoother(smoothing, n_states))
     for device in set(windows.devices):
         mine = [i for i, name in enumerate(windows.devices) if name == device]
         alone = Windows()
         for i in mine:
             alone.add(device, windows.start_ns[i], windows.probabilities[i], windows.untrusted[i])
-        got = alone.feed(new_smoother(smoothing))
+        got = alone.feed(new_smoother(smoothing, n_states))
         assert got[0] == [label[i] for i in mine]
         assert got[1] == [confidence[i] for i in mine]
         assert got[2] == [event for event in events if event.device == device]
 
 
 @by_name
-def test_a_restored_snapshot_goes_on_to_the_bit(smoothing):
+@with_states
+def test_a_restored_snapshot_goes_on_to_the_bit(smoothing, n_states):
     windows = crowd(n_devices=100, n_windows=10, untrusted=0.2)
-    smoother = new_smoother(smoothing)
+    smoother = new_smoother(smoothing, n_states)
     windows.feed(smoother, 0, 500)
-    restored = new_smoother(smoothing)
+    restored = new_smoother(smoothing, n_states)
     restored.restore(smoother.snapshot())
     assert windows.feed(restored, 500) == windows.feed(smoother, 500)
     with pytest.raises(ValueError, match="already has devices"):
         restored.restore(smoother.snapshot())
     with pytest.raises(ValueError, match="the snapshot is of"):
         new_smoother(Smoothing("exponential", weight=0.9)).restore(smoother.snapshot())
+    with pytest.raises(ValueError, match="the snapshot is of"):
+        new_smoother(smoothing, 1 - n_states).restore(smoother.snapshot())
 
 
 # --- posteriors ------------------------------------------------------------------------------------------
@@ -176,15 +185,6 @@ def test_an_odd_window_shows_in_no_label(smoothing):
     label, _, events = one("AAAABAAAACAAAA").feed(new_smoother(smoothing))
     assert set(label) == {0}
     assert [(event.kind, event.label) for event in events] == [(ENTER, 0)]
-
-
-def test_confidence_is_a_probability_and_of_unknown_the_networks_own():
-    for smoothing in SMOOTHINGS:
-        windows = crowd()
-        label, confidence, _ = windows.feed(new_smoother(smoothing))
-        assert 0 <= min(confidence) <= max(confidence) <= 1
-        for i in np.flatnonzero(np.array(label) == UNKNOWN_INDEX):
-            assert confidence[i] == max(windows.probabilities[i])
 
 
 def test_a_stretch_without_a_likely_label_is_unknown_and_then_ends():
@@ -439,6 +439,7 @@ def test_a_definition_comes_back_from_json(smoothing):
         ({"type": "none", "unknown_below": 1.0}, "smoothing.unknown_below: 1.0 is not between"),
         ({"type": "exponential", "weight": 0}, "smoothing.weight: 0 is not between"),
         ({"type": "hysteresis", "windows": 1.5}, "smoothing.windows: expected a whole number, got 1.5"),
+        ({"type": "hmm", "unknown_share": 1.5}, "smoothing.unknown_share: 1.5 is not between 0.0 and 1.0"),
         ({"type": "hmm", "trust": float("nan")}, "smoothing.trust: expected a finite number, got nan"),
         ({"type": "hmm", "dwell_s": -1}, "smoothing.dwell_s: -1 is not between"),
         ({"type": "hmm", "fixed_lag_windows": 17}, "smoothing.fixed_lag_windows: 17 is not between"),
@@ -458,3 +459,86 @@ def test_transitions_of_other_labels_are_refused():
     two = Smoothing("hmm", transitions=((0.9, 0.1), (0.1, 0.9)))
     with pytest.raises(ConfigError, match="2 rows for 3 labels"):
         new_smoother(two)
+
+
+# --- states between labels ------------------------------------------------------------------------------
+
+#: HMM of the labels A and B, and C, the state through which A becomes B and B becomes A.
+BY_C = Smoothing(
+    "hmm",
+    0.5,
+    unknown_share=0.05,
+    transitions=((0.9, 0.0, 0.1), (0.0, 0.9, 0.1), (0.25, 0.25, 0.5)),
+    fixed_lag_windows=2,
+)
+
+
+@by_name
+@with_states
+def test_confidence_is_a_probability_and_in_a_state_that_of_the_likeliest_label(smoothing, n_states):
+    windows = crowd()
+    label, confidence, _ = windows.feed(new_smoother(smoothing, n_states))
+    assert max(label) < 3 - n_states
+    assert 0 <= min(confidence) <= max(confidence) <= 1
+    for i in np.flatnonzero(np.array(label) == UNKNOWN_INDEX):
+        assert confidence[i] == max(windows.probabilities[i][: 3 - n_states])
+
+
+def test_without_smoothing_a_window_in_a_state_is_unknown_and_events_tell_the_state():
+    label, confidence, events = one("AACCB").feed(new_smoother(Smoothing(), 1))
+    assert label == [0, 0, UNKNOWN_INDEX, UNKNOWN_INDEX, 1]
+    assert confidence == pytest.approx([0.9, 0.9, 0.05, 0.05, 0.9])
+    assert [(e.kind, e.label, e.t_ns) for e in events] == [
+        (ENTER, 0, T0_NS),
+        (EXIT, 0, half_way(2)),
+        (ENTER, 2, half_way(2)),
+        (EXIT, 2, half_way(4)),
+        (ENTER, 1, half_way(4)),
+    ]
+    assert events[3].duration_ns == half_way(4) - half_way(2)
+
+
+def test_in_an_hmm_a_label_follows_another_through_their_state():
+    smoother = new_smoother(BY_C, 1)
+    label, _, events = one("AAAAACCBBBBB", sure=0.98).feed(smoother)
+    events += smoother.evict(["a"])
+    assert label == [0] * 5 + [UNKNOWN_INDEX] * 2 + [1] * 5
+    assert [(e.kind, e.label) for e in events] == [(kind, label) for label in (0, 2, 1) for kind in (ENTER, EXIT)]
+    assert (events[2].t_ns, events[3].t_ns) == (half_way(5), half_way(7))
+    # Without the state between, two windows of B are no B.
+    assert set(one("AAAAABBAAAAA").feed(new_smoother(BY_C, 1))[0]) == {0}
+    assert 1 in one("AAAAABBAAAAA").feed(new_smoother(Smoothing("hmm", 0.5), 1))[0]
+
+
+def test_a_label_whose_transition_was_missed_comes_through_unknown_and_without_an_event_of_the_state():
+    windows = one("AAAAAAAABBBBBBBB", sure=0.97)
+    for probabilities in windows.probabilities:
+        probabilities[:] = [max(p, 1e-6) if i < 2 else 1e-6 for i, p in enumerate(probabilities)]
+    label, _, events = windows.feed(new_smoother(BY_C, 1))
+    assert label[:8] == [0] * 8
+    assert label[-5:] == [1] * 5
+    assert {event.label for event in events} == {0, 1}
+
+
+def test_a_state_that_later_windows_deny_has_no_event():
+    """The forward filter goes into the state for one window; after the fixed lag it has not been there."""
+    windows = one("AAAAAAAAAAA")
+    windows.probabilities[5] = [0.01, 0.01, 0.98]
+    later = Smoothing("hmm", transitions=((0.9, 0.0, 0.1), (0.0, 0.9, 0.1), (0.05, 0.05, 0.9)), fixed_lag_windows=3)
+    label, _, events = windows.feed(new_smoother(later, 1))
+    assert label[5] == UNKNOWN_INDEX
+    assert [(event.kind, event.label) for event in events] == [(ENTER, 0)]
+    _, _, at_once = windows.feed(new_smoother(replace(later, fixed_lag_windows=0), 1))
+    assert 2 in {event.label for event in at_once}
+
+
+def test_an_untrusted_window_is_in_no_state():
+    _, _, events = one("AAAACC!!!!!BBBB", sure=0.99).feed(new_smoother(BY_C, 1))
+    inside = [event for event in events if event.label == 2]
+    assert [event.kind for event in inside] == [ENTER, EXIT]
+    assert inside[1].t_ns == half_way(6)
+
+
+def test_transitions_have_a_row_for_each_label_and_state():
+    with pytest.raises(ConfigError, match="got 3 rows for 3 labels and 1 states, expected one per label and state"):
+        Smoother(BY_C, 3, STRIDE_S, 1)

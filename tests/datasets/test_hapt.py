@@ -52,6 +52,12 @@ def test_a_session_becomes_a_recording(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recording.samples[:, 3:], triples(100, 2).astype(np.float32))
 
 
+def test_labels_and_states_are_the_activities_of_the_recordings() -> None:
+    recordings = hapt.load(recorded("hapt.zip"))
+    names = {segment.label for recording in recordings for segment in recording.segments}
+    assert names == {*hapt.LABELS, *hapt.STATES}
+
+
 def test_label_rows_count_from_one_and_include_their_last_sample(tmp_path: Path) -> None:
     (recording,) = hapt.load(write(tmp_path))
     assert recording.segments == (Segment(0, 40, "WALKING"), Segment(60, 100, "SITTING"))

@@ -72,6 +72,13 @@ def test_segments_get_the_labels_that_cover_them_and_the_others_are_named() -> N
     assert first.cover(LabelTable.plain(["STILL", "JUMPING"])).recordings == first.recordings
 
 
+def test_states_that_a_model_knows_need_no_label() -> None:
+    first, _ = two()
+    covered = first.cover(LabelTable({"STILL": ("hapt:SITTING",)}), ["JUMPING"])
+    assert [segment.label for segment in covered.recordings[0].segments] == ["STILL", "JUMPING"]
+    assert covered.notes == ()
+
+
 def test_subjects_are_chosen_over_all_sets() -> None:
     [chosen] = sets.select_subjects(two(), ["hapt/2"])
     assert [one.name for one in chosen.recordings] == ["hapt.y"]

@@ -63,6 +63,32 @@ def test_a_window_counts_only_if_it_lies_wholly_inside_one_known_segment() -> No
     assert cut.recording.tolist() == ["r"] * 3
 
 
+def test_a_window_of_a_state_lies_there_with_half_its_length() -> None:
+    samples = np.random.default_rng(0).normal(size=(1024, 6)).astype(np.float32)
+    # Windows start at 0, 64, 128 ... and are 128 long. The second transition is shorter than half a window.
+    segments = (
+        Segment(0, 200, "SITTING"),
+        Segment(200, 330, "SIT_TO_STAND"),
+        Segment(340, 600, "STANDING"),
+        Segment(600, 660, "STAND_TO_SIT"),
+        Segment(660, 1000, "SITTING"),
+    )
+    recording = Recording("r", "s", 50.0, samples, segments)
+    labels, states = ("SITTING", "STANDING"), ("SIT_TO_STAND", "STAND_TO_SIT")
+    cut = windows.cut_windows(windows.whole_streams([recording]), SPEC, labels, states=states)
+    assert cut.outputs == (*labels, *states)
+    assert dict(zip(cut.start.tolist(), cut.label.tolist(), strict=True)) == {
+        **{0: 0, 64: 0},
+        **{192: 2, 256: 2},  # 120 and 74 samples of 128; the window at 128 has 56
+        **{384: 1, 448: 1},
+        **{704: 0, 768: 0, 832: 0},
+    }
+    without = windows.cut_windows(windows.whole_streams([recording]), SPEC, labels)
+    of_labels = cut.select(np.flatnonzero(cut.label < 2))
+    np.testing.assert_array_equal(of_labels.windows, without.windows)
+    assert of_labels.states == states
+
+
 def test_a_recording_at_another_rate_is_resampled_and_cut_by_time(recordings: list[Recording]) -> None:
     spec = replace(SPEC, sample_rate_hz=25.0)
     cut = windows.cut_windows(windows.whole_streams(recordings[:1]), spec, LABELS)

@@ -16,6 +16,7 @@ from harstream.datasets.sets import put_together
 from harstream.errors import DatasetError
 from harstream.evaluate import scoring
 
+from ..constants import LABELS
 from ..fakes import FunctionNetwork
 
 NAMES = ("LAYING", "WALKING", "DANCING")
@@ -99,6 +100,29 @@ def test_recordings_are_scored_by_window_and_by_subject(classifier: Classifier) 
     assert result.scores.unknown is None
     assert result.to_dict()["by_wearer"]["1"]["windows"] == 14
     assert "stream" not in result.to_dict()
+
+
+def test_a_window_taken_for_a_state_counts_as_wrong_as_unknown(classifier: Classifier) -> None:
+    bundle = replace(classifier.bundle, labels=LABELS[1:], states=("SIT_TO_STAND",))
+    label = bundle.labels.index("STANDING")
+
+    def in_turn(inputs: np.ndarray) -> np.ndarray:
+        """Every third window is in the state, and others stand."""
+        return np.eye(6, dtype=np.float32)[np.where(np.arange(len(inputs)) % 3 == 0, 5, label)] * 5
+
+    samples = seated("1").samples + np.array([1, 0, 0, 0, 0, 0], np.float32)
+    recording = replace(seated("1"), samples=samples, segments=(Segment(0, 1000, "STANDING"),))
+    result = scoring.score_recordings([recording], Classifier(bundle, "litert", FunctionNetwork(in_turn)), "csv:x")
+    assert result.scores.unknown is not None
+    assert (result.scores.windows, int(result.scores.unknown[label])) == (14, 5)
+    assert result.scores.accuracy == pytest.approx(9 / 14)
+    assert result.by_subject["1"].accuracy == result.scores.accuracy
+    assert result.reliability.windows.sum() == 9
+    assert result.to_dict()["unknown"][label] == 5
+    stream = scoring.score_sessions([recording], Classifier(bundle, "litert", FunctionNetwork(in_turn)), "csv:x").stream
+    assert stream is not None
+    assert stream.single.scores.accuracy == stream.published.scores.accuracy == pytest.approx(9 / 14)
+    assert stream.single.reliability.windows.sum() == 9
 
 
 def test_sessions_are_scored_as_published(classifier: Classifier) -> None:

@@ -17,6 +17,7 @@ from harstream.core.smoothing import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 from harstream.evaluate.sessions import Session
+from harstream.train.fitting.prepare import smoothing_for
 from research.smoothing import results, smoothers
 from research.smoothing.smoothers import SessionCounts, SubjectStreams
 from research.smoothing.streams import HeldOutStream
@@ -52,7 +53,8 @@ def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float
     guess = probabilities.argmax(axis=1)
     predictions = Predictions(probabilities, guess, probabilities.max(axis=1))
     start_ns = start_s * SECOND
-    return HeldOutStream(recording, start_ns, start_ns + 2 * SECOND, predictions, {"shuffled": predictions})
+    times = start_ns, start_ns + 2 * SECOND
+    return HeldOutStream(recording, *times, predictions, {"shuffled": predictions}, smoothing_for(SPEC))
 
 
 def restless(n_subjects: int = 6) -> list[HeldOutStream]:
@@ -83,7 +85,7 @@ def test_events_give_each_window_the_label_that_caused_them(smoothing: Smoothing
     subjects = SubjectStreams([stream([(10, "A"), (5, "A_TO_B"), (10, "B"), (10, "C")], wrong=0.1)], LABELS, SPEC)
     (smoothed,), events = subjects.smooth(smoothing)
     (only,) = events.values()
-    np.testing.assert_array_equal(smoothers.labels_of_events(subjects.streams[0], only), smoothed.label)
+    np.testing.assert_array_equal(smoothers.labels_of_events(subjects.streams[0], only, 3), smoothed.label)
 
 
 def test_labels_held_back_come_later_by_the_lag() -> None:
@@ -93,6 +95,30 @@ def test_labels_held_back_come_later_by_the_lag() -> None:
         np.testing.assert_array_equal(late.published.label, session.published.label)
         np.testing.assert_array_equal(late.published.start_ns - session.published.start_ns, lag * SECOND)
         assert session.accuracy == 1
+
+
+def test_streams_of_different_folds_have_each_their_own_smoothing() -> None:
+    made = restless(3)
+    each = [Smoothing(), Smoothing("hmm", 0.5), Smoothing()]
+    together = SubjectStreams(made, LABELS, SPEC).sessions(each)
+    for one, smoothing, session in zip(made, each, together, strict=True):
+        (alone,) = SubjectStreams([one], LABELS, SPEC).sessions(smoothing)
+        assert alone.name == session.name
+        np.testing.assert_array_equal(alone.published.label, session.published.label)
+
+
+def test_what_the_network_knows_beyond_the_labels_is_a_state_in_labels_and_events() -> None:
+    made = stream([(10, "A"), (6, "C"), (10, "B")])
+    output = made.predictions.probabilities.argmax(axis=1)
+    predictions = replace(made.predictions, label=np.where(output == 2, UNKNOWN_INDEX, output))
+    subjects = SubjectStreams([replace(made, predictions=predictions)], LABELS[:2], SPEC)
+    for smoothing in (Smoothing(), Smoothing("hmm", 0.5)):
+        (smoothed,), events = subjects.smooth(smoothing)
+        assert set(smoothed.label.tolist()) == {0, 1, UNKNOWN_INDEX}
+        (only,) = events.values()
+        assert [event.label for event in only] == [0, 0, 2, 2, 1, 1]
+        label = smoothers.labels_of_events(subjects.streams[0], only, 2)
+        np.testing.assert_array_equal(label, smoothed.label)
 
 
 def test_unknown_is_counted_inside_activities_and_apart_in_unknown_activities() -> None:

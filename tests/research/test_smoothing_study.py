@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from harstream import bundle as bundles
+from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
-from harstream.train.fitting.prepare import DEFAULT_SMOOTHING
+from harstream.train.fitting.prepare import DEFAULT_SMOOTHING, smoothing_with_states
 from research.smoothing import results, smoothers, streams
 from research.smoothing import study as smoothing_study
 
@@ -96,6 +98,31 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
     assert out.read_bytes() == before
 
 
+def test_with_states_the_default_has_their_transitions(
+    few: None, made: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("research.smoothing.study.labels_of_kind", lambda data: ("SITTING", "STANDING"))
+    monkeypatch.setattr("research.smoothing.study.states_of", lambda data: ("SIT_TO_STAND",))
+    names = {"STILL": "SITTING", "SETTING_OFF": "SIT_TO_STAND", "MOVING": "STANDING"}
+    made[:] = [
+        replace(one, segments=tuple(replace(part, label=names[part.label]) for part in one.segments)) for one in made
+    ]
+    out = tmp_path / "streaming.json"
+    assert study(out, "--states") == 0
+    content = results.read(out)
+    assert content["states"] == ["SIT_TO_STAND"]
+    assert "--states" in content["command"]
+    assert (
+        content["default"]
+        == smoothing_with_states(SignalSpec(), ("SITTING", "STANDING"), ("SIT_TO_STAND",), made).to_dict()
+    )
+    (run,) = content["runs"]
+    assert (
+        sum(entry["windows"] for entry in run["stream"]["unknown"].values()) == run["strangers"]["shuffled"]["windows"]
+    )
+    assert "transitions of the states" in results.table(content)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -104,6 +131,7 @@ def test_the_command_writes_statistics_of_every_subject_and_does_nothing_twice(
         (("--set", "seed=3"), "seed: not a setting"),
         (("--folds", "1"), "folds: 1 is not between 2 and 1000"),
         (("--model", "nowhere"), "nowhere"),
+        (("--states",), "csv names no states"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -124,9 +152,9 @@ def test_a_bundles_recipe_is_its_signal_labels_and_configuration(
     facts = json.loads((own_bundle / "bundle.json").read_text())
     facts["training"]["config"] = {"arch": "cnn", "arch_settings": {"filters": 4}, "epochs": 7, "seed": 5, "folds": 4}
     (own_bundle / "bundle.json").write_text(json.dumps(facts))
-    spec, labels, config = smoothing_study.recipe(made, "csv:x", str(own_bundle), ["tilt_deg=5"], 1, None)
+    spec, labels, states, config = smoothing_study.recipe(made, "csv:x", str(own_bundle), ["tilt_deg=5"], 1, None)
     shipped = bundles.load(own_bundle)
-    assert labels == shipped.labels
+    assert (labels, states) == (shipped.labels, ())
     assert (spec.window_samples, spec.channels) == (shipped.spec.window_samples, shipped.spec.channels)
     assert spec.norm != shipped.spec.norm  # every fit measures its own
     assert (config.arch, config.arch_settings, config.epochs) == ("cnn", {"filters": 4}, 7)

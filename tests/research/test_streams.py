@@ -14,11 +14,12 @@ pytest.importorskip("tensorflow")
 
 from harstream.core.batches import Float32
 from harstream.core.spec import SignalSpec
-from harstream.datasets.base import Recording
+from harstream.datasets.base import Recording, Segment
 from harstream.datasets.windows import LabelledWindows, RecordingStream, due_windows
 from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.train.fitting.fit import fit_temperature
+from harstream.train.fitting.prepare import smoothing_with_states
 from harstream.train.fitting.recipe import FitConfig
 from research.smoothing import streams
 from research.smoothing.streams import StudyRun
@@ -118,6 +119,26 @@ def test_the_temperature_is_that_of_the_other_folds_windows_inside_activities(ru
             label.append(inside[inside != NO_LABEL])
         temperature = fit_temperature(np.concatenate(logits), np.concatenate(label))
         assert run.temperatures[fold] == pytest.approx(temperature, rel=0.02)
+
+
+def test_the_smoothing_of_a_fold_is_of_the_subjects_trained_on(
+    recordings: list[Recording], tmp_path: Path, fits: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, states = ("SITTING", "STANDING"), ("SIT_TO_STAND",)
+
+    def getting_up(recording: Recording) -> Recording:
+        first, last = recording.segments
+        turn = first.stop + 40 + 10 * int(recording.subject)
+        parts = Segment(0, first.stop, "SITTING"), Segment(first.stop, turn, states[0]), replace(last, label="STANDING")
+        return replace(recording, segments=parts)
+
+    made = [getting_up(one) for one in recordings]
+    _, (run,) = streams.held_out(made, SPEC, labels, CONFIG, work=tmp_path, states=states)
+    for stream in run.streams:
+        own = {other.recording.subject for other in run.streams if other.smoothing == stream.smoothing}
+        others = [one for one in made if one.subject not in own]
+        assert len(others) == 2
+        assert stream.smoothing == smoothing_with_states(SPEC, labels, states, others)
 
 
 def test_a_stored_fold_is_not_fitted_again_unless_its_file_is_damaged(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from harstream.classifier import Classifier, load_classifier, to_predictions
 from harstream.config import RunConfig
+from harstream.core.batches import WindowBatch
 from harstream.serve.pipeline import LastLabels, Pipeline
 from harstream.wire.decoder import Message
+
+from ..constants import STATE_LABELS, STATES
 
 
 def update(last: LastLabels, devices: list[str], labels: list[str]) -> Counter[str]:
@@ -24,6 +31,50 @@ def test_a_field_that_looks_like_a_mistake_is_logged_once(classifier, caplog):
         "device 'a\xe2\\u202e': field 'timestamp' is 'noon', not a time since 1970, and is ignored: "
         "send the time of the first sample as t (seconds since 1970), t_ms, t_us or t_ns"
     ]
+
+
+def test_other_states_end_what_the_smoother_remembers(classifier, states_bundle):
+    pipeline_ = Pipeline(RunConfig(instance="i"), classifier)
+    before = pipeline_.smoother
+    pipeline_.change_model(classifier, before.smoothing)
+    assert pipeline_.smoother is before
+    with_states = load_classifier(states_bundle)
+    pipeline_.change_model(with_states, before.smoothing)
+    assert (pipeline_.smoother.n_labels, pipeline_.smoother.n_states) == (4, 2)
+    other = Classifier(replace(with_states.bundle, states=STATES[::-1]), "litert", with_states._network)
+    before = pipeline_.smoother
+    pipeline_.change_model(other, before.smoothing)
+    assert pipeline_.smoother is not before
+
+
+def test_a_window_in_a_state_is_published_as_unknown_and_an_event_names_the_state(states_bundle):
+    with_states = load_classifier(states_bundle)
+    pipeline_ = Pipeline(RunConfig(instance="i"), with_states)
+    n = 3
+    windows = WindowBatch(
+        ["w1"] * n,
+        np.zeros((n, 128, 9), np.float32),
+        np.arange(n) * 1_280_000_000,
+        np.arange(n) * 1_280_000_000 + 2_560_000_000,
+        np.zeros(n),
+        np.zeros(n, np.int64),
+    )
+    logits = np.eye(6, dtype=np.float32)[[1, 4, 2]] * 5  # sitting, getting up, standing
+    labelled = pipeline_.label(windows, to_predictions(logits, 1.0, 4))
+    messages = [json.loads(payload) for _, payload in labelled.labels]
+    assert [message["label"] for message in messages] == ["SITTING", "UNKNOWN", "STANDING"]
+    assert list(messages[1]["probabilities"]) == list(STATE_LABELS)
+    assert messages[1]["confidence"] == max(messages[1]["probabilities"].values())
+    events = [json.loads(payload) for _, payload in labelled.events]
+    assert [(event["event"], event["label"]) for event in events] == [
+        ("enter", "SITTING"),
+        ("exit", "SITTING"),
+        ("enter", "SIT_TO_STAND"),
+        ("exit", "SIT_TO_STAND"),
+        ("enter", "STANDING"),
+    ]
+    assert events[3]["duration_s"] == 1.28
+    assert pipeline_.last_labels.counts == {**dict.fromkeys((*STATE_LABELS, "UNKNOWN"), 0), "STANDING": 1}
 
 
 def test_last_labels_count_devices_and_changes():

@@ -18,9 +18,17 @@ from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
-from harstream.errors import DatasetError
+from harstream.errors import ConfigError, DatasetError
 from harstream.train import export, pipeline
-from harstream.train.fitting.prepare import DEFAULT_SMOOTHING, about_kind, labels_of_kind, prepare, smoothing_for
+from harstream.train.fitting.prepare import (
+    DEFAULT_SMOOTHING,
+    about_kind,
+    labels_of_kind,
+    prepare,
+    smoothing_for,
+    smoothing_with_states,
+    states_of,
+)
 from harstream.train.fitting.recipe import FitConfig
 
 from ..made_recordings import PLAIN
@@ -33,7 +41,8 @@ def trained(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactor
     """Read only."""
     out = tmp_path_factory.mktemp("trained") / "mine"
     table = LabelTable({"MOVING": ("WALKING",), "SWIMMING": (), "STILL": ()})
-    return pipeline.train(recordings, out, data="csv:somewhere/recordings", table=table, config=TINY)
+    worn = [replace(one, placement="wrist" if one.subject == "01" else "chest") for one in recordings]
+    return pipeline.train(worn, out, data="csv:somewhere/recordings", table=table, config=TINY)
 
 
 @pytest.fixture
@@ -48,6 +57,7 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     assert bundle.spec.sample_rate_hz == 50.0
     assert bundle.covers == LabelTable({"MOVING": ("WALKING",), "STILL": ()})  # no window is SWIMMING
     assert bundle.temperature == trained.bundle.temperature
+    assert (bundle.placement, bundle.orientation, bundle.states) == ("chest, wrist", "fixed", ())
     cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
     for backend in ("litert", "int8", "tensorflow"):
         predictions = load_classifier(bundle.path, backend).predict(cut.windows)
@@ -137,6 +147,105 @@ def test_recordings_that_cannot_be_trained_on_are_refused_first(recordings: list
         prepare([recordings[0], replace(recordings[1], rate_hz=20.0)])
     with pytest.raises(DatasetError, match="found 0 of MOVING, STILL"):
         prepare([replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings])
+
+
+# --- states between labels ------------------------------------------------------------------------------
+
+POSTURES, TRANSITIONS = ("SITTING", "STANDING"), ("SIT_TO_STAND",)
+
+
+@pytest.fixture(scope="module")
+def getting_up(recordings: list[Recording]) -> list[Recording]:
+    """Recordings of sitting, getting up for 2 or 3 s, and standing."""
+    made = []
+    for recording in recordings:
+        still, moving = recording.segments
+        turn = still.stop + 50 * (2 + int(recording.subject) % 2)
+        segments = (
+            Segment(0, still.stop, "SITTING"),
+            Segment(still.stop, turn, "SIT_TO_STAND"),
+            Segment(moving.start, moving.stop, "STANDING"),
+        )
+        made.append(replace(recording, segments=segments))
+    return made
+
+
+def test_states_are_learnt_and_become_part_of_the_bundle(getting_up: list[Recording], tmp_path: Path) -> None:
+    trained = pipeline.train(
+        getting_up,
+        tmp_path / "mine",
+        data="csv:x",
+        table=LabelTable.plain(POSTURES),
+        config=TINY,
+        states=TRANSITIONS,
+        version="2.1.0",
+        placement="a phone at the waist",
+        orientation="any",
+    )
+    bundle = bundles.load(tmp_path / "mine")
+    assert (bundle.id, bundle.labels, bundle.states) == ("mine@2.1.0", POSTURES, TRANSITIONS)
+    assert (bundle.placement, bundle.orientation) == ("a phone at the waist", "any")
+    assert bundle.smoothing == smoothing_with_states(bundle.spec, POSTURES, TRANSITIONS, getting_up)
+    assert load_classifier(bundle.path, "tensorflow").predict(np.zeros((1, 128, 9), np.float32)).probabilities.size == 3
+    scores = trained.validation.scores
+    assert scores.labels == POSTURES
+    assert scores.unknown is not None
+    cut = windows.cut_windows(windows.whole_streams(getting_up), bundle.spec, POSTURES)
+    assert scores.windows == len(cut)
+    card = (bundle.path / "README.md").read_text()
+    assert "{" not in card
+    assert "the network recognises `SIT_TO_STAND`" in card
+    assert "Placement: a phone at the waist. Orientation of the device: any." in card
+    assert "| SITTING | STANDING | UNKNOWN |" in card
+
+    again = pipeline.export_again(str(bundle.path))
+    for field in ("labels", "states", "smoothing", "placement", "orientation", "version"):
+        assert getattr(again, field) == getattr(bundle, field)
+
+
+def test_windows_of_states_are_trained_on_and_not_scored(getting_up: list[Recording]) -> None:
+    prepared = prepare(getting_up, labels=POSTURES, states=TRANSITIONS)
+    assert prepared.training.outputs == (*POSTURES, *TRANSITIONS)
+    assert set(prepared.training.label.tolist()) == {0, 1, 2}
+    assert set(prepared.scored.label.tolist()) == {0, 1}
+    without = prepare(getting_up, labels=POSTURES)
+    np.testing.assert_array_equal(prepared.scored.windows, without.scored.windows)
+    of_labels = np.flatnonzero(prepared.training.label < 2)
+    np.testing.assert_array_equal(prepared.training.windows[of_labels], without.training.windows)
+
+
+def test_states_that_cannot_be_learnt_are_refused(getting_up: list[Recording]) -> None:
+    with pytest.raises(ConfigError, match=r"state 'SIT_TO_LIE': .* LAYING is not a label"):
+        prepare(getting_up, labels=POSTURES, states=("SIT_TO_LIE",))
+    with pytest.raises(DatasetError, match="no window lies with half its length in a segment of STAND_TO_SIT"):
+        prepare(getting_up, labels=POSTURES, states=(*TRANSITIONS, "STAND_TO_SIT"))
+
+
+def test_the_smoothing_has_mean_durations_and_no_order_of_the_recordings(getting_up: list[Recording]) -> None:
+    smoothing = smoothing_with_states(SignalSpec(), POSTURES, TRANSITIONS, getting_up)
+    assert smoothing.transitions is not None
+    transitions = np.array(smoothing.transitions)
+    seconds = np.array([16, 16, 2.5])
+    np.testing.assert_allclose(np.diag(transitions), np.exp(-1.28 / seconds), atol=2e-5)
+    np.testing.assert_allclose(transitions.sum(axis=1), 1, atol=1e-9)
+    assert transitions[1, 0] > 0  # nobody sits down in these recordings
+    names = {"SITTING": "STANDING", "STANDING": "SITTING"}
+    swapped = [
+        replace(one, segments=tuple(replace(s, label=names.get(s.label, s.label)) for s in one.segments))
+        for one in getting_up
+    ]
+    assert smoothing_with_states(SignalSpec(), POSTURES, TRANSITIONS, swapped) == smoothing
+    assert replace(smoothing, transitions=None, unknown_share=0.9) == smoothing_for(SignalSpec())
+    lasting = smoothing_with_states(SignalSpec(), (*POSTURES, "WALKING"), TRANSITIONS, getting_up)
+    assert lasting.transitions is not None
+    assert lasting.transitions[2][2] == pytest.approx(np.exp(-1.28 / DEFAULT_SMOOTHING.dwell_s), abs=2e-5)
+
+
+def test_kinds_of_data_without_states_say_so() -> None:
+    assert states_of("hapt:anywhere") == hapt.STATES
+    assert states_of(["csv:anywhere", "hapt:anywhere"]) == hapt.STATES
+    with pytest.raises(ConfigError, match="--states: csv, wisdm-watch names no states"):
+        states_of(["csv:anywhere", "wisdm-watch:anywhere"])
 
 
 def test_smoothing_has_longer_times_for_longer_strides() -> None:

@@ -53,6 +53,17 @@ def test_a_label_names_the_most_severe_problem_of_its_device_and_only_if_there_i
     assert "problem" not in json.loads(payloads[0])
 
 
+def test_states_have_no_probability_in_a_label_and_their_name_in_an_event():
+    (payload,) = encoded([[0, 5, 1, 4, 2]], [0], [1])
+    message = json.loads(payload)
+    assert list(message["probabilities"]) == list(NAMES)
+    odds = np.exp([0, 5, 1, 4, 2])
+    np.testing.assert_allclose(list(message["probabilities"].values()), (odds / odds.sum())[:3], atol=1e-4)
+    enter = ActivityEvent("w0", ENTER, 3, 0, 0.5)
+    event = json.loads(labels.encode_event(enter, (*NAMES, "SIT_TO_LIE", "LIE_TO_SIT"), "waist@2.0.0"))
+    assert (event["event"], event["label"]) == ("enter", "SIT_TO_LIE")
+
+
 def test_every_window_gets_its_own_message_in_order():
     payloads = encoded([[9, 0, 0], [0, 9, 0], [0, 0, 9]], [0, 1, 2], [3, 4, 5])
     assert [json.loads(payload)["label"] for payload in payloads] == list(NAMES)

@@ -12,7 +12,7 @@ from harstream.train.fitting import augment
 from harstream.train.fitting.recipe import FitConfig
 
 #: Maps indices (n,) int32 and a seed (2,) int32 to normalised inputs (n, window_samples, n_channels) and the
-#: probabilities of the labels (n, n_labels).
+#: probabilities of the outputs (n, n_outputs).
 BatchFunction = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -45,7 +45,7 @@ def batch_function(
             return tf.random.experimental.stateless_fold_in(seed, augmentation)
 
         batch, n = tf.gather(windows, index), tf.shape(index)[0]
-        truth = tf.one_hot(tf.gather(label, index), len(data.labels))
+        truth = tf.one_hot(tf.gather(label, index), len(data.outputs))
         if config.stretch:
             batch = augment.stretch(batch, config.stretch, seed_of(0))
         if config.warp:

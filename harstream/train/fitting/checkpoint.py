@@ -49,6 +49,8 @@ def fingerprint(spec: SignalSpec, config: FitConfig, *data: LabelledWindows) -> 
     """Return a hash of everything that decides a fit: signal, config, windows, and library versions."""
     libraries = {library: version(library) for library in ("tensorflow", "keras")}
     facts = {"spec": spec.to_dict(), "config": config.to_dict(), "labels": data[0].labels, "libraries": libraries}
+    if data[0].states:
+        facts["states"] = data[0].states
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for array in (array for one in data for array in (one.windows, one.label, one.subject, one.data_set)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())

@@ -31,13 +31,14 @@ from harstream.train.folds import split_by_subject
 class Fitted:
     """A trained network and the signal it expects, normalisation included."""
 
-    model: keras.Model  # maps (n, window_samples, n_channels), normalised, to (n, n_labels) logits
+    model: keras.Model  # maps (n, window_samples, n_channels), normalised, to (n, n_outputs) logits
     spec: SignalSpec
     labels: tuple[str, ...]
+    states: tuple[str, ...] = ()  # outputs after those of the labels
     history: tuple[Epoch, ...] = ()  # one entry per epoch
 
     def logits(self, windows: Float32, batch_windows: int = 1024) -> Float32:
-        """Return (n_windows, n_labels) logits of (n_windows, window_samples, n_channels) windows in physical units."""
+        """Return (n_windows, n_outputs) logits of (n_windows, window_samples, n_channels) windows in physical units."""
         call = tf.function(
             lambda inputs: self.model(inputs, training=False),
             input_signature=[tf.TensorSpec((None, *windows.shape[1:]), tf.float32)],
@@ -46,7 +47,7 @@ class Fitted:
             call(self.spec.norm.apply(windows[first : first + batch_windows])).numpy()
             for first in range(0, len(windows), batch_windows)
         ]
-        return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *parts])
+        return np.concatenate([np.zeros((0, self.model.output_shape[-1]), np.float32), *parts])
 
 
 def normalisation_of(windows: Float32) -> Normalisation:
@@ -130,7 +131,7 @@ def _fit_network(
     measured = normalisation_of(data.windows)
     norm = measured if config.standardise else Normalisation.identity(spec.n_channels)
     model = architectures.build(
-        config.arch, spec.window_samples, spec.n_channels, len(data.labels), config.arch_settings
+        config.arch, spec.window_samples, spec.n_channels, len(data.outputs), config.arch_settings
     )
     networks = [(teacher.model, teacher.spec.norm) for teacher in teachers]
     loop = TrainingLoop(
@@ -141,21 +142,21 @@ def _fit_network(
         objective(
             config,
             data.label,
-            len(data.labels),
+            len(data.outputs),
             ensemble(networks, norm, config.distil_temperature) if networks else None,
         ),
         (norm.apply(held_out.windows), held_out.label) if held_out is not None else None,
         set_weights(data) if config.balance_sets else None,
     )
     history = loop.run(progress, checkpoints)
-    return Fitted(model, replace(spec, normalisation=norm), data.labels, tuple(history))
+    return Fitted(model, replace(spec, normalisation=norm), data.labels, data.states, tuple(history))
 
 
 def fit_temperature(logits: Float32, label: Int64) -> float:
     """Return the temperature that makes the held-out labels most likely (Guo et al. 2017), between 0.1 and 10.
 
     Args:
-        logits: (n_windows, n_labels) of subjects that the network was not trained on.
+        logits: (n_windows, n_outputs) of subjects that the network was not trained on.
         label: (n_windows,) their true labels. Without a window the temperature is 1.
 
     """

@@ -22,7 +22,7 @@ from harstream.train.fitting.fit import fit_temperature
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
-from harstream.train.validation.task import FoldResult, FoldStore, tasks_of
+from harstream.train.validation.task import FoldResult, FoldStore, labels_of_logits, tasks_of
 
 BY_SUBJECT, BY_DATA = "subject", "data"
 #: What is held out together: some subjects of any data set, or all subjects of one data set.
@@ -49,7 +49,7 @@ class SeedRun:
 
     @property
     def logits(self) -> Float32:
-        """Logits of all held-out windows, (n_windows, n_labels), fold after fold."""
+        """Logits of all held-out windows, (n_windows, n_outputs), fold after fold."""
         return np.concatenate([fold.logits for fold in self.folds])
 
     @property
@@ -69,7 +69,9 @@ class SeedRun:
 
     def scores_by_data(self) -> dict[str, Scores]:
         """Return the scores of the float32 networks on each data set, by its name."""
-        return score_by(self.data_set, self.label, self.logits.argmax(axis=1), self.folds[0].scores.labels)
+        scores, logits = self.folds[0].scores, self.logits
+        predicted = labels_of_logits(logits, len(scores.labels))
+        return score_by(self.data_set, self.label, predicted, scores.labels, abstains=scores.unknown is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON."""
@@ -192,6 +194,7 @@ class CrossValidation:
             "calibration_error": self.calibration_error(),
             "labels": list(scores.labels),
             "confusion": scores.confusion.tolist(),
+            **({} if scores.unknown is None else {"unknown": scores.unknown.tolist()}),
             "accuracy_by_wearer": self.accuracy_by_subject(),
             **self._data_to_dict(),
             "runs": [run.to_dict() for run in self.runs],

@@ -182,7 +182,7 @@ def _save(folder: Path, windows: LabelledWindows) -> None:
     folder.mkdir(parents=True)
     for name in _ARRAYS:
         np.save(folder / f"{name}.npy", getattr(windows, name), allow_pickle=False)
-    (folder / "labels.json").write_text(json.dumps(windows.labels), encoding="utf-8")
+    (folder / "outputs.json").write_text(json.dumps([windows.labels, windows.states]), encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
@@ -195,5 +195,5 @@ def _load(folder: Path) -> LabelledWindows:
     windows, label, subject, recording, data_set, start = (
         np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
     )
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    return LabelledWindows(windows, label, subject, recording, data_set, start, tuple(labels))
+    labels, states = json.loads((folder / "outputs.json").read_text(encoding="utf-8"))
+    return LabelledWindows(windows, label, subject, recording, data_set, start, tuple(labels), tuple(states))

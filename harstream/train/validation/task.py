@@ -20,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
+from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
 from harstream.progress import Progress, silent
@@ -95,7 +97,7 @@ class FoldResult:
     held_out: tuple[str, ...]
     scores: Scores  # of the float32 network
     int8: Scores | None  # None if the task does not ask for it, or the network cannot be converted
-    logits: Float32  # (n_windows, n_labels)
+    logits: Float32  # (n_windows, n_outputs): of the labels, then of the states
     label: Int64  # (n_windows,) true label
     subject: npt.NDArray[np.str_]  # (n_windows,)
     data_set: npt.NDArray[np.str_]  # (n_windows,) name of the data set
@@ -115,9 +117,11 @@ class FoldResult:
         }
         names = ("logits", "label", "subject", "data_set")
         arrays: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in names}
-        arrays["confusion"] = self.scores.confusion
-        if self.int8 is not None:
-            arrays["int8"] = self.int8.confusion
+        for name, unknown, scores in (("confusion", "unknown", self.scores), ("int8", "int8_unknown", self.int8)):
+            if scores is not None:
+                arrays[name] = scores.confusion
+                if scores.unknown is not None:
+                    arrays[unknown] = scores.unknown
         replace_file(path, to_npz(arrays, {"facts": facts}))
 
     @classmethod
@@ -130,8 +134,8 @@ class FoldResult:
             return cls(
                 facts["seed"],
                 tuple(facts["held_out"]),
-                Scores(labels, content["confusion"]),
-                Scores(labels, content["int8"]) if "int8" in content else None,
+                Scores(labels, content["confusion"], content.get("unknown")),
+                Scores(labels, content["int8"], content.get("int8_unknown")) if "int8" in content else None,
                 content["logits"],
                 content["label"],
                 content["subject"],
@@ -196,12 +200,11 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     if task.int8:
         with suppress(export.NotConvertibleError):
             model = export.to_int8(fitted.model, fitted.spec.norm.apply(rest.windows), task.config.seed)
-            predicted = export.litert_logits(model, fitted.spec.norm.apply(test.windows)).argmax(axis=1)
-            int8 = score(test.label, predicted, scored.labels)
+            int8 = _score(export.litert_logits(model, fitted.spec.norm.apply(test.windows)), test)
     return FoldResult(
         task.config.seed,
         task.held_out,
-        score(test.label, logits.argmax(axis=1), scored.labels),
+        _score(logits, test),
         int8,
         logits,
         test.label,
@@ -211,3 +214,15 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
         len(fitted.history),
         seconds,
     )
+
+
+def _score(logits: Float32, test: LabelledWindows) -> Scores:
+    """Score logits (n_windows, n_outputs). A window that the network takes for a state counts as wrong, as UNKNOWN."""
+    predicted = labels_of_logits(logits, len(test.labels))
+    return score(test.label, predicted, test.labels, abstains=logits.shape[1] > len(test.labels))
+
+
+def labels_of_logits(logits: Float32, n_labels: int) -> Int64:
+    """Return the label (n_windows,) of logits (n_windows, n_outputs); UNKNOWN_INDEX: a state has a higher output."""
+    output = logits.argmax(axis=1)
+    return np.where(output < n_labels, output, UNKNOWN_INDEX)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,36 @@ def test_cross_validation_never_trains_on_the_subjects_it_scores(
     assert data["float32"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert data["float32"]["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert data["epochs"] == 2
+
+
+def test_a_window_taken_for_a_state_is_wrong_and_comes_back_from_the_file(
+    recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = windows.cut_windows(windows.whole_streams(recordings), SPEC, ("MOVING", "STILL"))
+    training = replace(scored, states=("STILL_TO_MOVING",))
+
+    class OfStates:
+        """Network that takes every other window of MOVING for the state, and is right on all others."""
+
+        history = ()
+        model = SimpleNamespace(count_params=lambda: 1)
+
+        def logits(self, some: np.ndarray) -> np.ndarray:
+            index = [np.flatnonzero((scored.windows == window).all(axis=(1, 2)))[0] for window in some]
+            label = scored.label[index]
+            return np.eye(3, dtype=np.float32)[np.where((label == 0) & (np.array(index) % 2 == 0), 2, label)]
+
+    monkeypatch.setattr(tasks, "fit", lambda *_: OfStates())
+    result = cross_validate(Prepared(SPEC, training, scored), TINY, work=tmp_path)
+    missed = int(((scored.label == 0) & (np.arange(len(scored)) % 2 == 0)).sum())
+    assert result.scores.unknown is not None
+    assert result.scores.unknown.tolist() == [missed, 0]
+    assert result.scores.accuracy == pytest.approx(1 - missed / len(scored))
+    assert result.to_dict()["unknown"] == [missed, 0]
+    monkeypatch.setattr(tasks, "fit", lambda *_: pytest.fail("it was fitted again"))
+    assert cross_validate(Prepared(SPEC, training, scored), TINY, work=tmp_path).to_dict() == result.to_dict()
+    with pytest.raises(pytest.fail.Exception, match="fitted again"):  # other outputs are another fit
+        cross_validate(Prepared(SPEC, scored, scored), TINY, work=tmp_path)
 
 
 def test_a_stored_fold_is_fitted_again_if_the_data_it_was_trained_on_have_changed(
