@@ -106,6 +106,25 @@ def test_each_device_is_a_recording_with_its_place_and_unit(tmp_path: Path) -> N
     np.testing.assert_allclose(waist.samples[:, 3], np.radians(np.arange(298) / 10), rtol=1e-5)
 
 
+def test_a_label_of_gait_is_only_where_the_sensor_moves(tmp_path: Path) -> None:
+    """A flight of stairs lasts 5 s of the 15: the rest of the trial is standing, and must not be learnt as stairs."""
+    samples = everything()
+    for row in samples:
+        if row[5] == 0 and row[0] > 8000:
+            row[2:5] = [0.0, Y_G + (1 / 4096) * (row[1] % 2), 0.0]
+    root = write(tmp_path / "set", samples, trial="Subject_04_ADL_GoUpstairs_1")
+    recordings = umafall.load(root)
+    assert len(recordings) == 3
+    for recording in recordings:
+        (segment,) = recording.segments
+        assert segment.label == "WALKING_UPSTAIRS"
+        assert 1.8 < segment.start / recording.rate_hz < 2.1
+        assert 7.4 < segment.stop / recording.rate_hz < 8.6
+    (tmp_path / "calm").mkdir()
+    calm = umafall.load(write(tmp_path / "calm" / "set", samples, trial="Subject_04_ADL_Bending_1"))
+    assert all(one.segments[0].stop / one.rate_hz > 12 for one in calm)  # other activities have calm moments
+
+
 def test_the_label_leaves_out_the_first_and_last_two_seconds_of_the_trial(tmp_path: Path) -> None:
     for recording in umafall.load(write(tmp_path / "set", everything())):
         (segment,) = recording.segments
