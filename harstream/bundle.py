@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import checks
+from harstream.core.familiar import Familiar
 from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother, Smoothing
@@ -31,6 +32,8 @@ MODEL_FILES = (KERAS, LITERT, INT8)
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
 DEFAULT_MODEL = "waist"
+#: Share of windows that int8 may label worse than float32 and still be chosen.
+MAX_INT8_LOSS = 0.002
 ORIENTATIONS = ("fixed", "any")
 #: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.,\deE\s]*\]")
@@ -53,7 +56,7 @@ class Bundle:
     states: tuple[str, ...] = ()  # (n_states,) further outputs: what lies between labels and is published as UNKNOWN
     placement: str = ""  # of the device, one line of text for people; empty: not known
     orientation: str = "fixed"  # one of ORIENTATIONS: whether a device must lie as in training, or may lie in any way
-    familiar: Mapping[str, Any] | None = None  # what tells signals unlike the training data
+    familiar: Familiar | None = None  # what tells signals unlike the training data
 
     @property
     def id(self) -> str:
@@ -85,6 +88,27 @@ class Bundle:
         """The reasons why training could not make a model file, by the file's name."""
         missing = self.training.get("missing", {})
         return missing if isinstance(missing, dict) else {}
+
+    @property
+    def best_backend(self) -> str:
+        """The fastest backend that the bundle has, at no more than MAX_INT8_LOSS by its own cross-validation."""
+        if INT8 in self.files and self.int8_loss is not None and self.int8_loss <= MAX_INT8_LOSS:
+            return "int8"
+        return self.float_backend
+
+    @property
+    def float_backend(self) -> str:
+        """The fastest backend in float32 that the bundle has."""
+        return "litert" if LITERT in self.files else "tensorflow"
+
+    @property
+    def int8_loss(self) -> float | None:
+        """Accuracy of float32 minus that of int8 in the cross-validation; None if that did not measure it."""
+        try:
+            float32, int8 = (self.training["metrics"][name]["accuracy"]["mean"] for name in ("float32", "int8"))
+            return float(float32) - float(int8)
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
         """Return a new smoother for the bundle's labels, with ``smoothing`` in place of the bundle's own if given."""
@@ -173,7 +197,7 @@ def save(
     states: tuple[str, ...] = (),
     placement: str = "",
     orientation: str | None = None,
-    familiar: Mapping[str, Any] | None = None,
+    familiar: Familiar | None = None,
 ) -> Bundle:
     """Write a bundle without golden streams. It cannot be loaded until ``classifier.seal_bundle`` adds them.
 
@@ -194,7 +218,8 @@ def save(
         states: The outputs of the network after the labels.
         placement: Where the device is worn, in one line.
         orientation: One of ORIENTATIONS; None: that of ``orientation_of``.
-        familiar: A JSON object that tells signals unlike the training data, or None.
+        familiar: What tells signals unlike the training data, or None. The outputs of the network then have its
+            features after the logits.
 
     Raises:
         BundleError: No model was given, or a field has a value that is not allowed.
@@ -264,7 +289,7 @@ def _write(bundle: Bundle) -> None:
         "temperature": bundle.temperature,
         "smoothing": bundle.smoothing.to_dict(),
         **({} if bundle.covers is None else {"covers": bundle.covers.to_dict()}),
-        **({} if bundle.familiar is None else {"familiar": dict(bundle.familiar)}),
+        **({} if bundle.familiar is None else {"familiar": bundle.familiar.to_dict()}),
         "files": {name: {"sha256": digest} for name, digest in bundle.files.items()},
         "training": dict(bundle.training),
     }
@@ -322,7 +347,7 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         states=states,
         placement=_line(data.get("placement", ""), "placement"),
         orientation=checks.choice(data.get("orientation", orientation_of(spec)), "orientation", ORIENTATIONS),
-        familiar=None if familiar is None else checks.mapping(familiar, "familiar"),
+        familiar=None if familiar is None else Familiar.from_dict(checks.mapping(familiar, "familiar")),
     )
     sensors = data.get("sensors", list(bundle.sensors))
     if sensors != list(bundle.sensors):

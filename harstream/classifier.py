@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -33,7 +34,10 @@ class Network(Protocol):
     n_outputs: int
 
     def __call__(self, inputs: Float32) -> Float32:
-        """Return the logits (n_windows, n_outputs) of normalised windows (n_windows, window_samples, n_channels)."""
+        """Return the outputs (n_windows, n_outputs) of normalised windows (n_windows, window_samples, n_channels).
+
+        They are the logits of labels and states, and after them the features if the bundle tells unfamiliar windows.
+        """
         ...
 
 
@@ -170,8 +174,13 @@ class Classifier:
 
     def predict(self, windows: Float32) -> Predictions:
         """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
-        logits = self._network(self.bundle.spec.norm.apply(windows))
-        return to_predictions(logits, self.bundle.temperature, len(self.bundle.labels))
+        bundle = self.bundle
+        outputs = self._network(bundle.spec.norm.apply(windows))
+        logits, features = outputs[:, : len(bundle.outputs)], outputs[:, len(bundle.outputs) :]
+        predictions = to_predictions(logits, bundle.temperature, len(bundle.labels))
+        if bundle.familiar is None:
+            return predictions
+        return replace(predictions, unfamiliar=bundle.familiar.unfamiliar(logits, features))
 
 
 def to_predictions(logits: Float32, temperature: float, n_labels: int | None = None) -> Predictions:
@@ -179,8 +188,10 @@ def to_predictions(logits: Float32, temperature: float, n_labels: int | None = N
 
     The method is temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
 
+    No window is unfamiliar.
+
     Args:
-        logits: Outputs of the network.
+        logits: Of labels and states.
         temperature: Divisor of the logits.
         n_labels: Number of labels, which are the first outputs; the others are states. None: all are labels.
 
@@ -191,7 +202,7 @@ def to_predictions(logits: Float32, temperature: float, n_labels: int | None = N
     of_labels = probabilities[:, :n_labels]
     output = probabilities.argmax(axis=1)
     label = np.where(output < of_labels.shape[1], output, UNKNOWN_INDEX)
-    return Predictions(probabilities, label, of_labels.max(axis=1))
+    return Predictions(probabilities, label, of_labels.max(axis=1), np.zeros(len(logits), np.bool_))
 
 
 def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
@@ -199,7 +210,7 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
 
     Args:
         bundle: A loaded bundle.
-        backend: One of ``bundle.BACKEND_FILES``, or ``auto``: LiteRT if the bundle has its file, else TensorFlow.
+        backend: One of ``bundle.BACKEND_FILES``, or ``auto``: what ``Bundle.best_backend`` says.
 
     Raises:
         BundleError: The bundle has no file for the backend, or the network's input or output does not fit the bundle.
@@ -207,7 +218,7 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
 
     """
     if backend == "auto":
-        backend = "litert" if bundles.LITERT in bundle.files else "tensorflow"
+        backend = bundle.best_backend
     if backend not in BACKEND_FILES:
         raise ConfigError(f"backend {backend!r} is not one of auto, {', '.join(BACKEND_FILES)}")
     path = bundle.path / BACKEND_FILES[backend]
@@ -219,11 +230,12 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
     expected = (bundle.spec.window_samples, bundle.spec.n_channels)
     if network.input_shape != expected:
         raise BundleError(f"{path}: its input is {network.input_shape}, but windows of bundle.json are {expected}")
-    if network.n_outputs != len(bundle.outputs):
-        states = f" and {len(bundle.states)} states" if bundle.states else ""
-        raise BundleError(
-            f"{path}: it has {network.n_outputs} outputs, but bundle.json has {len(bundle.labels)} labels{states}"
-        )
+    n_features = 0 if bundle.familiar is None else bundle.familiar.n_features
+    if network.n_outputs != len(bundle.outputs) + n_features:
+        parts = [f"{len(bundle.labels)} labels"]
+        parts += [f"{len(bundle.states)} states"] if bundle.states else []
+        parts += [f"{n_features} features"] if n_features else []
+        raise BundleError(f"{path}: it has {network.n_outputs} outputs, but bundle.json has {' and '.join(parts)}")
     return Classifier(bundle, backend, network)
 
 
@@ -261,4 +273,4 @@ def seal_bundle(bundle: Bundle) -> Bundle:
     Return the bundle, without its int8 file if that disagrees with the float32 model (see ``golden.seal``).
     """
     int8 = open_classifier(bundle, "int8") if bundles.INT8 in bundle.files else None
-    return golden.seal(bundle, open_classifier(bundle), int8)
+    return golden.seal(bundle, open_classifier(bundle, bundle.float_backend), int8)

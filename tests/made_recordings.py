@@ -20,6 +20,7 @@ STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
 PLAIN: dict[str, Any] = dict.fromkeys(
     (
         *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
+        *("vigour", "coupling_db"),
         *("smoothed_share", "gyro_drift", "jitter", "channel_dropout", "strangers_share", "mixup", "average"),
     ),
     0.0,
@@ -75,7 +76,9 @@ def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
     progress("training", epochs, epochs)
     scores = score(test.label, logits.argmax(axis=1), test.labels)
     names = test.subject, test.data_set
-    return FoldResult(seed, task.held_out, scores, None, logits, test.label, *names, 99, epochs, 0.1)
+    return FoldResult(
+        seed, task.held_out, scores, None, logits, np.zeros(len(test)), test.label, *names, 99, epochs, 0.1
+    )
 
 
 @pytest.fixture

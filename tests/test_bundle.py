@@ -16,6 +16,7 @@ import pytest
 from harstream import bundle as bundles
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
+from harstream.core.familiar import Familiar
 from harstream.core.label_table import LabelTable
 from harstream.core.smoothing import Smoothing
 from harstream.core.spec import ORIENTATION_FREE
@@ -95,7 +96,12 @@ ABOUT = {
     "states": STATES,
     "placement": "a phone at the waist, x axis up",
     "orientation": "any",
-    "familiar": {"distance": [1.5, 2], "limit": 3},
+}
+FAMILIAR = {
+    "means": [[0.5, 1.0], [2.0, -1.0]],
+    "whitening": [[1.0, 0.25], [0.0, 1.0]],
+    "max_distance": 9.5,
+    "max_energy": -1.5,
 }
 
 
@@ -118,11 +124,15 @@ def test_what_a_bundle_says_about_the_device_comes_back(random_bundle, tmp_path)
 
 def test_rows_of_numbers_are_lines_of_bundle_json(random_bundle, tmp_path):
     smoothing = Smoothing("hmm", transitions=((0.75, 0.05, 0.05, 0.05, 0.05, 0.05), *[(1 / 6,) * 6] * 5))
-    familiar = {"text": "a [1,  2]", "none": []}
-    save(tmp_path, (random_bundle / LITERT).read_bytes(), smoothing=smoothing, familiar=familiar)
+    loaded = save(
+        tmp_path, (random_bundle / LITERT).read_bytes(), smoothing=smoothing, familiar=Familiar.from_dict(FAMILIAR)
+    )
     text = (tmp_path / "bundle.json").read_text()
     assert "\n      [0.75, 0.05, 0.05, 0.05, 0.05, 0.05],\n" in text
-    assert json.loads(text)["familiar"] == familiar
+    assert "\n      [1.0, 0.25],\n" in text
+    assert json.loads(text)["familiar"] == FAMILIAR
+    assert loaded.familiar is not None
+    assert loaded.familiar.to_dict() == FAMILIAR
 
 
 def test_a_bundle_of_schema_1_loads_with_what_its_signal_says(own_bundle):
@@ -204,6 +214,10 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(placement="waist\nwrist"), ["placement", "one line", "wrist"]),
         (lambda d: d.update(orientation="upright"), ["orientation", "'upright'", "fixed, any"]),
         (lambda d: d.update(familiar=[1]), ["familiar", "[1]"]),
+        (lambda d: d.update(familiar={}), ["familiar", "means"]),
+        (lambda d: d.update(familiar={**FAMILIAR, "means": [[1.0], [1.0, 2.0]]}), ["familiar.means", "[1, 2]"]),
+        (lambda d: d.update(familiar={**FAMILIAR, "whitening": [[1.0, 2.0]]}), ["familiar.whitening", "(1, 2)"]),
+        (lambda d: d.update(familiar={**FAMILIAR, "max_energy": "low"}), ["familiar.max_energy", "low"]),
         (lambda d: d.update(temperature=0), ["temperature", "0", "0.01", "100"]),
         (lambda d: d.update(temperature=float("nan")), ["temperature", "nan"]),
         (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),

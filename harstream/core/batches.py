@@ -158,6 +158,17 @@ class Predictions:
     probabilities: Float32  # (n_windows, n_outputs) of labels and states, calibrated, each row sums to 1
     label: Int64  # (n_windows,) index of the label with the highest probability; UNKNOWN_INDEX: a state's is higher
     confidence: Float32  # (n_windows,) the highest probability of a label
+    unfamiliar: Bool  # (n_windows,) True: the window is unlike all training data, so the others mean nothing
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.label)
+
+    def split(self, sizes: Sequence[int]) -> list[Predictions]:
+        """Return the predictions of successive groups of ``sizes`` windows."""
+        ends = np.cumsum(sizes)[:-1]
+        arrays = (self.probabilities, self.label, self.confidence, self.unfamiliar)
+        return [Predictions(*parts) for parts in zip(*(np.split(array, ends) for array in arrays), strict=True)]
 
     def without(self, untrusted: Bool) -> Predictions:
         """Return predictions in which all outputs of the windows where ``untrusted`` (n_windows,) are equally likely.
@@ -171,4 +182,5 @@ class Predictions:
             np.where(untrusted[:, None], uniform, self.probabilities),
             np.where(untrusted, 0, self.label),
             np.where(untrusted, uniform, self.confidence),
+            self.unfamiliar,
         )

@@ -175,6 +175,18 @@ class Engine:
         incidents, self._incidents = self._incidents, []
         return incidents
 
+    def set_problem(self, device: str, problem: Problem, detail: str) -> None:
+        """Note a problem that something else found of a device; a device without state is ignored."""
+        row = int(self._devices.find([device])[0])
+        if row >= 0:
+            self._health.begin(row, problem, detail)
+            self._name_incidents()
+
+    def end_problem(self, device: str, problem: Problem) -> None:
+        """End a problem that ``set_problem`` noted."""
+        rows = self._devices.find([device])
+        self._health.end(rows[rows >= 0], problem)
+
     def problem_counts(self) -> dict[Problem, int]:
         """Return the number of devices that have each problem; a device may have several."""
         return {problem: int(np.count_nonzero(self._health.problems & int(problem))) for problem in Problem}
@@ -348,7 +360,8 @@ class Engine:
             return self._no_windows()
         message = np.concatenate([part.message for part in due])
         # Untrusted windows must not depend on the messages after them in the batch, which the timeline has seen.
-        problems = np.concatenate([part.problems for part in due]) & ~int(Problem.OVERLAP)
+        # UNFAMILIAR comes from outside at any time; the smoother knows of which windows it is true.
+        problems = np.concatenate([part.problems for part in due]) & ~int(Problem.OVERLAP | Problem.UNFAMILIAR)
         problems |= np.where(accepted.overlapping[message], int(Problem.OVERLAP), 0)
         period = np.concatenate([part.period_ns for part in due])
         end_ns = np.concatenate([part.last_ns for part in due]) + np.rint(period).astype(np.int64)

@@ -15,6 +15,7 @@ class Problem(enum.IntFlag):
     GRAVITY = enum.auto()  # acceleration has no plausible gravity: unknown unit, or gravity was removed
     OVERLAP = enum.auto()  # two sources publish under one device name
     GYROSCOPE = enum.auto()  # angular velocity contradicts the acceleration, so its unit is wrong; or it is missing
+    UNFAMILIAR = enum.auto()  # most windows are unlike everything that the model was trained on
     RATE = enum.auto()  # the sample rate cannot be used, is not the announced one, or gaps never let a window fill
     STAMPS = enum.auto()  # stamps are in another unit or too coarse, and are replaced by counting or by arrival times
     CLOCK = enum.auto()  # the clock of the device jumped
@@ -27,7 +28,7 @@ class Problem(enum.IntFlag):
 
 
 #: Problems under which a label would be wrong. Windows with one of them are published as UNKNOWN.
-UNTRUSTED = Problem.GRAVITY | Problem.OVERLAP | Problem.GYROSCOPE
+UNTRUSTED = Problem.GRAVITY | Problem.OVERLAP | Problem.GYROSCOPE | Problem.UNFAMILIAR
 
 
 @dataclass(frozen=True, slots=True)

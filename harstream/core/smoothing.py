@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from harstream import checks
 from harstream.core import posteriors
-from harstream.core.batches import Bool, Float32, Float64, Int64
+from harstream.core.batches import Bool, Float32, Float64, Int64, Predictions, WindowBatch
 from harstream.core.devices import DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
+from harstream.core.familiar import UnfamiliarDevices
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
+from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays, split_into_rounds
 from harstream.core.transitions import SHARE_VIA_UNKNOWN, transitions_from_dwell, transitions_with_unknown
 from harstream.errors import ConfigError
@@ -150,6 +152,16 @@ def _check_transitions(rows: tuple[tuple[float, ...], ...]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """What is published of windows, by ``Smoother.label``. All parts but the events describe the same windows."""
+
+    windows: WindowBatch  # with the problem UNFAMILIAR where it is
+    predictions: Predictions  # uniform where the window is untrusted
+    smoothed: SmoothedLabels
+    events: list[ActivityEvent]  # with a fixed lag, they may belong to earlier windows
+
+
+@dataclass(frozen=True, slots=True)
 class SmoothedLabels:
     """Labels of a WindowBatch after smoothing, as they are published."""
 
@@ -200,10 +212,42 @@ class Smoother:
         self._filter = smoothing.build_filter(n_labels + n_states, stride_s, capacity)
         self._times = _WindowTimes(self._lag, capacity)
         self._activities = ActivityTracker(capacity)
+        self._unfamiliar = UnfamiliarDevices(capacity)
 
     def __len__(self) -> int:
         """Return the number of devices with state."""
         return len(self._devices)
+
+    def label(self, windows: WindowBatch, predictions: Predictions) -> Labelled:
+        """Smooth the predictions of the next windows; those of each device are in order of time.
+
+        A window that cannot be trusted is UNKNOWN: its device has a problem in UNTRUSTED, or it is unfamiliar. While
+        most windows of a device are unfamiliar, it has the problem UNFAMILIAR and its other windows are UNKNOWN too.
+        """
+        if predictions.unfamiliar.any() or self._unfamiliar.any:  # not the usual case
+            rows = self._rows_of(windows.devices)
+            unfamiliar = np.zeros(len(rows), np.bool_)
+            for index in split_into_rounds(rows):
+                tried = index[~windows.untrusted[index]]
+                self._unfamiliar.feed(rows[tried], predictions.unfamiliar[tried])
+                unfamiliar[index] = self._unfamiliar.problem[rows[index]]
+            mask = np.where(unfamiliar, int(Problem.UNFAMILIAR), 0)
+            windows = replace(windows, problems=windows.problems | mask)
+        untrusted = windows.untrusted | predictions.unfamiliar
+        predictions = predictions.without(untrusted)
+        smoothed, events = self.feed(
+            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, untrusted
+        )
+        return Labelled(windows, predictions, smoothed, events)
+
+    def unfamiliar_devices(self) -> list[str]:
+        """Return the devices that have the problem UNFAMILIAR."""
+        return [device for device, row in self._devices.items() if self._unfamiliar.problem[row]]
+
+    def take_changes(self) -> list[tuple[str, bool]]:
+        """Return (device, whether it has the problem UNFAMILIAR now) of each change since the last call."""
+        changes, self._unfamiliar.changes = self._unfamiliar.changes, []
+        return [(self._devices.device(row), problem) for row, problem in changes]
 
     def feed(
         self,
@@ -228,8 +272,7 @@ class Smoother:
             the events may belong to earlier windows.
 
         """
-        rows = self._devices.find_or_add(devices, np.ones(len(devices)))
-        self._grow()
+        rows = self._rows_of(devices)
         states = probabilities.astype(np.float64)
         if self.smoothing.unknown_below > 0:
             states = posteriors.probabilities_with_unknown(states, self.smoothing.unknown_below)
@@ -257,6 +300,7 @@ class Smoother:
         self._devices.last_accepted_s[rows] = 0.0
         self._devices.evict(1.0)
         self._times.n_windows[rows] = 0
+        self._unfamiliar.reset(rows)
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
     def flush(self) -> list[ActivityEvent]:
@@ -322,7 +366,18 @@ class Smoother:
         return events
 
     def _parts(self) -> dict[str, RowArrays]:
-        return {"devices": self._devices, "filter": self._filter, "times": self._times, "activities": self._activities}
+        return {
+            "devices": self._devices,
+            "filter": self._filter,
+            "times": self._times,
+            "activities": self._activities,
+            "unfamiliar": self._unfamiliar,
+        }
+
+    def _rows_of(self, devices: Sequence[str]) -> Int64:
+        rows = self._devices.find_or_add(devices, np.ones(len(devices)))
+        self._grow()
+        return rows
 
     def _grow(self) -> None:
         for part in self._parts().values():

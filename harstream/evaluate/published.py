@@ -45,12 +45,11 @@ def label_recording(
 
     """
     windows = due_windows(RecordingStream.whole(recording), classifier.bundle.spec, start_ns)
-    predictions = classifier.predict(windows.windows).without(windows.untrusted)
+    predictions = classifier.predict(windows.windows)
     smoother = classifier.bundle.smoother(smoothing)
-    smoothed, events = smoother.feed(
-        windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, windows.untrusted
-    )
-    return Published(windows, predictions, smoothed, (*events, *smoother.evict([recording.name])))
+    labelled = smoother.label(windows, predictions)
+    events = (*labelled.events, *smoother.evict([recording.name]))
+    return Published(labelled.windows, labelled.predictions, labelled.smoothed, events)
 
 
 def label_messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterator[tuple[str, bytes]]:

@@ -177,6 +177,7 @@ class Devices:
 
         """
         now_s, engine = self._monotonic(), self._pipeline.engine
+        self._take_unfamiliar()
         incidents = engine.take_incidents()
         self._remember(incidents)
         self._log.report((*incidents, *self._incidents), now_s)
@@ -197,6 +198,22 @@ class Devices:
     def wanted(self) -> bool:
         """Whether somebody waits for a snapshot."""
         return self._wanted
+
+    def _take_unfamiliar(self) -> None:
+        """Tell the engine what the labelling thread found: devices that became unfamiliar, or ceased to be."""
+        pipeline = self._pipeline
+        while not pipeline.unfamiliar.empty():  # only this thread takes
+            device, begins = pipeline.unfamiliar.get()
+            if not begins:
+                pipeline.engine.end_problem(device, Problem.UNFAMILIAR)
+                continue
+            bundle = pipeline.classifier.bundle
+            detail = (
+                f"most of its windows are unlike all data that {bundle.id} was trained on"
+                f"{f' ({bundle.placement})' if bundle.placement else ''}; wear it like that, check its axes and units, "
+                "or use another model"
+            )
+            pipeline.engine.set_problem(device, Problem.UNFAMILIAR, detail)
 
     def _remember(self, incidents: Sequence[Incident]) -> None:
         epoch_s = self._clock()

@@ -166,9 +166,7 @@ class Labelling:
         self._metrics.observe_classified(len(windows), time.perf_counter() - start_s)
         if alone:
             return [predictions]
-        ends = np.cumsum([len(batch) for batch in batches])[:-1]
-        arrays = (predictions.probabilities, predictions.label, predictions.confidence)
-        return [Predictions(*part) for part in zip(*(np.split(array, ends) for array in arrays), strict=True)]
+        return predictions.split([len(batch) for batch in batches])
 
     def _publish_labels(
         self, pipeline: Pipeline, windows: WindowBatch, predictions: Predictions, completed_s: Float64

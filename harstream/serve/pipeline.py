@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Pipeline:
         self.classifier = classifier
         self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
         self.last_labels = LastLabels(bundle.published_labels)
+        #: (device, whether it has the problem UNFAMILIAR now), from the labelling thread to the main loop.
+        self.unfamiliar: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
         self._labels_topic = config.labels_template.topic
         self._events_topic = None if config.events_template is None else config.events_template.topic
 
@@ -79,17 +82,17 @@ class Pipeline:
     def label(self, windows: WindowBatch, predictions: Predictions) -> LabelledWindows:
         """Smooth the predictions of ``windows`` and encode the labels and events."""
         bundle = self.classifier.bundle
-        predictions = predictions.without(windows.untrusted)
-        smoothed, events = self.smoother.feed(
-            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, windows.untrusted
-        )
-        payloads = labels.encode(windows, predictions, smoothed, bundle.published_labels, bundle.id)
+        labelled = self.smoother.label(windows, predictions)
+        for change in self.smoother.take_changes():
+            self.unfamiliar.put(change)
+        windows, smoothed = labelled.windows, labelled.smoothed
+        payloads = labels.encode(windows, labelled.predictions, smoothed, bundle.published_labels, bundle.id)
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
         return LabelledWindows(
             smoothed,
             self.last_labels.update(windows.devices, names, smoothed.confidence.tolist(), windows.end_ns.tolist()),
             list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)),
-            self._encode_events(events),
+            self._encode_events(labelled.events),
         )
 
     def end_activities(self, devices: Sequence[str]) -> list[Publication]:
@@ -115,6 +118,8 @@ class Pipeline:
         events: list[Publication] = []
         if (bundle.labels, bundle.states) != (before.labels, before.states) or smoothing != self.smoother.smoothing:
             events = self._encode_events(self.smoother.evict(self.last_labels.devices))
+            for device in self.smoother.unfamiliar_devices():
+                self.unfamiliar.put((device, False))
             self.smoother = bundle.smoother(smoothing)
         self.classifier = classifier
         self.last_labels.add_labels(bundle.published_labels)

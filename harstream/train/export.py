@@ -31,7 +31,8 @@ from harstream.train.fitting.architectures.loops import without_tensor_lists
 CALIBRATION_WINDOWS = 300
 #: Operations that stay float32 in the int8 model: those that compute the second view of ``rescnn``, which magnifies
 #: signals smaller than 1/256 of the input's range. All convolutions after them are int8.
-_FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH"]
+#: The outputs are put side by side in float32 too, because logits and features have different ranges.
+_FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH", "CONCATENATION"]
 #: Windows on which the labels of int8 are compared with those of Keras. A window is clear if the two largest
 #: probabilities of Keras differ by more than ``golden.INT8_MARGIN``. Of the clear windows this share may differ, and a
 #: few more. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
@@ -59,8 +60,16 @@ class LiteRTFiles:
     missing: Mapping[str, str]  # reason for each missing file, by file name
 
 
-def litert_files(model: keras.Model, inputs: Float32, seed: int = 0) -> LiteRTFiles:
-    """Convert a network to float32 and int8 as far as possible; ``inputs`` and ``seed`` are those of ``to_int8``."""
+def litert_files(model: keras.Model, inputs: Float32, seed: int = 0, n_logits: int | None = None) -> LiteRTFiles:
+    """Convert a network to float32 and int8 as far as possible.
+
+    Args:
+        model: The network.
+        inputs: As for ``to_int8``.
+        seed: As for ``to_int8``.
+        n_logits: The number of outputs before the features; None: there are no features.
+
+    """
     missing = {}
 
     def attempt(name: str, convert: Callable[[], bytes]) -> bytes | None:
@@ -70,14 +79,14 @@ def litert_files(model: keras.Model, inputs: Float32, seed: int = 0) -> LiteRTFi
             missing[name] = str(error)
             return None
 
-    litert = attempt(bundles.LITERT, lambda: to_litert(model))
+    litert = attempt(bundles.LITERT, lambda: to_litert(model, n_logits))
     if litert is None:
         missing[bundles.LITERT] += "; the bundle needs the tensorflow backend"
-    int8 = attempt(bundles.INT8, lambda: to_int8(model, inputs, seed))
+    int8 = attempt(bundles.INT8, lambda: to_int8(model, inputs, seed, n_logits))
     return LiteRTFiles(litert, int8, missing)
 
 
-def to_litert(model: keras.Model) -> bytes:
+def to_litert(model: keras.Model, n_logits: int | None = None) -> bytes:
     """Return the network as a float32 LiteRT model for any batch size.
 
     The probabilities are compared with those of Keras for every batch size that the classifier uses.
@@ -89,10 +98,10 @@ def to_litert(model: keras.Model) -> bytes:
     with _converting():
         data = bytes(_converter(model).convert())
         inputs = np.random.default_rng(0).normal(size=(BATCH_SIZES[0], *model.input_shape[1:])).astype(np.float32)
-        expected = to_predictions(model(inputs, training=False).numpy(), 1.0).probabilities
+        expected = to_predictions(model(inputs, training=False).numpy()[:, :n_logits], 1.0).probabilities
         network = LiteRTNetwork(data)
         for size in BATCH_SIZES:
-            probabilities = to_predictions(network(inputs[:size]), 1.0).probabilities
+            probabilities = to_predictions(network(inputs[:size])[:, :n_logits], 1.0).probabilities
             difference = float(np.abs(probabilities - expected[:size]).max())
             if not difference <= golden.PROBABILITY_TOLERANCE:
                 raise NotConvertibleError(
@@ -102,7 +111,7 @@ def to_litert(model: keras.Model) -> bytes:
     return data
 
 
-def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
+def to_int8(model: keras.Model, inputs: Float32, seed: int = 0, n_logits: int | None = None) -> bytes:
     """Return the network as a LiteRT model with int8 weights and activations, and float32 input and output.
 
     The method is post-training quantisation per channel (Jacob et al. 2018). Inside a recurrent loop only the weights
@@ -113,6 +122,7 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
         inputs: (n_windows, window_samples, n_channels) normalised windows of the training data. The ranges of the
             activations are measured on a random part of them.
         seed: Decides that part.
+        n_logits: The number of outputs before the features; None: there are no features.
 
     Raises:
         NotConvertibleError: LiteRT does not support the network, or int8 labels too many of ``inputs`` differently.
@@ -133,16 +143,16 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0) -> bytes:
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
         data = bytes(quantizer.get_nondebug_quantized_model())
-        _check_labels(model, data, inputs[order[:CHECKED_WINDOWS]])
+        _check_labels(model, data, inputs[order[:CHECKED_WINDOWS]], n_logits)
     return data
 
 
-def _check_labels(model: keras.Model, int8: bytes, inputs: Float32) -> None:
+def _check_labels(model: keras.Model, int8: bytes, inputs: Float32, n_logits: int | None) -> None:
     """Raise NotConvertibleError if int8 labels windows differently for which Keras is sure."""
-    expected = to_predictions(model(inputs, training=False).numpy(), 1.0)
+    expected = to_predictions(model(inputs, training=False).numpy()[:, :n_logits], 1.0)
     ranked = np.sort(expected.probabilities, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > golden.INT8_MARGIN
-    wrong = int((to_predictions(litert_logits(int8, inputs), 1.0).label != expected.label)[clear].sum())
+    wrong = int((to_predictions(litert_outputs(int8, inputs)[:, :n_logits], 1.0).label != expected.label)[clear].sum())
     if wrong > MAX_WRONG_SHARE * clear.sum() + _FEW:
         raise NotConvertibleError(f"int8 gives another label than float32 in {wrong} of {clear.sum()} clear windows")
 
@@ -175,8 +185,11 @@ def synthetic_windows(spec: SignalSpec, n_streams: int = 100) -> Float32:
     return np.concatenate(parts)
 
 
-def litert_logits(model: bytes, inputs: Float32) -> Float32:
-    """Return (n_windows, n_labels) logits of normalised windows (n_windows, window_samples, n_channels) by LiteRT."""
+def litert_outputs(model: bytes, inputs: Float32) -> Float32:
+    """Return what LiteRT computes of normalised windows (n_windows, window_samples, n_channels).
+
+    The result has the shape (n_windows, n_outputs).
+    """
     return LiteRTNetwork(model, batch_sizes=(_BATCH, 1))(inputs)
 
 

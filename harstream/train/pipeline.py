@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from harstream.progress import Progress, silent
 from harstream.train import export
 from harstream.train.card import card, with_files
 from harstream.train.export import LiteRTFiles
-from harstream.train.fitting.fit import Fitted, fit, fit_temperature
+from harstream.train.fitting.familiarity import fit_familiar
+from harstream.train.fitting.fit import Fitted, fit, fit_temperature, with_features
 from harstream.train.fitting.history import plot
 from harstream.train.fitting.prepare import (
     Prepared,
@@ -34,6 +35,7 @@ from harstream.train.fitting.prepare import (
     labels_wanted,
     library_versions,
     prepare,
+    served,
     smoothing_for,
     smoothing_with_states,
 )
@@ -182,7 +184,12 @@ def write_bundle(
     name = out.resolve().name
     temperature = fit_temperature(*validation.held_out())
     smoothing = smoothing or smoothing_for(fitted.spec)
-    files = export.litert_files(fitted.model, fitted.spec.norm.apply(prepared.training.windows), config.seed)
+    familiar = fit_familiar(fitted, prepared.training, config)
+    max_distance, max_energy = validation.familiar_limits()
+    familiar = replace(familiar, max_distance=max_distance, max_energy=max_energy)
+    network = with_features(fitted.model)
+    inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
+    files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
     subjects = sorted(set(prepared.scored.subject.tolist()))
     names = [data_name(one) for one in each_of(data)]
     training = {
@@ -214,7 +221,7 @@ def write_bundle(
     )
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
-        export.save_keras(fitted.model, keras_path)
+        export.save_keras(network, keras_path)
         return _save_sealed(
             out,
             keras_path,
@@ -231,6 +238,7 @@ def write_bundle(
             covers=None if table is None or table.is_plain else table.only(fitted.labels),
             placement=placement,
             orientation=orientation,
+            familiar=familiar,
         )
 
 
@@ -250,7 +258,8 @@ def export_again(model: str) -> Bundle:
     if bundles.KERAS not in bundle.files:
         raise BundleError(f"{bundle.path}: export needs {bundles.KERAS}, which the bundle does not have")
     network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
-    files = export.litert_files(network, bundle.spec.norm.apply(export.synthetic_windows(bundle.spec)))
+    inputs = bundle.spec.norm.apply(export.synthetic_windows(bundle.spec))
+    files = export.litert_files(network, inputs, n_logits=len(bundle.outputs))
     readme = bundle.path / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else f"# {bundle.name} {bundle.version}\n"
     with tempfile.TemporaryDirectory() as folder:
@@ -261,7 +270,7 @@ def export_again(model: str) -> Bundle:
             keras_path,
             files,
             text,
-            bundle.training,
+            {**bundle.training, "metrics": {**bundle.training.get("metrics", {}), "int8": None}},  # not measured
             exported_again=True,
             name=bundle.name,
             version=bundle.version,

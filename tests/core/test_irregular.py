@@ -12,13 +12,13 @@ from harstream.core.batches import WindowBatch
 from harstream.core.clock import Clock
 from harstream.core.engine import Engine
 from harstream.core.irregular import FORGET_MESSAGES, SLIPS, IrregularSampling
-from harstream.core.spec import CHANNELS, NoiseFilter, SignalSpec
+from harstream.core.spec import GYRO, TOTAL_ACC, NoiseFilter, SignalSpec
 
 from ..constants import SECOND, T0_NS
 from .streams import Message, batch, cut, feed, gait, gait_at
 
 #: Windows that hold the samples on the grid as they are.
-SPEC = SignalSpec(channels=tuple(name for name in CHANNELS if "body" not in name), noise_filter=NoiseFilter("none"))
+SPEC = SignalSpec(channels=(*TOTAL_ACC, *GYRO), noise_filter=NoiseFilter("none"))
 LOOPS = {
     "8 to 14 ms": lambda rng: 0.008 + rng.uniform(0, 0.006, 8000),
     "N(20, 4) ms": lambda rng: np.maximum(0.001, rng.normal(0.020, 0.004, 4000)),

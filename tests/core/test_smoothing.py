@@ -276,7 +276,7 @@ def test_an_untrusted_window_is_unknown_and_no_evidence_for_a_label(smoothing):
 
 def test_probabilities_of_untrusted_windows_are_uniform_and_those_of_others_stay():
     p = np.array([[0.0, 1.0, 0.0], [0.9, 0.1, 0.0]], np.float32)
-    predictions = Predictions(p, p.argmax(axis=1), p.max(axis=1))
+    predictions = Predictions(p, p.argmax(axis=1), p.max(axis=1), np.array([False, False]))
     assert predictions.without(np.zeros(2, np.bool_)) is predictions
     changed = predictions.without(np.array([True, False]))
     np.testing.assert_allclose(changed.probabilities, [[1 / 3] * 3, [0.9, 0.1, 0.0]])

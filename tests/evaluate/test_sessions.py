@@ -107,7 +107,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, flo
         label = np.array([labels.index(name) if name in labels else -1 for name, _ in chosen], np.int64)
         confidence = np.array([value for _, value in chosen], np.float32)
         guess = np.where(label < 0, labels.index("STANDING"), label)
-        predictions = Predictions(result.predictions.probabilities, guess, confidence)
+        predictions = Predictions(result.predictions.probabilities, guess, confidence, np.zeros(len(guess), np.bool_))
         return published.Published(result.windows, predictions, SmoothedLabels(label, confidence), ())
 
     monkeypatch.setattr(published, "label_recording", label_recording)

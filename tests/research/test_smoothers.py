@@ -51,7 +51,7 @@ def stream(segments: Sequence[tuple[int, str]], subject: str = "1", wrong: float
         probabilities[i] = (1 - sure) / 2
         probabilities[i, label] = sure
     guess = probabilities.argmax(axis=1)
-    predictions = Predictions(probabilities, guess, probabilities.max(axis=1))
+    predictions = Predictions(probabilities, guess, probabilities.max(axis=1), np.zeros(len(guess), np.bool_))
     start_ns = start_s * SECOND
     times = start_ns, start_ns + 2 * SECOND
     return HeldOutStream(recording, *times, predictions, {"shuffled": predictions}, smoothing_for(SPEC))

@@ -87,10 +87,10 @@ def test_litert_and_int8_agree_with_keras_in_batches_of_any_size(name: str) -> N
     network = LiteRTNetwork(files.litert)
     for size in BATCH_SIZES:
         np.testing.assert_allclose(network(x[:size]), expected[:size], atol=1e-4)
-    np.testing.assert_allclose(export.litert_logits(files.litert, x), expected, atol=1e-4)
+    np.testing.assert_allclose(export.litert_outputs(files.litert, x), expected, atol=1e-4)
 
     assert len(files.int8) < 0.8 * len(files.litert)
-    quantised = export.litert_logits(files.int8, x)
+    quantised = export.litert_outputs(files.int8, x)
     assert np.sqrt(np.mean((quantised - expected) ** 2)) < 0.15 * expected.std()
     network = LiteRTNetwork(files.int8)
     for size in BATCH_SIZES:
@@ -101,7 +101,7 @@ def test_litert_and_int8_agree_with_keras_in_batches_of_any_size(name: str) -> N
 def test_windows_of_other_lengths_convert_too(name: str) -> None:
     model, x = trained_like(name, 51), inputs(3, 51)
     expected = model(x, training=False).numpy()
-    np.testing.assert_allclose(export.litert_logits(export.to_litert(model), x), expected, atol=1e-4)
+    np.testing.assert_allclose(export.litert_outputs(export.to_litert(model), x), expected, atol=1e-4)
 
 
 def test_the_file_of_a_loop_is_no_larger_for_more_steps() -> None:
@@ -149,8 +149,8 @@ def test_int8_with_other_labels_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     model, x = trained_like("mlp"), inputs(300)
     *others, weight, bias = model.get_weights()
     model.set_weights([*others, weight * 10, bias])  # so that it is sure
-    real = export.litert_logits
-    monkeypatch.setattr(export, "litert_logits", lambda *given: np.roll(real(*given), 1, axis=1))
+    real = export.litert_outputs
+    monkeypatch.setattr(export, "litert_outputs", lambda *given: np.roll(real(*given), 1, axis=1))
     files = export.litert_files(model, x)
     assert files.litert is not None
     assert files.int8 is None

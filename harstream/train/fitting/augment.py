@@ -12,7 +12,7 @@ otherwise. Rotation, scaling, jitter and time warping of signals of wearables ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +23,8 @@ from harstream.core.spec import BODY_ACC, GYRO, TOTAL_ACC
 
 #: Points in a window at which a time warp draws a pace.
 WARP_KNOTS = 4
+#: Frequencies at which a coupling draws a gain.
+COUPLING_KNOTS = 6
 
 
 def tilts(n: int | tf.Tensor, degrees: float, seed: tf.Tensor) -> tf.Tensor:
@@ -107,6 +109,37 @@ def scale(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.T
     """
     gains = tf.exp(spread * tf.random.stateless_normal((tf.shape(windows)[0], 1, 2), seed))
     return windows * tf.gather(gains, [int(name in GYRO) for name in channels], axis=2)
+
+
+def vigour(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
+    """Multiply the body acceleration of each window by a random gain: the same movement, more or less vigorous.
+
+    The logarithm of the gain is normally distributed with standard deviation ``spread``. Gravity stays as it is.
+    """
+    gain = tf.exp(spread * tf.random.stateless_normal((tf.shape(windows)[0], 1, 1), seed))
+    return _change_body(windows, lambda body: body * gain, channels)
+
+
+def coupling(windows: tf.Tensor, spread_db: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
+    """Filter the body acceleration of each window by a random curve of gain over frequency.
+
+    A phone in a wide pocket, a tight one or a bag follows the body more or less at each frequency. The gain in dB is
+    normally distributed with standard deviation ``spread_db`` at COUPLING_KNOTS frequencies, equally spaced on a
+    logarithmic scale, and interpolated between them. It is the same for the three axes, and has no delay.
+    """
+    samples = windows.shape[1]
+    n_bins = samples // 2 + 1
+    at = np.log2(np.maximum(np.arange(n_bins), 1.0)) / np.log2(max(2, n_bins - 1)) * (COUPLING_KNOTS - 1)
+    knots = np.maximum(0.0, 1.0 - np.abs(at[None] - np.arange(COUPLING_KNOTS)[:, None]))  # hat functions
+    gain_db = spread_db * tf.random.stateless_normal((tf.shape(windows)[0], COUPLING_KNOTS), seed)
+    gain = tf.pow(10.0, tf.matmul(gain_db, tf.constant(knots, tf.float32)) / 20.0)
+
+    def filtered(body: tf.Tensor) -> tf.Tensor:
+        spectrum = tf.signal.rfft(tf.transpose(body, (0, 2, 1)))
+        spectrum *= tf.cast(gain[:, None], tf.complex64)
+        return tf.transpose(tf.signal.irfft(spectrum, [samples]), (0, 2, 1))
+
+    return _change_body(windows, filtered, channels)
 
 
 def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
@@ -257,6 +290,43 @@ def make_unfamiliar(
     unfamiliar = tf.where((kind == 0)[:, None, None], shuffled, tf.where((kind == 1)[:, None, None], -windows, table))
     uniform = tf.ones_like(truth) / tf.cast(tf.shape(truth)[1], tf.float32)
     return tf.where(chosen[:, None, None], unfamiliar, windows), tf.where(chosen[:, None], uniform, truth)
+
+
+def orientation_free(
+    windows: tf.Tensor, channels: Sequence[str], wanted: Sequence[str], sample_rate_hz: float
+) -> tf.Tensor:
+    """Return the channels ``wanted`` of windows that hold both accelerations, after an augmentation of these.
+
+    The definitions are those of ``core.orientation_free``. The turn before the first sample is not known and taken
+    for that of the second.
+    """
+    total, body = (_triad(windows, triad, channels) for triad in (TOTAL_ACC, BODY_ACC))
+    up = tf.math.l2_normalize(total - body, axis=2)
+    vertical = tf.reduce_sum(body * up, axis=2)
+    turn = tf.norm(up[:, 1:] - up[:, :-1], axis=2) * sample_rate_hz
+    made = {
+        "vertical_acc": vertical,
+        "horizontal_acc": tf.norm(body - vertical[..., None] * up, axis=2),
+        "total_acc_norm": tf.norm(total, axis=2),
+        "gravity_turn": tf.concat([turn[:, :1], turn], axis=1),
+    }
+    return tf.stack([made[name] if name in made else windows[:, :, channels.index(name)] for name in wanted], axis=2)
+
+
+def _triad(windows: tf.Tensor, triad: Sequence[str], channels: Sequence[str]) -> tf.Tensor:
+    return tf.gather(windows, [channels.index(name) for name in triad], axis=2)
+
+
+def _change_body(windows: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor], channels: Sequence[str]) -> tf.Tensor:
+    """Replace body acceleration (n, window_samples, 3) by what ``change`` makes of it; gravity stays as it is."""
+    body = _triad(windows, BODY_ACC, channels)
+    difference = change(body) - body
+    place = np.zeros((3, len(channels)), np.float32)
+    for triad in (TOTAL_ACC, BODY_ACC):
+        for axis, name in enumerate(triad):
+            if name in channels:
+                place[axis, channels.index(name)] = 1.0
+    return windows + tf.einsum("nsa,ac->nsc", difference, tf.constant(place))
 
 
 def _placement(channels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from harstream.core.spec import Normalisation, SignalSpec
+from harstream.core.spec import ORIENTATION_FREE, Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.train.fitting import augment
+from harstream.train.fitting.prepare import training_channels
 from harstream.train.fitting.recipe import FitConfig
 
 #: Maps indices (n,) int32 and a seed (2,) int32 to normalised inputs (n, window_samples, n_channels) and the
@@ -25,20 +26,21 @@ def batch_function(
     switching one on leaves the random numbers of the others unchanged.
 
     Args:
-        data: The windows to draw from.
+        data: The windows to draw from, with the channels of ``training_channels``.
         spec: The signal of the windows.
         normalisation: The normalisation that the network expects.
         unit: (n_channels,) standard deviation of each channel, the unit of jitter.
         config: The augmentations and their strengths.
 
     """
-    windows = tf.constant(data.windows)
+    # Orientation-free channels are made again from the augmented accelerations.
+    cut = training_channels(spec)
+    channels = tuple(name for name in cut if name not in ORIENTATION_FREE)
+    windows = tf.constant(data.windows[:, :, [cut.index(name) for name in channels]])
     label = tf.constant(data.label.astype("int32"))
     mean = tf.constant(normalisation.mean, tf.float32)
     gain = tf.constant([1.0 / value for value in normalisation.std], tf.float32)
-    vertical = (
-        augment.vertical_of(data.windows, spec.channels) if config.turned_share or config.strangers_share else None
-    )
+    vertical = augment.vertical_of(data.windows, cut) if config.turned_share or config.strangers_share else None
 
     def draw(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         def seed_of(augmentation: int) -> tf.Tensor:
@@ -60,20 +62,26 @@ def batch_function(
             turns = augment.turns(n, vertical, config.turned_share, seed_of(3))
             rotations = turns if rotations is None else tf.matmul(rotations, turns)
         if rotations is not None:
-            batch = augment.rotate(batch, rotations, spec.channels)
+            batch = augment.rotate(batch, rotations, channels)
         if config.mirrored_share:
-            batch = augment.mirror(batch, config.mirrored_share, config.mirror_axis, spec.channels, seed_of(4))
+            batch = augment.mirror(batch, config.mirrored_share, config.mirror_axis, channels, seed_of(4))
         if config.scale:
-            batch = augment.scale(batch, config.scale, spec.channels, seed_of(5))
+            batch = augment.scale(batch, config.scale, channels, seed_of(5))
+        if config.vigour:
+            batch = augment.vigour(batch, config.vigour, channels, seed_of(13))
+        if config.coupling_db:
+            batch = augment.coupling(batch, config.coupling_db, channels, seed_of(14))
         if config.smoothed_share:
             batch = augment.smooth(batch, config.smoothed_share, seed_of(10))
         if config.gyro_drift:
-            batch = augment.gyro_drift(batch, config.gyro_drift, spec.channels, seed_of(12))
-        if config.jitter:
-            batch = augment.jitter(batch, config.jitter, unit, seed_of(6))
+            batch = augment.gyro_drift(batch, config.gyro_drift, channels, seed_of(12))
         if config.strangers_share:
             share = config.strangers_share
-            batch, truth = augment.make_unfamiliar(batch, truth, share, spec.channels, vertical, seed_of(11))
+            batch, truth = augment.make_unfamiliar(batch, truth, share, channels, vertical, seed_of(11))
+        if channels != spec.channels:
+            batch = augment.orientation_free(batch, channels, spec.channels, spec.sample_rate_hz)
+        if config.jitter:
+            batch = augment.jitter(batch, config.jitter, unit, seed_of(6))
         inputs = (batch - mean) * gain
         if config.channel_dropout:
             inputs = augment.channel_dropout(inputs, config.channel_dropout, spec.channels, seed_of(7))

@@ -23,8 +23,12 @@ from harstream.train.fitting.checkpoint import CheckpointFolder, fingerprint
 from harstream.train.fitting.history import Epoch
 from harstream.train.fitting.loop import TrainingLoop
 from harstream.train.fitting.loss import ensemble, objective
+from harstream.train.fitting.prepare import served
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import split_by_subject
+
+#: Lowest temperature, whatever the held-out labels say.
+MIN_TEMPERATURE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +41,36 @@ class Fitted:
     states: tuple[str, ...] = ()  # outputs after those of the labels
     history: tuple[Epoch, ...] = ()  # one entry per epoch
 
-    def logits(self, windows: Float32, batch_windows: int = 1024) -> Float32:
+    def logits(self, windows: Float32) -> Float32:
         """Return (n_windows, n_outputs) logits of (n_windows, window_samples, n_channels) windows in physical units."""
+        return self._run(self.model, windows)
+
+    def logits_and_features(self, windows: Float32) -> tuple[Float32, Float32]:
+        """Return the logits, and (n_windows, n_features) inputs of the last layer, of windows in physical units."""
+        outputs = self._run(with_features(self.model), windows)
+        n_logits = self.model.output_shape[-1]
+        return outputs[:, :n_logits], outputs[:, n_logits:]
+
+    def _run(self, model: keras.Model, windows: Float32, batch_windows: int = 1024) -> Float32:
         call = tf.function(
-            lambda inputs: self.model(inputs, training=False),
+            lambda inputs: model(inputs, training=False),
             input_signature=[tf.TensorSpec((None, *windows.shape[1:]), tf.float32)],
         )
         parts = [
             call(self.spec.norm.apply(windows[first : first + batch_windows])).numpy()
             for first in range(0, len(windows), batch_windows)
         ]
-        return np.concatenate([np.zeros((0, self.model.output_shape[-1]), np.float32), *parts])
+        return np.concatenate([np.zeros((0, model.output_shape[-1]), np.float32), *parts])
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """Return the network with the inputs of its last layer as further outputs after the logits.
+
+    ``core.familiar`` tells unfamiliar windows by these features.
+    """
+    features = model.layers[-1].input
+    outputs = keras.layers.Concatenate(name="logits_and_features")([model.outputs[0], features])
+    return keras.Model(model.inputs, outputs, name=model.name)
 
 
 def normalisation_of(windows: Float32) -> Normalisation:
@@ -128,7 +151,7 @@ def _fit_network(
 ) -> Fitted:
     """Train one network, given the subjects held out for early stopping and its trained teachers."""
     keras.utils.set_random_seed(config.seed)
-    measured = normalisation_of(data.windows)
+    measured = normalisation_of(served(data, spec))
     norm = measured if config.standardise else Normalisation.identity(spec.n_channels)
     model = architectures.build(
         config.arch, spec.window_samples, spec.n_channels, len(data.outputs), config.arch_settings
@@ -145,7 +168,7 @@ def _fit_network(
             len(data.outputs),
             ensemble(networks, norm, config.distil_temperature) if networks else None,
         ),
-        (norm.apply(held_out.windows), held_out.label) if held_out is not None else None,
+        (norm.apply(served(held_out, spec)), held_out.label) if held_out is not None else None,
         set_weights(data) if config.balance_sets else None,
     )
     history = loop.run(progress, checkpoints)
@@ -153,7 +176,10 @@ def _fit_network(
 
 
 def fit_temperature(logits: Float32, label: Int64) -> float:
-    """Return the temperature that makes the held-out labels most likely (Guo et al. 2017), between 0.1 and 10.
+    """Return the temperature that makes the held-out labels most likely (Guo et al. 2017), between 0.5 and 10.
+
+    Held-out labels without an error would make the temperature as low as it may be, and white noise as certain as a
+    walk; so it is never below MIN_TEMPERATURE.
 
     Args:
         logits: (n_windows, n_outputs) of subjects that the network was not trained on.
@@ -172,5 +198,5 @@ def fit_temperature(logits: Float32, label: Int64) -> float:
         of_truth = scaled[np.arange(len(label)), label]
         return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - of_truth))
 
-    result = minimize_scalar(loss, bounds=(math.log(0.1), math.log(10.0)), method="bounded")
+    result = minimize_scalar(loss, bounds=(math.log(MIN_TEMPERATURE), math.log(10.0)), method="bounded")
     return round(math.exp(result.x), 4)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from harstream.core.batches import Float32
 from harstream.core.label_table import LabelTable
 from harstream.core.smoothing import Smoothing
-from harstream.core.spec import DEFAULT_CHANNELS, GYRO, SignalSpec
+from harstream.core.spec import BODY_ACC, DEFAULT_CHANNELS, GYRO, ORIENTATION_FREE, TOTAL_ACC, SignalSpec
 from harstream.core.transitions import possible_moves, transitions_from_moves
 from harstream.datasets import base, windows
 from harstream.datasets.base import Recording
@@ -43,7 +44,8 @@ class Prepared:
     """The windows of a training, cut in two ways from the same recordings."""
 
     spec: SignalSpec  # without a normalisation
-    training: LabelledWindows  # to train on: cut more densely than one stride, also after restarts
+    # To train on: cut more densely than one stride, also after restarts; with the channels of ``training_channels``.
+    training: LabelledWindows
     scored: LabelledWindows  # to score: one stride apart, as in serving, and without those of states
 
 
@@ -92,12 +94,27 @@ def prepare(
     if present != wanted:
         scored = windows.cut_windows(windows.whole_streams(recordings), spec, present)
     possible_moves(present, states)  # raises if a state does not fit the labels
-    training = windows.cut_windows(windows.restarted_streams(recordings, spec, seed), spec, present, states=states)
+    cut = replace(spec, channels=training_channels(spec), normalisation=None)
+    training = windows.cut_windows(windows.restarted_streams(recordings, spec, seed), cut, present, states=states)
     absent = [state for index, state in enumerate(states, len(present)) if not (training.label == index).any()]
     if absent:
         raise DatasetError(f"no window lies with half its length in a segment of {', '.join(absent)}: omit the states")
     progress("cutting windows", 1, 1)
     return Prepared(spec, training, scored)
+
+
+def training_channels(spec: SignalSpec) -> tuple[str, ...]:
+    """Return the channels of windows to train on: those of the spec, and those that augmentations need besides.
+
+    Orientation-free channels cannot be augmented by themselves. The accelerations that they are made of can.
+    """
+    needed = (*TOTAL_ACC, *BODY_ACC) if set(ORIENTATION_FREE) & set(spec.channels) else ()
+    return (*spec.channels, *(name for name in needed if name not in spec.channels))
+
+
+def served(data: LabelledWindows, spec: SignalSpec) -> Float32:
+    """Return windows to train on as they are served, with the channels of the spec only."""
+    return data.windows[:, :, : spec.n_channels]
 
 
 def spec_of(recordings: Sequence[Recording], fields: Mapping[str, Any] | None = None) -> SignalSpec:

@@ -32,6 +32,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "stretch": (0.0, 1.0),
     "warp": (0.0, 2.0),
     "scale": (0.0, 2.0),
+    "vigour": (0.0, 2.0),
+    "coupling_db": (0.0, 40.0),
     "gyro_drift": (0.0, 1.0),
     "jitter": (0.0, 10.0),
     "channel_dropout": (0.0, 0.9),
@@ -81,6 +83,8 @@ class FitConfig:
     flipped_share: float = 0.0
     flip_axis: str = "z"  # axis of the device that is normal to its face
     scale: float = 0.0  # standard deviation of the logarithm of the gain of a sensor
+    vigour: float = 0.0  # standard deviation of the logarithm of the gain of body acceleration
+    coupling_db: float = 0.0  # standard deviation in dB of a gain of body acceleration at each frequency
     smoothed_share: float = 0.5  # low-pass filtered
     gyro_drift: float = 0.03  # greatest standard deviation of offset and drift, rad/s
     jitter: float = 0.0  # standard deviation of noise, in standard deviations of the channel

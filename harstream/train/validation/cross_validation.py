@@ -15,9 +15,11 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from harstream.core.batches import Float32, Int64
+from harstream.core.familiar import energy
 from harstream.evaluate.metrics import Scores, calibration_error, score_by
 from harstream.progress import Progress, silent
 from harstream.tables import mean_and_deviation, spread
+from harstream.train.fitting.familiarity import limits_for
 from harstream.train.fitting.fit import fit_temperature
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
@@ -109,6 +111,19 @@ class CrossValidation:
         """Return logits and true labels of all held-out windows, run after run."""
         return np.concatenate([run.logits for run in self.runs]), np.concatenate([run.label for run in self.runs])
 
+    def familiar_limits(self) -> tuple[float, float]:
+        """Return the limits of distance and energy for the test of unfamiliar windows (see ``core.familiar``)."""
+        return _limits([fold for run in self.runs for fold in run.folds])
+
+    def unfamiliar_share(self) -> float:
+        """Return the share of held-out windows that are unfamiliar, with the limits of the other folds of their run."""
+        unfamiliar = []
+        for run in self.runs:
+            for fold in run.folds:
+                distance, highest = _limits([other for other in run.folds if other is not fold])
+                unfamiliar.append((fold.distance > distance) | (energy(fold.logits) > highest))
+        return float(np.concatenate(unfamiliar).mean())
+
     def accuracy_by_subject(self) -> dict[str, float]:
         """Return the accuracy of each subject while it was held out, all runs together."""
         correct = np.concatenate([run.logits.argmax(axis=1) == run.label for run in self.runs])
@@ -192,6 +207,7 @@ class CrossValidation:
             "float32": _spread([run.scores for run in self.runs]),
             "int8": _spread(int8) if int8 else None,
             "calibration_error": self.calibration_error(),
+            "unfamiliar": self.unfamiliar_share(),
             "labels": list(scores.labels),
             "confusion": scores.confusion.tolist(),
             **({} if scores.unknown is None else {"unknown": scores.unknown.tolist()}),
@@ -277,6 +293,12 @@ def cross_validate(
             on_epoch(index, config.epochs)
     by_seed = groupby((results[index] for index in range(len(tasks))), key=lambda result: result.seed)
     return CrossValidation(config, tuple(SeedRun(seed, tuple(parts)) for seed, parts in by_seed), folds)
+
+
+def _limits(folds: Sequence[FoldResult]) -> tuple[float, float]:
+    return limits_for(
+        np.concatenate([fold.distance for fold in folds]), np.concatenate([energy(fold.logits) for fold in folds])
+    )
 
 
 def _sum(scores: Sequence[Scores]) -> Scores:

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Float32, Int64
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
@@ -29,8 +29,9 @@ from harstream.progress import Progress, silent
 from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train import export
 from harstream.train.fitting.checkpoint import fingerprint
+from harstream.train.fitting.familiarity import fit_familiar
 from harstream.train.fitting.fit import fit
-from harstream.train.fitting.prepare import Prepared
+from harstream.train.fitting.prepare import Prepared, served
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of, folds_of_data
 
@@ -98,6 +99,7 @@ class FoldResult:
     scores: Scores  # of the float32 network
     int8: Scores | None  # None if the task does not ask for it, or the network cannot be converted
     logits: Float32  # (n_windows, n_outputs): of the labels, then of the states
+    distance: Float64  # (n_windows,) of the features from the training windows, see ``core.familiar``
     label: Int64  # (n_windows,) true label
     subject: npt.NDArray[np.str_]  # (n_windows,)
     data_set: npt.NDArray[np.str_]  # (n_windows,) name of the data set
@@ -115,7 +117,7 @@ class FoldResult:
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
-        names = ("logits", "label", "subject", "data_set")
+        names = ("logits", "distance", "label", "subject", "data_set")
         arrays: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in names}
         for name, unknown, scores in (("confusion", "unknown", self.scores), ("int8", "int8_unknown", self.int8)):
             if scores is not None:
@@ -137,6 +139,7 @@ class FoldResult:
                 Scores(labels, content["confusion"], content.get("unknown")),
                 Scores(labels, content["int8"], content.get("int8_unknown")) if "int8" in content else None,
                 content["logits"],
+                content["distance"],
                 content["label"],
                 content["subject"],
                 content["data_set"],
@@ -195,18 +198,20 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     started = time.monotonic()
     fitted = fit(rest, task.spec, task.config, progress)
     seconds = time.monotonic() - started
-    logits = fitted.logits(test.windows)
+    logits, features = fitted.logits_and_features(test.windows)
+    familiar = fit_familiar(fitted, rest, task.config)
     int8 = None
     if task.int8:
         with suppress(export.NotConvertibleError):
-            model = export.to_int8(fitted.model, fitted.spec.norm.apply(rest.windows), task.config.seed)
-            int8 = _score(export.litert_logits(model, fitted.spec.norm.apply(test.windows)), test)
+            model = export.to_int8(fitted.model, fitted.spec.norm.apply(served(rest, task.spec)), task.config.seed)
+            int8 = _score(export.litert_outputs(model, fitted.spec.norm.apply(test.windows)), test)
     return FoldResult(
         task.config.seed,
         task.held_out,
         _score(logits, test),
         int8,
         logits,
+        familiar.distance(features),
         test.label,
         test.subject,
         test.data_set,

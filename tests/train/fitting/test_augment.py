@@ -11,8 +11,19 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from harstream.core.spec import BODY_ACC, DEFAULT_CHANNELS, GYRO, TOTAL_ACC  # noqa: E402
+from harstream.core.spec import (  # noqa: E402
+    BODY_ACC,
+    DEFAULT_CHANNELS,
+    GYRO,
+    ORIENTATION_FREE,
+    TOTAL_ACC,
+    NoiseFilter,
+    SignalSpec,
+)
+from harstream.datasets import windows  # noqa: E402
 from harstream.train.fitting import augment  # noqa: E402
+
+from ...made_recordings import subject  # noqa: E402
 
 SEED = tf.constant([1, 2])
 TRIADS = {"body_acc": slice(0, 3), "gyro": slice(3, 6), "total_acc": slice(6, 9)}
@@ -30,6 +41,8 @@ WINDOW_WISE: dict[str, Callable[..., Any]] = {
     "gyro drift": lambda w, amount, seed: augment.gyro_drift(w, amount, DEFAULT_CHANNELS, seed),
     "mirror": lambda w, amount, seed: augment.mirror(w, amount, "x", DEFAULT_CHANNELS, seed),
     "scale": lambda w, amount, seed: augment.scale(w, amount, DEFAULT_CHANNELS, seed),
+    "vigour": lambda w, amount, seed: augment.vigour(w, amount, DEFAULT_CHANNELS, seed),
+    "coupling": lambda w, amount, seed: augment.coupling(w, 12 * amount, DEFAULT_CHANNELS, seed),
     "jitter": lambda w, amount, seed: augment.jitter(w, amount, [1.0] * 9, seed),
     "stretch": augment.stretch,
     "warp": augment.warp,
@@ -84,6 +97,37 @@ def test_all_triads_of_a_window_turn_by_its_one_rotation() -> None:
     for triad in TRIADS.values():
         expected = np.einsum("nij,nsj->nsi", rotations.numpy(), windows[:, :, triad])
         np.testing.assert_allclose(turned[:, :, triad], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vigour", "coupling"])
+def test_a_change_of_body_acceleration_keeps_gravity_and_the_gyroscope(name: str) -> None:
+    windows = some_windows()
+    changed = np.asarray(WINDOW_WISE[name](tf.constant(windows), 0.5, SEED))
+    body, total, gyro = (TRIADS[triad] for triad in ("body_acc", "total_acc", "gyro"))
+    assert np.abs(changed - windows)[:, :, body].max() > 0.1
+    gravity = [values[:, :, total] - values[:, :, body] for values in (changed, windows)]
+    np.testing.assert_allclose(gravity[0], gravity[1], atol=1e-5)
+    np.testing.assert_array_equal(changed[:, :, gyro], windows[:, :, gyro])
+
+
+def test_a_coupling_changes_the_strength_of_a_tone_and_nothing_else_of_it() -> None:
+    t = np.arange(128) / 128
+    windows = np.zeros((64, 128, 9), np.float32)
+    windows[:, :, TRIADS["body_acc"]] = np.sin(2 * np.pi * 8 * t)[None, :, None]
+    changed = np.asarray(augment.coupling(tf.constant(windows), 6.0, DEFAULT_CHANNELS, SEED))[:, :, TRIADS["body_acc"]]
+    gain = np.abs(changed).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(changed / gain, windows[:, :, TRIADS["body_acc"]], atol=1e-4)
+    assert np.ptp(gain, axis=2).max() < 1e-4  # the same for the three axes
+    assert np.std(20 * np.log10(gain[:, 0, 0])) == pytest.approx(6.0, abs=2.0)
+
+
+def test_orientation_free_channels_are_those_of_the_engine() -> None:
+    spec = SignalSpec(channels=(*ORIENTATION_FREE, *TOTAL_ACC, *BODY_ACC), noise_filter=NoiseFilter("none"))
+    cut = windows.cut_windows(windows.whole_streams([subject("01", 0)]), spec, ("MOVING", "STILL")).windows
+    channels = (*TOTAL_ACC, *BODY_ACC)
+    made = np.asarray(augment.orientation_free(tf.constant(cut[:, :, 4:]), channels, ORIENTATION_FREE, 50.0))
+    np.testing.assert_allclose(made[:, 1:], cut[:, 1:, :4], atol=2e-4)
+    np.testing.assert_allclose(made[:, :1, :3], cut[:, :1, :3], atol=2e-4)  # its turn is not known
 
 
 def test_channels_may_come_in_any_order_and_incomplete_triads_are_not_turned() -> None:

@@ -44,6 +44,8 @@ AUGMENTATIONS = {
     "gyro_drift": 0.1,
     "strangers_share": 0.9,
     "scale": 0.2,
+    "vigour": 0.3,
+    "coupling_db": 6.0,
     "jitter": 0.1,
     "channel_dropout": 0.5,
     "mixup": 1.0,

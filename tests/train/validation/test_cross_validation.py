@@ -78,6 +78,10 @@ def test_a_window_taken_for_a_state_is_wrong_and_comes_back_from_the_file(
 
         history = ()
         model = SimpleNamespace(count_params=lambda: 1)
+        spec = SPEC
+
+        def logits_and_features(self, some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return self.logits(some), some[:, 0]
 
         def logits(self, some: np.ndarray) -> np.ndarray:
             index = [np.flatnonzero((scored.windows == window).all(axis=(1, 2)))[0] for window in some]

@@ -1,0 +1,150 @@
+"""Test of windows that are unlike all training data: the network was not made for them, whatever it says.
+
+Two measures of a window each have a limit, and a window above either is unfamiliar:
+
+- ``distance``: the squared Mahalanobis distance of the network's features (the inputs of its last layer) from the
+  nearest class mean, with one covariance for all classes (Lee et al. 2018, "A simple unified framework for detecting
+  out-of-distribution samples").
+- ``energy``: minus the logarithm of the sum of the exponentials of the logits (Liu et al. 2020, "Energy-based
+  out-of-distribution detection"). It is high where no output stands out.
+
+They miss different signals. Distance finds shaking and noise, which the network takes for an activity with confidence.
+Energy finds what training showed the network as unfamiliar, such as a device that lies still the wrong way up.
+docs/explanation/recognition.md has the comparison with other measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harstream import checks
+from harstream.core.batches import Bool, Float32, Float64, Int64
+from harstream.core.rows import RowArrays, any_true
+from harstream.errors import ConfigError
+
+#: Windows over which the share of unfamiliar ones is averaged, and windows before the first judgement of a device.
+MEMORY, MIN_WINDOWS = 16, 4
+#: Share at which a device begins to have a problem, and that at which it ends.
+BEGIN_SHARE, END_SHARE = 0.5, 0.2
+#: Share that is as good as none.
+FORGOTTEN = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Familiar:
+    """What a bundle knows of its training data: class means, their common covariance, and the two limits.
+
+    Raises:
+        ConfigError: The shapes do not fit each other.
+
+    """
+
+    means: Float64  # (n_classes, n_features) of the training windows of each output
+    whitening: Float64  # (n_features, n_features) maps features to a space in which distances are Mahalanobis's
+    max_distance: float
+    max_energy: float
+
+    def __post_init__(self) -> None:
+        if self.whitening.shape != (self.n_features, self.n_features):
+            raise ConfigError(
+                f"familiar.whitening: expected {self.n_features} rows of as many numbers, one per feature as in "
+                f"familiar.means, got the shape {self.whitening.shape}"
+            )
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of the network."""
+        return int(self.means.shape[1])
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Familiar:
+        """Read the ``familiar`` section of a bundle. Raise ConfigError if it is not valid."""
+        fields = checks.fields(data, "familiar", ["means", "whitening", "max_distance", "max_energy"])
+        return cls(
+            _matrix(fields["means"], "familiar.means"),
+            _matrix(fields["whitening"], "familiar.whitening"),
+            checks.number(fields["max_distance"], "familiar.max_distance", minimum=0.0),
+            checks.number(fields["max_energy"], "familiar.max_energy"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that ``from_dict`` reads."""
+        return {
+            "means": self.means.tolist(),
+            "whitening": self.whitening.tolist(),
+            "max_distance": self.max_distance,
+            "max_energy": self.max_energy,
+        }
+
+    def distance(self, features: Float32) -> Float64:
+        """Return the squared distance (n_windows,) of features (n_windows, n_features) from the nearest class mean."""
+        # np.einsum adds in one order for any number of windows; a matrix product of BLAS does not.
+        at = np.einsum("nf,fg->ng", features.astype(np.float64), self.whitening)
+        centres = np.einsum("cf,fg->cg", self.means, self.whitening)
+        nearest = np.full(len(at), np.inf)
+        for centre in centres:
+            difference = at - centre
+            nearest = np.minimum(nearest, np.einsum("nf,nf->n", difference, difference))
+        return nearest
+
+    def unfamiliar(self, logits: Float32, features: Float32) -> Bool:
+        """Return which windows are unlike all training data (n_windows,).
+
+        Args:
+            logits: (n_windows, n_classes) of the network, not calibrated.
+            features: (n_windows, n_features).
+
+        """
+        far = self.distance(features) > self.max_distance
+        return np.asarray(far | (energy(logits) > self.max_energy), np.bool_)
+
+
+class UnfamiliarDevices(RowArrays):
+    """Devices of which most windows are unfamiliar, by row.
+
+    A device in the wrong place is familiar now and then: a phone upside down in a pocket lies like one at the waist
+    when its owner lies down. So a device has a problem while the share of unfamiliar windows among its last ones is
+    high, and loses it only when that share is low. The share is an exponential mean over about MEMORY windows.
+    """
+
+    ROW_ARRAYS = ("n_windows", "share", "problem")
+
+    def __init__(self, capacity: int) -> None:
+        self.n_windows = np.zeros(capacity, np.int64)  # at most MEMORY are counted
+        self.share = np.zeros(capacity)
+        self.problem = np.zeros(capacity, np.bool_)
+        self.changes: list[tuple[int, bool]] = []  # (row, problem) since somebody took them
+
+    @property
+    def any(self) -> bool:
+        """Whether any device has unfamiliar windows among its last ones."""
+        return any_true(self.share)
+
+    def feed(self, rows: Int64, unfamiliar: Bool) -> None:
+        """Count the next window of each of ``rows``, which have each row once."""
+        n = np.minimum(self.n_windows[rows] + 1, MEMORY)
+        share = self.share[rows] + (unfamiliar - self.share[rows]) / n
+        share[share < FORGOTTEN] = 0.0
+        before = self.problem[rows]
+        now = np.where(before, share > END_SHARE, (share >= BEGIN_SHARE) & (n >= MIN_WINDOWS))
+        self.n_windows[rows], self.share[rows], self.problem[rows] = n, share, now
+        for index in np.flatnonzero(now != before).tolist():
+            self.changes.append((int(rows[index]), bool(now[index])))
+
+
+def energy(logits: Float32) -> Float64:
+    """Return the energy (n_windows,) of logits (n_windows, n_classes)."""
+    values = logits.astype(np.float64)
+    top = values.max(axis=1)
+    return np.asarray(-(top + np.log(np.exp(values - top[:, None]).sum(axis=1))))
+
+
+def _matrix(value: Any, where: str) -> Float64:
+    rows = [checks.sequence(row, f"{where}: row {i}") for i, row in enumerate(checks.sequence(value, where))]
+    if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
+        raise ConfigError(f"{where}: expected rows of one length, got lengths {[len(row) for row in rows]}")
+    return np.array([[checks.number(item, where) for item in row] for row in rows])

@@ -1,0 +1,60 @@
+"""Fit of the test of unfamiliar windows (``core.familiar``): class means and covariance, then the two limits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harstream.core.batches import Float64
+from harstream.core.familiar import Familiar
+from harstream.datasets.windows import LabelledWindows
+from harstream.train.fitting.balance import cap_sets
+from harstream.train.fitting.fit import Fitted
+from harstream.train.fitting.prepare import served
+from harstream.train.fitting.recipe import FitConfig
+
+#: Share of the windows of held-out subjects that the test may take for unfamiliar.
+COST = 0.008
+#: Variance added to every feature, in units of its own variance: directions in which the training windows hardly
+#: differ would count beyond measure otherwise.
+_SHRINKAGE = 0.01
+
+
+def fit_familiar(fitted: Fitted, data: LabelledWindows, config: FitConfig) -> Familiar:
+    """Return class means and covariance of the features of the windows trained on; the limits are infinite.
+
+    Args:
+        fitted: The network.
+        data: The windows that it was trained on. They are used as they are served, without augmentation.
+        config: The recipe that it was trained by, which may have capped the windows of each data set.
+
+    """
+    data = cap_sets(data, config.set_windows, config.seed)
+    values = fitted.logits_and_features(served(data, fitted.spec))[1].astype(np.float64)
+    classes, number = np.unique(data.label, return_inverse=True)
+    means = np.stack([values[number == one].mean(axis=0) for one in range(len(classes))])
+    scale = values.std(axis=0)
+    scale[scale < 1e-6] = 1.0  # a feature that is always 0
+    deviations = (values - means[number]) / scale
+    covariance = deviations.T @ deviations / len(values) + _SHRINKAGE * np.eye(len(scale))
+    whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / scale[:, None]
+    return Familiar(means, whitening, np.inf, np.inf)
+
+
+def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> tuple[float, float]:
+    """Return the limits of distance and energy that at most a share ``cost`` of windows exceeds, in either.
+
+    Both limits are the same quantile, so that neither measure is preferred.
+
+    Args:
+        distance: (n_windows,) of windows of subjects that neither the network nor the class means know.
+        energy: (n_windows,) of the same windows.
+        cost: The share.
+
+    """
+    low, high = 0.0, cost  # share above each limit
+    for _ in range(30):
+        share = (low + high) / 2
+        limits = np.quantile(distance, 1 - share), np.quantile(energy, 1 - share)
+        exceeding = np.mean((distance > limits[0]) | (energy > limits[1]))
+        low, high = (share, high) if exceeding <= cost else (low, share)
+    return float(np.quantile(distance, 1 - low)), float(np.quantile(energy, 1 - low))
