@@ -70,7 +70,7 @@ def with_features(model: keras.Model) -> keras.Model:
     """
     features = model.layers[-1].input
     outputs = keras.layers.Concatenate(name="logits_and_features")([model.outputs[0], features])
-    return keras.Model(model.inputs, outputs, name=model.name)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def normalisation_of(windows: Float32) -> Normalisation:
