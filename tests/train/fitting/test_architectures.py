@@ -175,3 +175,14 @@ def test_no_setting_has_the_name_of_one_of_the_recipe() -> None:
 
     for name in architectures.ARCHITECTURES:
         assert not {field.name for field in fields(FitConfig)} & set(architectures.settings_of(name))
+
+
+def test_the_shape_view_does_not_know_how_strong_a_movement_is() -> None:
+    model = architectures.build("rescnn", 64, 3, 5, {"shape_gain": 1.0, "fine_gain": 0.0})
+    view = keras.Model(model.input, model.get_layer("shape").output)
+    x = np.random.default_rng(0).normal(size=(4, 64, 3)).astype(np.float32)
+    shape, stronger, shifted = (np.asarray(view(values))[:, :, 0] for values in (x, 5 * x, x + 3))
+    np.testing.assert_allclose(shape.std(axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(stronger, shape, atol=1e-3)
+    np.testing.assert_allclose(shifted, shape, atol=1e-3)
+    assert np.abs(np.asarray(view(1e-3 * x))).max() < 0.5  # noise of a still device stays small
