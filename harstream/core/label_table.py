@@ -115,7 +115,8 @@ TABLES = {
     "phone": LabelTable(
         {
             "STILL": ("SITTING", "STANDING", "LAYING", "LYING", "SEATED", "SIT", "STAND", "LIE"),
-            "WALKING": ("WALK",),
+            # The subjects of sp-sw walk three metres, turn while they walk, and walk back.
+            "WALKING": ("WALK", "sp-sw:TURNING"),
             "WALKING_UPSTAIRS": ("UPSTAIRS", "STAIRS_UP", "GOING_UPSTAIRS", "GO_UPSTAIRS", "ASCENDING_STAIRS"),
             "WALKING_DOWNSTAIRS": (
                 "DOWNSTAIRS",

@@ -38,7 +38,8 @@ class DataSet:
     def cover(self, table: LabelTable, states: Sequence[str] = ()) -> DataSet:
         """Return the data set with the label that covers each segment in place of its activity.
 
-        Segments that no label covers keep the name of their activity, and a note tells their duration, unless they are
+        Segments that touch and have one label are joined: a subject who sits, then lies, is still throughout. Segments
+        that no label covers keep the name of their activity, and a note tells their duration, unless they are
         one of the ``states`` between labels that the model knows.
         """
         missing: dict[str, float] = {}
@@ -50,7 +51,11 @@ class DataSet:
                 if label is None and segment.label not in states:
                     seconds = (segment.stop - segment.start) / recording.rate_hz
                     missing[segment.label] = missing.get(segment.label, 0.0) + seconds
-                segments.append(replace(segment, label=label or segment.label))
+                name = label or segment.label
+                if label and segments and (segments[-1].label, segments[-1].stop) == (label, segment.start):
+                    segments[-1] = replace(segments[-1], stop=segment.stop)
+                else:
+                    segments.append(replace(segment, label=name))
             recordings.append(replace(recording, segments=tuple(segments)))
         names = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in sorted(missing.items()))
         notes = (f"no label covers {names}",) if missing else ()

@@ -72,6 +72,28 @@ def test_segments_get_the_labels_that_cover_them_and_the_others_are_named() -> N
     assert first.cover(LabelTable.plain(["STILL", "JUMPING"])).recordings == first.recordings
 
 
+def test_touching_segments_that_one_label_covers_are_joined() -> None:
+    """A walk with a turn in it is one walk; two stretches of sitting with a pause between them stay two."""
+    names = [
+        (0, 20, "SITTING"),
+        (20, 40, "LAYING"),
+        (40, 60, "WALKING"),
+        (60, 70, "X"),
+        (70, 80, "X"),
+        (85, 99, "SITTING"),
+    ]
+    one = recording("x", segments=tuple(Segment(*part) for part in names))
+    table = LabelTable({"STILL": ("SITTING", "LAYING"), "WALKING": ()})
+    [covered] = DataSet("csv:mine", "csv", (one,)).cover(table).recordings
+    assert [(part.start, part.stop, part.label) for part in covered.segments] == [
+        (0, 40, "STILL"),
+        (40, 60, "WALKING"),
+        (60, 70, "X"),
+        (70, 80, "X"),
+        (85, 99, "STILL"),
+    ]
+
+
 def test_states_that_a_model_knows_need_no_label() -> None:
     first, _ = two()
     covered = first.cover(LabelTable({"STILL": ("hapt:SITTING",)}), ["JUMPING"])
