@@ -15,7 +15,7 @@ import numpy as np
 from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets import base
-from harstream.datasets.base import PrecutWindows, Recording, subject_names
+from harstream.datasets.base import PrecutWindows, Recording, Segment, subject_names
 from harstream.datasets.windows import gyro_needed_for
 from harstream.errors import DatasetError
 
@@ -45,7 +45,7 @@ class DataSet:
         missing: dict[str, float] = {}
         recordings = []
         for recording in self.recordings:
-            segments = []
+            segments: list[Segment] = []
             for segment in recording.segments:
                 label = table.label_of(self.kind, segment.label)
                 if label is None and segment.label not in states:

@@ -187,7 +187,7 @@ def write_bundle(
     familiar = fit_familiar(fitted, prepared.training, config)
     max_distance, max_energy = validation.familiar_limits()
     familiar = replace(familiar, max_distance=max_distance, max_energy=max_energy)
-    network = with_features(fitted.model)
+    network = with_features(fitted.model, validation.bias)
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
     subjects = sorted(set(prepared.scored.subject.tolist()))

@@ -4,9 +4,9 @@
         --set channels=orientation_free --set noise_filter=none --out docs/results/labs.json
 
 holds out each data set once per seed, trains on the others, and streams the recordings of the held-out set as devices
-would send them. Temperature and limits of the test of unfamiliar windows are those of the other folds, so nothing is
-chosen on the set that is scored. The same command continues an interrupted study; ``--seed`` and ``--seeds`` let
-several processes share the work.
+would send them. Bias and temperature of the logits and limits of the test of unfamiliar windows are those of the other
+folds, so nothing is chosen on the set that is scored. The same command continues an interrupted study; ``--seed`` and
+``--seeds`` let several processes share the work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from harstream.evaluate.sessions import SessionScores, build_session, locate_win
 from harstream.storage import replace_file
 from harstream.tables import mean_and_deviation
 from harstream.train.fitting.familiarity import limits_for
-from harstream.train.fitting.fit import fit_temperature
+from harstream.train.fitting.fit import fit_bias, fit_temperature
 from harstream.train.fitting.prepare import data_name, prepare, signal_dict, smoothing_for, spec_of
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import apply_settings, parse_setting
@@ -60,16 +60,22 @@ def study(
         others = [index for index in range(len(sets)) if index != number]
         inside = [truth[index] != NO_LABEL for index in others]
         logits = np.concatenate([sets[index].logits[known] for index, known in zip(others, inside, strict=True)])
+        name = np.concatenate(
+            [np.full(known.sum(), sets[index].data_set) for index, known in zip(others, inside, strict=True)]
+        )
         label = np.concatenate([truth[index][known] for index, known in zip(others, inside, strict=True)])
         distance = np.concatenate([sets[index].distance[known] for index, known in zip(others, inside, strict=True)])
+        bias = fit_bias(logits, label, name)
+        logits, one = logits + bias, replace(one, logits=one.logits + bias, turned=one.turned + bias)
         limits = limits_for(distance, energy(logits))
         stream, unfamiliar = _publish(one, recordings, labels, spec, fit_temperature(logits, label), limits)
-        known = truth[number] != NO_LABEL
+        known, raw = truth[number] != NO_LABEL, sets[number].logits
         alone = score(truth[number][known], one.logits[known].argmax(axis=1), labels)
         rows.append(
             {
                 "data_set": one.data_set,
                 "single": _figures(alone),
+                "without_bias": _figures(score(truth[number][known], raw[known].argmax(axis=1), labels)),
                 "published": {**_figures(stream.published.scores), "delay_s": stream.published.delay_s(50)},
                 "unfamiliar": float(unfamiliar[known].mean()),
                 "turned": _turned(one, truth[number], labels),

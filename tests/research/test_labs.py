@@ -37,7 +37,7 @@ def test_each_set_is_scored_by_networks_that_never_saw_it_on_the_labels_that_it_
 ) -> None:
     out = tmp_path / "labs.json"
     trained_on = []
-    real = folds.fit
+    real = folds.fit  # type: ignore[attr-defined]
 
     def fit(data, *rest, **more):  # type: ignore[no-untyped-def]
         trained_on.append(set(np.unique(data.data_set).tolist()))

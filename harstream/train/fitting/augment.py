@@ -19,7 +19,7 @@ import tensorflow as tf
 from scipy.interpolate import CubicSpline
 
 from harstream.core.batches import Float32, Float64
-from harstream.core.spec import BODY_ACC, GYRO, TOTAL_ACC
+from harstream.core.spec import BODY_ACC, GYRO, ORIENTATION_FREE, TOTAL_ACC
 
 #: Points in a window at which a time warp draws a pace.
 WARP_KNOTS = 4
@@ -210,15 +210,17 @@ def warp(windows: tf.Tensor, spread: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def channel_dropout(inputs: tf.Tensor, share: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Set each triad of each window to 0 with probability ``share``, but never all triads of a window.
+    """Set each triad of each window to 0 with probability ``share``, but never all of a window.
 
     ``inputs`` are the inputs of the network, where 0 is the mean if they are standardised. A whole triad is dropped,
-    as in modality dropout (Neverova et al. 2016), because its axes are correlated.
+    as in modality dropout (Neverova et al. 2016), because its axes are correlated. An orientation-free channel is
+    dropped by itself.
     """
-    triads = [triad for triad in (TOTAL_ACC, BODY_ACC, GYRO) if set(triad) & set(channels)]
-    kept = tf.cast(tf.random.stateless_uniform((tf.shape(inputs)[0], len(triads)), seed) >= share, tf.float32)
+    groups: list[tuple[str, ...]] = [TOTAL_ACC, BODY_ACC, GYRO, *((name,) for name in ORIENTATION_FREE)]
+    groups = [group for group in groups if set(group) & set(channels)]
+    kept = tf.cast(tf.random.stateless_uniform((tf.shape(inputs)[0], len(groups)), seed) >= share, tf.float32)
     kept = tf.maximum(kept, 1.0 - tf.reduce_max(kept, axis=1, keepdims=True))
-    of_channel = [next(i for i, triad in enumerate(triads) if name in triad) for name in channels]
+    of_channel = [next(i for i, group in enumerate(groups) if name in group) for name in channels]
     return inputs * tf.gather(kept, of_channel, axis=1)[:, None, :]
 
 

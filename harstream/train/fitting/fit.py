@@ -9,9 +9,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from harstream.core.batches import Float32, Int64
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.spec import Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
@@ -29,6 +30,8 @@ from harstream.train.folds import split_by_subject
 
 #: Lowest temperature, whatever the held-out labels say.
 MIN_TEMPERATURE = 0.5
+#: Cost of the square of a bias, in nats: a bias of 1 must raise the mean log-likelihood by as much.
+BIAS_PENALTY = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,24 @@ class Fitted:
         return np.concatenate([np.zeros((0, model.output_shape[-1]), np.float32), *parts])
 
 
-def with_features(model: keras.Model) -> keras.Model:
+def with_features(model: keras.Model, bias: Float32 | None = None) -> keras.Model:
     """Return the network with the inputs of its last layer as further outputs after the logits.
 
     ``core.familiar`` tells unfamiliar windows by these features.
+
+    Args:
+        model: The network, whose last layer is dense.
+        bias: (n_outputs,) is added to the logits; None adds nothing.
+
     """
-    features = model.layers[-1].input
-    outputs = keras.layers.Concatenate(name="logits_and_features")([model.outputs[0], features])
+    last = model.layers[-1]
+    logits = last.output
+    if bias is not None:
+        changed = last.__class__.from_config({**last.get_config(), "name": "logits"})
+        logits = changed(last.input)
+        kernel, before = last.get_weights()
+        changed.set_weights([kernel, before + bias])
+    outputs = keras.layers.Concatenate(name="logits_and_features")([logits, last.input])
     return keras.Model(model.input, outputs, name=model.name)
 
 
@@ -173,6 +187,41 @@ def _fit_network(
     )
     history = loop.run(progress, checkpoints)
     return Fitted(model, replace(spec, normalisation=norm), data.labels, data.states, tuple(history))
+
+
+def fit_bias(logits: Float32, label: Int64, data_set: npt.NDArray[np.str_]) -> Float32:
+    """Return what to add to the logits so that no label is preferred on data sets that were held out, (n_outputs,).
+
+    A network knows some labels from many data sets and others from few, and on a set that it has never seen it prefers
+    the former. The bias makes the held-out labels most likely, with the same weight for each label of each data set
+    (bias-corrected temperature scaling, Alexandari et al. 2020). The biases of the labels that occur have the mean 0;
+    that of any other label is 0. They are kept small by BIAS_PENALTY times their square.
+
+    Args:
+        logits: (n_windows, n_outputs) of data sets that the network was not trained on.
+        label: (n_windows,) their true labels.
+        data_set: (n_windows,) names of the data sets.
+
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    present, number = np.unique(label, return_inverse=True)
+    cells = np.unique(np.stack([np.unique(data_set, return_inverse=True)[1], number]), axis=1, return_inverse=True)[1]
+    weight = 1.0 / np.bincount(cells)[cells]
+    weight /= weight.sum()
+    values = logits[:, present].astype(np.float64)
+    rows = np.arange(len(label))
+
+    def loss(parameters: Float64) -> float:
+        scaled = (values + parameters[1:]) / math.exp(parameters[0])
+        likelihood = scaled[rows, number] - logsumexp(scaled, axis=1)
+        return float(-(weight * likelihood).sum() + BIAS_PENALTY * np.square(parameters[1:]).sum())
+
+    found = minimize(loss, np.zeros(1 + len(present))).x[1:]
+    bias = np.zeros(logits.shape[1], np.float32)
+    bias[present] = found - found.mean()
+    return bias
 
 
 def fit_temperature(logits: Float32, label: Int64) -> float:

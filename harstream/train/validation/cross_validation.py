@@ -20,7 +20,7 @@ from harstream.evaluate.metrics import Scores, calibration_error, score_by
 from harstream.progress import Progress, silent
 from harstream.tables import mean_and_deviation, spread
 from harstream.train.fitting.familiarity import limits_for
-from harstream.train.fitting.fit import fit_temperature
+from harstream.train.fitting.fit import fit_bias, fit_temperature
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
@@ -96,6 +96,9 @@ class CrossValidation:
     config: FitConfig
     runs: tuple[SeedRun, ...]
     folds: str = BY_SUBJECT  # one of FOLDS
+    #: Added to the logits of the network of the bundle, so that no label is preferred on unseen data sets; the logits
+    #: of the runs have theirs already. None: folds by subject, without a bias.
+    bias: Float32 | None = None
 
     @property
     def scores(self) -> Scores:
@@ -292,7 +295,24 @@ def cross_validate(
         if result.epochs < config.epochs:  # early stopping
             on_epoch(index, config.epochs)
     by_seed = groupby((results[index] for index in range(len(tasks))), key=lambda result: result.seed)
-    return CrossValidation(config, tuple(SeedRun(seed, tuple(parts)) for seed, parts in by_seed), folds)
+    runs = tuple(SeedRun(seed, tuple(parts)) for seed, parts in by_seed)
+    if folds == BY_SUBJECT:
+        return CrossValidation(config, runs, folds)
+    bias = _bias([fold for run in runs for fold in run.folds])
+    return CrossValidation(config, tuple(_without_preference(run) for run in runs), folds, bias)
+
+
+def _bias(folds: Sequence[FoldResult]) -> Float32:
+    return fit_bias(
+        *(np.concatenate([getattr(fold, name) for fold in folds]) for name in ("logits", "label", "data_set"))
+    )
+
+
+def _without_preference(run: SeedRun) -> SeedRun:
+    """Return the run with a bias added to the logits of each fold, which is fitted on the other folds."""
+    return SeedRun(
+        run.seed, tuple(fold.with_bias(_bias([one for one in run.folds if one is not fold])) for fold in run.folds)
+    )
 
 
 def _limits(folds: Sequence[FoldResult]) -> tuple[float, float]:

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
-from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
 from harstream.progress import Progress, silent
@@ -96,9 +95,9 @@ class FoldResult:
 
     seed: int
     held_out: tuple[str, ...]
-    scores: Scores  # of the float32 network
-    int8: Scores | None  # None if the task does not ask for it, or the network cannot be converted
+    labels: tuple[str, ...]
     logits: Float32  # (n_windows, n_outputs): of the labels, then of the states
+    int8_logits: Float32 | None  # the same; None if the task does not ask for it, or the network cannot be converted
     distance: Float64  # (n_windows,) of the features from the training windows, see ``core.familiar``
     label: Int64  # (n_windows,) true label
     subject: npt.NDArray[np.str_]  # (n_windows,)
@@ -107,23 +106,40 @@ class FoldResult:
     epochs: int  # number of epochs run, fewer than configured after early stopping
     seconds: float  # duration of the fit
 
+    @property
+    def scores(self) -> Scores:
+        """Scores of the float32 network."""
+        return self._score(self.logits)
+
+    @property
+    def int8(self) -> Scores | None:
+        """Scores of the int8 network, if there is one."""
+        return None if self.int8_logits is None else self._score(self.int8_logits)
+
+    def _score(self, logits: Float32) -> Scores:
+        """Score logits. A window that the network takes for a state counts as wrong, as UNKNOWN."""
+        predicted = labels_of_logits(logits, len(self.labels))
+        return score(self.label, predicted, self.labels, abstains=logits.shape[1] > len(self.labels))
+
+    def with_bias(self, bias: Float32) -> FoldResult:
+        """Return the result of networks to whose logits ``bias``, (n_outputs,), is added."""
+        int8_logits = None if self.int8_logits is None else self.int8_logits + bias
+        return replace(self, logits=self.logits + bias, int8_logits=int8_logits)
+
     def save(self, path: Path) -> None:
         """Write the result as an npz file, completely or not at all."""
         facts = {
             "seed": self.seed,
             "held_out": self.held_out,
-            "labels": self.scores.labels,
+            "labels": self.labels,
             "parameters": self.parameters,
             "epochs": self.epochs,
             "seconds": self.seconds,
         }
         names = ("logits", "distance", "label", "subject", "data_set")
         arrays: dict[str, npt.NDArray[Any]] = {name: getattr(self, name) for name in names}
-        for name, unknown, scores in (("confusion", "unknown", self.scores), ("int8", "int8_unknown", self.int8)):
-            if scores is not None:
-                arrays[name] = scores.confusion
-                if scores.unknown is not None:
-                    arrays[unknown] = scores.unknown
+        if self.int8_logits is not None:
+            arrays["int8_logits"] = self.int8_logits
         replace_file(path, to_npz(arrays, {"facts": facts}))
 
     @classmethod
@@ -132,13 +148,12 @@ class FoldResult:
         try:
             content = from_npz(path.read_bytes())
             facts = content["facts"]
-            labels = tuple(facts["labels"])
             return cls(
                 facts["seed"],
                 tuple(facts["held_out"]),
-                Scores(labels, content["confusion"], content.get("unknown")),
-                Scores(labels, content["int8"], content.get("int8_unknown")) if "int8" in content else None,
+                tuple(facts["labels"]),
                 content["logits"],
+                content.get("int8_logits"),
                 content["distance"],
                 content["label"],
                 content["subject"],
@@ -200,17 +215,17 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     seconds = time.monotonic() - started
     logits, features = fitted.logits_and_features(test.windows)
     familiar = fit_familiar(fitted, rest, task.config)
-    int8 = None
+    int8_logits = None
     if task.int8:
         with suppress(export.NotConvertibleError):
             model = export.to_int8(fitted.model, fitted.spec.norm.apply(served(rest, task.spec)), task.config.seed)
-            int8 = _score(export.litert_outputs(model, fitted.spec.norm.apply(test.windows)), test)
+            int8_logits = export.litert_outputs(model, fitted.spec.norm.apply(test.windows))
     return FoldResult(
         task.config.seed,
         task.held_out,
-        _score(logits, test),
-        int8,
+        test.labels,
         logits,
+        int8_logits,
         familiar.distance(features),
         test.label,
         test.subject,
@@ -219,12 +234,6 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
         len(fitted.history),
         seconds,
     )
-
-
-def _score(logits: Float32, test: LabelledWindows) -> Scores:
-    """Score logits (n_windows, n_outputs). A window that the network takes for a state counts as wrong, as UNKNOWN."""
-    predicted = labels_of_logits(logits, len(test.labels))
-    return score(test.label, predicted, test.labels, abstains=logits.shape[1] > len(test.labels))
 
 
 def labels_of_logits(logits: Float32, n_labels: int) -> Int64:

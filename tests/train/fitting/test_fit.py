@@ -19,7 +19,15 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting import architectures
-from harstream.train.fitting.fit import Fitted, _fit_network, fit, fit_temperature, normalisation_of
+from harstream.train.fitting.fit import (
+    Fitted,
+    _fit_network,
+    fit,
+    fit_bias,
+    fit_temperature,
+    normalisation_of,
+    with_features,
+)
 from harstream.train.fitting.history import Epoch, best_epoch, from_json
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import split_by_subject
@@ -222,3 +230,40 @@ def test_settings_reach_the_training_and_the_architecture() -> None:
     config = FitConfig(arch="cnn").with_settings({"filters": 16, "tilt_deg": 10.0})
     assert (config.tilt_deg, config.arch_settings) == (10.0, {"filters": 16})
     assert config.to_dict()["arch_settings"] == {**architectures.settings_of("cnn"), "filters": 16}
+
+
+def test_the_bias_takes_back_what_unseen_data_sets_are_denied() -> None:
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2, 0, 1], [400, 300, 10, 900, 20])
+    data_set = np.repeat(["a", "b"], [710, 920])
+    logits = (2.0 * np.eye(3)[label] + rng.normal(size=(len(label), 3))).astype(np.float32)
+    denied = logits - np.array([0, 1.5, -0.5], np.float32)
+    bias = fit_bias(denied, label, data_set)
+    np.testing.assert_allclose(bias - bias[0], [0, 1.5, -0.5], atol=0.4)
+    assert bias.mean() == pytest.approx(0, abs=1e-5)
+    cells = [(label == one) & (data_set == name) for one, name in ((0, "a"), (1, "a"), (2, "a"), (0, "b"), (1, "b"))]
+    recall = [[np.mean(one.argmax(axis=1)[cell] == label[cell]) for cell in cells] for one in (denied, denied + bias)]
+    assert np.mean(recall[1]) > np.mean(recall[0]) + 0.02
+
+
+def test_labels_that_no_held_out_set_has_get_no_bias() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    np.testing.assert_array_equal(fit_bias(logits, np.ones(50, np.int64), np.full(50, "a")), np.zeros(3))
+    bias = fit_bias(logits, np.arange(50) % 2, np.full(50, "a"))
+    assert bias[2] == 0
+    assert bias[0] == pytest.approx(-bias[1], abs=1e-6)
+
+
+def test_features_follow_the_logits_and_a_bias_is_added_to_these() -> None:
+    model = architectures.build("cnn", 32, 3, 4, {"filters": 4, "dense": 7})
+    x = np.random.default_rng(0).normal(size=(5, 32, 3)).astype(np.float32)
+    plain, bias = np.asarray(model(x)), np.array([0, 1, -2, 0.5], np.float32)
+    outputs = np.asarray(with_features(model)(x))
+    assert outputs.shape == (5, 4 + 7)
+    np.testing.assert_allclose(outputs[:, :4], plain, atol=1e-6)
+    kernel, own_bias = model.layers[-1].get_weights()
+    np.testing.assert_allclose(outputs[:, 4:] @ kernel + own_bias, plain, atol=1e-5)
+    biased = np.asarray(with_features(model, bias)(x))
+    np.testing.assert_allclose(biased[:, :4], plain + bias, atol=1e-6)
+    np.testing.assert_array_equal(biased[:, 4:], outputs[:, 4:])
+    np.testing.assert_allclose(np.asarray(model(x)), plain, atol=1e-6)  # the network itself is as before

@@ -18,7 +18,7 @@ from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 from harstream.progress import Progress
-from harstream.train.fitting.fit import Fitted, fit
+from harstream.train.fitting.fit import Fitted, fit, fit_bias
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import task as tasks
@@ -140,7 +140,13 @@ def test_whole_data_sets_are_held_out_and_scored_on_the_labels_they_have(
     assert set(data["by_data"]["b"]["recall"]) == {"MOVING"}  # it lacks STILL
     recall = data["by_data"]["b"]["recall"]["MOVING"]
     assert recall == data["by_data"]["b"]["macro_recall"]
-    assert recall["sd"] > 0
+    assert result.bias is not None
+    of_a, of_b = result.runs[0].folds
+    logits = [np.random.default_rng(4).normal(size=fold.logits.shape).astype(np.float32) for fold in (of_a, of_b)]
+    np.testing.assert_array_equal(of_a.logits, logits[0])  # set b has one label, which tells of no preference
+    bias = of_b.logits - logits[1]
+    np.testing.assert_allclose(bias, np.tile(fit_bias(logits[0], of_a.label, of_a.data_set), (22, 1)), atol=1e-6)
+    assert np.abs(bias).max() > 0.01
     means = [data["by_data"][name]["macro_recall"]["mean"] for name in ("a", "b")]
     assert data["macro_recall_of_sets"]["mean"] == pytest.approx(np.mean(means))
     head, rows = result.data_table()
