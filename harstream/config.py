@@ -20,7 +20,7 @@ from typing import Any
 
 from harstream import partitions
 from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL
-from harstream.core.smoothing import MAX_UNKNOWN_BELOW, Smoothing
+from harstream.core.smoothing_section import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
@@ -59,8 +59,8 @@ class RunConfig:
         "Name of a shipped model, or folder of a bundle.", DEFAULT_MODEL, metavar="NAME|DIR", reloadable=True
     )
     backend: str = option(
-        "Runtime of the model: LiteRT in float32 (litert) or int8, or TensorFlow; auto takes litert if the bundle "
-        "has it, else tensorflow.",
+        "Runtime of the model: LiteRT in float32 (litert) or int8, or TensorFlow; auto takes int8 if it is about as "
+        "right by the bundle's own validation, else litert, else tensorflow.",
         "auto",
         choices=("auto", *BACKEND_FILES),
         reloadable=True,

@@ -20,13 +20,13 @@ PER_MESSAGE = 25
 Label = tuple[str, float, str, float, list[float]]  # device, t, label, confidence, probabilities
 
 
-def messages(subjects: Sequence[Recording], payload: str = "json") -> Iterator[tuple[str, bytes]]:
-    """Yield (topic, payload) of all messages; those of the subjects alternate."""
+def messages(subjects: Sequence[Recording], payload: str = "json", t0_ns: int = T0_NS) -> Iterator[tuple[str, bytes]]:
+    """Yield (topic, payload) of all messages, the first at event time ``t0_ns``; those of the subjects alternate."""
     for first in range(0, max(len(subject.samples) for subject in subjects), PER_MESSAGE):
         for subject in subjects:
             samples = subject.samples[first : first + PER_MESSAGE]
             if len(samples):
-                t_ns = T0_NS + round(first * 1e9 / subject.rate_hz)
+                t_ns = t0_ns + round(first * 1e9 / subject.rate_hz)
                 yield f"wearables/{subject.name}/imu", ENCODERS[payload](t_ns, subject.rate_hz, samples)
 
 

@@ -18,7 +18,7 @@ from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.familiar import Familiar
 from harstream.core.label_table import LabelTable
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import ORIENTATION_FREE
 from harstream.errors import BundleError, HarstreamError
 
@@ -120,6 +120,49 @@ def test_what_a_bundle_says_about_the_device_comes_back(random_bundle, tmp_path)
     assert (data["schema"], data["sensors"]) == (2, ["acc", "gyro"])
     smoother = loaded.smoother()
     assert (smoother.n_labels, smoother.n_states) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("files", "metrics", "backend"),
+    [
+        ({LITERT, INT8, KERAS}, {"float32": 0.98, "int8": 0.978}, "int8"),
+        ({LITERT, INT8, KERAS}, {"float32": 0.98, "int8": 0.981}, "int8"),
+        ({LITERT, INT8, KERAS}, {"float32": 0.98, "int8": 0.9779}, "litert"),
+        ({LITERT, INT8, KERAS}, {"float32": 0.98, "int8": None}, "litert"),
+        ({LITERT, INT8, KERAS}, {}, "litert"),
+        ({LITERT, KERAS}, {"float32": 0.98, "int8": 0.98}, "litert"),
+        ({INT8, KERAS}, {"float32": 0.98, "int8": 0.98}, "int8"),
+        ({INT8, KERAS}, {"float32": 0.98, "int8": 0.9}, "tensorflow"),
+        ({KERAS}, {}, "tensorflow"),
+    ],
+)
+def test_auto_takes_int8_if_the_cross_validation_shows_hardly_a_loss(bundle, files, metrics, backend):
+    scores = {name: value and {"accuracy": {"mean": value, "sd": None}} for name, value in metrics.items()}
+    one = replace(
+        bundle,
+        files={name: digest for name, digest in bundle.files.items() if name in files},
+        training={"metrics": scores},
+    )
+    assert one.best_backend == backend
+    if None not in metrics.values() and metrics:
+        assert one.int8_loss == pytest.approx(metrics["float32"] - metrics["int8"])
+    else:
+        assert one.int8_loss is None
+
+
+def test_auto_does_not_take_int8_if_it_misses_what_is_unfamiliar(bundle):
+    metrics = {name: {"accuracy": {"mean": 0.98, "sd": None}} for name in ("float32", "int8")}
+    for missed, backend in ((0.05, "int8"), (0.06, "litert"), (None, "int8"), ("all", "int8")):
+        one = replace(bundle, training={"metrics": metrics, "int8_missed": missed})
+        assert one.best_backend == backend
+
+
+def test_the_chosen_backend_is_that_which_is_opened(own_bundle):
+    assert load_classifier(own_bundle).backend == "litert"  # without a cross-validation nobody knows what int8 loses
+    accuracy = {name: {"accuracy": {"mean": 0.98, "sd": None}} for name in ("float32", "int8")}
+    edit(own_bundle, lambda data: data.update(training={"metrics": accuracy}))
+    assert load_classifier(own_bundle).backend == "int8"
+    assert load_classifier(own_bundle, "litert").backend == "litert"
 
 
 def test_rows_of_numbers_are_lines_of_bundle_json(random_bundle, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,11 +12,13 @@ import pytest
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import BACKEND_FILES, INT8, KERAS, LITERT
-from harstream.classifier import load_classifier, open_classifier, to_predictions
+from harstream.classifier import Classifier, load_classifier, open_classifier, to_predictions
+from harstream.core.familiar import Familiar, energy
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.errors import BundleError, ConfigError
 
 from .constants import LABELS, SPEC, STATE_LABELS, STATES
+from .fakes import FunctionNetwork
 from .test_bundle import edit
 
 
@@ -158,3 +161,31 @@ def test_without_tensorflow_litert_is_not_proposed_for_a_bundle_that_lacks_it(ow
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]'$"):
         open_classifier(bundles.load(own_bundle))
+
+
+def test_unfamiliar_windows_are_told_by_logits_and_features_and_labels_stay(bundle, windows):
+    network = open_classifier(bundle, "litert")._network
+
+    def with_features(inputs):
+        return np.concatenate([network(inputs), inputs[:, 0, :2]], axis=1)
+
+    familiar = Familiar(np.zeros((1, 2)), np.eye(2), 4.0, -2.5)
+    knowing = Classifier(dataclasses.replace(bundle, familiar=familiar), "litert", FunctionNetwork(with_features))
+    made, plain = knowing.predict(windows), open_classifier(bundle, "litert").predict(windows)
+    np.testing.assert_allclose(made.probabilities, plain.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(made.label, plain.label)
+    assert not plain.unfamiliar.any()
+    inputs = bundle.spec.norm.apply(windows)
+    far = np.square(inputs[:, 0, :2], dtype=np.float64).sum(axis=1) > 4
+    uncertain = energy(network(inputs)) > -2.5
+    assert 0 < far.sum() < len(far)
+    assert 0 < uncertain.sum() < len(uncertain)
+    np.testing.assert_array_equal(made.unfamiliar, far | uncertain)
+    assert knowing.predict(windows[:0]).unfamiliar.shape == (0,)
+
+
+def test_a_bundle_that_tells_unfamiliar_windows_by_features_that_its_network_lacks_is_refused(own_bundle):
+    familiar = Familiar(np.zeros((1, 2)), np.eye(2), 4.0, -2.5)
+    edit(own_bundle, lambda data: data.update(familiar=familiar.to_dict()))
+    with pytest.raises(BundleError, match=r"it has 6 outputs, but bundle.json has 6 labels and 2 features"):
+        open_classifier(bundles.load(own_bundle), "litert")

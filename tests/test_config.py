@@ -14,7 +14,7 @@ from harstream import config
 from harstream.__main__ import move_passwords
 from harstream.cli import main
 from harstream.config import RunConfig, check_environment, read_file
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 

@@ -107,15 +107,23 @@ def _print_scores(evaluation: Evaluation, notes: Sequence[str]) -> None:
         f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}, "
         f"macro recall {scores.macro_recall:.4f}, calibration error {evaluation.reliability.error:.4f}"
     )
+    if scores.unfamiliar is not None:
+        n = int(scores.unfamiliar.sum())
+        click.echo(f"found unfamiliar, and so {UNKNOWN}: {n} windows ({100 * n / max(scores.windows, 1):.1f} %)")
     counts = scores.confusion.tolist()
     if scores.unknown is not None:
         counts = [[*row, unknown] for row, unknown in zip(counts, scores.unknown.tolist(), strict=True)]
     order = "" if scores.unknown is None else f" (in this order, then {UNKNOWN})"
+    unfamiliar = [[]] * len(counts) if scores.unfamiliar is None else [[str(n)] for n in scores.unfamiliar.tolist()]
     rows = [
-        (label, f"{precision:.4f}", f"{recall:.4f}", " ".join(f"{count:6d}" for count in row))
-        for label, precision, recall, row in zip(scores.labels, scores.precision, scores.recall, counts, strict=True)
+        (label, f"{precision:.4f}", f"{recall:.4f}", *cell, " ".join(f"{count:6d}" for count in row))
+        for label, precision, recall, cell, row in zip(
+            scores.labels, scores.precision, scores.recall, unfamiliar, counts, strict=True
+        )
     ]
-    click.echo(tables.plain(("truth", "precision", "recall", f"predicted as{order}"), rows, right=(1, 2)))
+    column = () if scores.unfamiliar is None else ("unfamiliar",)
+    head = ("truth", "precision", "recall", *column, f"predicted as{order}")
+    click.echo(tables.plain(head, rows, right=range(1, len(head) - 1)))
 
 
 def _print_sessions(stream: SessionScores) -> None:

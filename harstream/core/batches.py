@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.problems import UNTRUSTED
 
 Float32 = npt.NDArray[np.float32]
@@ -156,7 +157,8 @@ class Predictions:
     """Output of the network for a WindowBatch, before smoothing."""
 
     probabilities: Float32  # (n_windows, n_outputs) of labels and states, calibrated, each row sums to 1
-    label: Int64  # (n_windows,) index of the label with the highest probability; UNKNOWN_INDEX: a state's is higher
+    # (n_windows,) index of the label with the highest probability; UNKNOWN_INDEX: a state's is higher, or all are equal
+    label: Int64
     confidence: Float32  # (n_windows,) the highest probability of a label
     unfamiliar: Bool  # (n_windows,) True: the window is unlike all training data, so the others mean nothing
 
@@ -170,17 +172,21 @@ class Predictions:
         arrays = (self.probabilities, self.label, self.confidence, self.unfamiliar)
         return [Predictions(*parts) for parts in zip(*(np.split(array, ends) for array in arrays), strict=True)]
 
+    def output_names(self, outputs: Sequence[str]) -> list[str]:
+        """Return the most probable of ``outputs``, the labels and states of the bundle, for each window."""
+        return [outputs[index] for index in self.probabilities.argmax(axis=1).tolist()]
+
     def without(self, untrusted: Bool) -> Predictions:
         """Return predictions in which all outputs of the windows where ``untrusted`` (n_windows,) are equally likely.
 
-        A network is often sure of a window in a wrong unit, but that is no evidence for a label.
+        Their label is UNKNOWN: a network is often sure of a window in a wrong unit, but that is no evidence.
         """
         if not untrusted.any():
             return self
         uniform = np.float32(1 / self.probabilities.shape[1])
         return Predictions(
             np.where(untrusted[:, None], uniform, self.probabilities),
-            np.where(untrusted, 0, self.label),
+            np.where(untrusted, UNKNOWN_INDEX, self.label),
             np.where(untrusted, uniform, self.confidence),
             self.unfamiliar,
         )

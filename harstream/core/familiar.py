@@ -15,8 +15,9 @@ docs/explanation/recognition.md has the comparison with other measures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,22 @@ class Familiar:
                 f"familiar.means, got the shape {self.whitening.shape}"
             )
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether both say the same of every window."""
+        return isinstance(other, Familiar) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.max_distance, self.max_energy))
+
     @property
     def n_features(self) -> int:
         """Number of features of the network."""
         return int(self.means.shape[1])
+
+    @cached_property
+    def _centres(self) -> Float64:
+        """Class means (n_classes, n_features) in the space in which distances are Mahalanobis's."""
+        return np.asarray(np.einsum("cf,fg->cg", self.means, self.whitening))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Familiar:
@@ -84,23 +97,22 @@ class Familiar:
         """Return the squared distance (n_windows,) of features (n_windows, n_features) from the nearest class mean."""
         # np.einsum adds in one order for any number of windows; a matrix product of BLAS does not.
         at = np.einsum("nf,fg->ng", features.astype(np.float64), self.whitening)
-        centres = np.einsum("cf,fg->cg", self.means, self.whitening)
         nearest = np.full(len(at), np.inf)
-        for centre in centres:
+        for centre in self._centres:
             difference = at - centre
             nearest = np.minimum(nearest, np.einsum("nf,nf->n", difference, difference))
         return nearest
 
     def unfamiliar(self, logits: Float32, features: Float32) -> Bool:
-        """Return which windows are unlike all training data (n_windows,).
+        """Return which windows are unlike all training data (n_windows,). A window that is not finite is unlike it.
 
         Args:
             logits: (n_windows, n_classes) of the network, not calibrated.
             features: (n_windows, n_features).
 
         """
-        far = self.distance(features) > self.max_distance
-        return np.asarray(far | (energy(logits) > self.max_energy), np.bool_)
+        near = (self.distance(features) <= self.max_distance) & (energy(logits) <= self.max_energy)
+        return np.asarray(~near, np.bool_)
 
 
 class UnfamiliarDevices(RowArrays):
@@ -108,32 +120,46 @@ class UnfamiliarDevices(RowArrays):
 
     A device in the wrong place is familiar now and then: a phone upside down in a pocket lies like one at the waist
     when its owner lies down. So a device has a problem while the share of unfamiliar windows among its last ones is
-    high, and loses it only when that share is low. The share is an exponential mean over about MEMORY windows.
+    high, and loses it only when that share is low. The share is the mean over the windows of a new device, and an
+    exponential mean over about MEMORY windows later.
     """
 
     ROW_ARRAYS = ("n_windows", "share", "problem")
 
     def __init__(self, capacity: int) -> None:
-        self.n_windows = np.zeros(capacity, np.int64)  # at most MEMORY are counted
-        self.share = np.zeros(capacity)
+        self.n_windows = np.zeros(capacity, np.int64)  # that were counted
+        self.share = np.zeros(capacity)  # 0: there is no problem
         self.problem = np.zeros(capacity, np.bool_)
-        self.changes: list[tuple[int, bool]] = []  # (row, problem) since somebody took them
 
-    @property
-    def any(self) -> bool:
-        """Whether any device has unfamiliar windows among its last ones."""
-        return any_true(self.share)
+    def feed(self, rows: Int64, rounds: Sequence[Int64], unfamiliar: Bool, counted: Bool) -> Bool:
+        """Count the next windows, and return of which windows (n_windows,) the device has the problem.
 
-    def feed(self, rows: Int64, unfamiliar: Bool) -> None:
+        Args:
+            rows: (n_windows,) the windows of each row are in order of time.
+            rounds: ``split_into_rounds`` of the rows.
+            unfamiliar: (n_windows,) Whether the window is unlike all training data.
+            counted: (n_windows,) False: the window says nothing about the device, since it cannot be trusted anyway.
+
+        """
+        persists = np.zeros(len(rows), np.bool_)
+        if not any_true(unfamiliar) and not any_true(self.share[rows]):  # the usual case
+            np.add.at(self.n_windows, rows, counted)
+            return persists
+        for index in rounds:
+            counts = index[counted[index]]
+            self._count(rows[counts], unfamiliar[counts])
+            persists[index] = self.problem[rows[index]]
+        return persists
+
+    def _count(self, rows: Int64, unfamiliar: Bool) -> None:
         """Count the next window of each of ``rows``, which have each row once."""
-        n = np.minimum(self.n_windows[rows] + 1, MEMORY)
-        share = self.share[rows] + (unfamiliar - self.share[rows]) / n
+        self.n_windows[rows] += 1
+        n = self.n_windows[rows]
+        share = self.share[rows] + (unfamiliar - self.share[rows]) / np.minimum(n, MEMORY)
         share[share < FORGOTTEN] = 0.0
-        before = self.problem[rows]
-        now = np.where(before, share > END_SHARE, (share >= BEGIN_SHARE) & (n >= MIN_WINDOWS))
-        self.n_windows[rows], self.share[rows], self.problem[rows] = n, share, now
-        for index in np.flatnonzero(now != before).tolist():
-            self.changes.append((int(rows[index]), bool(now[index])))
+        begins = (share >= BEGIN_SHARE) & (n >= MIN_WINDOWS)
+        self.share[rows] = share
+        self.problem[rows] = np.where(self.problem[rows], share > END_SHARE, begins)
 
 
 def energy(logits: Float32) -> Float64:

@@ -1,8 +1,8 @@
 """Smoothing of the probabilities of successive windows into labels, UNKNOWN, and enter and exit events.
 
-``Smoothing`` is the validated ``smoothing`` section of a bundle. ``Smoother`` applies it to many devices. The outputs
-of a network are the labels of the bundle, then its states between labels, such as postural transitions. A state is no
-label: a window in a state is published as UNKNOWN, and events tell the state.
+``Smoother`` applies the ``smoothing`` section of a bundle (``smoothing_section``) to many devices. The outputs of a
+network are the labels of the bundle, then its states between labels, such as postural transitions. A state is no label:
+a window in a state is published as UNKNOWN, and events tell the state.
 """
 
 from __future__ import annotations
@@ -14,141 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from harstream import checks
 from harstream.core import posteriors
 from harstream.core.batches import Bool, Float32, Float64, Int64, Predictions, WindowBatch
 from harstream.core.devices import DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
 from harstream.core.familiar import UnfamiliarDevices
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.posteriors import ExponentialFilter, HmmFilter, HysteresisFilter, PosteriorFilter
+from harstream.core.posteriors import HmmFilter
 from harstream.core.problems import Problem
-from harstream.core.rows import RowArrays, split_into_rounds
-from harstream.core.transitions import SHARE_VIA_UNKNOWN, transitions_from_dwell, transitions_with_unknown
-from harstream.errors import ConfigError
-
-#: Parameters of each type of smoothing, besides ``unknown_below``.
-_PARAMETERS = {
-    "none": (),
-    "exponential": ("weight",),
-    "hysteresis": ("margin", "windows"),
-    "hmm": ("dwell_s", "unknown_dwell_s", "unknown_share", "trust", "transitions", "fixed_lag_windows"),
-}
-MAX_FIXED_LAG_WINDOWS = 16
-MAX_UNKNOWN_BELOW = 0.99
-
-
-@dataclass(frozen=True, slots=True)
-class Smoothing:
-    """Method that smooths the labels of successive windows, and threshold below which the model abstains.
-
-    - ``none`` labels each window by itself.
-    - ``exponential`` averages the probabilities, with the weight ``weight`` for the newest window.
-    - ``hysteresis`` changes to a label that leads the current one by ``margin`` in ``windows`` windows in a row.
-    - ``hmm`` is the forward filter of a hidden Markov model. Its transitions are ``transitions``, or follow from the
-      mean duration ``dwell_s`` of an activity. ``unknown_share`` of the changes pass through UNKNOWN, if the model may
-      abstain. Events wait for ``fixed_lag_windows`` more windows.
-
-    Parameters of other types than ``type`` have no effect.
-
-    Raises:
-        ConfigError: A parameter has a value that is not allowed. The message names it.
-
-    """
-
-    type: str = "none"
-    unknown_below: float = 0.0  # a window whose top probability is below it is evidence for UNKNOWN; 0: never
-    weight: float = 0.5
-    margin: float = 0.0
-    windows: int = 2
-    dwell_s: float = 5.0
-    unknown_dwell_s: float = 1.5  # mean duration of UNKNOWN in an hmm
-    unknown_share: float = SHARE_VIA_UNKNOWN  # of the changes in an hmm that pass through UNKNOWN
-    trust: float = 0.7  # exponent of the probabilities of a window in an hmm
-    transitions: tuple[tuple[float, ...], ...] | None = None  # per stride, in the order of the outputs; rows sum to 1
-    fixed_lag_windows: int = 0
-
-    def __post_init__(self) -> None:
-        checks.choice(self.type, "smoothing.type", tuple(_PARAMETERS))
-        checks.number(self.unknown_below, "smoothing.unknown_below", minimum=0.0, maximum=MAX_UNKNOWN_BELOW)
-        checks.number(self.weight, "smoothing.weight", minimum=0.01, maximum=1.0)
-        checks.number(self.margin, "smoothing.margin", minimum=0.0, maximum=1.0)
-        checks.whole_number(self.windows, "smoothing.windows", minimum=1, maximum=100)
-        checks.number(self.dwell_s, "smoothing.dwell_s", minimum=0.01, maximum=1e6)
-        checks.number(self.unknown_dwell_s, "smoothing.unknown_dwell_s", minimum=0.01, maximum=1e6)
-        checks.number(self.unknown_share, "smoothing.unknown_share", minimum=0.0, maximum=1.0)
-        checks.number(self.trust, "smoothing.trust", minimum=0.01, maximum=1.0)
-        checks.whole_number(
-            self.fixed_lag_windows, "smoothing.fixed_lag_windows", minimum=0, maximum=MAX_FIXED_LAG_WINDOWS
-        )
-        if self.transitions is not None:
-            _check_transitions(self.transitions)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Smoothing:
-        """Read the ``smoothing`` section of a bundle.
-
-        Raises:
-            ConfigError: A field is unknown, belongs to another type, or has a value that is not allowed.
-
-        """
-        parameters = sorted({name for names in _PARAMETERS.values() for name in names})
-        fields = checks.fields(data, "smoothing", ["type"], ["unknown_below", *parameters])
-        own = _PARAMETERS.get(str(fields["type"]), parameters)  # an unknown type is reported by the constructor
-        checks.fields(data, "smoothing", ["type"], ["unknown_below", *own])
-        if "transitions" in fields:
-            where = "smoothing.transitions"
-            rows = checks.sequence(fields["transitions"], where)
-            fields["transitions"] = tuple(checks.sequence(row, f"{where}: row {i}") for i, row in enumerate(rows))
-        return cls(**fields)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that ``from_dict`` reads, with the parameters of the type only."""
-        out = {name: getattr(self, name) for name in ("type", "unknown_below", *_PARAMETERS[self.type])}
-        if out.get("unknown_share") == SHARE_VIA_UNKNOWN:
-            del out["unknown_share"]  # bundles of schema 1 do not have it
-        if out.get("transitions") is not None:
-            out["transitions"] = [list(row) for row in out["transitions"]]
-            del out["dwell_s"]  # without effect beside transitions
-        else:
-            out.pop("transitions", None)
-        return out
-
-    def check_outputs(self, n_labels: int, n_states: int = 0) -> None:
-        """Raise ConfigError if the transitions have another number of rows than the network has outputs."""
-        if self.transitions is not None and len(self.transitions) != n_labels + n_states:
-            each = " and state" if n_states else ""
-            outputs = f"{n_labels} labels" + (f" and {n_states} states" if n_states else "")
-            raise ConfigError(
-                f"smoothing.transitions: got {len(self.transitions)} rows for {outputs}, expected one per label{each}"
-            )
-
-    def build_filter(self, n_outputs: int, stride_s: float, capacity: int) -> PosteriorFilter:
-        """Return the filter for the outputs and, if the model may abstain, UNKNOWN as the state after them."""
-        n_states = n_outputs + (self.unknown_below > 0)
-        if self.type == "exponential":
-            return ExponentialFilter(self.weight, n_states, capacity)
-        if self.type == "hysteresis":
-            return HysteresisFilter(self.margin, self.windows, n_states, capacity)
-        if self.type == "hmm":
-            if self.transitions is None:
-                transitions = transitions_from_dwell(self.dwell_s, stride_s, n_outputs)
-            else:
-                transitions = np.array(self.transitions)
-            if self.unknown_below > 0:
-                transitions = transitions_with_unknown(transitions, self.unknown_dwell_s, stride_s, self.unknown_share)
-            return HmmFilter(transitions, self.trust, self.fixed_lag_windows, capacity)
-        return PosteriorFilter(n_states, capacity)
-
-
-def _check_transitions(rows: tuple[tuple[float, ...], ...]) -> None:
-    for i, row in enumerate(rows):
-        where = f"smoothing.transitions: row {i}"
-        if len(row) != len(rows):
-            raise ConfigError(f"{where}: expected {len(rows)} numbers, one per row, got {len(row)}")
-        total = sum(checks.number(value, where, minimum=0.0, maximum=1.0) for value in row)
-        if abs(total - 1) > 1e-6:
-            raise ConfigError(f"{where}: expected numbers that sum to 1, got a sum of {total:g}")
+from harstream.core.rows import RowArrays, any_true, split_into_rounds
+from harstream.core.smoothing_section import Smoothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +34,7 @@ class Labelled:
     predictions: Predictions  # uniform where the window is untrusted
     smoothed: SmoothedLabels
     events: list[ActivityEvent]  # with a fixed lag, they may belong to earlier windows
+    changed: Mapping[str, bool]  # device whose problem UNFAMILIAR began (True) or ended (False) in these windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,30 +100,32 @@ class Smoother:
         A window that cannot be trusted is UNKNOWN: its device has a problem in UNTRUSTED, or it is unfamiliar. While
         most windows of a device are unfamiliar, it has the problem UNFAMILIAR and its other windows are UNKNOWN too.
         """
-        if predictions.unfamiliar.any() or self._unfamiliar.any:  # not the usual case
-            rows = self._rows_of(windows.devices)
-            unfamiliar = np.zeros(len(rows), np.bool_)
-            for index in split_into_rounds(rows):
-                tried = index[~windows.untrusted[index]]
-                self._unfamiliar.feed(rows[tried], predictions.unfamiliar[tried])
-                unfamiliar[index] = self._unfamiliar.problem[rows[index]]
-            mask = np.where(unfamiliar, int(Problem.UNFAMILIAR), 0)
-            windows = replace(windows, problems=windows.problems | mask)
+        rows = self._rows_of(windows.devices)
+        rounds = split_into_rounds(rows)
+        before = self._unfamiliar.problem[rows]
+        persists = self._unfamiliar.feed(rows, rounds, predictions.unfamiliar, ~windows.untrusted)
+        changed: dict[str, bool] = {}
+        if any_true(persists) or any_true(before):  # not the usual case
+            windows = replace(windows, problems=windows.problems | np.where(persists, int(Problem.UNFAMILIAR), 0))
+            after = self._unfamiliar.problem[rows]
+            changed = {windows.devices[i]: bool(after[i]) for i in np.flatnonzero(after != before).tolist()}
         untrusted = windows.untrusted | predictions.unfamiliar
         predictions = predictions.without(untrusted)
-        smoothed, events = self.feed(
-            windows.devices, predictions.probabilities, windows.start_ns, windows.end_ns, untrusted
+        smoothed, events = self._smooth(
+            rows, rounds, predictions.probabilities, windows.start_ns, windows.end_ns, untrusted
         )
-        return Labelled(windows, predictions, smoothed, events)
+        return Labelled(windows, predictions, smoothed, events, changed)
 
-    def unfamiliar_devices(self) -> list[str]:
-        """Return the devices that have the problem UNFAMILIAR."""
-        return [device for device, row in self._devices.items() if self._unfamiliar.problem[row]]
+    def forget_unfamiliar(self, devices: Sequence[str] | None = None) -> list[str]:
+        """Judge devices anew, such as for another model, and return those of them that had the problem UNFAMILIAR.
 
-    def take_changes(self) -> list[tuple[str, bool]]:
-        """Return (device, whether it has the problem UNFAMILIAR now) of each change since the last call."""
-        changes, self._unfamiliar.changes = self._unfamiliar.changes, []
-        return [(self._devices.device(row), problem) for row, problem in changes]
+        ``devices`` may name devices without state; None: all devices.
+        """
+        rows = self._devices.find([name for name, _ in self._devices.items()] if devices is None else devices)
+        rows = rows[rows >= 0]
+        had = [self._devices.device(row) for row in rows[self._unfamiliar.problem[rows]].tolist()]
+        self._unfamiliar.reset(rows)
+        return had
 
     def feed(
         self,
@@ -273,14 +151,26 @@ class Smoother:
 
         """
         rows = self._rows_of(devices)
+        if untrusted is None:
+            untrusted = np.zeros(len(rows), np.bool_)
+        return self._smooth(rows, split_into_rounds(rows), probabilities, start_ns, end_ns, untrusted)
+
+    def _smooth(
+        self,
+        rows: Int64,
+        rounds: Sequence[Int64],
+        probabilities: Float32,
+        start_ns: Int64,
+        end_ns: Int64,
+        untrusted: Bool,
+    ) -> tuple[SmoothedLabels, list[ActivityEvent]]:
+        """Smooth the next windows of ``rows``, as ``feed`` describes it."""
         states = probabilities.astype(np.float64)
         if self.smoothing.unknown_below > 0:
             states = posteriors.probabilities_with_unknown(states, self.smoothing.unknown_below)
-        if untrusted is None:
-            untrusted = np.zeros(len(rows), np.bool_)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         events: dict[int, list[ActivityEvent]] = {}
-        for index in split_into_rounds(rows):
+        for index in rounds:
             row = rows[index]
             label[index], confidence[index], by_row = self._step(
                 row, states[index], start_ns[index], end_ns[index], untrusted[index]

@@ -14,6 +14,7 @@ from harstream.core.labels import UNKNOWN
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.metrics import Reliability, Scores
 from harstream.evaluate.sessions import SessionScores, summarise
+from harstream.evaluate.unfamiliar import UnfamiliarStretch, longest_first
 
 #: Name of the placement of recordings that do not name theirs.
 NOT_NAMED = "not named"
@@ -37,6 +38,8 @@ class Evaluation:
     by_placement: Mapping[str, Scores] = field(default_factory=dict)  # by the placement of the device; "": not named
     name: str = ""  # of the data set; of several, their names
     parts: tuple[Evaluation, ...] = ()  # of each data set, if this is of several together
+    # Windows that the model found unfamiliar; None: it cannot tell, or the windows have no times.
+    stretches: tuple[UnfamiliarStretch, ...] | None = None
 
     def breakdown(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return head and rows of a table: each data set, and each placement of a data set that has several.
@@ -49,8 +52,7 @@ class Evaluation:
         if self.parts:
             means = [np.mean([getattr(part.scores, field) for part in self.parts]) for field in _SHARES.values()]
             rows.append(("mean of the data sets", "", *map(_share, means), *[""] * (len(rows[0]) - 2 - len(means))))
-        unknown = () if scores.unknown is None else (UNKNOWN,)
-        return ("", "windows", *_SHARES, *unknown, *scores.labels), rows
+        return ("", "windows", *_SHARES, *(name for name, _ in _abstained(scores)), *scores.labels), rows
 
     def _rows(self, *, whole: bool) -> list[tuple[str, ...]]:
         """Return a row for the data set, if ``whole``, and one for each of its placements if it has several."""
@@ -79,7 +81,14 @@ class Evaluation:
             "notes": list(self.notes),
             **self._parts_to_dict(),
             **({} if self.stream is None else {"stream": self.stream.to_dict()}),
+            **self._stretches_to_dict(),
         }
+
+    def _stretches_to_dict(self) -> dict[str, Any]:
+        """Return the part of the JSON about unfamiliar windows, which is left out if there are no times."""
+        if self.stretches is None:
+            return {}
+        return {"unfamiliar_stretches": [stretch.to_dict() for stretch in longest_first(self.stretches)]}
 
     def _parts_to_dict(self) -> dict[str, Any]:
         """Return the part of the JSON about placements and data sets; a single one of either is left out."""
@@ -110,6 +119,7 @@ def together(parts: Sequence[Evaluation], spec: SignalSpec) -> Evaluation:
     for part in parts:
         for name, scores in part.by_placement.items():
             by_placement[name] = by_placement[name] + scores if name in by_placement else scores
+    stretches = [part.stretches for part in parts if part.stretches is not None]
     streams = [part.stream for part in parts if part.stream is not None]
     sessions = [session for stream in streams for session in stream.sessions]
     return Evaluation(
@@ -125,16 +135,23 @@ def together(parts: Sequence[Evaluation], spec: SignalSpec) -> Evaluation:
         by_placement,
         ", ".join(part.name for part in parts),
         tuple(parts),
+        tuple(one for part in stretches for one in part) if stretches else None,
     )
 
 
 def _cells(scores: Scores) -> tuple[str, ...]:
     """Return the cells of a breakdown after the name."""
-    unknown = () if scores.unknown is None else (_share(scores.unknown.sum() / max(scores.windows, 1)),)
+    abstained = [_share(count / max(scores.windows, 1)) for _, count in _abstained(scores)]
     recall = [
         _share(value) if windows else "-" for value, windows in zip(scores.recall, scores.windows_by_label, strict=True)
     ]
-    return (str(scores.windows), *(_share(getattr(scores, field)) for field in _SHARES.values()), *unknown, *recall)
+    return (str(scores.windows), *(_share(getattr(scores, field)) for field in _SHARES.values()), *abstained, *recall)
+
+
+def _abstained(scores: Scores) -> list[tuple[str, int]]:
+    """Return the number of windows without a label, and of the unfamiliar ones of them, where there can be any."""
+    counts = ((UNKNOWN, scores.unknown), ("unfamiliar", scores.unfamiliar))
+    return [(name, int(count.sum())) for name, count in counts if count is not None]
 
 
 def _share(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Float64, Int64
+from harstream.core.batches import Bool, Float64, Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Scores:
     labels: tuple[str, ...]
     confusion: Int64  # (n_labels, n_labels) number of windows; row: true label, column: predicted label
     unknown: Int64 | None = None  # (n_labels,) windows predicted as UNKNOWN, by true label; None: none can be
+    unfamiliar: Int64 | None = None  # (n_labels,) those of them that are unfamiliar; None: the model cannot tell
 
     @property
     def windows_by_label(self) -> Int64:
@@ -66,8 +67,11 @@ class Scores:
         return float(self.recall[occurs].mean()) if occurs.any() else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the public fields of ``harstream evaluate --json``; ``unknown`` only if a window can be UNKNOWN."""
-        public = {
+        """Return the public fields of ``harstream evaluate --json``.
+
+        ``unknown`` is there only if a window can be UNKNOWN, ``unfamiliar`` only if the model can tell.
+        """
+        public: dict[str, Any] = {
             "windows": self.windows,
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
@@ -75,7 +79,10 @@ class Scores:
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
         }
-        return public if self.unknown is None else {**public, "unknown": self.unknown.tolist()}
+        for name, counts in (("unknown", self.unknown), ("unfamiliar", self.unfamiliar)):
+            if counts is not None:
+                public[name] = counts.tolist()
+        return public
 
     def __add__(self, other: Scores) -> Scores:
         """Return the scores of both sets of predictions together.
@@ -86,14 +93,22 @@ class Scores:
         """
         if self.labels != other.labels:
             raise ValueError(f"cannot add scores of {self.labels} and {other.labels}: the labels must be the same")
-        if self.unknown is None or other.unknown is None:
-            unknown = self.unknown if other.unknown is None else other.unknown
-        else:
-            unknown = self.unknown + other.unknown
-        return Scores(self.labels, self.confusion + other.confusion, unknown)
+        return Scores(
+            self.labels,
+            self.confusion + other.confusion,
+            _sum(self.unknown, other.unknown),
+            _sum(self.unfamiliar, other.unfamiliar),
+        )
 
 
-def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str], *, abstains: bool = False) -> Scores:
+def score(
+    truth: npt.ArrayLike,
+    predicted: npt.ArrayLike,
+    labels: Sequence[str],
+    *,
+    abstains: bool = False,
+    unfamiliar: Bool | None = None,
+) -> Scores:
     """Compare true with predicted labels.
 
     Args:
@@ -101,6 +116,8 @@ def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str],
         predicted: Index of each window's predicted label, (n_windows,).
         labels: Names of the labels.
         abstains: Allow predictions of -1, the index of UNKNOWN: the model abstains, or knows states between labels.
+        unfamiliar: Whether each window is unfamiliar, and so predicted as UNKNOWN, (n_windows,); None: the model cannot
+            tell.
 
     Raises:
         ValueError: The arrays differ in length, or a prediction is negative without ``abstains``.
@@ -117,18 +134,30 @@ def score(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str],
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (true_index[labelled], predicted_index[labelled]), 1)
     return Scores(
-        tuple(labels), confusion, np.bincount(true_index[~labelled], minlength=len(labels)) if abstains else None
+        tuple(labels),
+        confusion,
+        np.bincount(true_index[~labelled], minlength=len(labels)) if abstains else None,
+        None if unfamiliar is None else np.bincount(true_index[unfamiliar], minlength=len(labels)),
     )
 
 
 def score_by(
-    names: npt.NDArray[np.str_], truth: Int64, predicted: Int64, labels: Sequence[str], *, abstains: bool = False
+    names: npt.NDArray[np.str_],
+    truth: Int64,
+    predicted: Int64,
+    labels: Sequence[str],
+    *,
+    abstains: bool = False,
+    unfamiliar: Bool | None = None,
 ) -> dict[str, Scores]:
     """Return the scores of the windows of each name, such as that of the subject; all arrays are (n_windows,)."""
-    return {
-        str(name): score(truth[names == name], predicted[names == name], labels, abstains=abstains)
-        for name in np.unique(names)
-    }
+
+    def score_of(name: str) -> Scores:
+        own = names == name
+        part = None if unfamiliar is None else unfamiliar[own]
+        return score(truth[own], predicted[own], labels, abstains=abstains, unfamiliar=part)
+
+    return {str(name): score_of(name) for name in np.unique(names)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +239,13 @@ def calibration_error(probabilities: npt.ArrayLike, label: npt.ArrayLike, n_bins
     if not len(p):
         return 0.0
     return measure_reliability(p.max(axis=1), p.argmax(axis=1) == np.asarray(label, np.int64), n_bins).error
+
+
+def _sum(one: Int64 | None, other: Int64 | None) -> Int64 | None:
+    """Return the sum of two counts, of which one or both may be missing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[np.int64]) -> Float64:

@@ -11,10 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from harstream.classifier import Classifier
-from harstream.core.batches import Predictions, WindowBatch
+from harstream.core.batches import Bool, Predictions, WindowBatch
 from harstream.core.events import ActivityEvent
-from harstream.core.smoothing import SmoothedLabels, Smoothing
+from harstream.core.problems import Problem
+from harstream.core.smoothing import SmoothedLabels
+from harstream.core.smoothing_section import Smoothing
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import RecordingStream, due_windows
 from harstream.wire import labels
@@ -28,6 +32,13 @@ class Published:
     predictions: Predictions  # as the message has them: of the network, calibrated; uniform where untrusted
     smoothed: SmoothedLabels  # label and confidence of the message; label UNKNOWN_INDEX: UNKNOWN
     events: tuple[ActivityEvent, ...]  # in order of publication
+    alone: Predictions  # of the network for each window by itself
+
+    @property
+    def unfamiliar(self) -> Bool:
+        """(n_windows,) True: the window, or most windows of the device, are unlike all training data."""
+        persists = self.windows.problems & int(Problem.UNFAMILIAR) != 0
+        return np.asarray(persists | self.alone.unfamiliar, np.bool_)
 
 
 def label_recording(
@@ -49,7 +60,7 @@ def label_recording(
     smoother = classifier.bundle.smoother(smoothing)
     labelled = smoother.label(windows, predictions)
     events = (*labelled.events, *smoother.evict([recording.name]))
-    return Published(labelled.windows, labelled.predictions, labelled.smoothed, events)
+    return Published(labelled.windows, labelled.predictions, labelled.smoothed, events, predictions)
 
 
 def label_messages(recordings: Sequence[Recording], classifier: Classifier) -> Iterator[tuple[str, bytes]]:

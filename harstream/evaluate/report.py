@@ -22,6 +22,7 @@ from harstream.evaluate import charts
 from harstream.evaluate.evaluation import Evaluation
 from harstream.evaluate.metrics import Scores
 from harstream.evaluate.sessions import SessionScores, TrackScores
+from harstream.evaluate.unfamiliar import longest_first
 
 FILE = "report.html"
 #: Largest number of timelines. If there are more sessions, those with the lowest accuracy are drawn.
@@ -29,6 +30,8 @@ MAX_SESSIONS = 60
 _MAX_ROWS = 4  # rows of the timeline of the longest session
 _MIN_ROW_S = 150.0  # duration of a row in seconds, if a session is that long
 _MANY_LABELS = 12  # a confusion matrix with more columns gets small cells
+#: Largest number of unfamiliar stretches in the table. If there are more, the longest are listed.
+MAX_STRETCHES = 50
 
 #: Description of each place where a window can lie.
 _PLACES = {
@@ -76,6 +79,7 @@ def render(evaluation: Evaluation) -> str:
         subjects=charts.subject_chart(evaluation.by_subject)
         if evaluation.by_subject
         else "<p>The data set does not name the subjects.</p>",
+        unfamiliar=_unfamiliar(evaluation),
         sessions="" if evaluation.stream is None else _sessions(evaluation.stream),
     )
 
@@ -137,8 +141,9 @@ def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("calibration error", _percent(evaluation.reliability.error, 2)),
         ("windows", f"{scores.windows:,}"),
     ]
-    if scores.unknown is not None:
-        tiles.append((UNKNOWN, _percent(int(scores.unknown.sum()) / max(scores.windows, 1), 2)))
+    for name, counts in ((UNKNOWN, scores.unknown), ("unfamiliar", scores.unfamiliar)):
+        if counts is not None:
+            tiles.append((name, _percent(int(counts.sum()) / max(scores.windows, 1), 2)))
     if stream is not None:
         delay_s = stream.published.delay_s(50)
         tiles.append(("flips per minute", _rate(stream.published.flips, stream.minutes_inside)))
@@ -147,13 +152,46 @@ def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _activities(scores: Scores) -> str:
-    """Return the table of precision, recall and F1 of each label."""
+    """Return the table of precision, recall and F1 of each label, and of its unfamiliar windows if they can be told."""
     columns = (scores.windows_by_label, scores.precision, scores.recall, scores.f1)
     rows = [
         (escape(label), f"{windows:,}", *(_bar(value) for value in values))
         for label, windows, *values in zip(scores.labels, *(column.tolist() for column in columns), strict=True)
     ]
-    return _table(("activity", "windows", "precision", "recall", "F1"), rows)
+    head = ("activity", "windows", "precision", "recall", "F1")
+    if scores.unfamiliar is None:
+        return _table(head, rows)
+    found = zip(scores.unfamiliar.tolist(), scores.windows_by_label.tolist(), strict=True)
+    cells = [f"{n:,} <small>{_percent(n / windows) if windows else ''}</small>" for n, windows in found]
+    return _table((*head, "unfamiliar"), [(*row, cell) for row, cell in zip(rows, cells, strict=True)])
+
+
+def _unfamiliar(evaluation: Evaluation) -> str:
+    """Return the section about unfamiliar windows; nothing if the model cannot tell them, or they have no times."""
+    if evaluation.stretches is None:
+        return ""
+    stretches = longest_first(evaluation.stretches)
+    rows = [
+        (
+            escape(one.recording),
+            f"{one.start_s:.1f} to {one.stop_s:.1f} s",
+            escape(one.label) or "-",
+            escape(one.predicted),
+            str(one.windows),
+        )
+        for one in stretches[:MAX_STRETCHES]
+    ]
+    left_out = len(stretches) - len(rows)
+    parts = [
+        "<h2>Unfamiliar windows</h2>",
+        f"<p>Windows unlike everything that the model was trained on. They are published as {UNKNOWN}, whatever the "
+        "network takes them for. The longest stretches come first.</p>",
+        _table(("recording", "time", "true activity", "the network says", "windows"), rows)
+        if rows
+        else "<p>There is none.</p>",
+        f"<p>{left_out} shorter stretches are left out.</p>" if left_out else "",
+    ]
+    return "\n".join(parts)
 
 
 def _data_sets(evaluation: Evaluation) -> str:

@@ -6,21 +6,25 @@ An activity counts as the label that covers it (see ``core.label_table``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
+from harstream.core.batches import Int64, Predictions
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
 from harstream.datasets.base import PrecutWindows, Recording, subject_names
 from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, notes_of
-from harstream.datasets.windows import cut_windows, require_gyro, whole_streams
+from harstream.datasets.windows import LabelledWindows, cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation, together
-from harstream.evaluate.metrics import Scores, reliability_of_labels, score, score_by
-from harstream.evaluate.sessions import score_streams
+from harstream.evaluate.metrics import Reliability, Scores, reliability_of_labels, score, score_by
+from harstream.evaluate.sessions import joined, score_streams
+from harstream.evaluate.unfamiliar import UnfamiliarStretch, find_stretches
 from harstream.progress import Progress, silent
 
 #: Data sets of windows, and the data sets of recordings of the same subjects under the same numbers.
@@ -66,7 +70,7 @@ def score_recordings(
 ) -> Evaluation:
     """Score the network's label of each due window that lies wholly inside one activity that the model knows.
 
-    A window that the network takes for a state between activities counts as wrong, as UNKNOWN.
+    A window that the network takes for a state between activities, or that is unfamiliar, counts as wrong, as UNKNOWN.
 
     Args:
         recordings: Recordings to stream through the engine.
@@ -86,18 +90,19 @@ def score_recordings(
     subjects = subject_names(recordings)
     placement = {recording.name: recording.placement for recording in recordings}
     placements = np.array([placement[name] for name in windows.recording.tolist()])
-    abstains = bool(bundle.states)
+    single = _SingleWindows(bundle, predictions, windows.label)
     return Evaluation(
         bundle.id,
         classifier.backend,
         data,
         f"{len(recordings)} recordings of {len(subjects)} subjects, single windows",
         (*left_out, *_training_notes(bundle, data, subjects)),
-        score(windows.label, predictions.label, bundle.labels, abstains=abstains),
-        reliability_of_labels(predictions.confidence, predictions.label, windows.label),
-        score_by(windows.subject, windows.label, predictions.label, bundle.labels, abstains=abstains),
-        by_placement=score_by(placements, windows.label, predictions.label, bundle.labels, abstains=abstains),
+        single.scores,
+        single.reliability,
+        single.score_by(windows.subject),
+        by_placement=single.score_by(placements),
         name=kind_of(data),
+        stretches=_stretches(recordings, windows, predictions, bundle),
     )
 
 
@@ -136,6 +141,7 @@ def score_sessions(
             np.concatenate([session.published_label for session in stream.sessions]),
             bundle.labels,
             abstains=True,
+            unfamiliar=joined("published_unfamiliar", stream.sessions),
         )
 
     return Evaluation(
@@ -154,6 +160,7 @@ def score_sessions(
         stream,
         by_placement=score_sessions_by(recording.placement for recording in recordings),
         name=kind_of(data),
+        stretches=None if bundle.familiar is None else tuple(one for part in stream.sessions for one in part.stretches),
     )
 
 
@@ -198,7 +205,7 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
     known = true_label >= 0
     _require_windows(int(known.sum()), data, bundle)
     true_label = true_label[known]
-    predictions = classifier.predict(windows.windows[known][:, :, channels])
+    single = _SingleWindows(bundle, classifier.predict(windows.windows[known][:, :, channels]), true_label)
     notes = ["windows cut and filtered by their publisher: only the network was applied, not the engine"]
     if not known.all():
         counts = np.bincount(windows.label, minlength=len(index))
@@ -208,9 +215,7 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         notes.append("the subjects are not given: the model may have been trained on some of them")
         by_subject = {}
     else:
-        by_subject = score_by(
-            windows.subject[known], true_label, predictions.label, bundle.labels, abstains=bool(bundle.states)
-        )
+        by_subject = single.score_by(windows.subject[known])
         notes += _training_notes(bundle, data, by_subject)
     return Evaluation(
         bundle.id,
@@ -218,11 +223,45 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
         data,
         f"{len(true_label)} windows of the data set",
         tuple(notes),
-        score(true_label, predictions.label, bundle.labels, abstains=bool(bundle.states)),
-        reliability_of_labels(predictions.confidence, predictions.label, true_label),
+        single.scores,
+        single.reliability,
         by_subject,
         name=kind_of(data),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _SingleWindows:
+    """Windows that are labelled each by itself. An unfamiliar window is UNKNOWN, as it would be published."""
+
+    bundle: Bundle
+    predictions: Predictions
+    true_label: Int64  # (n_windows,)
+
+    @property
+    def scores(self) -> Scores:
+        return score(self.true_label, self._labelled.label, self.bundle.labels, **self._unknown)
+
+    @property
+    def reliability(self) -> Reliability:
+        return reliability_of_labels(self._labelled.confidence, self._labelled.label, self.true_label)
+
+    def score_by(self, names: npt.NDArray[np.str_]) -> dict[str, Scores]:
+        """Return the scores of the windows of each name (n_windows,)."""
+        return score_by(names, self.true_label, self._labelled.label, self.bundle.labels, **self._unknown)
+
+    @property
+    def _labelled(self) -> Predictions:
+        return self.predictions.without(self.predictions.unfamiliar)
+
+    @property
+    def _unknown(self) -> dict[str, Any]:
+        """The arguments of ``score`` about windows that can be UNKNOWN."""
+        tells = self.bundle.familiar is not None
+        return {
+            "abstains": tells or bool(self.bundle.states),
+            "unfamiliar": self.predictions.unfamiliar if tells else None,
+        }
 
 
 def _usable(
@@ -232,6 +271,27 @@ def _usable(
     data_set = DataSet(data, kind_of(data), tuple(recordings)).cover(bundle.table, bundle.states)
     [usable] = leave_out_without_gyro([data_set], bundle.spec)
     return usable.recordings, usable.notes
+
+
+def _stretches(
+    recordings: Sequence[Recording], windows: LabelledWindows, predictions: Predictions, bundle: Bundle
+) -> tuple[UnfamiliarStretch, ...] | None:
+    """Return the stretches of unfamiliar windows; None if the model cannot tell them."""
+    if bundle.familiar is None:
+        return None
+    spec, rate_hz = bundle.spec, {recording.name: recording.rate_hz for recording in recordings}
+    start_s = windows.start / np.array([rate_hz[name] for name in windows.recording.tolist()])
+    return tuple(
+        find_stretches(
+            windows.recording.tolist(),
+            start_s,
+            start_s + spec.window_samples / spec.sample_rate_hz,
+            [bundle.labels[index] for index in windows.label.tolist()],
+            predictions.output_names(bundle.outputs),
+            predictions.unfamiliar,
+            spec.stride_samples / spec.sample_rate_hz,
+        )
+    )
 
 
 def _require_windows(n_windows: int, data: str, bundle: Bundle) -> None:

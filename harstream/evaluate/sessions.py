@@ -23,6 +23,7 @@ from harstream.datasets.windows import labels_of_windows
 from harstream.evaluate import published
 from harstream.evaluate.events import NO_LABEL, EventCounts, Track, score_events
 from harstream.evaluate.metrics import Reliability, Scores, reliability_of_labels, score
+from harstream.evaluate.unfamiliar import UnfamiliarStretch, find_stretches
 from harstream.progress import Progress, silent, track_progress
 
 #: Where a due window lies in its recording. The last three hold signals that the model was not trained on.
@@ -64,6 +65,10 @@ class Session:
     predicted_label: Int64  # (n_windows,) label that the network gives the window by itself; UNKNOWN_INDEX: a state
     predicted_confidence: Float64  # (n_windows,) calibrated
     abstained: Mapping[str, Abstained]  # by place, for all due windows
+    # (n_windows,) whether the window is unfamiliar, as published and by itself; None: the model cannot tell.
+    published_unfamiliar: Bool | None = None
+    unfamiliar: Bool | None = None
+    stretches: tuple[UnfamiliarStretch, ...] = ()  # of all due windows, as published
 
     @property
     def accuracy(self) -> float:
@@ -183,8 +188,11 @@ def score_streams(
     for recording in track_progress(recordings, "labelling recordings", progress):
         result = published.label_recording(recording, classifier)
         times = result.windows.start_ns, result.windows.end_ns
+        unfamiliar = None if bundle.familiar is None else result.unfamiliar
         sessions.append(
-            build_session(recording, bundle.labels, bundle.spec, *times, result.predictions, result.smoothed)
+            build_session(
+                recording, bundle.labels, bundle.spec, *times, result.alone, result.smoothed, unfamiliar, bundle.states
+            )
         )
     return summarise(sessions, bundle.labels, bundle.spec)
 
@@ -209,16 +217,22 @@ def summarise(sessions: Sequence[Session], labels: tuple[str, ...], spec: Signal
         _score_tracks(
             [(session.truth, session.published) for session in sessions],
             window_ns,
-            score(truth, label, labels, abstains=True),
+            score(truth, label, labels, abstains=True, unfamiliar=joined("published_unfamiliar", sessions)),
             reliability_of_labels(confidence, label, truth),
         ),
         _score_tracks(
             [(session.truth, session.single) for session in sessions],
             window_ns,
-            score(truth, predicted, labels, abstains=True),
+            score(truth, predicted, labels, abstains=True, unfamiliar=joined("unfamiliar", sessions)),
             reliability_of_labels(predicted_confidence, predicted, truth),
         ),
     )
+
+
+def joined(name: str, sessions: Sequence[Session]) -> Bool | None:
+    """Return a field about unfamiliar windows, of all sessions; None if a session does not have it."""
+    parts = [part for session in sessions if (part := getattr(session, name)) is not None]
+    return np.concatenate(parts) if len(parts) == len(sessions) else None
 
 
 def build_session(
@@ -229,6 +243,8 @@ def build_session(
     end_ns: Int64,
     predictions: Predictions,
     smoothed: SmoothedLabels,
+    unfamiliar: Bool | None = None,
+    states: Sequence[str] = (),
 ) -> Session:
     """Return the session of a recording whose first sample is at event time 0.
 
@@ -238,10 +254,14 @@ def build_session(
         spec: Signal of the bundle.
         start_ns: Event time at which each due window starts, (n_due,).
         end_ns: Event time at which each due window ends, (n_due,).
-        predictions: Predictions of the network for these windows.
+        predictions: Predictions of the network for these windows, each by itself.
         smoothed: Labels that the smoother makes of them.
+        unfamiliar: Whether each window is published as UNKNOWN because it, or most windows of the device, are
+            unfamiliar, (n_due,); None: the model cannot tell.
+        states: States of the bundle.
 
     """
+    alone = predictions.without(predictions.unfamiliar)
     truth = truth_track(recording, labels)
     true_label, other = locate_windows(truth, start_ns, end_ns, recording.rate_hz)
     inside, unknown = true_label != NO_LABEL, smoothed.label == UNKNOWN_INDEX
@@ -251,6 +271,17 @@ def build_session(
         "mostly_other": ~inside & (other >= 0.5),
         "elsewhere": ~inside & (other == 0),
     }
+    stretches: list[UnfamiliarStretch] = []
+    if unfamiliar is not None:
+        stretches = find_stretches(
+            [recording.name] * len(start_ns),
+            start_ns / 1e9,
+            end_ns / 1e9,
+            [labels[index] if index != NO_LABEL else "" for index in true_label.tolist()],
+            predictions.output_names((*labels, *states)),
+            unfamiliar,
+            spec.stride_samples / spec.sample_rate_hz,
+        )
     duration_ns = round(len(recording.samples) * 1e9 / recording.rate_hz)
     return Session(
         recording.name,
@@ -259,13 +290,16 @@ def build_session(
         truth,
         tuple(segment.label for segment in recording.segments),
         label_track(end_ns, smoothed.label, duration_ns, spec),
-        label_track(end_ns, predictions.label, duration_ns, spec),
+        label_track(end_ns, alone.label, duration_ns, spec),
         true_label[inside],
         smoothed.label[inside],
         smoothed.confidence[inside].astype(np.float64),
-        predictions.label[inside],
-        predictions.confidence[inside].astype(np.float64),
+        alone.label[inside],
+        alone.confidence[inside].astype(np.float64),
         {place: Abstained(int(mask.sum()), int((mask & unknown).sum())) for place, mask in masks.items()},
+        None if unfamiliar is None else unfamiliar[inside],
+        None if unfamiliar is None else predictions.unfamiliar[inside],
+        tuple(stretches),
     )
 
 

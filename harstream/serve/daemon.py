@@ -224,9 +224,9 @@ class Daemon:
         if self.failure is None:
             while messages := self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES):
                 self._hand_over(self.make_windows(messages))
-            self.devices.refresh(self.config.idle_s)
         self.labelling.finish()
         if self.failure is None:
+            self.devices.refresh(self.config.idle_s)
             self.labelling.flush_events(self.pipeline)
         if connection is not None:
             status = b"stopped" if self.failure is None else b"offline"

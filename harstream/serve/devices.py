@@ -201,19 +201,12 @@ class Devices:
 
     def _take_unfamiliar(self) -> None:
         """Tell the engine what the labelling thread found: devices that became unfamiliar, or ceased to be."""
-        pipeline = self._pipeline
-        while not pipeline.unfamiliar.empty():  # only this thread takes
-            device, begins = pipeline.unfamiliar.get()
-            if not begins:
-                pipeline.engine.end_problem(device, Problem.UNFAMILIAR)
-                continue
-            bundle = pipeline.classifier.bundle
-            detail = (
-                f"most of its windows are unlike all data that {bundle.id} was trained on"
-                f"{f' ({bundle.placement})' if bundle.placement else ''}; wear it like that, check its axes and units, "
-                "or use another model"
-            )
-            pipeline.engine.set_problem(device, Problem.UNFAMILIAR, detail)
+        engine = self._pipeline.engine
+        for change in self._pipeline.take_unfamiliar():
+            if change.detail is None:
+                engine.end_problem(change.device, Problem.UNFAMILIAR)
+            else:
+                engine.set_problem(change.device, Problem.UNFAMILIAR, change.detail)
 
     def _remember(self, incidents: Sequence[Incident]) -> None:
         epoch_s = self._clock()

@@ -18,7 +18,7 @@ import numpy as np
 
 from harstream.classifier import Classifier
 from harstream.core.batches import Float64, Predictions, WindowBatch
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
 

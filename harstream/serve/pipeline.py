@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.core.batches import Predictions, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
-from harstream.core.smoothing import SmoothedLabels, Smoothing
+from harstream.core.smoothing import SmoothedLabels
+from harstream.core.smoothing_section import Smoothing
 from harstream.serve.rejections import RejectionLog
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
@@ -36,6 +38,14 @@ class LabelledWindows:
     changes: Counter[str]  # label to the number of devices that changed to it
     labels: list[Publication]  # one for each window, in order
     events: list[Publication]
+
+
+@dataclass(frozen=True, slots=True)
+class UnfamiliarChanged:
+    """A device whose windows are mostly unfamiliar from now on, or not any more."""
+
+    device: str
+    detail: str | None  # one line for people about the problem; None: it has ended
 
 
 class Pipeline:
@@ -61,8 +71,8 @@ class Pipeline:
         self.classifier = classifier
         self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
         self.last_labels = LastLabels(bundle.published_labels)
-        #: (device, whether it has the problem UNFAMILIAR now), from the labelling thread to the main loop.
-        self.unfamiliar: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+        # From the labelling thread to the main loop, which empties it once a second. It has the changes of that time.
+        self._unfamiliar: queue.SimpleQueue[UnfamiliarChanged] = queue.SimpleQueue()
         self._labels_topic = config.labels_template.topic
         self._events_topic = None if config.events_template is None else config.events_template.topic
 
@@ -77,14 +87,18 @@ class Pipeline:
             log.warning("%s", note)
         return batch, rejections
 
+    def take_unfamiliar(self) -> list[UnfamiliarChanged]:
+        """Return the changes since the last call, in order."""
+        return [self._unfamiliar.get() for _ in range(self._unfamiliar.qsize())]  # only the main loop takes
+
     # --- labelling thread ---------------------------------------------------------------------
 
     def label(self, windows: WindowBatch, predictions: Predictions) -> LabelledWindows:
         """Smooth the predictions of ``windows`` and encode the labels and events."""
         bundle = self.classifier.bundle
         labelled = self.smoother.label(windows, predictions)
-        for change in self.smoother.take_changes():
-            self.unfamiliar.put(change)
+        for device, begins in labelled.changed.items():
+            self._unfamiliar.put(UnfamiliarChanged(device, _describe_unfamiliar(bundle) if begins else None))
         windows, smoothed = labelled.windows, labelled.smoothed
         payloads = labels.encode(windows, labelled.predictions, smoothed, bundle.published_labels, bundle.id)
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
@@ -97,6 +111,7 @@ class Pipeline:
 
     def end_activities(self, devices: Sequence[str]) -> list[Publication]:
         """Forget the labels of evicted devices, and return the events that end their activities."""
+        self._end_unfamiliar(devices)  # one that is back already begins without the problem
         self.last_labels.remove(devices)
         return self._encode_events(self.smoother.evict(devices))
 
@@ -112,18 +127,24 @@ class Pipeline:
         """Use another classifier, whose bundle needs the same windows, from the next window on.
 
         If labels, states or smoothing differ, what the smoother remembers has no meaning for the new model. Every
-        activity then ends; the returned events are these ends.
+        activity then ends; the returned events are these ends. A model that knows other signals judges every device
+        anew.
         """
         bundle, before = classifier.bundle, self.classifier.bundle
+        if bundle.familiar != before.familiar:
+            self._end_unfamiliar(None)
         events: list[Publication] = []
         if (bundle.labels, bundle.states) != (before.labels, before.states) or smoothing != self.smoother.smoothing:
+            self._end_unfamiliar(None)
             events = self._encode_events(self.smoother.evict(self.last_labels.devices))
-            for device in self.smoother.unfamiliar_devices():
-                self.unfamiliar.put((device, False))
             self.smoother = bundle.smoother(smoothing)
         self.classifier = classifier
         self.last_labels.add_labels(bundle.published_labels)
         return events
+
+    def _end_unfamiliar(self, devices: Sequence[str] | None) -> None:
+        for device in self.smoother.forget_unfamiliar(devices):
+            self._unfamiliar.put(UnfamiliarChanged(device, None))
 
     def _encode_events(self, events: Sequence[ActivityEvent]) -> list[Publication]:
         if self._events_topic is None:
@@ -133,6 +154,14 @@ class Pipeline:
             (self._events_topic(event.device), labels.encode_event(event, bundle.outputs, bundle.id))
             for event in events
         ]
+
+
+def _describe_unfamiliar(bundle: Bundle) -> str:
+    place = f" ({bundle.placement})" if bundle.placement else ""
+    return (
+        f"most of its windows are unlike everything that {bundle.id} was trained on; wear it as the training data were "
+        f"recorded{place}, check its axes and units, or use another model"
+    )
 
 
 class LastLabel(NamedTuple):

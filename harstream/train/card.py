@@ -11,7 +11,7 @@ import numpy as np
 from harstream.bundle import INT8
 from harstream.core.batches import Int64
 from harstream.core.labels import UNKNOWN
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.metrics import Scores
 from harstream.tables import markdown
@@ -60,6 +60,9 @@ Confusion matrix, all seeds together (row: true activity, column: predicted acti
 
 One temperature ({temperature:g}), fitted on the held-out subjects, calibrates the probabilities. The expected
 calibration error of a fold, with the temperature of the other folds, is {calibration_error:.4f}.
+
+A window unlike everything that the network was trained on is unfamiliar, and published as `{unknown}`. Of the windows
+of the held-out subjects, {unfamiliar} are found unfamiliar, with the limits of the other folds.
 {streaming}
 ## Limits
 
@@ -67,7 +70,8 @@ calibration error of a fold, with the temperature of the other folds, is {calibr
 - {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, is {worst} to {best}.
 - Other placements or orientations of the device, other people and other sensors were not tested. Measure the model
   on recordings of yours with `harstream evaluate` before you rely on it.
-- A movement that is none of the activities may still get one of their labels, with high confidence.
+- A movement that is none of the activities may still get one of their labels, with high confidence: not every
+  unfamiliar window is found.
 """
 _STATES = """
 ## States between activities
@@ -181,6 +185,8 @@ def card(
         ),
         temperature=temperature,
         calibration_error=summary["calibration_error"],
+        unknown=UNKNOWN,
+        unfamiliar=f"{100 * summary['unfamiliar']:.2f} %",
         streaming=as_published(smoothing, None),
         worst=f"{100 * min(by_subject.values()):.1f} %",
         best=f"{100 * max(by_subject.values()):.1f} %",

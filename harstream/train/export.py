@@ -23,6 +23,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.classifier import BATCH_SIZES, LiteRTNetwork, to_predictions
 from harstream.core.batches import Float32
+from harstream.core.familiar import Familiar
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
 from harstream.train.fitting.architectures.loops import without_tensor_lists
@@ -38,6 +39,8 @@ _FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH", "CONCATENATION
 #: few more. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
 #: steps. It is between 0.02 and 0.11 for LSTMs over 128 steps, where the errors of the weights add up.
 CHECKED_WINDOWS, MAX_WRONG_SHARE, _FEW = 1000, 0.01, 2
+#: Factor by which strong signals exceed those of the training data.
+STRONG = 4.0
 #: Windows in one call of a LiteRT network.
 _BATCH = 256
 
@@ -155,6 +158,31 @@ def _check_labels(model: keras.Model, int8: bytes, inputs: Float32, n_logits: in
     wrong = int((to_predictions(litert_outputs(int8, inputs)[:, :n_logits], 1.0).label != expected.label)[clear].sum())
     if wrong > MAX_WRONG_SHARE * clear.sum() + _FEW:
         raise NotConvertibleError(f"int8 gives another label than float32 in {wrong} of {clear.sum()} clear windows")
+
+
+def share_missed(model: keras.Model, int8: bytes, familiar: Familiar, inputs: Float32, seed: int = 0) -> float:
+    """Return the share of windows of strong signals that Keras finds unfamiliar and int8 does not.
+
+    They are windows of the training data, STRONG times as far from their means. What exceeds the range of the data
+    looks to int8 like the end of that range, so that it may miss what it should find first of all.
+
+    Args:
+        model: The network, with features.
+        int8: The same network as a LiteRT model.
+        familiar: The test of unfamiliar windows.
+        inputs: As for ``to_int8``.
+        seed: Decides which windows are tried.
+
+    """
+    chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:CHECKED_WINDOWS]]
+    mean = chosen.mean(axis=1, keepdims=True)
+    strong = mean + np.float32(STRONG) * (chosen - mean)
+    n_logits = model.output_shape[-1] - familiar.n_features
+    found, also = (
+        familiar.unfamiliar(outputs[:, :n_logits], outputs[:, n_logits:])
+        for outputs in (model(strong, training=False).numpy(), litert_outputs(int8, strong))
+    )
+    return float((found & ~also).mean())
 
 
 def measure(model: bytes, n_windows: int = 1024) -> float:

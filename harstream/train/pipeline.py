@@ -16,7 +16,7 @@ from harstream import bundle as bundles
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
 from harstream.core.label_table import LabelTable
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.errors import BundleError
@@ -190,6 +190,7 @@ def write_bundle(
     network = with_features(fitted.model, validation.bias)
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
+    missed = None if files.int8 is None else export.share_missed(network, files.int8, familiar, inputs, config.seed)
     subjects = sorted(set(prepared.scored.subject.tolist()))
     names = [data_name(one) for one in each_of(data)]
     training = {
@@ -201,6 +202,7 @@ def write_bundle(
         "parameters": fitted.model.count_params(),
         "python": platform.python_version(),
         "libraries": library_versions(),
+        "int8_missed": missed,
         "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
     }
     text = card(
@@ -270,7 +272,12 @@ def export_again(model: str) -> Bundle:
             keras_path,
             files,
             text,
-            {**bundle.training, "metrics": {**bundle.training.get("metrics", {}), "int8": None}},  # not measured
+            # The new int8 file was not measured.
+            {
+                **bundle.training,
+                "int8_missed": None,
+                "metrics": {**bundle.training.get("metrics", {}), "int8": None},
+            },
             exported_again=True,
             name=bundle.name,
             version=bundle.version,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import tables
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.sweep.results import read_json
 

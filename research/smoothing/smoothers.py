@@ -13,7 +13,8 @@ import numpy as np
 from harstream.core.batches import Int64, Predictions
 from harstream.core.events import ENTER, ActivityEvent
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import SmoothedLabels, Smoother, Smoothing
+from harstream.core.smoothing import SmoothedLabels, Smoother
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.evaluate.sessions import Session, build_session, label_track, measure_delays, summarise
 from harstream.progress import Progress, silent

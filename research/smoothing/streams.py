@@ -17,7 +17,7 @@ import numpy as np
 
 from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Int64, Predictions
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows, due_windows, whole_streams

@@ -20,7 +20,7 @@ from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Float32
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.datasets.base import Recording
 from harstream.evaluate import published
 from research.command import command

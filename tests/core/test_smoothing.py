@@ -15,7 +15,8 @@ from harstream.core.batches import Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT, ActivityEvent
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import Smoother, Smoothing
+from harstream.core.smoothing import Smoother
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 

@@ -119,3 +119,19 @@ def test_reliability_of_two_parts_is_that_of_all_predictions() -> None:
     whole = measure_reliability(confidence, correct)
     for name in ("windows", "confidence", "accuracy"):
         np.testing.assert_allclose(getattr(together, name), getattr(whole, name))
+
+
+def test_unfamiliar_windows_are_counted_by_true_label_and_add_up() -> None:
+    guess, unfamiliar = np.array([0, -1, -1, 1]), np.array([False, True, False, False])
+    names = np.array(["x", "y", "y", "y"])
+    scores = score([0, 0, 1, 1], guess, LABELS, abstains=True, unfamiliar=unfamiliar)
+    assert scores.unknown is not None
+    assert scores.unfamiliar is not None
+    assert (scores.unknown.tolist(), scores.unfamiliar.tolist()) == ([1, 1, 0], [1, 0, 0])
+    assert scores.accuracy == 0.5
+    assert scores.to_dict()["unfamiliar"] == [1, 0, 0]
+    parts = score_by(names, np.array([0, 0, 1, 1]), guess, LABELS, abstains=True, unfamiliar=unfamiliar)
+    assert (parts["x"] + parts["y"]).to_dict() == scores.to_dict()
+    cannot_tell = score([2], [2], LABELS)
+    assert "unfamiliar" not in cannot_tell.to_dict()
+    assert (cannot_tell + scores).to_dict()["unfamiliar"] == [1, 0, 0]

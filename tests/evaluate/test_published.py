@@ -11,7 +11,7 @@ from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.evaluate import published
 
 SMOOTHING = Smoothing("hmm", 0.7, dwell_s=5.0, fixed_lag_windows=2)

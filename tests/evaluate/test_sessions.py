@@ -108,7 +108,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: dict[float, tuple[str, flo
         confidence = np.array([value for _, value in chosen], np.float32)
         guess = np.where(label < 0, labels.index("STANDING"), label)
         predictions = Predictions(result.predictions.probabilities, guess, confidence, np.zeros(len(guess), np.bool_))
-        return published.Published(result.windows, predictions, SmoothedLabels(label, confidence), ())
+        return published.Published(result.windows, predictions, SmoothedLabels(label, confidence), (), predictions)
 
     monkeypatch.setattr(published, "label_recording", label_recording)
 

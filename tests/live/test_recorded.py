@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harstream import bundle as bundles
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 
 from ..servers import Client, Process, recorded, wait_until
 

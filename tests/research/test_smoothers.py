@@ -13,7 +13,7 @@ pytest.importorskip("tensorflow")
 
 from harstream.core.batches import Predictions
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 from harstream.evaluate.sessions import Session

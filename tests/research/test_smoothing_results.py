@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tensorflow")
 
 from harstream import bundle as bundles
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import card
 from harstream.train.fitting.prepare import DEFAULT_SMOOTHING

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.evaluate import published
 from research.smoothing.unfamiliar import ALTERATIONS, main, unknown_share
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream.classifier import Classifier, load_classifier
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.embedded import EmbeddedBroker
 from harstream.evaluate.published import label_recording
 from harstream.serve import daemon as serving

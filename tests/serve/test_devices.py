@@ -17,7 +17,7 @@ from harstream.serve import api
 from harstream.serve import devices as module
 from harstream.serve.daemon import Daemon
 from harstream.serve.devices import Devices
-from harstream.serve.pipeline import LastLabels
+from harstream.serve.pipeline import LastLabels, UnfamiliarChanged
 from harstream.wire.reject import Rejection
 
 from ..fakes import Clock
@@ -31,6 +31,9 @@ FIELDS = [
     *("device", "source", "model", "label", "confidence", "since", "last_seen"),
     *("rate_hz", "late", "gaps", "restarts", "acc_unit", "problem"),
 ]
+
+
+PROBLEMS = ["gravity", "overlap", "gyroscope", "unfamiliar", "rate", "stamps", "clock"]
 
 
 class Engine:
@@ -75,6 +78,9 @@ class Pipeline:
 
     def __init__(self, classifier) -> None:
         self.engine, self.last_labels, self.classifier = Engine(), LastLabels(["WALKING", "UNKNOWN"]), classifier
+
+    def take_unfamiliar(self) -> list[UnfamiliarChanged]:
+        return []
 
 
 @pytest.fixture
@@ -131,7 +137,7 @@ def test_devices_of_rejected_messages_are_listed_and_forgotten(devices, pipeline
     assert list(shown["new"]) == FIELDS
     assert (shown["new"]["problem"], shown["new"]["last_seen"], shown["new"]["rate_hz"]) == ("stamps", 2e9, None)
     assert shown["b"]["problem"] == "stamps"
-    assert devices.counts == {"gravity": 0, "overlap": 0, "gyroscope": 0, "rate": 0, "stamps": 2, "clock": 1}
+    assert devices.counts == {**dict.fromkeys(PROBLEMS, 0), "stamps": 2, "clock": 1}
     detail = show(devices, "b")
     assert detail["problems"] == ["stamps"]
     assert detail["details"] == [
@@ -199,7 +205,10 @@ def test_devices_are_listed_in_parts_and_by_problem(devices, pipeline):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ({"problem": "x"}, "problem is 'x', expected one of gravity, overlap, gyroscope, rate, stamps, clock, any"),
+        (
+            {"problem": "x"},
+            "problem is 'x', expected one of gravity, overlap, gyroscope, unfamiliar, rate, stamps, clock, any",
+        ),
         ({"limit": "0"}, "limit is '0', expected a whole number from 1 to 10000"),
         ({"limit": "10001"}, "limit is '10001', expected"),
         ({"offset": "-1"}, "offset is '-1', expected a whole number from 0"),

@@ -59,9 +59,23 @@ def test_a_trained_bundle_serves_on_every_backend(recordings: list[Recording], t
     assert bundle.temperature == trained.bundle.temperature
     assert (bundle.placement, bundle.orientation, bundle.states) == ("chest, wrist", "fixed", ())
     cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
+    assert bundle.familiar is not None
+    assert bundle.familiar == trained.bundle.familiar
+    assert bundle.familiar.n_features == 20
+    distances = {}
     for backend in ("litert", "int8", "tensorflow"):
-        predictions = load_classifier(bundle.path, backend).predict(cut.windows)
+        opened = load_classifier(bundle.path, backend)
+        predictions = opened.predict(cut.windows)
         assert (predictions.label == cut.label).mean() > 0.9
+        outputs = opened._network(bundle.spec.norm.apply(cut.windows))
+        assert outputs.shape == (len(cut), 2 + 20)
+        distances[backend] = bundle.familiar.distance(outputs[:, 2:])
+        found = bundle.familiar.unfamiliar(outputs[:, :2], outputs[:, 2:])
+        np.testing.assert_array_equal(predictions.unfamiliar, found)
+        assert found.mean() < 0.05  # of the windows that the network was trained on
+    np.testing.assert_allclose(distances["litert"], distances["tensorflow"], rtol=1e-3)
+    scale = np.median(distances["litert"])
+    assert np.abs(distances["int8"] - distances["litert"]).mean() < 0.15 * scale
 
     assert bundle.training["subjects"] == ["01", "02", "03", "04"]
     assert bundle.training["data"] == "csv:recordings"
@@ -77,7 +91,23 @@ def test_the_card_has_the_figures_of_the_validation(trained: pipeline.Trained) -
     scores = trained.validation.scores
     for label, precision, recall in zip(scores.labels, scores.precision, scores.recall, strict=True):
         assert f"| {label} | {precision:.3f} | {recall:.3f} |" in card
+    share = trained.validation.unfamiliar_share()
+    assert f"of the held-out subjects, {100 * share:.2f} % are found unfamiliar" in card
     assert "There is no" not in card
+
+
+def test_int8_is_not_chosen_where_it_misses_what_is_unfamiliar(recordings: list[Recording], mine: Path) -> None:
+    """The range of this network's int8 ends where the training data end, so that noise looks like them."""
+    bundle = bundles.load(mine)
+    cut = windows.cut_windows(windows.whole_streams(recordings), bundle.spec, bundle.labels)
+    noise = np.random.default_rng(0).normal(scale=2, size=cut.windows.shape).astype(np.float32)
+    found = {name: load_classifier(mine, name).predict(noise).unfamiliar.mean() for name in ("litert", "int8")}
+    assert found["litert"] > 0.7
+    assert found["int8"] < 0.1
+    assert bundle.training["int8_missed"] == bundle.int8_missed > bundles.MAX_INT8_MISSED
+    assert bundle.int8_loss is not None
+    assert bundle.int8_loss <= bundles.MAX_INT8_LOSS
+    assert bundle.best_backend == "litert"
 
 
 def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recording], mine: Path) -> None:
@@ -87,7 +117,7 @@ def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recordin
     for name in (bundles.LITERT, bundles.INT8):
         assert name in before.files
     after = pipeline.export_again(str(mine))
-    for field in ("id", "labels", "spec", "temperature", "smoothing", "covers"):
+    for field in ("id", "labels", "spec", "temperature", "smoothing", "covers", "familiar"):
         assert getattr(after, field) == getattr(before, field)
     assert after.smoothing.type != "none"
     assert after.files[bundles.KERAS] == before.files[bundles.KERAS]

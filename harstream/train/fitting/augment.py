@@ -32,7 +32,7 @@ def tilts(n: int | tf.Tensor, degrees: float, seed: tf.Tensor) -> tf.Tensor:
 
     ``degrees`` is the standard deviation of the angles.
     """
-    axis_seed, angle_seed = _split(seed, 2)
+    axis_seed, angle_seed = split_seed(seed, 2)
     axis = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), axis_seed), axis=-1)
     return rotations(axis, tf.random.stateless_normal((n,), angle_seed) * math.radians(degrees))
 
@@ -43,10 +43,10 @@ def turns(n: int | tf.Tensor, axis: Float64, share: float, seed: tf.Tensor) -> t
     About the vertical of the subject, such a rotation is a device at another place around the belt, or a subject who
     lies on the other side.
     """
-    choice_seed, angle_seed = _split(seed, 2)
+    choice_seed, angle_seed = split_seed(seed, 2)
     unit = tf.constant(axis / np.linalg.norm(axis), tf.float32)
     angle = tf.random.stateless_uniform((n,), angle_seed, -math.pi, math.pi)
-    return rotations(tf.broadcast_to(unit, (n, 3)), _chosen(n, share, choice_seed) * angle)
+    return rotations(tf.broadcast_to(unit, (n, 3)), chosen_share(n, share, choice_seed) * angle)
 
 
 def rotations(axis: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
@@ -87,7 +87,7 @@ def half_turns(n: int | tf.Tensor, axis: str, share: float, seed: tf.Tensor) -> 
     About the axis normal to its face, a half turn is a device strapped on the other way round.
     """
     unit = tf.one_hot(["xyz".index(axis)], 3)
-    return rotations(tf.repeat(unit, n, axis=0), math.pi * _chosen(n, share, seed))
+    return rotations(tf.repeat(unit, n, axis=0), math.pi * chosen_share(n, share, seed))
 
 
 def mirror(windows: tf.Tensor, share: float, axis: str, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
@@ -97,7 +97,7 @@ def mirror(windows: tf.Tensor, share: float, axis: str, channels: Sequence[str],
     sign. Angular velocity is an axial vector: its other two components change sign.
     """
     signs = [-1.0 if (name.endswith(f"_{axis}")) != (name in GYRO) else 1.0 for name in channels]
-    chosen = _chosen(tf.shape(windows)[0], share, seed)[:, None, None]
+    chosen = chosen_share(tf.shape(windows)[0], share, seed)[:, None, None]
     return windows * (1.0 + chosen * (tf.constant(signs) - 1.0))
 
 
@@ -149,7 +149,7 @@ def gyro_drift(windows: tf.Tensor, spread: float, channels: Sequence[str], seed:
     near 0 (the cube of a uniform number): most gyroscopes at rest read nearly 0, some have an offset and drift with
     temperature. The network must not tell standing from sitting by it.
     """
-    offset_seed, slope_seed, size_seed = _split(seed, 3)
+    offset_seed, slope_seed, size_seed = split_seed(seed, 3)
     n, samples = tf.shape(windows)[0], windows.shape[1]
     offset = tf.random.stateless_normal((n, 1, len(channels)), offset_seed)
     slope = tf.random.stateless_normal((n, 1, len(channels)), slope_seed)
@@ -170,12 +170,12 @@ def smooth(windows: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
 
     Devices filter their signals differently. The network must not rely on the roughness of a still signal.
     """
-    choice_seed, width_seed = _split(seed, 2)
+    choice_seed, width_seed = split_seed(seed, 2)
     n, reach = tf.shape(windows)[0], 3
     width = tf.random.stateless_uniform((n, 1), width_seed, 0.3, 1.2)
     taps = tf.exp(-0.5 * tf.square(tf.range(-reach, reach + 1, dtype=tf.float32) / width))
     taps /= tf.reduce_sum(taps, axis=1, keepdims=True)
-    chosen = _chosen(n, share, choice_seed)[:, None]
+    chosen = chosen_share(n, share, choice_seed)[:, None]
     taps = chosen * taps + (1.0 - chosen) * tf.one_hot([reach], 2 * reach + 1)
     padded = tf.pad(windows, [[0, 0], [reach, reach], [0, 0]], "SYMMETRIC")
     samples = windows.shape[1]
@@ -230,68 +230,11 @@ def mixup(inputs: tf.Tensor, truth: tf.Tensor, alpha: float, seed: tf.Tensor) ->
     ``inputs`` are the inputs of the network in random order, ``truth`` (n, n_labels) the probabilities of their labels.
     The share of the blend is Beta(alpha, alpha) distributed: mostly near 0 or 1 for a small alpha.
     """
-    ours, theirs = (tf.random.stateless_gamma((tf.shape(inputs)[0],), part, alpha) for part in _split(seed, 2))
+    ours, theirs = (tf.random.stateless_gamma((tf.shape(inputs)[0],), part, alpha) for part in split_seed(seed, 2))
     share = tf.math.divide_no_nan(ours, ours + theirs)[:, None]
     blended = share * truth + (1.0 - share) * tf.roll(truth, 1, axis=0)
     share = share[:, :, None]
     return share * inputs + (1.0 - share) * tf.roll(inputs, 1, axis=0), blended
-
-
-def make_unfamiliar(
-    windows: tf.Tensor,
-    truth: tf.Tensor,
-    share: float,
-    channels: Sequence[str],
-    vertical: Float64 | None,
-    seed: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Replace a ``share`` of the windows by signals of no activity, with all labels equally likely.
-
-    So the network learns low confidence for signals unlike its training data (outlier exposure, Hendrycks et al.
-    2019). A replacement is, with equal probability,
-
-    - the window with its samples in random order, if the subject moves (body acceleration above 0.1 g rms),
-    - the window with all values negated, if the subject is upright (less than 60 degrees from the vertical),
-    - a device on a table: a constant total acceleration of 1 g in a random direction, with white noise.
-
-    A chosen window that does not meet the condition stays as it is: a window of lying still is the same in any order,
-    and negated it is a subject who lies on the other side.
-
-    Args:
-        windows: The windows.
-        truth: (n, n_labels) probabilities of their labels.
-        share: The share of the windows to choose.
-        channels: The names of the channels.
-        vertical: The result of ``vertical_of``.
-        seed: The seed.
-
-    Returns:
-        The windows and the probabilities of their labels.
-
-    """
-    choice_seed, kind_seed, order_seed, rest_seed, noise_seed, level_seed = _split(seed, 6)
-    n, samples = tf.shape(windows)[0], windows.shape[1]
-    total = [channels.index(name) for name in TOTAL_ACC if name in channels]
-    body = [channels.index(name) for name in BODY_ACC if name in channels]
-    order = tf.argsort(tf.random.stateless_uniform((n, samples), order_seed), axis=1)
-    shuffled = tf.gather(windows, order, batch_dims=1)
-    moving = tf.gather(windows, body or total, axis=2)
-    moving = tf.sqrt(tf.reduce_sum(tf.math.reduce_variance(moving, axis=1), axis=1)) > 0.1
-    upright = tf.zeros((n,), tf.bool)
-    if vertical is not None:
-        rest = tf.reduce_mean(tf.gather(windows, total, axis=2), axis=1)
-        upright = tf.linalg.matvec(tf.math.l2_normalize(rest, axis=1), tf.constant(vertical, tf.float32)) > 0.5
-    level = tf.exp(tf.random.stateless_uniform((n, 1, 1), level_seed, math.log(5e-4), math.log(5e-3)))
-    table = level * tf.random.stateless_normal(tf.shape(windows), noise_seed)
-    down = tf.math.l2_normalize(tf.random.stateless_normal((n, 3), rest_seed), axis=1)
-    place = tf.constant([[float(name == axis) for name in channels] for axis in TOTAL_ACC])
-    table += tf.matmul(down, place)[:, None, :]
-    kind = tf.random.stateless_uniform((n,), kind_seed, 0, 3, tf.int32)
-    qualified = ((kind == 0) & moving) | ((kind == 1) & upright) | (kind == 2)
-    chosen = (_chosen(n, share, choice_seed) > 0) & qualified
-    unfamiliar = tf.where((kind == 0)[:, None, None], shuffled, tf.where((kind == 1)[:, None, None], -windows, table))
-    uniform = tf.ones_like(truth) / tf.cast(tf.shape(truth)[1], tf.float32)
-    return tf.where(chosen[:, None, None], unfamiliar, windows), tf.where(chosen[:, None], uniform, truth)
 
 
 def orientation_free(
@@ -302,7 +245,7 @@ def orientation_free(
     The definitions are those of ``core.orientation_free``. The turn before the first sample is not known and taken
     for that of the second.
     """
-    total, body = (_triad(windows, triad, channels) for triad in (TOTAL_ACC, BODY_ACC))
+    total, body = (select(windows, names, channels) for names in (TOTAL_ACC, BODY_ACC))
     up = tf.math.l2_normalize(total - body, axis=2)
     vertical = tf.reduce_sum(body * up, axis=2)
     turn = tf.norm(up[:, 1:] - up[:, :-1], axis=2) * sample_rate_hz
@@ -315,13 +258,14 @@ def orientation_free(
     return tf.stack([made[name] if name in made else windows[:, :, channels.index(name)] for name in wanted], axis=2)
 
 
-def _triad(windows: tf.Tensor, triad: Sequence[str], channels: Sequence[str]) -> tf.Tensor:
-    return tf.gather(windows, [channels.index(name) for name in triad], axis=2)
+def select(windows: tf.Tensor, names: Sequence[str], channels: Sequence[str]) -> tf.Tensor:
+    """Return the channels ``names`` of windows that have ``channels``."""
+    return tf.gather(windows, [channels.index(name) for name in names], axis=2)
 
 
 def _change_body(windows: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor], channels: Sequence[str]) -> tf.Tensor:
     """Replace body acceleration (n, window_samples, 3) by what ``change`` makes of it; gravity stays as it is."""
-    body = _triad(windows, BODY_ACC, channels)
+    body = select(windows, BODY_ACC, channels)
     difference = change(body) - body
     place = np.zeros((3, len(channels)), np.float32)
     for triad in (TOTAL_ACC, BODY_ACC):
@@ -349,12 +293,12 @@ def _placement(channels: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     return placement, rest
 
 
-def _split(seed: tf.Tensor, n: int) -> list[tf.Tensor]:
+def split_seed(seed: tf.Tensor, n: int) -> list[tf.Tensor]:
     """Return ``n`` independent seeds that follow from ``seed``."""
     return list(tf.unstack(tf.random.experimental.stateless_split(seed, n)))
 
 
-def _chosen(n: int | tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
+def chosen_share(n: int | tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
     """Return (n,) float32: 1 with probability ``share``, else 0."""
     return tf.cast(tf.random.stateless_uniform((n,), seed) < share, tf.float32)
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from harstream.core.spec import ORIENTATION_FREE, Normalisation, SignalSpec
+from harstream.bundle import orientation_of
+from harstream.core.spec import BODY_ACC, ORIENTATION_FREE, Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
-from harstream.train.fitting import augment
+from harstream.errors import ConfigError
+from harstream.train.fitting import augment, unfamiliar
 from harstream.train.fitting.prepare import training_channels
 from harstream.train.fitting.recipe import FitConfig
 
@@ -32,6 +34,9 @@ def batch_function(
         unit: (n_channels,) standard deviation of each channel, the unit of jitter.
         config: The augmentations and their strengths.
 
+    Raises:
+        ConfigError: An augmentation needs channels that are not there.
+
     """
     # Orientation-free channels are made again from the augmented accelerations.
     cut = training_channels(spec)
@@ -41,6 +46,18 @@ def batch_function(
     mean = tf.constant(normalisation.mean, tf.float32)
     gain = tf.constant([1.0 / value for value in normalisation.std], tf.float32)
     vertical = augment.vertical_of(data.windows, cut) if config.turned_share or config.strangers_share else None
+    kinds = unfamiliar.kinds_for(
+        channels,
+        spec.sample_rate_hz,
+        None if config.flipped_share else vertical,  # a device that may be the wrong way up is not unfamiliar so
+        any_orientation=orientation_of(spec) == "any" or config.tilt_deg > unfamiliar.TURNED_DEG,
+    )
+    for name in ("vigour", "coupling_db"):
+        if getattr(config, name) and not set(BODY_ACC) <= set(channels):
+            raise ConfigError(
+                f"{name}: it changes body acceleration, but the channels are {', '.join(channels)}; set it to 0, or "
+                f"add {', '.join(BODY_ACC)}"
+            )
 
     def draw(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         def seed_of(augmentation: int) -> tf.Tensor:
@@ -76,8 +93,7 @@ def batch_function(
         if config.gyro_drift:
             batch = augment.gyro_drift(batch, config.gyro_drift, channels, seed_of(12))
         if config.strangers_share:
-            share = config.strangers_share
-            batch, truth = augment.make_unfamiliar(batch, truth, share, channels, vertical, seed_of(11))
+            batch, truth = unfamiliar.make_unfamiliar(batch, truth, config.strangers_share, kinds, seed_of(11))
         if channels != spec.channels:
             batch = augment.orientation_free(batch, channels, spec.channels, spec.sample_rate_hz)
         if config.jitter:

@@ -22,6 +22,8 @@ _SHRINKAGE = 0.01
 def fit_familiar(fitted: Fitted, data: LabelledWindows, config: FitConfig) -> Familiar:
     """Return class means and covariance of the features of the windows trained on; the limits are infinite.
 
+    The numbers have six digits, so that bundle.json stays small.
+
     Args:
         fitted: The network.
         data: The windows that it was trained on. They are used as they are served, without augmentation.
@@ -37,7 +39,7 @@ def fit_familiar(fitted: Fitted, data: LabelledWindows, config: FitConfig) -> Fa
     deviations = (values - means[number]) / scale
     covariance = deviations.T @ deviations / len(values) + _SHRINKAGE * np.eye(len(scale))
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / scale[:, None]
-    return Familiar(means, whitening, np.inf, np.inf)
+    return Familiar(_six_digits(means), _six_digits(whitening), np.inf, np.inf)
 
 
 def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> tuple[float, float]:
@@ -58,3 +60,7 @@ def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> tuple[
         exceeding = np.mean((distance > limits[0]) | (energy > limits[1]))
         low, high = (share, high) if exceeding <= cost else (low, share)
     return float(np.quantile(distance, 1 - low)), float(np.quantile(energy, 1 - low))
+
+
+def _six_digits(values: Float64) -> Float64:
+    return np.array([[float(f"{value:.6g}") for value in row] for row in values.tolist()])

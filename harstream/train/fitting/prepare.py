@@ -13,7 +13,7 @@ import numpy as np
 
 from harstream.core.batches import Float32
 from harstream.core.label_table import LabelTable
-from harstream.core.smoothing import Smoothing
+from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import BODY_ACC, DEFAULT_CHANNELS, GYRO, ORIENTATION_FREE, TOTAL_ACC, SignalSpec
 from harstream.core.transitions import possible_moves, transitions_from_moves
 from harstream.datasets import base, windows

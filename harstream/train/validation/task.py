@@ -29,7 +29,7 @@ from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train import export
 from harstream.train.fitting.checkpoint import fingerprint
 from harstream.train.fitting.familiarity import fit_familiar
-from harstream.train.fitting.fit import fit
+from harstream.train.fitting.fit import fit, with_features
 from harstream.train.fitting.prepare import Prepared, served
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.folds import folds_of, folds_of_data
@@ -218,8 +218,10 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     int8_logits = None
     if task.int8:
         with suppress(export.NotConvertibleError):
-            model = export.to_int8(fitted.model, fitted.spec.norm.apply(served(rest, task.spec)), task.config.seed)
-            int8_logits = export.litert_outputs(model, fitted.spec.norm.apply(test.windows))
+            inputs, n_logits = fitted.spec.norm.apply(served(rest, task.spec)), logits.shape[1]
+            model = export.to_int8(with_features(fitted.model), inputs, task.config.seed, n_logits)
+            outputs = export.litert_outputs(model, fitted.spec.norm.apply(test.windows))
+            int8_logits = outputs[:, :n_logits]
     return FoldResult(
         task.config.seed,
         task.held_out,

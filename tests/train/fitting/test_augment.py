@@ -275,39 +275,6 @@ def test_smoothing_takes_the_fast_and_leaves_the_slow() -> None:
     assert np.median(left[:, 1]) < 0.5
 
 
-def make_unfamiliar(windows: npt.NDArray[np.float32], share: float = 1.0) -> tuple[npt.NDArray[np.float32], ...]:
-    truth = np.eye(4, dtype=np.float32)[np.zeros(len(windows), int)]
-    replaced, label = augment.make_unfamiliar(windows, truth, share, DEFAULT_CHANNELS, np.array([0.0, 0, 1]), SEED)
-    return replaced.numpy(), label.numpy()
-
-
-def test_unfamiliar_windows_are_shuffled_negated_or_on_a_table_and_all_labels_are_equally_likely() -> None:
-    windows = some_windows(600)
-    windows[:, :, 8] += 3  # upright, and moving
-    replaced, label = make_unfamiliar(windows)
-    np.testing.assert_allclose(label, 0.25)
-    negated = (replaced == -windows).all(axis=(1, 2))
-    shuffled = np.isclose(np.sort(replaced, axis=1), np.sort(windows, axis=1)).all(axis=(1, 2)) & ~negated
-    table = replaced.std(axis=1).max(axis=1) < 0.01
-    assert (negated.astype(int) + shuffled + table == 1).all()
-    assert min(negated.mean(), shuffled.mean(), table.mean()) > 0.25
-    np.testing.assert_allclose(np.linalg.norm(replaced[table][:, :, 6:].mean(axis=1), axis=1), 1.0, atol=0.01)
-
-
-def test_a_window_of_lying_still_is_not_replaced_by_its_shuffled_or_negated_self() -> None:
-    still = np.zeros((300, 128, 9), np.float32)
-    still[:, :, 6] = 1.0  # across the vertical
-    replaced, label = make_unfamiliar(still)
-    table = label[:, 0] == 0.25
-    assert 0.2 < table.mean() < 0.47
-    np.testing.assert_array_equal(replaced[~table], still[~table])
-
-
-def test_only_the_share_asked_for_is_unfamiliar() -> None:
-    _, label = make_unfamiliar(some_windows(2000) + np.eye(9, dtype=np.float32)[8] * 3, 0.1)
-    assert 0.07 < (label[:, 0] == 0.25).mean() < 0.13
-
-
 def test_a_gyroscope_drifts_in_a_straight_line_and_nothing_else_changes() -> None:
     windows = some_windows(2000)
     drift = augment.gyro_drift(windows, 0.02, DEFAULT_CHANNELS, SEED).numpy() - windows

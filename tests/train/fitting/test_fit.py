@@ -20,6 +20,7 @@ from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting import architectures
 from harstream.train.fitting.fit import (
+    MIN_TEMPERATURE,
     Fitted,
     _fit_network,
     fit,
@@ -202,6 +203,20 @@ def test_temperature_undoes_overconfidence() -> None:
     assert fit_temperature((honest * 3).astype(np.float32), label) == pytest.approx(3.0, rel=0.05)
     assert fit_temperature((honest / 2).astype(np.float32), label) == pytest.approx(0.5, rel=0.05)
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 1.0
+
+
+def test_held_out_windows_without_an_error_do_not_make_the_network_surer_than_twice() -> None:
+    label = np.arange(900) % 3
+    assert fit_temperature(np.eye(3, dtype=np.float32)[label] * 0.1, label) == MIN_TEMPERATURE == 0.5
+    wrong = np.roll(label, 1)
+    assert fit_temperature(np.eye(3, dtype=np.float32)[label] * 9, wrong) == pytest.approx(10.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("arch", architectures.ARCHITECTURES)
+def test_every_architecture_has_one_list_of_features(arch: str) -> None:
+    model = architectures.build(arch, 128, 3, 4)
+    kernel, _ = model.layers[-1].get_weights()
+    assert with_features(model).output_shape == (None, 4 + kernel.shape[0])
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,19 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from harstream.core.familiar import energy
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 from harstream.progress import Progress
+from harstream.train.fitting.familiarity import COST, limits_for
 from harstream.train.fitting.fit import Fitted, fit, fit_bias
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import task as tasks
-from harstream.train.validation.cross_validation import cross_validate
-from harstream.train.validation.task import FoldTask
+from harstream.train.validation.cross_validation import CrossValidation, SeedRun, cross_validate
+from harstream.train.validation.task import FoldResult, FoldTask
 
 from ...made_recordings import PLAIN, two_data_sets
 
@@ -154,6 +156,31 @@ def test_whole_data_sets_are_held_out_and_scored_on_the_labels_they_have(
     assert [row[0] for row in rows] == ["a", "b", "mean of the data sets"]
     assert [row[4] != "-" for row in rows[:2]] == [True, False]
     assert result.unlearnt() == ["STILL is in a only: the networks that are scored on it never learnt it"]
+
+
+def test_the_limits_of_unfamiliar_windows_are_those_of_all_folds_and_are_tried_on_each_by_those_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+
+    def fold(number: int, far: int, uncertain: int) -> FoldResult:
+        """Return 500 windows of which some are far away, and of some no output stands out."""
+        n, label = 500, np.arange(500) % 2
+        distance = rng.chisquare(20, n)
+        distance[:far] = 1000
+        logits = np.eye(2, dtype=np.float32)[label] * rng.uniform(6, 9, (n, 1)).astype(np.float32)
+        logits[n - uncertain :] = -1
+        names = np.full(n, str(number)), np.full(n, "set")
+        return FoldResult(0, (str(number),), ("A", "B"), logits, None, distance, label, *names, 9, 2, 0.1)
+
+    folds = (fold(0, 0, 0), fold(1, 0, 0), fold(2, 20, 10))
+    result = CrossValidation(TINY, (SeedRun(0, folds),))
+    limits = result.familiar_limits()
+    every = [np.concatenate([one.distance for one in folds]), np.concatenate([energy(one.logits) for one in folds])]
+    assert limits == limits_for(*every)
+    assert ((every[0] > limits[0]) | (every[1] > limits[1])).mean() <= COST
+    share = result.unfamiliar_share()
+    assert share > 30 / 1500  # the odd windows of the last fold, by the limits of the first two
+    assert share < 30 / 1500 + 3 * COST
+    assert result.to_dict()["unfamiliar"] == share
 
 
 def test_a_single_data_set_has_no_figures_of_its_own(recordings: list[Recording], done: list[FoldTask]) -> None:
