@@ -75,9 +75,10 @@ class SyncDaemon(Daemon):
         samples[:, 0] += np.cos(angles)
         samples[:, 1] += np.sin(angles)
         samples[:, 5] -= np.gradient(angles) * 50
-        samples = samples.astype(np.float32)
         before = len(self.published)
-        sent = messages([Recording(device, device, 50.0, samples, ())], t0_ns=T0_NS + round(self.sent_s * 1e9))
+        sent = messages(
+            [Recording(device, device, 50.0, samples.astype(np.float32), ())], t0_ns=T0_NS + round(self.sent_s * 1e9)
+        )
         for topic, payload in sent:
             self.sent_s += 0.5
             self.clock.now_s, self.monotonic.now_s = START_S + self.sent_s, 1000 + self.sent_s  # type: ignore[attr-defined]

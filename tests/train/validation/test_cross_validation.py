@@ -174,9 +174,10 @@ def test_the_limits_of_unfamiliar_windows_are_those_of_all_folds_and_are_tried_o
     folds = (fold(0, 0, 0), fold(1, 0, 0), fold(2, 20, 10))
     result = CrossValidation(TINY, (SeedRun(0, folds),))
     limits = result.familiar_limits()
-    every = [np.concatenate([one.distance for one in folds]), np.concatenate([energy(one.logits) for one in folds])]
-    assert limits == limits_for(*every)
-    assert ((every[0] > limits[0]) | (every[1] > limits[1])).mean() <= COST
+    distances = np.concatenate([one.distance for one in folds])
+    energies = np.concatenate([energy(one.logits) for one in folds])
+    assert limits == limits_for(distances, energies)
+    assert ((distances > limits[0]) | (energies > limits[1])).mean() <= COST
     share = result.unfamiliar_share()
     assert share > 30 / 1500  # the odd windows of the last fold, by the limits of the first two
     assert share < 30 / 1500 + 3 * COST
