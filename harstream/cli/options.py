@@ -120,7 +120,8 @@ placements = click.option(
     "--placement",
     "placements",
     multiple=True,
-    help="Use only recordings of this placement, of the data sets that name placements; may be given several times.",
+    help="Use only recordings of this placement, of the data sets that name placements, or of one kind of data as in "
+    "umafall:pocket; may be given several times.",
     metavar="NAME",
 )
 json_file = click.option("--json", "json_path", type=PATH, help="Write the figures to this JSON file.", metavar="FILE")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,25 +148,44 @@ def select_subjects(sets: Sequence[DataSet], subjects: Sequence[str]) -> list[Da
 def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> list[DataSet]:
     """Return the recordings of these placements. A set that names no placement is returned as it is.
 
+    A placement such as ``umafall:pocket`` is chosen of the sets of one kind only. A kind without placements of its own
+    keeps those that are given for all sets, or everything if none is.
+
     Raises:
         DatasetError: A set has no recording of these placements, or no set has one of a placement.
 
     """
-    found = {recording.placement for recording in recordings_of(sets)} - {""}
-    for placement in placements:
-        if placement not in found:
+    by_kind: dict[str, list[str]] = {}  # "" for all sets
+    for entry in placements:
+        kind, colon, name = entry.rpartition(":")
+        found = {
+            recording.placement
+            for data_set in sets
+            if not colon or data_set.kind == kind
+            for recording in data_set.recordings
+        } - {""}
+        if name not in found:
             known = ", ".join(sorted(found)) or "none is named"
-            raise DatasetError(f"no recording has the placement {placement!r}: the placements are {known}")
+            raise DatasetError(f"no recording has the placement {entry!r}: the placements are {known}")
+        by_kind.setdefault(kind, []).append(name)
     chosen = []
     for data_set in sets:
+        wanted = by_kind.get(data_set.kind, by_kind.get("", ()))
         own = {recording.placement for recording in data_set.recordings} - {""}
-        if own and not own & set(placements):
+        if not own or not wanted:
+            chosen.append(data_set)
+            continue
+        if not own & set(wanted):
             raise DatasetError(
-                f"{data_set.data}: no recording has the placement {' or '.join(placements)}, only "
+                f"{data_set.data}: no recording has the placement {' or '.join(wanted)}, only "
                 f"{', '.join(sorted(own))}: choose one of them, or leave the data set out"
             )
-        chosen.append(_keep(data_set, lambda recording: recording.placement in placements) if own else data_set)
+        chosen.append(_keep(data_set, partial(_is_worn_at, frozenset(wanted))))
     return chosen
+
+
+def _is_worn_at(placements: frozenset[str], recording: Recording) -> bool:
+    return recording.placement in placements
 
 
 def leave_out_without_gyro(sets: Sequence[DataSet], spec: SignalSpec) -> list[DataSet]:

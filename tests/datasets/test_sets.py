@@ -121,6 +121,24 @@ def test_placements_are_chosen_of_the_sets_that_name_them() -> None:
         sets.select_placements(named, ["waist"])
 
 
+def test_placements_may_be_chosen_of_one_kind_of_data_only() -> None:
+    mixed = [
+        DataSet("hapt:h", "hapt", (recording("x", placement="waist"), recording("y", placement="pocket"))),
+        DataSet("csv:b", "csv", (recording("x", placement="wrist"), recording("y", placement="pocket"))),
+    ]
+
+    def chosen(*placements: str) -> list[list[str]]:
+        return [[one.placement for one in part.recordings] for part in sets.select_placements(mixed, placements)]
+
+    assert chosen("hapt:waist") == [["waist"], ["wrist", "pocket"]]
+    assert chosen("hapt:waist", "csv:wrist") == [["waist"], ["wrist"]]
+    assert chosen("pocket", "csv:wrist") == [["pocket"], ["wrist"]]
+    with pytest.raises(
+        DatasetError, match="no recording has the placement 'csv:waist': the placements are pocket, wri"
+    ):
+        chosen("csv:waist")
+
+
 def test_recordings_without_a_needed_gyroscope_are_left_out_if_there_are_others() -> None:
     mixed = two(has_gyro=False)
     first, second = sets.leave_out_without_gyro(mixed, SignalSpec())
