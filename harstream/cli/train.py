@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
 
 #: Parameters of ``train`` that a sweep does not have.
-_OF_A_BUNDLE = ("json_path", "logs", "note", "states", "version", "worn", "orientation")
+_OF_A_BUNDLE = ("json_path", "logs", "note", "train_only", "states", "version", "worn", "orientation")
 
 
 @click.command()
@@ -69,6 +69,13 @@ _OF_A_BUNDLE = ("json_path", "logs", "note", "states", "version", "worn", "orien
     default="subject",
     show_default=True,
     help="Hold out some subjects at a time for validation, or one whole data set.",
+)
+@click.option(
+    "--train-only",
+    multiple=True,
+    help="Name of a data set that is trained on and never held out, such as one of another placement; may be given "
+    "several times.",
+    metavar="NAME",
 )
 @click.option(
     "--channels",
@@ -144,6 +151,7 @@ def train(
     seed: int,
     repeats: int,
     folds: str,
+    train_only: tuple[str, ...],
     channels: str | None,
     chosen: tuple[str, ...],
     sweeps: tuple[str, ...],
@@ -175,7 +183,7 @@ def train(
     if folds == "data" and len(data) < 2:
         raise ConfigError("--folds data: it holds out whole data sets, but there is only one; give --data again")
     table = None if labels is None else options.load_table(labels)
-    request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, jobs)
+    request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, train_only, jobs)
     with _interruptible(out):
         if sweeps or variants:
             context = click.get_current_context()
@@ -205,6 +213,7 @@ class _Request:
     seed: int
     repeats: int
     folds: str
+    train_only: tuple[str, ...]
     jobs: int
 
     def load(self, states: Sequence[str] = ()) -> tuple[list[DataSet], LabelTable]:
@@ -271,6 +280,7 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
             spec=signal,
             config=config,
             folds=request.folds,
+            train_only=request.train_only,
             repeats=request.repeats,
             progress=bar.update,
             jobs=request.jobs,

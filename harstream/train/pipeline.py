@@ -61,6 +61,7 @@ def train(
     spec: SignalSpec | None = None,
     config: FitConfig | None = None,
     folds: str = BY_SUBJECT,
+    train_only: Sequence[str] = (),
     repeats: int = 1,
     jobs: int = 1,
     logs: Path | None = None,
@@ -86,6 +87,7 @@ def train(
         spec: The signal; by default that of ``spec_of``.
         config: The recipe; by default the shipped one.
         folds: What the validation holds out together, one of ``cross_validation.FOLDS``.
+        train_only: Names of data sets that every fold is trained on, and that are never held out.
         repeats: The number of seeds of the validation.
         jobs: The number of processes of the validation.
         logs: Gets the checkpoint, the learning curves and the TensorBoard logs of the final fit.
@@ -102,7 +104,15 @@ def train(
 
     """
     config = config or FitConfig()
-    prepared = prepare(recordings, spec, labels_wanted(data, table), states=states, seed=config.seed, progress=progress)
+    prepared = prepare(
+        recordings,
+        spec,
+        labels_wanted(data, table),
+        states=states,
+        train_only=train_only,
+        seed=config.seed,
+        progress=progress,
+    )
     work = out.resolve().with_name(f"{out.resolve().name}.work")
     validation = cross_validate(
         prepared,
@@ -191,7 +201,7 @@ def write_bundle(
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
     missed = None if files.int8 is None else export.share_missed(network, files.int8, familiar, inputs, config.seed)
-    subjects = sorted(set(prepared.scored.subject.tolist()))
+    subjects = sorted(set(prepared.training.subject.tolist()))
     names = [data_name(one) for one in each_of(data)]
     training = {
         "data": names[0] if len(names) == 1 else names,

@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--placement", action="append", default=[], metavar="NAME", help="as in harstream train")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="JSON file with a signal section")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in harstream train")
-    parser.add_argument("--score", action="append", default=[], metavar="NAME", help="hold out only this set; again")
+    parser.add_argument("--train-only", action="append", default=[], metavar="NAME", help="as in harstream train")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds [default: 3]")
     parser.add_argument("--seed", type=int, default=0, help="first seed [default: 0]")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
@@ -194,14 +194,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = dict(parse_setting(text) for text in chosen.set)
     spec, config = apply_settings(settings, spec_of(recordings, fields), FitConfig(seed=0))
     with ProgressBar() as bar:
-        prepared = prepare(recordings, spec, table.labels, seed=0, progress=bar.update)
+        prepared = prepare(recordings, spec, table.labels, train_only=chosen.train_only, seed=0, progress=bar.update)
         data_sets = {recording.subject: recording.data_set for recording in recordings}
         subjects = prepared.scored.subject.tolist()
         work = chosen.work or chosen.out.with_suffix(".work")
         runs = []
         for seed in range(chosen.seed, chosen.seed + chosen.seeds):
             tasks = tasks_of(subjects, spec, replace(config, seed=seed), 1, data_sets=data_sets)
-            tasks = [task for task in tasks if not chosen.score or task.data_set in chosen.score]
             held = folds.hold_out(recordings, prepared, tasks, work, bar.update, turn_first_seed=seed == 0)
             runs.append(study(held, recordings, prepared.scored.labels, spec))
     figures = summary(runs)
@@ -229,7 +228,7 @@ def _command(chosen: argparse.Namespace) -> str:
     for one in chosen.data:
         parts += ["--data", data_name(one)]
     parts += ["--labels", Path(chosen.labels).name]
-    for name, values in (("--placement", chosen.placement), ("--set", chosen.set), ("--score", chosen.score)):
+    for name, values in (("--placement", chosen.placement), ("--set", chosen.set), ("--train-only", chosen.train_only)):
         for value in values:
             parts += [name, value]
     if chosen.spec is not None:

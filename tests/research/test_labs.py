@@ -72,7 +72,7 @@ def test_each_set_is_scored_by_networks_that_never_saw_it_on_the_labels_that_it_
 
 def test_turning_a_device_matters_to_a_network_that_knows_its_axes(arguments: list[str], tmp_path: Path) -> None:
     out = tmp_path / "labs.json"
-    chosen = ["--set", "channels=total_acc", "--score", "csv:one", "--score", "csv:two", "--seeds", "1"]
+    chosen = ["--set", "channels=total_acc", "--train-only", "csv:three", "--seeds", "1"]
     assert study.main([*arguments, *chosen, "--out", str(out)]) == 0
     rows = json.loads(out.read_text())["runs"][0]
     assert [row["data_set"] for row in rows] == ["csv:one", "csv:two"]

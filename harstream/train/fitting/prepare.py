@@ -55,6 +55,7 @@ def prepare(
     labels: Sequence[str] | None = None,
     *,
     states: Sequence[str] = (),
+    train_only: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Prepared:
@@ -66,12 +67,13 @@ def prepare(
         labels: The labels to learn, in the order of the network's outputs; by default all that occur. A label
             without a window is left out.
         states: The states between labels to learn as further outputs.
+        train_only: Names of data sets that are trained on and never scored.
         seed: Decides where the training streams restart.
         progress: Is called before and after.
 
     Raises:
-        DatasetError: The sample rates differ and there is no spec, fewer than two labels or subjects have windows, or
-            a data set or a state has none.
+        DatasetError: The sample rates differ and there is no spec, fewer than two labels or subjects have windows, a
+            data set or a state has none, or there is no data set of a name in ``train_only``.
         ConfigError: A state does not begin and end in a label that has windows.
 
     """
@@ -90,9 +92,15 @@ def prepare(
             f"{name}: no window of {spec.window_samples} samples lies inside an activity with one of the labels "
             f"{', '.join(wanted)}: compare the labels of the data set, or leave it out"
         )
+    names = sorted({recording.data_set for recording in recordings})
+    for name in train_only:
+        if name not in names:
+            raise DatasetError(f"no data set is called {name!r}: the data sets are {', '.join(names)}")
+    scored = scored.select(np.flatnonzero(~np.isin(scored.data_set, list(train_only))))
     folds_of(scored.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
     if present != wanted:
-        scored = windows.cut_windows(windows.whole_streams(recordings), spec, present)
+        scored_recordings = [recording for recording in recordings if recording.data_set not in train_only]
+        scored = windows.cut_windows(windows.whole_streams(scored_recordings), spec, present)
     possible_moves(present, states)  # raises if a state does not fit the labels
     cut = replace(spec, channels=training_channels(spec), normalisation=None)
     training = windows.cut_windows(windows.restarted_streams(recordings, spec, seed), cut, present, states=states)

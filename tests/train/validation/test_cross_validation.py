@@ -21,7 +21,7 @@ from harstream.errors import DatasetError
 from harstream.progress import Progress
 from harstream.train.fitting.familiarity import COST, limits_for
 from harstream.train.fitting.fit import Fitted, fit, fit_bias
-from harstream.train.fitting.prepare import Prepared
+from harstream.train.fitting.prepare import Prepared, prepare
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import task as tasks
 from harstream.train.validation.cross_validation import CrossValidation, SeedRun, cross_validate
@@ -182,6 +182,19 @@ def test_the_limits_of_unfamiliar_windows_are_those_of_all_folds_and_are_tried_o
     assert share > 30 / 1500  # the odd windows of the last fold, by the limits of the first two
     assert share < 30 / 1500 + 3 * COST
     assert result.to_dict()["unfamiliar"] == share
+
+
+def test_a_data_set_may_be_trained_on_and_never_held_out(recordings: list[Recording], done: list[FoldTask]) -> None:
+    several = two_data_sets(recordings)
+    third = replace(recordings[0], name="c_1", subject="c/01", data_set="c")
+    prepared = prepare([*several, third], SPEC, ("MOVING", "STILL"), train_only=["c"])
+    assert set(prepared.training.data_set.tolist()) == {"a", "b", "c"}
+    assert set(prepared.scored.data_set.tolist()) == {"a", "b"}
+    result = cross_validate(prepared, TINY, folds="data")
+    assert [task.data_set for task in done] == ["a", "b"]
+    assert set(result.scores_by_data()) == {"a", "b"}
+    with pytest.raises(DatasetError, match="no data set is called 'd': the data sets are a, b, c"):
+        prepare([*several, third], SPEC, ("MOVING", "STILL"), train_only=["d"])
 
 
 def test_a_single_data_set_has_no_figures_of_its_own(recordings: list[Recording], done: list[FoldTask]) -> None:
