@@ -182,10 +182,11 @@ def _unfamiliar(evaluation: Evaluation) -> str:
         for one in stretches[:MAX_STRETCHES]
     ]
     left_out = len(stretches) - len(rows)
+    others = "" if evaluation.stream is None else " So are the others of a device that mostly has such windows."
     parts = [
         "<h2>Unfamiliar windows</h2>",
-        f"<p>Windows unlike everything that the model was trained on. They are published as {UNKNOWN}, whatever the "
-        "network takes them for. The longest stretches come first.</p>",
+        f"<p>Windows unlike everything that the model was trained on are published as {UNKNOWN}, whatever the network "
+        f"takes them for.{others} The longest stretches come first.</p>",
         _table(("recording", "time", "true activity", "the network says", "windows"), rows)
         if rows
         else "<p>There is none.</p>",

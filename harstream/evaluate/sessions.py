@@ -172,6 +172,7 @@ class SessionScores:
             "delay_s": delay_s,
             "delay_beyond_window_s": {k: None if v is None else v - self.window_s for k, v in delay_s.items()},
             "missed_changes": track.missed,
+            **({} if track.scores.unfamiliar is None else {"unfamiliar": int(track.scores.unfamiliar.sum())}),
             "events": {
                 "all": track.all_events.to_dict(),
                 **{label: one.to_dict() for label, one in zip(self.labels, track.events, strict=True)},

@@ -18,7 +18,6 @@ from harstream.core.familiar import (
     BEGIN_SHARE,
     END_SHARE,
     MEMORY,
-    MIN_WINDOWS,
     Familiar,
     UnfamiliarDevices,
     energy,
@@ -146,12 +145,13 @@ def feed(devices: UnfamiliarDevices, rows: list[int], unfamiliar: str, counted: 
     return "".join(".x"[one] for one in devices.feed(index, split_into_rounds(index), found, count).astype(int))
 
 
-def test_a_new_device_has_the_problem_once_half_of_a_few_windows_are_unfamiliar() -> None:
+def test_a_new_device_has_the_problem_once_most_of_its_first_windows_are_unfamiliar() -> None:
     devices = UnfamiliarDevices(4)
-    assert MIN_WINDOWS == 4
-    assert feed(devices, [2] * 6, "xxxxxx") == "...xxx"
-    assert feed(devices, [1] * 6, "x.xx..") == "...xxx"
-    assert feed(devices, [3] * 6, "x....x") == "......"
+    assert (MEMORY, BEGIN_SHARE) == (16, 0.7)
+    assert feed(devices, [2] * 20, "x" * 20) == "." * 15 + "xxxxx"
+    assert feed(devices, [1] * 20, "xxx." * 5) == "." * 15 + "xxxxx"
+    assert feed(devices, [0] * 20, "x." * 10) == "." * 20
+    assert feed(devices, [3] * 60, "x" * 11 + "." * 49) == "." * 60  # while it was put on
 
 
 def test_a_device_of_long_standing_needs_many_and_a_few_do_nothing() -> None:
@@ -161,6 +161,7 @@ def test_a_device_of_long_standing_needs_many_and_a_few_do_nothing() -> None:
     feed(devices, [0] * 200, "." * 200)
     assert devices.share[0] == 0  # forgotten
     needed = int(np.ceil(np.log(1 - BEGIN_SHARE) / np.log(1 - 1 / MEMORY)))
+    assert needed == 19
     assert feed(devices, [0] * (needed + 1), "x" * (needed + 1)) == "." * (needed - 1) + "xx"
 
 
@@ -178,7 +179,7 @@ def test_windows_that_say_nothing_are_not_counted() -> None:
     devices = UnfamiliarDevices(2)
     assert feed(devices, [0] * 9, "xxxxxxxxx", "---------") == "." * 9
     assert devices.n_windows[0] == 0
-    feed(devices, [0] * 4, "xxxx")
+    feed(devices, [0] * 16, "x" * 16)
     before = devices.snapshot(np.array([0]))
     assert feed(devices, [0] * 99, "." * 99, "-" * 99) == "x" * 99
     assert {name: array.tolist() for name, array in devices.snapshot(np.array([0])).items()} == {

@@ -110,6 +110,9 @@ def test_a_session_is_scored_as_published_where_other_windows_of_an_unfamiliar_d
     assert (result.scores.unknown >= result.scores.unfamiliar).all()
     assert result.by_subject["a"].unfamiliar is not None
     assert result.by_subject["a"].unfamiliar.tolist() == result.scores.unfamiliar.tolist()
+    section = result.to_dict()["stream"]
+    assert section["published"]["unfamiliar"] == result.scores.unfamiliar.sum()
+    assert section["single_windows"]["unfamiliar"] == alone.scores.unfamiliar.sum()
     single = result.stream.single.scores
     np.testing.assert_array_equal(single.confusion, alone.scores.confusion)
     np.testing.assert_array_equal(single.unfamiliar, alone.scores.unfamiliar)

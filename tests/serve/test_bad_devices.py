@@ -20,7 +20,7 @@ import pytest
 
 from harstream.classifier import load_classifier
 from harstream.core.batches import Predictions
-from harstream.core.familiar import MIN_WINDOWS
+from harstream.core.familiar import MEMORY
 from harstream.serve.daemon import Daemon
 from harstream.serve.health_log import GUIDE
 from harstream.serve.pipeline import Publication
@@ -217,7 +217,7 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
             continue
         assert len(labels) > 30
         if problem in UNTRUSTED:
-            seen = labels[MIN_WINDOWS - 1 :] if problem == "unfamiliar" else labels
+            seen = labels[MEMORY - 1 :] if problem == "unfamiliar" else labels
             assert {one["label"] for one in labels} == {"UNKNOWN"}
             assert {one["problem"] for one in seen} == {problem}
             assert max(one["confidence"] for one in labels) == pytest.approx(1 / 6, abs=1e-4)

@@ -43,7 +43,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "rates_measured_total": ("", ()),
     "reloads_total": ("result", ("done", "refused")),
     "activity_changes_total": ("label", (*LABELS, "UNKNOWN")),
-    "devices_with_problem": ("problem", ("gravity", "overlap", "gyroscope", "rate", "stamps", "clock")),
+    "devices_with_problem": ("problem", ("gravity", "overlap", "gyroscope", "unfamiliar", "rate", "stamps", "clock")),
     "devices_by_activity": ("label", (*LABELS, "UNKNOWN")),
 }
 
