@@ -192,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recordings = recordings_of(sets)
     fields = {} if chosen.spec is None else json.loads(chosen.spec.read_text(encoding="utf-8"))
     settings = dict(parse_setting(text) for text in chosen.set)
+    fields |= {name: value for name, value in settings.items() if name == "sample_rate_hz"}
     spec, config = apply_settings(settings, spec_of(recordings, fields), FitConfig(seed=0))
     with ProgressBar() as bar:
         prepared = prepare(recordings, spec, table.labels, train_only=chosen.train_only, seed=0, progress=bar.update)
