@@ -353,7 +353,7 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         smoothing=smoothing,
         covers=_covers(data.get("covers"), labels),
         states=states,
-        placement=_line(data.get("placement", ""), "placement"),
+        placement=checks.line(data.get("placement", ""), "placement"),
         orientation=checks.choice(data.get("orientation", orientation_of(spec)), "orientation", ORIENTATIONS),
         familiar=None if familiar is None else Familiar.from_dict(checks.mapping(familiar, "familiar")),
     )
@@ -382,20 +382,10 @@ def _covers(value: Any, labels: tuple[str, ...]) -> LabelTable | None:
 
 def _names(value: Any, where: str, minimum: int) -> tuple[str, ...]:
     """Return the names of outputs. Raise ConfigError if they are fewer than ``minimum``, equal or not allowed."""
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"{where}: expected a list of texts, got {value!r}")
-    if len(value) < minimum or len(set(value)) < len(value):
-        expected = "at least two, all different" if minimum == 2 else "different names"
-        raise ConfigError(f"{where}: expected {expected}, got {value!r}")
-    if UNKNOWN in value:
+    names = checks.names(value, where, minimum)
+    if UNKNOWN in names:
         raise ConfigError(f"{where}: {UNKNOWN!r} is published when harstream abstains; choose another name")
-    return tuple(value)
-
-
-def _line(value: Any, where: str) -> str:
-    if not isinstance(value, str) or len(value.splitlines()) > 1:
-        raise ConfigError(f"{where}: expected one line of text, got {value!r}")
-    return value
+    return names
 
 
 def _digests(value: Any) -> dict[str, str]:

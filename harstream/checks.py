@@ -62,6 +62,23 @@ def text(value: Any, where: str) -> str:
     return value
 
 
+def line(value: Any, where: str) -> str:
+    """Return ``value`` if it is a text of at most one line, which may be empty. Raise ConfigError otherwise."""
+    if not isinstance(value, str) or len(value.splitlines()) > 1:
+        raise ConfigError(f"{where}: expected one line of text, got {value!r}")
+    return value
+
+
+def names(value: Any, where: str, minimum: int) -> tuple[str, ...]:
+    """Return a list of at least ``minimum`` different texts, 0 or 2, as a tuple. Raise ConfigError otherwise."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"{where}: expected a list of texts, got {value!r}")
+    if len(value) < minimum or len(set(value)) < len(value):
+        expected = "at least two, all different" if minimum == 2 else "different names"
+        raise ConfigError(f"{where}: expected {expected}, got {value!r}")
+    return tuple(value)
+
+
 def mapping(value: Any, where: str) -> dict[str, Any]:
     """Return a copy of ``value`` if it is a JSON object. Raise ConfigError otherwise."""
     if not isinstance(value, Mapping):
