@@ -23,7 +23,7 @@ from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother
 from harstream.core.smoothing_section import Smoothing
-from harstream.core.spec import ORIENTATION_FREE, SignalSpec
+from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError
 
 SCHEMA = 2  # of the bundles written; 1 had neither placement, orientation, states nor familiar
@@ -32,9 +32,11 @@ KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite"
 MODEL_FILES = (KERAS, LITERT, INT8)
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
-DEFAULT_MODEL = "waist"
-#: Share of windows that int8 may label worse than float32 and still be chosen, and share of windows of strong signals
-#: that float32 finds unfamiliar and int8 may miss: what exceeds the range of int8 looks like the end of that range.
+DEFAULT_MODEL = "phone"
+#: Model made for what `harstream simulate` publishes: devices at the waist, with a gyroscope.
+SIMULATED_MODEL = "waist"
+#: Share of windows that int8 may label worse than float32 and still be chosen. And the share that int8 may miss of the
+#: windows of strong signals that float32 finds unfamiliar: what exceeds its range looks like the end of that range.
 MAX_INT8_LOSS, MAX_INT8_MISSED = 0.002, 0.05
 ORIENTATIONS = ("fixed", "any")
 #: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
@@ -94,9 +96,17 @@ class Bundle:
     @property
     def best_backend(self) -> str:
         """The fastest backend that the bundle has and that is about as right as float32, by the bundle's training."""
-        loss = self.int8_loss
-        good = loss is not None and loss <= MAX_INT8_LOSS and self.int8_missed <= MAX_INT8_MISSED
-        return "int8" if good and INT8 in self.files else self.float_backend
+        only = {KERAS, LITERT}.isdisjoint(self.files)
+        return "int8" if INT8 in self.files and (only or self._int8_is_as_right) else self.float_backend
+
+    @property
+    def _int8_is_as_right(self) -> bool:
+        loss, missed, added = self.int8_loss, self.int8_missed, self.int8_added
+        if loss is None or self.familiar is None:
+            return loss is not None and loss <= MAX_INT8_LOSS
+        if missed is None or added is None:
+            return False
+        return loss + added <= MAX_INT8_LOSS and missed <= MAX_INT8_MISSED
 
     @property
     def float_backend(self) -> str:
@@ -106,17 +116,29 @@ class Bundle:
     @property
     def int8_loss(self) -> float | None:
         """Accuracy of float32 minus that of int8 in the cross-validation; None if that did not measure it."""
-        try:
-            float32, int8 = (self.training["metrics"][name]["accuracy"]["mean"] for name in ("float32", "int8"))
-            return round(float(float32) - float(int8), 9)  # 0.98 - 0.978 is a little more than 0.002
-        except (KeyError, TypeError, ValueError):
-            return None
+        float32, int8 = (self._figure("metrics", name, "accuracy", "mean") for name in ("float32", "int8"))
+        # 0.98 - 0.978 is a little more than 0.002
+        return None if float32 is None or int8 is None else round(float32 - int8, 9)
 
     @property
-    def int8_missed(self) -> float:
-        """Share of windows of strong signals that float32 finds unfamiliar and int8 does not; 0: not measured."""
-        missed = self.training.get("int8_missed")
-        return float(missed) if isinstance(missed, int | float) else 0.0
+    def int8_missed(self) -> float | None:
+        """Share of strong windows unfamiliar to float32 that int8 takes for familiar; None: not measured."""
+        return self._figure("int8_missed")
+
+    @property
+    def int8_added(self) -> float | None:
+        """Share of training windows familiar to float32 that int8 takes for unfamiliar; None: not measured."""
+        return self._figure("int8_added")
+
+    def _figure(self, *keys: str) -> float | None:
+        """Return a number of ``training``, which may hold anything; None: there is no such number."""
+        value: Any = self.training
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        try:
+            return checks.number(value, ".".join(keys))
+        except ConfigError:
+            return None
 
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
         """Return a new smoother for the bundle's labels, with ``smoothing`` in place of the bundle's own if given."""
@@ -136,11 +158,11 @@ class Bundle:
 
 
 def orientation_of(spec: SignalSpec) -> str:
-    """Return ``any`` if all channels are the same however a device lies, else ``fixed``: it must lie as in training.
+    """Return ``any`` if windows are the same however a device lies, else ``fixed``: it must lie as in training.
 
     A network may have learnt more than its channels say, such as from windows turned by any angle.
     """
-    return "any" if set(spec.channels) <= set(ORIENTATION_FREE) else "fixed"
+    return "any" if spec.orientation_free else "fixed"
 
 
 def shipped() -> list[Path]:
@@ -325,7 +347,7 @@ def _from_dict(path: Path, value: Any) -> Bundle:
     Fields that this version does not know are ignored: they come from later versions.
     """
     data = checks.mapping(value, "content")
-    if data.get("schema") not in READABLE or isinstance(data["schema"], bool):
+    if type(data.get("schema")) is not int or data["schema"] not in READABLE:
         readable = " and ".join(map(str, READABLE))
         raise ConfigError(f"schema: got {data.get('schema')!r}, this version of harstream reads only {readable}")
     for key in ("name", "version", "labels", "signal", "files"):
@@ -340,7 +362,6 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         raise ConfigError(f"signal: {error}") from error
     smoothing = Smoothing.from_dict(data.get("smoothing", {"type": "none"}))
     smoothing.check_outputs(len(labels), len(states))
-    familiar = data.get("familiar")
     bundle = Bundle(
         path=path,
         name=checks.text(data["name"], "name"),
@@ -355,7 +376,7 @@ def _from_dict(path: Path, value: Any) -> Bundle:
         states=states,
         placement=checks.line(data.get("placement", ""), "placement"),
         orientation=checks.choice(data.get("orientation", orientation_of(spec)), "orientation", ORIENTATIONS),
-        familiar=None if familiar is None else Familiar.from_dict(checks.mapping(familiar, "familiar")),
+        familiar=_familiar(data.get("familiar"), len(labels) + len(states)),
     )
     sensors = data.get("sensors", list(bundle.sensors))
     if sensors != list(bundle.sensors):
@@ -378,6 +399,19 @@ def _covers(value: Any, labels: tuple[str, ...]) -> LabelTable | None:
     except ConfigError as error:
         raise ConfigError(f"covers: {error}") from error
     return table
+
+
+def _familiar(value: Any, n_outputs: int) -> Familiar | None:
+    """Return the content of the field ``familiar``, which is optional."""
+    if value is None:
+        return None
+    familiar = Familiar.from_dict(checks.mapping(value, "familiar"))
+    if len(familiar.means) > n_outputs:
+        raise ConfigError(
+            f"familiar.means: got {len(familiar.means)} rows, but there are {n_outputs} labels and states: expected a "
+            "row for each that was trained on; restore the field, or train the bundle again"
+        )
+    return familiar
 
 
 def _names(value: Any, where: str, minimum: int) -> tuple[str, ...]:

@@ -22,10 +22,14 @@ def number(value: Any, where: str, minimum: float = -math.inf, maximum: float = 
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where}: expected a number, got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where}: expected a finite number, got {value!r}")
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        result = math.inf
+    if not math.isfinite(result):
+        raise ConfigError(f"{where}: expected a finite number, got {_shorten(repr(value))}")
     _check_range(value, where, minimum, maximum)
-    return float(value)
+    return result
 
 
 def whole_number(value: Any, where: str, minimum: float = -math.inf, maximum: float = math.inf) -> int:
@@ -63,16 +67,16 @@ def text(value: Any, where: str) -> str:
 
 
 def line(value: Any, where: str) -> str:
-    """Return ``value`` if it is a text of at most one line, which may be empty. Raise ConfigError otherwise."""
-    if not isinstance(value, str) or len(value.splitlines()) > 1:
-        raise ConfigError(f"{where}: expected one line of text, got {value!r}")
+    """Return ``value`` if it is a printable text of one line, which may be empty. Raise ConfigError otherwise."""
+    if not isinstance(value, str) or not value.isprintable():  # a line break is not printable either
+        raise ConfigError(f"{where}: expected one line of printable text, got {value!r}")
     return value
 
 
 def names(value: Any, where: str, minimum: int) -> tuple[str, ...]:
-    """Return a list of at least ``minimum`` different texts, 0 or 2, as a tuple. Raise ConfigError otherwise."""
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"{where}: expected a list of texts, got {value!r}")
+    """Return a list of at least ``minimum`` different names, 0 or 2, as a tuple. Raise ConfigError otherwise."""
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError(f"{where}: expected a list of texts that are not empty, got {value!r}")
     if len(value) < minimum or len(set(value)) < len(value):
         expected = "at least two, all different" if minimum == 2 else "different names"
         raise ConfigError(f"{where}: expected {expected}, got {value!r}")
@@ -109,6 +113,10 @@ def fields(data: Any, where: str, required: Sequence[str], optional: Sequence[st
         if key not in content:
             raise ConfigError(f"{where}: field {key!r} is missing")
     return content
+
+
+def _shorten(shown: str) -> str:
+    return shown if len(shown) <= 40 else f"{shown[:20]}... ({len(shown)} characters)"
 
 
 def _check_range(value: float, where: str, minimum: float, maximum: float) -> None:

@@ -59,14 +59,14 @@ class LiteRTNetwork:
         self.input_shape, self.n_outputs = first.input_shape, first.n_outputs
 
     def __call__(self, inputs: Float32) -> Float32:
-        """Return the logits (n_windows, n_outputs) of normalised windows."""
-        logits = np.empty((len(inputs), self.n_outputs), np.float32)
+        """Return logits and features (n_windows, n_outputs) of normalised windows."""
+        outputs = np.empty((len(inputs), self.n_outputs), np.float32)
         start = 0
         for size, interpreter in self._interpreters.items():
             while len(inputs) - start >= size:
-                logits[start : start + size] = interpreter.run(inputs[start : start + size])
+                outputs[start : start + size] = interpreter.run(inputs[start : start + size])
                 start += size
-        return logits
+        return outputs
 
 
 class _Interpreter:
@@ -93,12 +93,12 @@ class _Interpreter:
             self._interpreter.allocate_tensors()
 
     def run(self, inputs: Float32) -> Float32:
-        """Return the logits (batch_size, n_outputs) of windows (batch_size, window_samples, n_channels)."""
+        """Return logits and features (batch_size, n_outputs) of windows (batch_size, window_samples, n_channels)."""
         with self._lock:
             self._interpreter.set_tensor(self._source, inputs)
             self._interpreter.invoke()
-            logits: Float32 = self._interpreter.get_tensor(self._sink)  # a copy
-            return logits
+            outputs: Float32 = self._interpreter.get_tensor(self._sink)  # a copy
+            return outputs
 
 
 _litert_has_greeted = False
@@ -152,12 +152,12 @@ class TensorFlowNetwork:
         )
 
     def __call__(self, inputs: Float32) -> Float32:
-        """Return the logits (n_windows, n_outputs) of normalised windows."""
-        logits = np.empty((len(inputs), self.n_outputs), np.float32)
+        """Return logits and features (n_windows, n_outputs) of normalised windows."""
+        outputs = np.empty((len(inputs), self.n_outputs), np.float32)
         for start in range(0, len(inputs), _MAX_TENSORFLOW_BATCH):
             part = slice(start, start + _MAX_TENSORFLOW_BATCH)
-            logits[part] = self._call(inputs[part]).numpy()
-        return logits
+            outputs[part] = self._call(inputs[part]).numpy()
+        return outputs
 
 
 class Classifier:
@@ -174,13 +174,17 @@ class Classifier:
 
     def predict(self, windows: Float32) -> Predictions:
         """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
+        return self.predict_with_features(windows)[0]
+
+    def predict_with_features(self, windows: Float32) -> tuple[Predictions, Float32]:
+        """Return ``predict``, and the features (n_windows, n_features); a bundle without ``familiar`` has none."""
         bundle = self.bundle
         outputs = self._network(bundle.spec.norm.apply(windows))
         logits, features = outputs[:, : len(bundle.outputs)], outputs[:, len(bundle.outputs) :]
         predictions = to_predictions(logits, bundle.temperature, len(bundle.labels))
-        if bundle.familiar is None:
-            return predictions
-        return replace(predictions, unfamiliar=bundle.familiar.unfamiliar(logits, features))
+        if bundle.familiar is not None:
+            predictions = replace(predictions, unfamiliar=bundle.familiar.unfamiliar(logits, features))
+        return predictions, features
 
 
 def to_predictions(logits: Float32, temperature: float, n_labels: int | None = None) -> Predictions:
@@ -234,8 +238,11 @@ def open_classifier(bundle: Bundle, backend: str = "auto") -> Classifier:
     if network.n_outputs != len(bundle.outputs) + n_features:
         parts = [f"{len(bundle.labels)} labels"]
         parts += [f"{len(bundle.states)} states"] if bundle.states else []
-        parts += [f"{n_features} features"] if n_features else []
-        raise BundleError(f"{path}: it has {network.n_outputs} outputs, but bundle.json has {' and '.join(parts)}")
+        parts += [f"{n_features} features (familiar.means)" if n_features else "no features (field familiar)"]
+        raise BundleError(
+            f"{path}: it has {network.n_outputs} outputs, but bundle.json has {', '.join(parts)}; restore the bundle's "
+            "files, or train it again"
+        )
     return Classifier(bundle, backend, network)
 
 

@@ -1,7 +1,7 @@
-"""Golden streams: synthetic signals, kept in a bundle with the windows and probabilities they gave when it was sealed.
+"""Golden streams: synthetic signals, kept in a bundle with the windows, probabilities and features they gave.
 
-They are the bundle's self-test and warm-up. Every difference between training and serving shows in them: another
-filter, another rounding, another build of a backend.
+They are the bundle's self-test and warm-up. A difference between the program that sealed the bundle and the one that
+serves it shows in them: another filter, another rounding, another build of a backend.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from harstream.errors import BundleError
 
 WINDOW_TOLERANCE = 1e-5  # g, rad/s
 PROBABILITY_TOLERANCE = 1e-4
+#: Root mean square of the difference of features, relative to that of the expected ones. Features of int8 are rounded,
+#: and those beyond its range are cut off there; this finds ones that have nothing to do with the network.
+FEATURE_TOLERANCE, INT8_FEATURE_TOLERANCE = 1e-3, 0.5
 #: int8 must give the same label wherever the two largest expected probabilities differ by more than this.
 INT8_MARGIN = 0.1
 N_STREAMS = 4
@@ -37,8 +40,8 @@ class Predictor(Protocol):
     bundle: Bundle
     backend: str
 
-    def predict(self, windows: Float32) -> Predictions:
-        """Return the predictions for windows (n_windows, window_samples, n_channels) in g and rad/s."""
+    def predict_with_features(self, windows: Float32) -> tuple[Predictions, Float32]:
+        """Return predictions and features (n_windows, n_features) of windows in g and rad/s."""
         ...
 
 
@@ -50,9 +53,12 @@ class Golden:
     streams: tuple[Float32, ...]  # (n_samples, 6) each, acc in g and gyro in rad/s
     windows: Float32  # (n_windows, window_samples, n_channels) of all streams, in their order
     probabilities: Float32  # (n_windows, n_outputs) expected of the network
-    labels: tuple[str, ...]  # of the bundle, when it was sealed
-    states: tuple[str, ...]  # of the bundle, when it was sealed
-    signal: dict[str, Any]  # the signal section of the bundle, when it was sealed
+    features: Float32  # (n_windows, n_features) expected of the network
+    # Of the bundle, when it was sealed:
+    labels: tuple[str, ...]
+    states: tuple[str, ...]
+    signal: dict[str, Any]
+    familiar: str  # ``Familiar.digest``, or empty
 
     def to_bytes(self) -> bytes:
         """Return the content of golden.npz."""
@@ -61,7 +67,9 @@ class Golden:
         arrays |= {"windows": self.windows, "probabilities": self.probabilities, "labels": np.array(self.labels)}
         if self.states:
             arrays["states"] = np.array(self.states)
-        return storage.to_npz(arrays, {"signal": self.signal})
+        if self.familiar:
+            arrays["features"] = self.features
+        return storage.to_npz(arrays, {"signal": self.signal, "familiar": self.familiar})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Golden:
@@ -77,8 +85,17 @@ class Golden:
             streams = tuple(content[f"stream_{i}"] for i in range(len(rate_hz)))
             labels = tuple(str(label) for label in content["labels"])
             states = tuple(str(state) for state in content.get("states", ()))
+            windows = content["windows"]
             golden = cls(
-                rate_hz, streams, content["windows"], content["probabilities"], labels, states, dict(content["signal"])
+                rate_hz,
+                streams,
+                windows,
+                content["probabilities"],
+                content.get("features", np.zeros((len(windows), 0), np.float32)),
+                labels,
+                states,
+                dict(content["signal"]),
+                str(content.get("familiar", "")),
             )
         except KeyError as error:
             raise ValueError(f"array {error} is missing") from error
@@ -89,7 +106,8 @@ class Golden:
         for i, stream in enumerate(streams):
             _check_array(f"stream_{i}", stream, ("n_samples", 6))
         _check_array("windows", golden.windows, ("n_windows", "window_samples", "n_channels"))
-        _check_array("probabilities", golden.probabilities, ("n_windows", "n_outputs"))
+        _check_array("probabilities", golden.probabilities, (len(windows), "n_outputs"))
+        _check_array("features", golden.features, (len(windows), "n_features"))
         if not streams or not len(golden.windows):
             raise ValueError(f"it has {len(streams)} streams and {len(golden.windows)} windows, expected at least one")
         return golden
@@ -145,31 +163,34 @@ def seal(bundle: Bundle, reference: Predictor, int8: Predictor | None = None) ->
         int8: The classifier of its int8 file, or None if it has no such file.
 
     """
-    sealed: list[tuple[float, Float32, Float32, Float32]] = []  # rate, stream, windows, probabilities
+    sealed: list[tuple[float, Float32, Float32, Float32, Float32]] = []  # rate, stream, windows, outputs, features
     last_disagreement = ""
     for seed in range(_MAX_CANDIDATES):
         rate_hz, stream = synthetic_stream(bundle.spec, seed)
         windows = cut_windows(bundle.spec, rate_hz, stream)
-        probabilities = reference.predict(windows).probabilities
-        disagreement = _disagreement(int8, windows, probabilities) if int8 else ""
+        predictions, features = reference.predict_with_features(windows)
+        probabilities = predictions.probabilities
+        disagreement = _disagreement(int8, windows, probabilities, features) if int8 else ""
         if disagreement:
             last_disagreement = disagreement
             continue
-        sealed.append((rate_hz, stream, windows, probabilities))
+        sealed.append((rate_hz, stream, windows, probabilities, features))
         if len(sealed) == N_STREAMS:
             break
     else:
         reason = f"int8 agrees on only {len(sealed)} of {_MAX_CANDIDATES} golden streams: {last_disagreement}"
         return seal(bundles.drop_file(bundle, bundles.INT8, reason), reference)
-    rates, streams, windows_each, probabilities_each = zip(*sealed, strict=True)
+    rates, streams, windows_each, probabilities_each, features_each = zip(*sealed, strict=True)
     golden = Golden(
         rates,
         streams,
         np.concatenate(windows_each),
         np.concatenate(probabilities_each),
+        np.concatenate(features_each),
         bundle.labels,
         bundle.states,
         bundle.spec.to_dict(),
+        _digest(bundle),
     )
     (bundle.path / bundles.GOLDEN).write_bytes(golden.to_bytes())
     return bundles.add_file(bundle, bundles.GOLDEN)
@@ -181,7 +202,7 @@ def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
     One batch of each of ``batch_sizes`` is predicted, which also warms the backend up.
 
     Raises:
-        BundleError: Windows, probabilities, labels or the signal section are not those that were sealed.
+        BundleError: Windows, probabilities, features, or fields of bundle.json are not those that were sealed.
 
     """
     bundle = predictor.bundle
@@ -206,17 +227,18 @@ def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
         )
     for size in batch_sizes:
         chosen = np.resize(np.arange(len(windows)), size)
-        disagreement = _disagreement(predictor, windows[chosen], golden.probabilities[chosen])
+        disagreement = _disagreement(predictor, windows[chosen], golden.probabilities[chosen], golden.features[chosen])
         if disagreement:
             raise BundleError(f"{path}: {disagreement}; choose another --backend, {_RESTORE}")
     _check_sealed_fields(bundle, golden)
 
 
 def _check_sealed_fields(bundle: Bundle, golden: Golden) -> None:
-    """Raise BundleError if labels, states or signal differ from the sealed ones, which may not show in any stream."""
+    """Raise BundleError if a field differs from the sealed one, which may not show in any stream."""
     fields: list[tuple[str, Any, Any]] = [
         ("labels", list(bundle.labels), list(golden.labels)),
         ("states", list(bundle.states), list(golden.states)),
+        ("the digest of familiar.means and familiar.whitening", _digest(bundle), golden.familiar),
     ]
     fields += [(f"signal: {key}", value, golden.signal.get(key)) for key, value in bundle.spec.to_dict().items()]
     for name, current, sealed in fields:
@@ -226,17 +248,44 @@ def _check_sealed_fields(bundle: Bundle, golden: Golden) -> None:
             )
 
 
-def _disagreement(predictor: Predictor, windows: Float32, expected: Float32) -> str:
-    """Describe how the predicted probabilities differ from the expected ones; an empty text means that they agree."""
-    probabilities = predictor.predict(windows).probabilities
-    if probabilities.shape != expected.shape:
-        return f"probabilities are {probabilities.shape}, sealed were {expected.shape}"
-    if predictor.backend != "int8":
-        difference = float(np.abs(probabilities - expected).max())
-        if difference <= PROBABILITY_TOLERANCE:
-            return ""
-        return f"probabilities differ by {difference:.2g} from the sealed ones, allowed are {PROBABILITY_TOLERANCE:.0e}"
+def _digest(bundle: Bundle) -> str:
+    return "" if bundle.familiar is None else bundle.familiar.digest
+
+
+def _disagreement(predictor: Predictor, windows: Float32, probabilities: Float32, features: Float32) -> str:
+    """Describe how outputs differ from the expected ones; an empty text means that they agree."""
+    predictions, got = predictor.predict_with_features(windows)
+    is_int8 = predictor.backend == "int8"
+    compare = _disagreement_in_labels if is_int8 else _disagreement_in_probabilities
+    return compare(predictions.probabilities, probabilities) or _disagreement_in_features(
+        got, features, INT8_FEATURE_TOLERANCE if is_int8 else FEATURE_TOLERANCE
+    )
+
+
+def _disagreement_in_probabilities(got: Float32, expected: Float32) -> str:
+    if got.shape != expected.shape:
+        return f"probabilities are {got.shape}, sealed were {expected.shape}"
+    difference = float(np.abs(got - expected).max())
+    if difference <= PROBABILITY_TOLERANCE:  # not if it is NaN
+        return ""
+    return f"probabilities differ by {difference:.2g} from the sealed ones, allowed are {PROBABILITY_TOLERANCE:.0e}"
+
+
+def _disagreement_in_labels(got: Float32, expected: Float32) -> str:
+    if got.shape != expected.shape:
+        return f"probabilities are {got.shape}, sealed were {expected.shape}"
     ranked = np.sort(expected, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > INT8_MARGIN
-    wrong = int((probabilities.argmax(axis=1) != expected.argmax(axis=1))[clear].sum())
+    wrong = int((got.argmax(axis=1) != expected.argmax(axis=1))[clear].sum())
     return f"int8 gives another label in {wrong} of {int(clear.sum())} clear windows" if wrong else ""
+
+
+def _disagreement_in_features(got: Float32, expected: Float32, tolerance: float) -> str:
+    if got.shape != expected.shape:
+        return f"features are {got.shape}, sealed were {expected.shape}"
+    if not expected.size:
+        return ""
+    difference = float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
+    if difference <= tolerance:  # not if it is NaN
+        return ""
+    return f"features differ by {difference:.2g} of their size from the sealed ones, allowed are {tolerance:g}"

@@ -37,8 +37,8 @@ def expected(subjects: Sequence[Recording], classifier: Classifier) -> list[Labe
     for subject in subjects:
         engine, smoother = Engine(classifier.bundle.spec), classifier.bundle.smoother()
         due = engine.feed(SampleBatch.from_message(subject.name, subject.samples, t_ns=T0_NS, rate_hz=subject.rate_hz))
-        probabilities = classifier.predict(due.windows).probabilities
-        smoothed, _ = smoother.feed(due.devices, probabilities, due.start_ns, due.end_ns)
+        labelled = smoother.label(due, classifier.predict(due.windows))
+        smoothed, probabilities = labelled.smoothed, labelled.predictions.probabilities
         for i in range(len(due)):
             label, confidence = names[smoothed.label[i]], float(smoothed.confidence[i])
             labels.append((subject.name, due.end_ns[i] / 1e9, label, confidence, probabilities[i].tolist()))

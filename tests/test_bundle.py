@@ -19,7 +19,7 @@ from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.familiar import Familiar
 from harstream.core.label_table import LabelTable
 from harstream.core.smoothing_section import Smoothing
-from harstream.core.spec import ORIENTATION_FREE
+from harstream.core.spec import ORIENTATION_FREE, NoiseFilter
 from harstream.errors import BundleError, HarstreamError
 
 from .constants import LABELS, SPEC, STATE_LABELS, STATES
@@ -152,9 +152,30 @@ def test_auto_takes_int8_if_the_cross_validation_shows_hardly_a_loss(bundle, fil
 
 def test_auto_does_not_take_int8_if_it_misses_what_is_unfamiliar(bundle):
     metrics = {name: {"accuracy": {"mean": 0.98, "sd": None}} for name in ("float32", "int8")}
-    for missed, backend in ((0.05, "int8"), (0.06, "litert"), (None, "int8"), ("all", "int8")):
-        one = replace(bundle, training={"metrics": metrics, "int8_missed": missed})
+    test = Familiar(np.zeros((6, 2)), np.eye(2), 9.0, 0.0)
+    for missed, added, backend in (
+        (0.05, 0.0, "int8"),
+        (0.06, 0.0, "litert"),
+        (0.0, 0.002, "int8"),
+        (0.0, 0.003, "litert"),
+        (None, 0.0, "litert"),
+        (0.0, None, "litert"),
+        ("all", 0.0, "litert"),
+        (0.0, 10**400, "litert"),
+    ):
+        one = replace(bundle, familiar=test, training={"metrics": metrics, "int8_missed": missed, "int8_added": added})
         assert one.best_backend == backend
+        assert replace(one, familiar=None).best_backend == "int8"
+
+
+def test_auto_takes_the_only_file_that_there_is(bundle):
+    files = {INT8: bundle.files[INT8]}
+    assert replace(bundle, files=files, training={}).best_backend == "int8"
+
+
+def test_figures_that_are_no_numbers_are_no_figures(bundle):
+    for training in ({"metrics": 3}, {"metrics": {"float32": {"accuracy": {"mean": 10**400}}}}):
+        assert replace(bundle, training=training).int8_loss is None
 
 
 def test_the_chosen_backend_is_that_which_is_opened(own_bundle):
@@ -193,9 +214,11 @@ def test_a_bundle_of_schema_1_loads_with_what_its_signal_says(own_bundle):
 
 
 def test_only_channels_that_are_the_same_however_a_device_lies_make_any_orientation(random_bundle, tmp_path):
-    free = replace(SPEC, channels=ORIENTATION_FREE, normalisation=None)
-    mixed = replace(SPEC, channels=(*ORIENTATION_FREE, "total_acc_x"), normalisation=None)
-    assert [bundles.orientation_of(spec) for spec in (SPEC, free, mixed)] == ["fixed", "any", "fixed"]
+    noise = NoiseFilter("none")
+    free = replace(SPEC, channels=ORIENTATION_FREE, noise_filter=noise, normalisation=None)
+    median = replace(free, noise_filter=SPEC.noise_filter)  # a median of each axis is not that of the turned axes
+    mixed = replace(free, channels=(*ORIENTATION_FREE, "total_acc_x"), normalisation=None)
+    assert [bundles.orientation_of(one) for one in (SPEC, free, median, mixed)] == ["fixed", "any", "fixed", "fixed"]
     tflite = (random_bundle / LITERT).read_bytes()
     assert save(tmp_path / "free", tflite, spec=free).orientation == "any"
     assert save(tmp_path / "fixed", tflite, spec=free, orientation="fixed").orientation == "fixed"
@@ -237,6 +260,7 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
     [
         (lambda d: d.update(schema=3), ["schema", "3", "1 and 2"]),
         (lambda d: d.update(schema=True), ["schema", "True", "1 and 2"]),
+        (lambda d: d.update(schema=2.0), ["schema", "2.0", "1 and 2"]),
         (lambda d: d.pop("schema"), ["schema", "None", "1"]),
         (lambda d: d.pop("labels"), ["'labels' is missing"]),
         (lambda d: d.pop("signal"), ["'signal' is missing"]),
@@ -247,6 +271,7 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(labels=["A", "A"]), ["labels", "different"]),
         (lambda d: d.update(labels=["A", 1]), ["labels", "texts"]),
         (lambda d: d.update(labels=["A", "UNKNOWN"]), ["labels", "UNKNOWN"]),
+        (lambda d: d.update(labels=["A", ""]), ["labels", "not empty"]),
         (lambda d: d.update(states="SIT_TO_STAND"), ["states", "'SIT_TO_STAND'"]),
         (lambda d: d.update(states=["A", "A"]), ["states", "different"]),
         (lambda d: d.update(states=["UNKNOWN"]), ["states", "UNKNOWN"]),
@@ -255,12 +280,16 @@ def test_a_bundle_without_a_model_is_not_written(tmp_path):
         (lambda d: d.update(sensors="acc"), ["sensors", "'acc'", "['acc', 'gyro']"]),
         (lambda d: d.update(placement=None), ["placement", "one line", "None"]),
         (lambda d: d.update(placement="waist\nwrist"), ["placement", "one line", "wrist"]),
+        (lambda d: d.update(placement="waist\n"), ["placement", "one line", "waist"]),
+        (lambda d: d.update(placement="\x1b[31mwaist"), ["placement", "printable", "waist"]),
         (lambda d: d.update(orientation="upright"), ["orientation", "'upright'", "fixed, any"]),
         (lambda d: d.update(familiar=[1]), ["familiar", "[1]"]),
         (lambda d: d.update(familiar={}), ["familiar", "means"]),
         (lambda d: d.update(familiar={**FAMILIAR, "means": [[1.0], [1.0, 2.0]]}), ["familiar.means", "[1, 2]"]),
         (lambda d: d.update(familiar={**FAMILIAR, "whitening": [[1.0, 2.0]]}), ["familiar.whitening", "(1, 2)"]),
         (lambda d: d.update(familiar={**FAMILIAR, "max_energy": "low"}), ["familiar.max_energy", "low"]),
+        (lambda d: d.update(familiar={**FAMILIAR, "max_energy": 10**400}), ["familiar.max_energy", "finite", "401"]),
+        (lambda d: d.update(familiar={**FAMILIAR, "means": [[0.0, 0.0]] * 9}), ["familiar.means", "rows", "6"]),
         (lambda d: d.update(temperature=0), ["temperature", "0", "0.01", "100"]),
         (lambda d: d.update(temperature=float("nan")), ["temperature", "nan"]),
         (lambda d: d.update(temperature="1"), ["temperature", "'1'"]),
@@ -356,7 +385,7 @@ def test_the_network_must_have_an_output_for_each_label(own_bundle):
         with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels"):
             open_classifier(bundles.load(own_bundle), backend)
     edit(own_bundle, lambda d: d.update(states=["STAND_TO_SIT", "SIT_TO_STAND"]))
-    with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels and 2 states"):
+    with pytest.raises(BundleError, match=r"6 outputs, but bundle\.json has 5 labels, 2 states, no features"):
         open_classifier(bundles.load(own_bundle))
 
 

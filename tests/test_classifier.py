@@ -187,5 +187,5 @@ def test_unfamiliar_windows_are_told_by_logits_and_features_and_labels_stay(bund
 def test_a_bundle_that_tells_unfamiliar_windows_by_features_that_its_network_lacks_is_refused(own_bundle):
     familiar = Familiar(np.zeros((1, 2)), np.eye(2), 4.0, -2.5)
     edit(own_bundle, lambda data: data.update(familiar=familiar.to_dict()))
-    with pytest.raises(BundleError, match=r"it has 6 outputs, but bundle.json has 6 labels and 2 features"):
+    with pytest.raises(BundleError, match=r"it has 6 outputs, but bundle.json has 6 labels, 2 features .*restore"):
         open_classifier(bundles.load(own_bundle), "litert")

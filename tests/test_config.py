@@ -60,7 +60,7 @@ def toml(tmp_path):
 def test_without_settings_the_documented_defaults_hold(run):
     code, _, served = run()
     assert code == 0
-    assert (served.broker, served.model, served.backend, served.qos) == (None, "waist", "auto", 1)
+    assert (served.broker, served.model, served.backend, served.qos) == (None, "phone", "auto", 1)
     assert (served.topic, served.labels_topic) == ("wearables/{device}/imu", "wearables/{device}/activity")
     assert served.http_address == ("127.0.0.1", 9464)
     assert served.read_broker_settings() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import GOLDEN, INT8
 from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
+from harstream.core.familiar import Familiar
 from harstream.errors import BundleError
 
 from .constants import SPEC, STATES
@@ -80,7 +82,14 @@ def test_a_seed_always_gives_the_same_stream():
     [
         ({"windows": nudged(1e-3)}, r"windows differ by 0\.001 from the sealed ones, allowed are 1e-05"),
         ({"windows": nudged(np.nan)}, "windows differ by nan"),
-        ({"windows": lambda array: array[1:]}, r"windows are \(12, 128, 9\), sealed were \(11, 128, 9\)"),
+        (
+            {name: lambda array: array[1:] for name in ("windows", "probabilities")},
+            r"windows are \(12, 128, 9\), sealed were \(11, 128, 9\)",
+        ),
+        (
+            {"windows": lambda array: array[1:]},
+            r"probabilities is float32 \(12, 6\), expected float32 \(11, n_outputs\)",
+        ),
         ({"stream_1": nudged(1.0)}, "windows differ by"),
         (
             {"stream_1": lambda array: array[:, :5]},
@@ -167,6 +176,57 @@ def test_labels_in_another_order_of_the_network_are_noticed(own_bundle, classifi
     for backend in ("litert", "int8"):
         with pytest.raises(BundleError, match=r"probabilities differ by|int8 gives another label in \d+ of \d+ clear"):
             golden.verify(Classifier(bundles.load(own_bundle), backend, swapped), BATCH_SIZES)
+
+
+@pytest.fixture
+def knowing(own_bundle, classifier):
+    """Return a function that makes a classifier with three features, those of ``function`` of normalised windows."""
+
+    def make(function, backend="litert"):
+        familiar = Familiar(np.zeros((6, 3)), np.eye(3), 9.0, 0.0)
+        changed = replace(classifier.bundle, path=own_bundle, familiar=familiar)
+
+        def outputs(inputs):
+            return np.concatenate([classifier._network(inputs), function(inputs).astype(np.float32)], axis=1)
+
+        return Classifier(changed, backend, FunctionNetwork(outputs))
+
+    return make
+
+
+def features(inputs):
+    return inputs.mean(axis=1)[:, :3] + 1
+
+
+def test_features_that_are_not_those_that_were_sealed_are_noticed(own_bundle, knowing):
+    sound = knowing(features)
+    sealed = golden.seal(sound.bundle, sound)
+    for backend in ("litert", "int8"):
+        golden.verify(Classifier(sealed, backend, sound._network), [32])
+        for other in (lambda x: 1e6 * features(x), lambda x: np.nan * features(x), lambda x: 0 * features(x)):
+            with pytest.raises(BundleError, match=r"features differ by .* from the sealed ones, allowed are"):
+                golden.verify(Classifier(sealed, backend, knowing(other)._network), [32])
+
+
+def test_int8_with_useless_features_is_left_out_of_the_bundle(own_bundle, knowing):
+    useless = knowing(lambda x: 0 * features(x), "int8")
+    assert INT8 in useless.bundle.files
+    sealed = golden.seal(useless.bundle, knowing(features), useless)
+    assert INT8 not in sealed.files
+    assert "features differ by 1 of their size" in sealed.missing[INT8]
+
+
+def test_a_change_of_what_is_familiar_is_noticed_but_limits_may_be_set(own_bundle, knowing):
+    sound = knowing(features)
+    golden.seal(sound.bundle, sound)
+    sealed = bundles.load(own_bundle)
+    assert sealed.familiar is not None
+    golden.verify(Classifier(sealed, "litert", sound._network), [32])
+    wider = replace(sealed, familiar=replace(sealed.familiar, max_distance=1e9))
+    golden.verify(Classifier(wider, "litert", sound._network), [32])
+    moved = replace(sealed, familiar=replace(sealed.familiar, means=np.ones((6, 3))))
+    with pytest.raises(BundleError, match=r"digest of familiar.means and familiar.whitening is .*, but it was sealed"):
+        golden.verify(Classifier(moved, "litert", sound._network), [32])
 
 
 def test_verifying_runs_every_batch_size_once_as_warm_up(bundle, classifier):

@@ -72,7 +72,8 @@ class CallbackScript:
         total, gyro = samples[:, :3], samples[:, 3:]
         body = total - lfilter(*self._filter, total, axis=0)
         window = np.concatenate([total, body, gyro], axis=1).astype(np.float32)[:, self._channels]
-        logits = self._model.predict(self._bundle.spec.norm.apply(window[None]), verbose=0)
+        outputs = self._model.predict(self._bundle.spec.norm.apply(window[None]), verbose=0)
+        logits = outputs[:, : len(self._bundle.outputs)]  # the rest are features
         predictions = to_predictions(logits, self._bundle.temperature)
         self.windows += 1
         label = self._bundle.outputs[int(predictions.label[0])]

@@ -29,7 +29,7 @@ MESSAGES_S = 2
 class Options:
     """Amount of measurement. A reported figure is the median of ``repeats`` rounds."""
 
-    model: str = bundles.DEFAULT_MODEL
+    model: str = bundles.SIMULATED_MODEL
     backend: str = "auto"
     repeats: int = 5
     seconds: float = 4.0  # duration of a measurement of throughput

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harstream.bundle import SIMULATED_MODEL
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.config import OPTIONS
@@ -50,7 +51,7 @@ _MODES = ("ingest", "tls", "baseline", "inference", "latency", "live", "start", 
     show_default="20000",
     help="Number of wearables of the live fleet that send packed payloads.",
 )
-@options.click_option(OPTIONS["model"], default=None, show_default=OPTIONS["model"].default)
+@options.click_option(OPTIONS["model"], default=None, show_default=SIMULATED_MODEL)
 @options.click_option(OPTIONS["backend"], default=None, show_default=OPTIONS["backend"].default)
 @click.option("--smoke", is_flag=True, help="Run everything in the smallest size, to see that it works.")
 def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke: bool, **sizes: Any) -> None:

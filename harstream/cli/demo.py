@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from harstream.bundle import SIMULATED_MODEL
 from harstream.cli import options
+from harstream.config import OPTIONS
 from harstream.errors import ConfigError
 
 
@@ -18,7 +20,7 @@ from harstream.errors import ConfigError
     show_default="until Ctrl-C",
     help="Seconds until the demo ends.",
 )
-@options.model
+@options.click_option(OPTIONS["model"], default=SIMULATED_MODEL)
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed; another one makes other subjects.")
 def demo(devices: int, duration: float | None, model: str, seed: int) -> None:
     """Show live activities of simulated wearables. The demo starts a broker and a daemon of its own."""

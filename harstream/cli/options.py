@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harstream.bundle import DEFAULT_MODEL
 from harstream.config import BROKER_HELP, OPTIONS, RunConfig
 from harstream.core.label_table import TABLES, LabelTable
 from harstream.errors import ConfigError
@@ -85,9 +84,7 @@ def _type_of(option: Option) -> Any:
 
 # --- models and data ----------------------------------------------------------------------------------
 
-model = click.option(
-    "--model", default=DEFAULT_MODEL, show_default=True, help=OPTIONS["model"].help, metavar=OPTIONS["model"].metavar
-)
+model = click_option(OPTIONS["model"])
 backend = click_option(OPTIONS["backend"])
 subjects = click.option(
     "--subjects",

@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from harstream.bundle import ORIENTATIONS
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
+from harstream.core.label_table import TABLES
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ _OF_A_BUNDLE = ("json_path", "logs", "note", "train_only", "states", "version", 
 @click.option(
     "--labels",
     show_default="the names in the data",
-    help="Labels to learn, and the activities of the data sets that each covers: a JSON file, or phone, the table for "
-    "phones anywhere on the trunk.",
+    help="Labels to learn, and the activities of the data sets that each covers: a JSON file, or one of the tables "
+    f"of harstream: {', '.join(TABLES)}.",
     metavar="NAME|FILE",
 )
 @click.option("--out", required=True, type=options.PATH, help="Folder of the bundle or sweep to write.")

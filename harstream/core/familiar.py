@@ -15,6 +15,7 @@ docs/explanation/recognition.md has the comparison with other measures.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,11 @@ class Familiar:
 
     def __hash__(self) -> int:
         return hash((self.max_distance, self.max_energy))
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of means and whitening, in hexadecimal. The limits may be changed by hand."""
+        return hashlib.sha256(self.means.tobytes() + self.whitening.tobytes()).hexdigest()
 
     @property
     def n_features(self) -> int:
@@ -153,6 +159,11 @@ class UnfamiliarDevices(RowArrays):
             self._count(rows[counts], unfamiliar[counts])
             persists[index] = self.problem[rows[index]]
         return persists
+
+    def copy_rows(self, rows: Int64, other: UnfamiliarDevices, other_rows: Int64) -> None:
+        """Let each of ``rows`` be as the one of ``other_rows`` at its place is in another table."""
+        for name in self.ROW_ARRAYS:
+            getattr(self, name)[rows] = getattr(other, name)[other_rows]
 
     def _count(self, rows: Int64, unfamiliar: Bool) -> None:
         """Count the next window of each of ``rows``, which have each row once."""

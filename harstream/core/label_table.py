@@ -109,6 +109,9 @@ def _simplify(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
+_UP = ("UPSTAIRS", "STAIRS_UP", "GOING_UPSTAIRS", "GO_UPSTAIRS", "ASCENDING_STAIRS")
+_DOWN = ("DOWNSTAIRS", "STAIRS_DOWN", "GOING_DOWNSTAIRS", "GO_DOWNSTAIRS", "DESCENDING_STAIRS")
+
 #: Tables by the name that ``train --labels`` takes.
 TABLES = {
     # What a phone anywhere on the trunk can tell. Sitting, standing and lying differ by placement and orientation only.
@@ -117,15 +120,32 @@ TABLES = {
             "STILL": ("SITTING", "STANDING", "LAYING", "LYING", "SEATED", "SIT", "STAND", "LIE"),
             # The subjects of sp-sw walk three metres, turn while they walk, and walk back.
             "WALKING": ("WALK", "sp-sw:TURNING"),
-            "WALKING_UPSTAIRS": ("UPSTAIRS", "STAIRS_UP", "GOING_UPSTAIRS", "GO_UPSTAIRS", "ASCENDING_STAIRS"),
-            "WALKING_DOWNSTAIRS": (
-                "DOWNSTAIRS",
-                "STAIRS_DOWN",
-                "GOING_DOWNSTAIRS",
-                "GO_DOWNSTAIRS",
-                "DESCENDING_STAIRS",
-            ),
+            "WALKING_UPSTAIRS": _UP,
+            "WALKING_DOWNSTAIRS": _DOWN,
             "RUNNING": ("JOGGING", "RUN", "JOG"),
+        }
+    ),
+    # The activities of WISDM, under whose STAIRS both directions are one, by the names that other sets have for them.
+    "wrist": LabelTable(
+        {
+            "WALKING": ("WALK", "sp-sw:TURNING"),
+            "JOGGING": ("RUNNING", "RUN", "JOG"),
+            "STAIRS": ("WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", *_UP, *_DOWN),
+            "SITTING": ("SEATED", "SIT"),
+            "STANDING": ("STAND",),
+            "TYPING": (),
+            "BRUSHING_TEETH": (),
+            "EATING_SOUP": (),
+            "EATING_CHIPS": (),
+            "EATING_PASTA": (),
+            "DRINKING": (),
+            "EATING_SANDWICH": (),
+            "KICKING": (),
+            "CATCH": (),
+            "DRIBBLING": (),
+            "WRITING": (),
+            "CLAPPING": (),
+            "FOLDING_CLOTHES": (),
         }
     ),
 }

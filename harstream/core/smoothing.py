@@ -42,7 +42,7 @@ class SmoothedLabels:
     """Labels of a WindowBatch after smoothing, as they are published."""
 
     label: Int64  # (n_windows,) index into the bundle's labels, or UNKNOWN_INDEX
-    confidence: Float32  # (n_windows,) posterior of that label; for UNKNOWN the top probability of the network
+    confidence: Float32  # (n_windows,) posterior of that label; for UNKNOWN the highest probability of a label
 
 
 class _WindowTimes(RowArrays):
@@ -126,6 +126,11 @@ class Smoother:
         had = [self._devices.device(row) for row in rows[self._unfamiliar.problem[rows]].tolist()]
         self._unfamiliar.reset(rows)
         return had
+
+    def adopt_unfamiliar(self, other: Smoother) -> None:
+        """Judge the devices of another smoother as it does, by the windows that it has seen."""
+        devices = [name for name, _ in other._devices.items()]
+        self._unfamiliar.copy_rows(self._rows_of(devices), other._unfamiliar, other._devices.find(devices))
 
     def feed(
         self,

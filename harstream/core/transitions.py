@@ -103,7 +103,7 @@ def possible_moves(labels: Sequence[str], states: Sequence[str]) -> Bool:
     others = np.flatnonzero(~is_posture)
     moves[:n_labels, :n_labels] = is_posture[:, None] & is_posture & ~reached[:n_labels, :n_labels]
     postures = np.flatnonzero(is_posture)
-    upright = postures[[labels[i] == POSTURES[UPRIGHT] for i in postures.tolist()]]
+    upright = postures[[labels[i] in (UPRIGHT, POSTURES[UPRIGHT]) for i in postures.tolist()]]
     neighbours = np.concatenate([others, upright if len(upright) else postures])
     moves[np.ix_(others, neighbours)] = moves[np.ix_(neighbours, others)] = True
     for posture in upright:
@@ -116,13 +116,13 @@ def possible_moves(labels: Sequence[str], states: Sequence[str]) -> Bool:
 def _ends_of(state: str, labels: Sequence[str]) -> tuple[int, int]:
     """Return the labels in which a state begins and ends, as indices."""
     words = state.split("_TO_")
-    names = [POSTURES.get(word, word) for word in words]
+    names = [word if word in labels else POSTURES.get(word, word) for word in words]
     missing = [name for name in names if name not in labels]
     if len(words) != 2 or names[0] == names[1]:
         raise ConfigError(f"state {state!r}: expected a name A_TO_B of two postures, such as SIT_TO_STAND")
     if missing:
         raise ConfigError(
-            f"state {state!r}: it begins in {names[0]} and ends in {names[1]}, but {' and '.join(missing)} is not a "
-            f"label ({', '.join(labels)}): leave the state out, or name it after labels"
+            f"state {state!r}: it begins in {names[0]} and ends in {names[1]}, but the labels are {', '.join(labels)}: "
+            f"leave the state out, or name it after two of them"
         )
     return labels.index(names[0]), labels.index(names[1])

@@ -5,7 +5,8 @@ Layout: as HAPT, in the folder ``raw data``.
 Units: m/s2 with gravity and rad/s at 50 Hz; g and rad/s in the recordings.
 
 Labels: numbered as the first five of HAPT, so that ``activity_labels.txt`` is not needed. Files begin with some samples
-of zero, and one row of ``labels.txt`` ends beyond its file: see ``read_experiments``.
+of zero, and one row of ``labels.txt`` ends beyond its file: see ``read_experiments``. Some segments of gait begin while
+the subject still stands: see ``gait``.
 
 Licence: MIT, see ABOUT.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from harstream.datasets.base import Recording
 from harstream.datasets.experiments import read_experiments
+from harstream.datasets.gait import leave_out_still
 
 LABELS = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING")
 
@@ -39,4 +41,5 @@ def load(path: Path) -> list[Recording]:
         DatasetError: A file is missing or malformed; the message names file and line.
 
     """
-    return read_experiments(path, acc_unit="m/s2", placement="pocket", activities=dict(enumerate(LABELS, 1)))
+    recordings = read_experiments(path, acc_unit="m/s2", placement="pocket", activities=dict(enumerate(LABELS, 1)))
+    return [leave_out_still(recording) for recording in recordings]

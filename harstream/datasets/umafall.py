@@ -12,7 +12,7 @@ to 5 %. Some tags begin with accelerations of a quarter of the true size, see ``
 
 Labels: the activity in the file name. A trial lasts 15 s and includes getting ready, so that the label leaves out its
 first and last two seconds. Most stairs are climbed in 5 s, and the subject stands for the rest of the trial: the labels
-of gait are only where the sensor moves, see ``_moving``.
+of gait are only where the sensor moves, see ``gait``.
 
 Licence: see ABOUT.
 """
@@ -27,9 +27,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from harstream.core.batches import Bool, Float32, Float64
+from harstream.core.batches import Bool, Float64
 from harstream.datasets import files
 from harstream.datasets.base import PLACEMENTS, Recording
+from harstream.datasets.gait import leave_out_still
 from harstream.datasets.stamped import (
     Piece,
     StampedLabels,
@@ -81,15 +82,11 @@ Dataset for the Research on Automatic Fall Detection, Procedia Computer Science 
 Licence: free to download from the university, which asks for the paper above to be cited."""
 
 #: Labels of movements that go on for the whole of their segment.
-_GAIT = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "JOGGING", "HOPPING")
 _GYRO = 1  # sensor type; 0 is the accelerometer
 #: Resolution of the tags' accelerometers, and value where some of them cut the axes, which is no multiple of it.
 _TAG_COUNTS_PER_G, _TAG_CUT_G = 4096, 1.9999
 #: Seconds at either end of a trial without label.
 _EDGE_S = 2.0
-#: Least standard deviation in g of |acc| over a second of gait. Slow walkers have 0.06 to 0.2, standing subjects
-#: 0.03 at most.
-_MOVING_G = 0.05
 #: A file with a greater share of malformed lines is not used: a spreadsheet has rewritten its numbers
 #: (1.0067389 as 1.006.738.900), and those that still look valid are the small ones.
 _MAX_MALFORMED = 0.01
@@ -142,7 +139,7 @@ def load(path: Path) -> list[Recording]:
         raise DatasetError(f"{path}: expected files UMAFall_Subject_NN_ADL_NAME_TRIAL_DATE.csv, found none")
     if not sensors:
         raise DatasetError(f"{path}: expected lines 'ms; number; x; y; z; sensor type; sensor id' in its files")
-    return _make_recordings(sensors)
+    return [leave_out_still(recording) for recording in _make_recordings(sensors)]
 
 
 def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> list[_Sensor]:
@@ -171,8 +168,6 @@ def _parse_trial(text: bytes, match: re.Match[str], trial: str, where: str) -> l
         if len(acc.t_ns) < rate_hz:
             continue  # the position is in the header, but the sensor sent nothing, or too little for its clock
         inside = (acc.t_ns >= _EDGE_S * 1e9) & (acc.t_ns < end_ms * 1e6 - _EDGE_S * 1e9)
-        if _ACTIVITIES[activity] in _GAIT:
-            inside &= _moving(acc.samples, round(rate_hz))
         labels = StampedLabels(acc.t_ns, np.where(inside, _ACTIVITIES[activity], ""))
         name = f"{subject}_{activity.partition('_')[2]}_{trial}_{place}"
         sensors.append(_Sensor(name, subject, place, labels, acc, None if place == "pocket" else gyro))
@@ -191,20 +186,6 @@ def _select(values: Float64, number: int, sensor_type: int, rate_hz: float) -> S
         if rate_hz == TAG_RATE_HZ and len(samples):
             samples = _correct_scale(samples)
     return StampedSamples(t_ns[measured], samples[measured].astype(np.float32))
-
-
-def _moving(acc: Float32, second: int) -> Bool:
-    """Return where |acc| of samples (n_samples, 3) varies like that of gait, in the second around each, (n_samples,).
-
-    Args:
-        acc: Acceleration in g.
-        second: Number of samples in a second, which is also the least number of them.
-
-    """
-    norm = np.linalg.norm(acc.astype(np.float64), axis=1)
-    windows = np.lib.stride_tricks.sliding_window_view(norm, second)
-    before = (second - 1) // 2
-    return np.pad(windows.std(axis=1) >= _MOVING_G, (before, second - 1 - before), "edge")
 
 
 def _correct_scale(acc: Float64) -> Float64:

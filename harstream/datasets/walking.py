@@ -7,7 +7,7 @@ are lost, so that the mean is 32 a second. Gaps last up to 8 s, and in two files
 Units: ``t`` in seconds, ``x,y,z`` in m/s2 with gravity; g in the recordings. The phone cuts each axis at 2 g. There is
 no gyroscope.
 
-Labels: all samples are WALKING.
+Labels: WALKING, where the subject moves: they stop now and then, see ``gait``.
 
 Licence: see ABOUT.
 """
@@ -22,6 +22,7 @@ import numpy as np
 
 from harstream.datasets import files, texts
 from harstream.datasets.base import Recording
+from harstream.datasets.gait import leave_out_still
 from harstream.datasets.stamped import (
     Piece,
     StampedSamples,
@@ -83,7 +84,7 @@ def load(path: Path) -> list[Recording]:
     for subject, grid in zip(subjects, grids, strict=True):
         pieces.setdefault(subject, []).extend(grid)
     return [
-        recording
+        leave_out_still(recording)
         for subject in sorted(pieces, key=int)
         for recording in make_recordings(
             f"{subject}_WALKING",

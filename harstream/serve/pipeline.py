@@ -126,18 +126,18 @@ class Pipeline:
     def change_model(self, classifier: Classifier, smoothing: Smoothing) -> list[Publication]:
         """Use another classifier, whose bundle needs the same windows, from the next window on.
 
-        If labels, states or smoothing differ, what the smoother remembers has no meaning for the new model. Every
-        activity then ends; the returned events are these ends. A model that knows other signals judges every device
-        anew.
+        If labels, states or smoothing differ, what the smoother remembers of activities has no meaning for the new
+        model. Every activity then ends; the returned events are these ends. A model that knows other signals judges
+        every device anew.
         """
         bundle, before = classifier.bundle, self.classifier.bundle
         if bundle.familiar != before.familiar:
             self._end_unfamiliar(None)
         events: list[Publication] = []
         if (bundle.labels, bundle.states) != (before.labels, before.states) or smoothing != self.smoother.smoothing:
-            self._end_unfamiliar(None)
-            events = self._encode_events(self.smoother.evict(self.last_labels.devices))
-            self.smoother = bundle.smoother(smoothing)
+            old, self.smoother = self.smoother, bundle.smoother(smoothing)
+            self.smoother.adopt_unfamiliar(old)
+            events = self._encode_events(old.evict(self.last_labels.devices))
         self.classifier = classifier
         self.last_labels.add_labels(bundle.published_labels)
         return events

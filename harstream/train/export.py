@@ -22,7 +22,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from harstream import bundle as bundles
 from harstream import golden
 from harstream.classifier import BATCH_SIZES, LiteRTNetwork, to_predictions
-from harstream.core.batches import Float32
+from harstream.core.batches import Bool, Float32
 from harstream.core.familiar import Familiar
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
@@ -160,11 +160,14 @@ def _check_labels(model: keras.Model, int8: bytes, inputs: Float32, n_logits: in
         raise NotConvertibleError(f"int8 gives another label than float32 in {wrong} of {clear.sum()} clear windows")
 
 
-def share_missed(model: keras.Model, int8: bytes, familiar: Familiar, inputs: Float32, seed: int = 0) -> float:
-    """Return the share of windows of strong signals that Keras finds unfamiliar and int8 does not.
+def unfamiliar_differences(
+    model: keras.Model, int8: bytes, familiar: Familiar, inputs: Float32, seed: int = 0
+) -> tuple[float, float]:
+    """Return the shares of windows that int8 judges otherwise than Keras: missed and added.
 
-    They are windows of the training data, STRONG times as far from their means. What exceeds the range of the data
-    looks to int8 like the end of that range, so that it may miss what it should find first of all.
+    Missed is of windows of strong signals that Keras finds unfamiliar; they are windows of the training data, STRONG
+    times as far from their means. What exceeds the range of the data looks to int8 like the end of that range, so that
+    it may miss what it should find first of all. Added is of the windows themselves that Keras finds familiar.
 
     Args:
         model: The network, with features.
@@ -176,13 +179,23 @@ def share_missed(model: keras.Model, int8: bytes, familiar: Familiar, inputs: Fl
     """
     chosen = inputs[np.random.default_rng(seed).permutation(len(inputs))[:CHECKED_WINDOWS]]
     mean = chosen.mean(axis=1, keepdims=True)
-    strong = mean + np.float32(STRONG) * (chosen - mean)
     n_logits = model.output_shape[-1] - familiar.n_features
-    found, also = (
-        familiar.unfamiliar(outputs[:, :n_logits], outputs[:, n_logits:])
-        for outputs in (model(strong, training=False).numpy(), litert_outputs(int8, strong))
-    )
-    return float((found & ~also).mean())
+
+    def judge(windows: Float32) -> tuple[Bool, Bool]:
+        keras_outputs, int8_outputs = model(windows, training=False).numpy(), litert_outputs(int8, windows)
+        return (
+            familiar.unfamiliar(keras_outputs[:, :n_logits], keras_outputs[:, n_logits:]),
+            familiar.unfamiliar(int8_outputs[:, :n_logits], int8_outputs[:, n_logits:]),
+        )
+
+    found, also = judge(mean + np.float32(STRONG) * (chosen - mean))
+    found_here, also_here = judge(chosen)
+    return _share(~also, found), _share(also_here, ~found_here)
+
+
+def _share(which: Bool, of: Bool) -> float:
+    """Return the share of the windows ``of`` that are ``which`` too; 0 if there are none."""
+    return float((which & of).sum() / max(1, of.sum()))
 
 
 def measure(model: bytes, n_windows: int = 1024) -> float:

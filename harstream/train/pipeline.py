@@ -200,7 +200,11 @@ def write_bundle(
     network = with_features(fitted.model, validation.bias)
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
-    missed = None if files.int8 is None else export.share_missed(network, files.int8, familiar, inputs, config.seed)
+    missed, added = (
+        (None, None)
+        if files.int8 is None
+        else export.unfamiliar_differences(network, files.int8, familiar, inputs, config.seed)
+    )
     subjects = sorted(set(prepared.training.subject.tolist()))
     names = [data_name(one) for one in each_of(data)]
     training = {
@@ -213,6 +217,7 @@ def write_bundle(
         "python": platform.python_version(),
         "libraries": library_versions(),
         "int8_missed": missed,
+        "int8_added": added,
         "metrics": {key: value for key, value in validation.to_dict().items() if key not in ("config", "runs")},
     }
     text = card(
@@ -286,6 +291,7 @@ def export_again(model: str) -> Bundle:
             {
                 **bundle.training,
                 "int8_missed": None,
+                "int8_added": None,
                 "metrics": {**bundle.training.get("metrics", {}), "int8": None},
             },
             exported_again=True,

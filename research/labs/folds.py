@@ -130,12 +130,8 @@ def _fit(
 def _turned_logits(recordings: Sequence[Recording], fitted: Fitted, matrix: Float64) -> Float32:
     """Return the logits (n_windows, n_labels) of the recordings of a turned device."""
     spec: SignalSpec = fitted.spec
-    return np.concatenate(
-        [
-            fitted.logits(due_windows(RecordingStream.whole(turn(recording, matrix)), spec).windows)
-            for recording in recordings
-        ]
-    )
+    turned = [due_windows(RecordingStream.whole(turn(recording, matrix)), spec).windows for recording in recordings]
+    return fitted.logits(np.concatenate(turned))
 
 
 def turn(recording: Recording, matrix: Float64) -> Recording:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import Classifier, load_classifier
 from harstream.cli import options
 from harstream.core.batches import Float32, Int64
@@ -175,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m research.labs.unfamiliar", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|DIR", help="name or folder of a bundle")
+    parser.add_argument("--model", required=True, metavar="NAME|DIR", help="name or folder of a bundle")
     parser.add_argument("--backend", default="auto", help="as in harstream evaluate")
     parser.add_argument("--data", action="append", default=[], metavar="KIND:PATH", help="recordings; again for each")
     parser.add_argument("--placement", action="append", default=[], metavar="NAME", help="as in harstream evaluate")

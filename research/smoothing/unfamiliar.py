@@ -1,6 +1,6 @@
 """Share of UNKNOWN for unfamiliar signals: altered recordings, and a phone on a table.
 
-    python -m research.smoothing.unfamiliar --data KIND:PATH [--model NAME|DIR]
+    python -m research.smoothing.unfamiliar --data KIND:PATH --model NAME|DIR
 
 prints, for each kind of signal, the share of windows that a bundle publishes as UNKNOWN. For subjects that the bundle
 was trained on, the share is too optimistic: ``research.smoothing.study`` measures it for held-out subjects.
@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 
 from harstream import datasets
-from harstream.bundle import DEFAULT_MODEL
 from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Float32
 from harstream.core.labels import UNKNOWN_INDEX
@@ -103,9 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "the bundle says and, with the same threshold, for single windows.",
     )
     parser.add_argument("--data", required=True, metavar="KIND:PATH", help="recordings, such as hapt:hapt.zip")
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|DIR", help=f"name or folder of a bundle [{DEFAULT_MODEL}]"
-    )
+    parser.add_argument("--model", required=True, metavar="NAME|DIR", help="name or folder of a bundle")
     chosen = parser.parse_args(arguments)
     classifier, recordings = load_classifier(chosen.model), datasets.load(chosen.data)
     single = Smoothing("none", classifier.bundle.smoothing.unknown_below)

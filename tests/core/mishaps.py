@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harstream.core.spec import GravityFilter, SignalSpec
+from harstream.core.spec import ORIENTATION_FREE, GravityFilter, NoiseFilter, SignalSpec
 
 from ..constants import SECOND, T0_NS
 from .streams import Message, cut, gait, gait_at, restamped, still, walk
@@ -16,6 +16,7 @@ HOUR = 3600 * SECOND
 G = 9.80665
 SPEC = SignalSpec(window_samples=32, stride_samples=16)
 AIDED = replace(SPEC, gravity_filter=GravityFilter("complementary"))
+FREE = replace(SPEC, channels=ORIENTATION_FREE, noise_filter=NoiseFilter("none"), normalisation=None)
 BOTH = pytest.mark.parametrize(
     "spec",
     # Mishaps are of the timeline, before the filters: the second one is for the slow tests.

@@ -191,9 +191,10 @@ def test_no_window_spans_a_restart(spec):
 # --- many devices --------------------------------------------------------------------------------
 
 
-def test_growing_past_the_first_capacity_keeps_every_state():
+@pytest.mark.parametrize("spec", [SPEC, FREE], ids=["butterworth", "orientation-free"])
+def test_growing_past_the_first_capacity_keeps_every_state(spec):
     signals = {f"d{i}": walk(f"d{i}", 50.0 if i % 3 else 100.0, 3.0, 30, i % 10) for i in range(150)}
-    engine, batches = Engine(SPEC), []
+    engine, batches = Engine(spec), []
     # Ten devices join at a time while the others are in the middle of a window. Rows 64 and 128 make it grow.
     joined = list(signals)
     queues = {name: list(messages) for name, messages in signals.items()}
@@ -205,7 +206,7 @@ def test_growing_past_the_first_capacity_keeps_every_state():
     got = WindowBatch.concatenate(batches)
     assert engine.n_devices == 150
     for name in joined[::7]:
-        assert_same(of(got, name), feed(Engine(SPEC), signals[name]))
+        assert_same(of(got, name), feed(Engine(spec), signals[name]))
 
 
 def test_devices_with_nothing_accepted_for_long_are_evicted():

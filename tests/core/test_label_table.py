@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harstream.core.label_table import TABLES, LabelTable
+from harstream.datasets import wisdm
 from harstream.errors import ConfigError
 
 TABLE = LabelTable(
@@ -93,3 +94,12 @@ def test_the_table_for_phones_covers_what_data_sets_call_the_five_labels() -> No
         assert {table.label_of("any", name) for name in names} == {label}
     for name in ("STAIRS", "SIT_TO_STAND", "STANDING_UP", "SITTING_DOWN", "TURNING"):
         assert table.label_of("any", name) is None
+
+
+def test_the_table_for_watches_counts_both_directions_on_stairs_as_one() -> None:
+    table = TABLES["wrist"]
+    assert table.labels == wisdm.LABELS
+    for name in ("STAIRS", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "Upstairs"):
+        assert table.label_of("umafall", name) == "STAIRS"
+    assert table.label_of("umafall", "RUNNING") == "JOGGING"
+    assert table.label_of("umafall", "HOPPING") is None

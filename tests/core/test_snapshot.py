@@ -10,7 +10,7 @@ from harstream.core.engine import Engine
 from harstream.core.spec import GravityFilter, NoiseFilter, Normalisation
 
 from ..constants import SECOND, T0_NS
-from .mishaps import AIDED, BOTH, MISHAPS, SPEC, stream
+from .mishaps import AIDED, BOTH, FREE, MISHAPS, SPEC, stream
 from .streams import assert_same, batch, cut, feed, gait, walk
 
 
@@ -33,8 +33,8 @@ def trouble():
     ("spec", "part", "via_file"),
     [
         *((SPEC, part, False) for part in (0.0, 0.01, 0.05, 0.3, 0.62, 0.9)),
-        *((AIDED, part, False) for part in (0.01, 0.62)),
-        *((spec, 0.3, True) for spec in (SPEC, AIDED)),
+        *((spec, part, False) for spec in (AIDED, FREE) for part in (0.01, 0.62)),
+        *((spec, 0.3, True) for spec in (SPEC, AIDED, FREE)),
     ],
 )
 def test_a_restored_engine_goes_on_to_the_bit(spec, part, via_file, tmp_path):

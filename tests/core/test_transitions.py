@@ -127,6 +127,13 @@ def test_the_words_of_a_state_may_be_labels_themselves():
     assert followers(("OPEN", "SHUT"), ("OPEN_TO_SHUT", "SHUT_TO_OPEN"))["OPEN"] == {"OPEN_TO_SHUT"}
 
 
+def test_the_words_of_postures_may_be_labels_themselves():
+    moves = followers(("SIT", "STAND", "WALK"), ("SIT_TO_STAND", "STAND_TO_SIT"))
+    assert moves["SIT"] == {"SIT_TO_STAND"}
+    assert moves["STAND"] == {"STAND_TO_SIT", "WALK"}
+    assert moves["WALK"] == {"STAND", "STAND_TO_SIT"}
+
+
 def test_without_states_every_label_may_follow_every_other():
     np.testing.assert_array_equal(transitions.possible_moves(("A", "B", "C"), ()), ~np.eye(3, dtype=bool))
 
@@ -134,7 +141,7 @@ def test_without_states_every_label_may_follow_every_other():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ("SIT_TO_KNEEL", "begins in SITTING and ends in KNEEL, but KNEEL is not a label (WALKING, "),
+        ("SIT_TO_KNEEL", "begins in SITTING and ends in KNEEL, but the labels are WALKING, "),
         ("FALLING", "state 'FALLING': expected a name A_TO_B of two postures"),
         ("SIT_TO_SITTING", "expected a name A_TO_B of two postures"),
         ("SIT_TO_STAND_TO_LIE", "expected a name A_TO_B of two postures"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,12 @@ G = 9.80665
 
 def samples(n: int, start_s: float = 0.0, copied: bool = False) -> list[str]:
     times = (start_s + np.arange(n) / 32).tolist()
-    return [f"{t:.6f},{-G:.5f},{i / 10 if not copied else G / 2:.5f},{G / 2:.5f}" for i, t in enumerate(times)]
+    return [f"{t:.6f},{-G:.5f},{y(i) if not copied else G / 2:.5f},{G / 2:.5f}" for i, t in enumerate(times)]
+
+
+def y(i: int) -> float:
+    """Return the acceleration along y of sample ``i`` of a walker, in m/s2."""
+    return 5.0 + 4.0 * math.sin(1.3 * i)
 
 
 def write(root: Path, lines: list[str], subject: int = 7) -> Path:
@@ -38,8 +44,17 @@ def test_a_subject_is_a_recording_in_g_at_the_chest_without_gyroscope(tmp_path: 
     assert not seven.has_gyro
     assert seven.segments == (Segment(0, 90, "WALKING"),)
     np.testing.assert_allclose(seven.samples[:, 0], -1.0, rtol=1e-5)
-    np.testing.assert_allclose(seven.samples[:, 1], np.arange(90) / 10 / G, atol=1e-5)
+    np.testing.assert_allclose(seven.samples[:, 1], np.array([y(i) for i in range(90)]) / G, atol=1e-5)
     assert (eleven.name, len(eleven.samples)) == ("11_WALKING", 200)
+
+
+def test_a_walker_who_stops_has_no_label_meanwhile(tmp_path: Path) -> None:
+    lines = samples(200)
+    lines[80:200] = [line.rsplit(",", 2)[0] + ",0.1,4.9" for line in lines[80:200]]
+    (recording,) = walking.load(write(tmp_path / "set", lines))
+    (walk,) = recording.segments
+    assert (walk.start, walk.label) == (0, "WALKING")
+    assert 80 <= walk.stop < 80 + 32
 
 
 def test_a_new_recording_begins_after_a_gap_and_where_time_jumps_back(tmp_path: Path) -> None:
@@ -113,6 +128,9 @@ def test_the_real_walkers_walk_upright(caplog: pytest.LogCaptureFixture) -> None
     for recording in long:
         magnitude = np.linalg.norm(recording.samples[:, :3], axis=1)
         assert magnitude.mean() == pytest.approx(1.0, abs=0.08)
-    assert np.median([cadence_hz(recording, recording.segments[0]) for recording in long]) == pytest.approx(
-        1.8, abs=0.2
-    )
+    walks = [(one, part) for one in long for part in one.segments if part.stop - part.start > 10 * one.rate_hz]
+    assert len(walks) > 60
+    assert np.median([cadence_hz(*walk) for walk in walks]) == pytest.approx(1.8, abs=0.2)
+    # Some of them stop now and then.
+    labelled = sum(part.stop - part.start for one in recordings for part in one.segments) / 32 / 60
+    assert labelled == pytest.approx(68, abs=2)

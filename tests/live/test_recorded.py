@@ -40,7 +40,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the shipped bundle with an HMM smoother."""
-    folder = shutil.copytree(bundles.find(bundles.DEFAULT_MODEL), tmp_path_factory.mktemp("model") / "smoothed")
+    folder = shutil.copytree(bundles.find("waist"), tmp_path_factory.mktemp("model") / "smoothed")
     data = json.loads((folder / "bundle.json").read_text())
     data["smoothing"] = Smoothing("hmm", 0.6, fixed_lag_windows=2).to_dict()
     (folder / "bundle.json").write_text(json.dumps(data))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +65,24 @@ def windows_of(pipeline: Pipeline, subjects: list[Recording]) -> WindowBatch:
 
 def due_now(pipeline: Pipeline, windows: WindowBatch) -> WindowsDue:
     return WindowsDue(pipeline, windows, np.full(len(windows), time.monotonic()))
+
+
+class FindsUnfamiliar(WrappedClassifier):
+    """Classifier to which the first window of each batch is unfamiliar, and the last one too."""
+
+    def predict(self, windows):
+        unfamiliar = np.isin(np.arange(len(windows)), [0, len(windows) - 1])
+        return replace(super().predict(windows), unfamiliar=unfamiliar)
+
+
+def test_unfamiliar_windows_stay_with_their_pipeline(labelling, broker, make_pipeline, classifier, subjects):
+    shared = FindsUnfamiliar(classifier)
+    pipelines = [make_pipeline(shared, labels_topic=f"{letter}/{{device}}", smoothing="none") for letter in "ab"]
+    labelling.label([due_now(pipeline, windows_of(pipeline, subjects[:2])) for pipeline in pipelines])
+    names = {letter: [json.loads(p)["label"] for t, p in broker.accepted if t.startswith(letter)] for letter in "ab"}
+    n_windows = len(names["a"])
+    assert [i for i, name in enumerate(names["a"]) if name == "UNKNOWN"] == [0]
+    assert [i for i, name in enumerate(names["b"]) if name == "UNKNOWN"] == [n_windows - 1]
 
 
 def test_windows_of_pipelines_with_one_classifier_make_one_batch(

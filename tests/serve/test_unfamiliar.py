@@ -14,6 +14,7 @@ from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.core.familiar import Familiar
 from harstream.core.problems import Problem
+from harstream.core.smoothing_section import Smoothing
 from harstream.datasets.base import Recording
 from harstream.serve.daemon import Daemon
 from harstream.serve.labelling import DevicesEvicted
@@ -68,6 +69,23 @@ class SyncDaemon(Daemon):
 
         Return the messages of its labels, after the next refresh.
         """
+        return self.send_together({device: angle}, seconds)
+
+    def send_together(self, angles: dict[str, float], seconds: int) -> list[dict[str, Any]]:
+        """Let several devices send at the same time: ``send`` for each of them."""
+        before = len(self.published)
+        sent = [self._messages(device, angle, seconds) for device, angle in angles.items()]
+        for at_once in zip(*sent, strict=True):
+            self.sent_s += 0.5
+            self.clock.now_s, self.monotonic.now_s = START_S + self.sent_s, 1000 + self.sent_s  # type: ignore[attr-defined]
+            due = self.make_windows([Message(topic, payload, self.clock()) for topic, payload in at_once])
+            if len(due.windows):
+                assert sorted(due.windows.devices) == sorted(angles)
+                self.labelling.label([due])
+        self.refresh()
+        return [json.loads(content) for topic, content in self.published[before:] if topic.endswith("/activity")]
+
+    def _messages(self, device: str, angle: float, seconds: int) -> list[tuple[str, bytes]]:
         samples = np.random.default_rng(round(self.sent_s)).normal(scale=0.02, size=(50 * seconds, 6))
         angles = np.full(len(samples), np.radians(angle))
         angles[:100] = np.linspace(self.angles.get(device, angles[0]), angles[0], 100)
@@ -75,18 +93,8 @@ class SyncDaemon(Daemon):
         samples[:, 0] += np.cos(angles)
         samples[:, 1] += np.sin(angles)
         samples[:, 5] -= np.gradient(angles) * 50
-        before = len(self.published)
-        sent = messages(
-            [Recording(device, device, 50.0, samples.astype(np.float32), ())], t0_ns=T0_NS + round(self.sent_s * 1e9)
-        )
-        for topic, payload in sent:
-            self.sent_s += 0.5
-            self.clock.now_s, self.monotonic.now_s = START_S + self.sent_s, 1000 + self.sent_s  # type: ignore[attr-defined]
-            due = self.make_windows([Message(topic, payload, self.clock())])
-            if len(due.windows):
-                self.labelling.label([due])
-        self.refresh()
-        return [json.loads(content) for topic, content in self.published[before:] if topic.endswith("/activity")]
+        recording = Recording(device, device, 50.0, samples.astype(np.float32), ())
+        return list(messages([recording], t0_ns=T0_NS + round(self.sent_s * 1e9)))
 
     def refresh(self) -> None:
         self.devices.refresh(self.config.idle_s)
@@ -177,6 +185,19 @@ def test_another_model_judges_anew_and_the_same_model_does_not(daemon, bundle: B
     assert not any("problem" in one for one in after)
 
 
+def test_another_smoothing_does_not_judge_anew(daemon, bundle: Bundle):
+    daemon.send("w1", 90, 30)
+    daemon.send("w2", 0, 30)
+    other = Smoothing("none", 0.4)
+    assert other != bundle.smoothing
+    daemon.labelling.change_model(daemon.pipeline, daemon.pipeline.classifier, other)
+    assert daemon.pipeline.smoother.smoothing == other
+    daemon.refresh()
+    assert [daemon.problem("w1"), daemon.problem("w2")] == ["unfamiliar", None]
+    assert {(one["label"], one["problem"]) for one in daemon.send("w1", 0, 10)} == {("UNKNOWN", "unfamiliar")}
+    assert {one["label"] for one in daemon.send("w2", 0, 5)} == {"WALKING"}
+
+
 def test_a_model_that_cannot_tell_ends_the_problem(daemon, bundle: Bundle):
     daemon.send("w1", 90, 30)
     network = FunctionNetwork(lambda inputs: upright_only(inputs)[:, :6])
@@ -213,9 +234,7 @@ def test_what_is_found_of_a_device_without_state_is_ignored(daemon):
 
 
 def test_the_devices_of_one_batch_are_told_apart(daemon, caplog):
-    for device, angle in (("w1", 90), ("w2", 0), ("w3", 180)):
-        daemon.sent_s = 0
-        daemon.send(device, angle, 30)
+    daemon.send_together({"w1": 90, "w2": 0, "w3": 180}, 30)
     assert [daemon.problem(f"w{i}") for i in (1, 2, 3)] == ["unfamiliar", None, "unfamiliar"]
     assert metric(exposed(daemon), METRIC) == 2
     assert sum("has the problem unfamiliar" in line for line in caplog.messages) == 2
