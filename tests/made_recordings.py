@@ -67,15 +67,16 @@ def two_data_sets(recordings: list[Recording]) -> list[Recording]:
 
 def hold_out_without_fit(prepared: Any, task: Any, progress: Any) -> Any:
     """Stand in for ``hold_out``, which takes seconds: return random logits for the windows of the fold."""
-    from harstream.train.validation.task import FoldResult
+    from harstream.train.validation.task import FoldResult, not_held_out
 
     test = prepared.scored.of_subjects(task.held_out)
+    learnt = tuple(np.unique(not_held_out(prepared.training, task).label).tolist())
     seed, epochs = task.config.seed, task.config.epochs
     logits = np.random.default_rng(seed).normal(size=(len(test), len(test.labels))).astype(np.float32)
     progress("training", epochs, epochs)
     names = test.subject, test.data_set
     return FoldResult(
-        seed, task.held_out, test.labels, logits, None, np.zeros(len(test)), test.label, *names, 99, epochs, 0.1
+        seed, task.held_out, test.labels, learnt, logits, None, np.zeros(len(test)), test.label, *names, 99, epochs, 0.1
     )
 
 

@@ -166,6 +166,12 @@ class Predictions:
         """Return the number of windows."""
         return len(self.label)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Return the predictions of all parts, in order; there is at least one."""
+        names = ("probabilities", "label", "confidence", "unfamiliar")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     def split(self, sizes: Sequence[int]) -> list[Predictions]:
         """Return the predictions of successive groups of ``sizes`` windows."""
         ends = np.cumsum(sizes)[:-1]

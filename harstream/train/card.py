@@ -38,14 +38,14 @@ Sensors: {sensors}. Placement: {placement}. Orientation of the device: {orientat
 {states}
 ## Training data
 
-{subjects} subjects, {windows} windows one stride apart, from `{data}`.{left_out}
+{subjects} subjects, from `{data}`; {windows} windows one stride apart were held out once per seed.{left_out}
 
 {about}
 
 ## Accuracy
 
 Measured by cross-validation: {method}.
-{held_out} is held out once per seed.
+{held_out} is held out once per seed.{train_only}
 Within a cross-validation nothing is chosen on the subjects held out; {epochs}.
 The network of this bundle was trained in the same way on all subjects. The figures below are of the networks of the
 cross-validation, which were trained without the subjects they are scored on.{note}
@@ -115,6 +115,7 @@ def card(
     validation: CrossValidation,
     smoothing: Smoothing,
     left_out: Sequence[str] = (),
+    train_only: Sequence[str] = (),
     note: str = "",
     states: Sequence[str] = (),
     placement: str = "",
@@ -128,11 +129,12 @@ def card(
         data: KIND:PATH of each data set.
         spec: The signal.
         n_subjects: Number of subjects trained on.
-        n_windows: Number of their windows, one stride apart.
+        n_windows: Number of windows, one stride apart, that were held out.
         temperature: The temperature of the bundle.
         validation: The cross-validation of the bundle's config.
         smoothing: The smoothing of the bundle.
         left_out: Sentences about what was left out of the data.
+        train_only: Names of data sets that were never held out.
         note: A sentence for the readers of the figures.
         states: The states between labels that the network recognises.
         placement: Where the devices were worn, in one line; empty: not known.
@@ -162,6 +164,7 @@ def card(
         left_out="\n".join(["\n", *(f"- {sentence}." for sentence in left_out)]) if left_out else "",
         about="\n\n".join(dict.fromkeys(about_kind(one) for one in each_of(data))),
         held_out="Each data set, with all its subjects," if validation.folds == BY_DATA else "Each subject",
+        train_only=f" Not {' and '.join(train_only)}: every network was trained on it." if train_only else "",
         method=summary["method"],
         epochs=f"training takes at most {config.epochs} epochs, with early stopping on some of the subjects trained on"
         if config.patience
@@ -279,6 +282,7 @@ def _by_data(validation: CrossValidation) -> str:
 
 
 def _by_label(scores: Scores) -> str:
-    columns = zip(scores.labels, scores.precision, scores.recall, scores.f1, strict=True)
-    rows = [(label, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}") for label, p, r, f in columns]
+    columns = zip(scores.labels, scores.windows_by_label, scores.precision, scores.recall, scores.f1, strict=True)
+    # A label that only data sets have that are never held out was not scored.
+    rows = [(label, *(f"{value:.3f}" if n else "-" for value in values)) for label, n, *values in columns]
     return markdown(("activity", "precision", "recall", "F1"), rows)

@@ -25,7 +25,7 @@ from harstream.train import export
 from harstream.train.card import card, with_files
 from harstream.train.export import LiteRTFiles
 from harstream.train.fitting.familiarity import fit_familiar
-from harstream.train.fitting.fit import Fitted, fit, fit_temperature, with_features
+from harstream.train.fitting.fit import Fitted, fit, with_features
 from harstream.train.fitting.history import plot
 from harstream.train.fitting.prepare import (
     Prepared,
@@ -136,7 +136,7 @@ def train(
         plot(fitted.history, logs / "curves.png", f"{config.arch}, {data_names(data)}")
     progress("exporting", 0, 1)
     smoothing = smoothing_with_states(fitted.spec, fitted.labels, fitted.states, recordings) if states else None
-    placements = sorted({recording.placement for recording in recordings} - {""})
+    placements = sorted({one.placement for one in recordings if one.data_set not in train_only} - {""})
     bundle = write_bundle(
         out,
         fitted,
@@ -146,6 +146,7 @@ def train(
         data=data,
         table=table,
         left_out=left_out,
+        train_only=train_only,
         smoothing=smoothing,
         note=note,
         version=version,
@@ -167,6 +168,7 @@ def write_bundle(
     data: str | Sequence[str],
     table: LabelTable | None = None,
     left_out: Sequence[str] = (),
+    train_only: Sequence[str] = (),
     smoothing: Smoothing | None = None,
     note: str = "",
     version: str = "1.0.0",
@@ -180,10 +182,11 @@ def write_bundle(
         fitted: The network.
         prepared: The windows it was trained on.
         config: The recipe it was trained by.
-        validation: The cross-validation, whose held-out logits decide the temperature.
+        validation: The cross-validation, which has the calibration of the bundle.
         data: KIND:PATH of each data set.
         table: What the labels cover; None: their own names.
         left_out: Sentences about what was left out of the data.
+        train_only: Names of data sets that were never held out.
         smoothing: The smoothing of the bundle; by default that of ``smoothing_for``.
         note: A sentence for the model card.
         version: Version of the bundle.
@@ -192,12 +195,11 @@ def write_bundle(
 
     """
     name = out.resolve().name
-    temperature = fit_temperature(*validation.held_out())
+    calibration = validation.calibration
     smoothing = smoothing or smoothing_for(fitted.spec)
     familiar = fit_familiar(fitted, prepared.training, config)
-    max_distance, max_energy = validation.familiar_limits()
-    familiar = replace(familiar, max_distance=max_distance, max_energy=max_energy)
-    network = with_features(fitted.model, validation.bias)
+    familiar = replace(familiar, max_distance=calibration.max_distance, max_energy=calibration.max_energy)
+    network = with_features(fitted.model, calibration.bias)
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])
     missed, added = (
@@ -210,6 +212,7 @@ def write_bundle(
     training = {
         "data": names[0] if len(names) == 1 else names,
         "subjects": subjects,
+        **({"train_only": list(train_only)} if train_only else {}),
         "windows": len(prepared.training),
         "config": config.to_dict(),
         "seed": config.seed,
@@ -225,10 +228,11 @@ def write_bundle(
         version=version,
         data=data,
         left_out=left_out,
+        train_only=train_only,
         spec=fitted.spec,
         n_subjects=len(subjects),
         n_windows=len(prepared.scored),
-        temperature=temperature,
+        temperature=calibration.temperature,
         validation=validation,
         smoothing=smoothing,
         note=note,
@@ -250,7 +254,7 @@ def write_bundle(
             labels=fitted.labels,
             states=fitted.states,
             spec=fitted.spec,
-            temperature=temperature,
+            temperature=calibration.temperature,
             smoothing=smoothing,
             covers=None if table is None or table.is_plain else table.only(fitted.labels),
             placement=placement,

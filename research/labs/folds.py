@@ -25,7 +25,7 @@ from harstream.storage import from_npz, replace_file, to_npz
 from harstream.train.fitting.familiarity import fit_familiar
 from harstream.train.fitting.fit import Fitted, fit
 from harstream.train.fitting.prepare import Prepared
-from harstream.train.validation.task import FoldStore, FoldTask
+from harstream.train.validation.task import FoldStore, FoldTask, not_held_out
 
 #: The device turned by each of the 24 rotations that map its axes to its axes, and mirrored: all axes negated.
 ORIENTATIONS = (*Rotation.create_group("O").as_matrix(), -np.eye(3))
@@ -105,7 +105,7 @@ def _fit(
     keras.backend.clear_session()  # otherwise the graphs of all fits stay in memory
     gc.collect()
     training = prepared.training
-    rest = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
+    rest = not_held_out(training, task)
     fitted = fit(rest, task.spec, task.config, progress)
     familiar = fit_familiar(fitted, rest, task.config)
     own = [recording for recording in recordings if recording.data_set == task.data_set]

@@ -26,7 +26,7 @@ from harstream.bundle import Bundle
 from harstream.classifier import to_predictions
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
-from harstream.core.batches import Float32, Int64, WindowBatch
+from harstream.core.batches import Int64
 from harstream.core.familiar import energy
 from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
@@ -46,6 +46,7 @@ from harstream.train.validation.task import tasks_of
 from research.command import command
 from research.labs import folds
 from research.labs.folds import ORIENTATIONS, HeldOutSet
+from research.windows import without_samples
 
 FORMAT = 1
 
@@ -120,7 +121,13 @@ def _publish(
             continue
         predictions = to_predictions(one.logits[where], temperature, len(labels))
         predictions = replace(predictions, unfamiliar=unfamiliar[where])
-        windows = _windows(recording.name, one, where, spec)
+        windows = without_samples(
+            [recording.name] * (where.stop - where.start),
+            one.start_ns[where],
+            one.end_ns[where],
+            spec,
+            one.problems[where],
+        )
         labelled = bundle.smoother().label(windows, predictions)
         sessions.append(
             build_session(
@@ -128,13 +135,6 @@ def _publish(
             )
         )
     return summarise(sessions, labels, spec), unfamiliar
-
-
-def _windows(device: str, one: HeldOutSet, where: slice, spec: SignalSpec) -> WindowBatch:
-    """Return windows without samples."""
-    n = where.stop - where.start
-    empty: Float32 = np.zeros((n, 0, spec.n_channels), np.float32)
-    return WindowBatch([device] * n, empty, one.start_ns[where], one.end_ns[where], np.zeros(n), one.problems[where])
 
 
 def _figures(scores: Scores) -> dict[str, Any]:

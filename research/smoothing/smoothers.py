@@ -20,6 +20,7 @@ from harstream.evaluate.sessions import Session, build_session, label_track, mea
 from harstream.progress import Progress, silent
 from research.smoothing import results
 from research.smoothing.streams import HeldOutStream
+from research.windows import without_samples
 
 #: Limits of the choice: share of UNKNOWN in windows inside an activity, and strides of additional median delay.
 MAX_UNKNOWN_INSIDE, MAX_DELAY_STRIDES = 0.01, 1.0
@@ -77,17 +78,20 @@ class SubjectStreams:
         for one in dict.fromkeys(each):
             index = [i for i, other in enumerate(each) if other == one]
             streams = [self.streams[i] for i in index]
-            probabilities = np.concatenate([predictions[i].probabilities for i in index])
-            smoother = Smoother(one, len(self.labels), self.stride_s, probabilities.shape[1] - len(self.labels))
+            predicted = Predictions.concatenate([predictions[i] for i in index])
+            n_states = predicted.probabilities.shape[1] - len(self.labels)
+            smoother = Smoother(one, len(self.labels), self.stride_s, n_states)
             names = [stream.recording.name for stream in streams]
             lengths = [len(stream.start_ns) for stream in streams]
-            smoothed, events = smoother.feed(
+            windows = without_samples(
                 np.repeat(names, lengths).tolist(),
-                probabilities,
                 np.concatenate([stream.start_ns for stream in streams]),
                 np.concatenate([stream.end_ns for stream in streams]),
+                self.spec,
             )
-            for event in [*events, *smoother.evict(names)]:
+            labelled = smoother.label(windows, predicted)
+            smoothed = labelled.smoothed
+            for event in [*labelled.events, *smoother.evict(names)]:
                 by_name[event.device].append(event)
             at = np.cumsum(lengths)[:-1]
             parts = zip(np.split(smoothed.label, at), np.split(smoothed.confidence, at), strict=True)

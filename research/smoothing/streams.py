@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from harstream.classifier import to_predictions
-from harstream.core.batches import Float32, Int64, Predictions
+from harstream.core.batches import Float32, Float64, Int64, Predictions
+from harstream.core.familiar import energy
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
@@ -25,6 +26,7 @@ from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.sessions import locate_windows, truth_track
 from harstream.progress import Progress, silent
 from harstream.storage import from_npz, replace_file, to_npz
+from harstream.train.fitting.familiarity import fit_familiar, limits_for
 from harstream.train.fitting.fit import fit, fit_temperature
 from harstream.train.fitting.prepare import prepare, smoothing_for, smoothing_with_states
 from harstream.train.fitting.recipe import FitConfig
@@ -39,7 +41,7 @@ class HeldOutStream:
     recording: Recording
     start_ns: Int64  # (n_windows,) event time of the window's first sample
     end_ns: Int64  # (n_windows,) event time of its last sample plus one sample period
-    predictions: Predictions  # (n_windows,) calibrated
+    predictions: Predictions  # (n_windows,) calibrated, with the test of unfamiliar windows
     unfamiliar: Mapping[str, Predictions]  # by kind of alteration: predictions of the altered recording
     smoothing: Smoothing  # that a bundle of this fold gets: its durations are of the subjects trained on
 
@@ -61,6 +63,7 @@ class StoredStream:
     start_ns: Int64  # (n_windows,)
     end_ns: Int64  # (n_windows,)
     logits: Mapping[str, Float32]  # (n_windows, n_outputs) by kind of ALTERATIONS
+    distance: Mapping[str, Float64]  # (n_windows,) by the same: see ``core.familiar``
 
 
 def held_out(
@@ -138,50 +141,68 @@ def _fit_and_stream(
         progress(f"{name}: {step}", done, total)
 
     fitted = fit(training, spec, config, fit_progress, folder=folder)
+    familiar = fit_familiar(fitted, training, config)
     logits: dict[str, list[Float32]] = {}
+    distance: dict[str, list[Float64]] = {}
     times: list[tuple[Int64, Int64]] = []
     for kind in ALTERATIONS:
         progress(f"{name}: streaming {kind}", 0, 1)
         streams = whole_streams(alter(recording, kind, config.seed) for recording in recordings)
         batches = [due_windows(stream, spec) for stream in streams]
         times = [(batch.start_ns, batch.end_ns) for batch in batches]  # the same for all kinds
-        all_logits = fitted.logits(np.concatenate([batch.windows for batch in batches]))
-        logits[kind] = np.split(all_logits, np.cumsum([len(batch) for batch in batches])[:-1])
+        ends = np.cumsum([len(batch) for batch in batches])[:-1]
+        all_logits, features = fitted.logits_and_features(np.concatenate([batch.windows for batch in batches]))
+        logits[kind], distance[kind] = np.split(all_logits, ends), np.split(familiar.distance(features), ends)
     for index, recording in enumerate(recordings):
-        yield StoredStream(recording.name, *times[index], {kind: parts[index] for kind, parts in logits.items()})
+        yield StoredStream(
+            recording.name,
+            *times[index],
+            {kind: parts[index] for kind, parts in logits.items()},
+            {kind: parts[index] for kind, parts in distance.items()},
+        )
 
 
 def _calibrate(
     seed: int, folds: Sequence[tuple[Smoothing, list[tuple[Recording, StoredStream]]]], labels: tuple[str, ...]
 ) -> StudyRun:
-    """Turn each fold's logits into probabilities.
+    """Turn each fold's logits into probabilities, and tell unfamiliar windows.
 
     ``folds`` are the smoothing of each fold and its held-out recordings with their streams. The temperature of a fold
-    is fitted on the other folds' windows that lie inside activities.
+    and the limits of its unfamiliar windows are fitted on the other folds' windows that lie inside activities.
     """
-    by_fold = []  # (logits, label) of the windows inside activities
+    by_fold = []  # (logits, label, distance) of the windows inside activities
     for _, fold in folds:
         parts = []
         for recording, stored in fold:
             truth = truth_track(recording, labels)
             label, _ = locate_windows(truth, stored.start_ns, stored.end_ns, recording.rate_hz)
             inside = label != NO_LABEL
-            parts.append((stored.logits[UNALTERED][inside], label[inside]))
-        by_fold.append((np.concatenate([logits for logits, _ in parts]), np.concatenate([label for _, label in parts])))
+            parts.append((stored.logits[UNALTERED][inside], label[inside], stored.distance[UNALTERED][inside]))
+        by_fold.append(_concatenate(parts))
     temperatures, streams = [], []
     for number, (smoothing, fold) in enumerate(folds):
-        others = [windows for index, windows in enumerate(by_fold) if index != number]
-        temperature = fit_temperature(
-            np.concatenate([logits for logits, _ in others]), np.concatenate([label for _, label in others])
-        )
+        logits, label, distance = _concatenate([one for index, one in enumerate(by_fold) if index != number])
+        temperature, limits = fit_temperature(logits, label), limits_for(distance, energy(logits))
         temperatures.append(temperature)
         for recording, stored in fold:
-            predictions = {
-                kind: to_predictions(logits, temperature, len(labels)) for kind, logits in stored.logits.items()
-            }
+            predictions = {kind: _predict(stored, kind, temperature, limits, len(labels)) for kind in stored.logits}
             unaltered = predictions.pop(UNALTERED)
             streams.append(HeldOutStream(recording, stored.start_ns, stored.end_ns, unaltered, predictions, smoothing))
     return StudyRun(seed, tuple(temperatures), tuple(streams))
+
+
+def _concatenate(parts: Sequence[tuple[Float32, Int64, Float64]]) -> tuple[Float32, Int64, Float64]:
+    logits, label, distance = zip(*parts, strict=True)
+    return np.concatenate(logits), np.concatenate(label), np.concatenate(distance)
+
+
+def _predict(
+    stored: StoredStream, kind: str, temperature: float, limits: tuple[float, float], n_labels: int
+) -> Predictions:
+    logits = stored.logits[kind]
+    unfamiliar = (stored.distance[kind] > limits[0]) | (energy(logits) > limits[1])
+    predictions = to_predictions(logits, temperature, n_labels)
+    return replace(predictions, unfamiliar=unfamiliar).without(unfamiliar)
 
 
 def _save(path: Path, streams: Sequence[StoredStream]) -> None:
@@ -189,6 +210,7 @@ def _save(path: Path, streams: Sequence[StoredStream]) -> None:
     for index, stream in enumerate(streams):
         arrays |= {f"{index}.start_ns": stream.start_ns, f"{index}.end_ns": stream.end_ns}
         arrays |= {f"{index}.{kind}": logits for kind, logits in stream.logits.items()}
+        arrays |= {f"{index}.{kind}.distance": distance for kind, distance in stream.distance.items()}
     replace_file(path, to_npz(arrays, {"names": [stream.name for stream in streams]}))
 
 
@@ -202,6 +224,7 @@ def _load(path: Path) -> list[StoredStream] | None:
                 content[f"{index}.start_ns"],
                 content[f"{index}.end_ns"],
                 {kind: content[f"{index}.{kind}"] for kind in ALTERATIONS},
+                {kind: content[f"{index}.{kind}.distance"] for kind in ALTERATIONS},
             )
             for index, name in enumerate(content["names"])
         ]

@@ -118,7 +118,7 @@ def test_the_real_sessions_are_plausible(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.text.count("left out line 24 of labels.txt, SITTING from sample 13265 to 159396") == 1
     count = Counter(segment.label for recording in recordings for segment in recording.segments)
     assert (count["SITTING"], count["STANDING"]) == (15, 16)
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(SECONDS, 0.0)
     for recording in recordings:
         for segment in recording.segments:
             seconds[segment.label] += (segment.stop - segment.start) / 50

@@ -13,11 +13,14 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from harstream.core.batches import Float32
+from harstream.core.familiar import energy
+from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.windows import LabelledWindows, RecordingStream, due_windows
 from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.sessions import locate_windows, truth_track
+from harstream.train.fitting.familiarity import limits_for
 from harstream.train.fitting.fit import fit_temperature
 from harstream.train.fitting.prepare import smoothing_with_states
 from harstream.train.fitting.recipe import FitConfig
@@ -33,12 +36,14 @@ class MotionClassifier:
     """Substitute for a network: it compares the motion of a window, imprecisely, with that of the training windows."""
 
     def __init__(self, data: LabelledWindows) -> None:
+        self.spec = SPEC
         self.subjects = set(data.subject.tolist())
         self.limit = float(self._motion(data.windows).mean())
 
-    def logits(self, windows: Float32) -> Float32:
-        moves = self._motion(windows) - self.limit
-        return np.stack([moves, -moves], axis=1)
+    def logits_and_features(self, windows: Float32) -> tuple[Float32, Float32]:
+        motion = self._motion(windows)
+        moves = motion - self.limit
+        return np.stack([moves, -moves], axis=1), motion[:, None]
 
     def _motion(self, windows: Float32) -> Float32:
         motion: Float32 = np.log(windows.std(axis=1).mean(axis=1)) + 3 * np.sin(100 * windows.sum(axis=(1, 2)))
@@ -108,17 +113,25 @@ def test_a_change_in_one_subjects_recording_is_another_fold_of_every_subject(
     assert len(fits) == before + 2
 
 
-def test_the_temperature_is_that_of_the_other_folds_windows_inside_activities(run: StudyRun) -> None:
-    for fold, others in ((0, run.streams[2:]), (1, run.streams[:2])):
-        logits, label = [], []
+def test_temperature_and_limits_are_those_of_the_other_folds_windows_inside_activities(
+    run: StudyRun, work: Path
+) -> None:
+    stored = {one.name: one for path in work.glob("*.npz") for one in streams._load(path) or ()}
+    for fold, (own, others) in enumerate(((run.streams[:2], run.streams[2:]), (run.streams[2:], run.streams[:2]))):
+        logits, label, distance = [], [], []
         for stream in others:
             truth = truth_track(stream.recording, ("MOVING", "STILL"))
             inside, _ = locate_windows(truth, stream.start_ns, stream.end_ns, 50.0)
-            # Probabilities hold the logits, divided by the other fold's own temperature.
-            logits.append(np.log(stream.predictions.probabilities[inside != NO_LABEL]) * run.temperatures[1 - fold])
+            logits.append(stored[stream.recording.name].logits[UNALTERED][inside != NO_LABEL])
+            distance.append(stored[stream.recording.name].distance[UNALTERED][inside != NO_LABEL])
             label.append(inside[inside != NO_LABEL])
-        temperature = fit_temperature(np.concatenate(logits), np.concatenate(label))
-        assert run.temperatures[fold] == pytest.approx(temperature, rel=0.02)
+        assert run.temperatures[fold] == fit_temperature(np.concatenate(logits), np.concatenate(label))
+        limits = limits_for(np.concatenate(distance), energy(np.concatenate(logits)))
+        for stream in own:
+            one = stored[stream.recording.name]
+            far = (one.distance[UNALTERED] > limits[0]) | (energy(one.logits[UNALTERED]) > limits[1])
+            np.testing.assert_array_equal(stream.predictions.unfamiliar, far)
+            assert (stream.predictions.label[far] == UNKNOWN_INDEX).all()
 
 
 def test_the_smoothing_of_a_fold_is_of_the_subjects_trained_on(

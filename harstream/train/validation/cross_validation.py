@@ -19,11 +19,10 @@ from harstream.core.familiar import energy
 from harstream.evaluate.metrics import Scores, calibration_error, score_by
 from harstream.progress import Progress, silent
 from harstream.tables import mean_and_deviation, spread
-from harstream.train.fitting.familiarity import limits_for
-from harstream.train.fitting.fit import fit_bias, fit_temperature
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
+from harstream.train.validation.calibration import Calibration, calibrate
 from harstream.train.validation.task import FoldResult, FoldStore, labels_of_logits, tasks_of
 
 BY_SUBJECT, BY_DATA = "subject", "data"
@@ -36,7 +35,8 @@ class SeedRun:
     """The folds of one seed: every subject is held out once."""
 
     seed: int
-    folds: tuple[FoldResult, ...]
+    folds: tuple[FoldResult, ...]  # their logits have the bias of their calibration
+    calibrations: tuple[Calibration, ...]  # of each fold, by the other ones
 
     @property
     def scores(self) -> Scores:
@@ -95,10 +95,8 @@ class CrossValidation:
 
     config: FitConfig
     runs: tuple[SeedRun, ...]
+    calibration: Calibration  # of the bundle, by all folds of all runs
     folds: str = BY_SUBJECT  # one of FOLDS
-    #: Added to the logits of the network of the bundle, so that no label is preferred on unseen data sets; the logits
-    #: of the runs have theirs already. None: folds by subject, without a bias.
-    bias: Float32 | None = None
 
     @property
     def scores(self) -> Scores:
@@ -110,21 +108,13 @@ class CrossValidation:
         """Scores of the int8 networks of each run that has them."""
         return [scores for run in self.runs if (scores := run.int8) is not None]
 
-    def held_out(self) -> tuple[Float32, Int64]:
-        """Return logits and true labels of all held-out windows, run after run."""
-        return np.concatenate([run.logits for run in self.runs]), np.concatenate([run.label for run in self.runs])
-
-    def familiar_limits(self) -> tuple[float, float]:
-        """Return the limits of distance and energy for the test of unfamiliar windows (see ``core.familiar``)."""
-        return _limits([fold for run in self.runs for fold in run.folds])
-
     def unfamiliar_share(self) -> float:
         """Return the share of held-out windows that are unfamiliar, with the limits of the other folds of their run."""
-        unfamiliar = []
-        for run in self.runs:
-            for fold in run.folds:
-                distance, highest = _limits([other for other in run.folds if other is not fold])
-                unfamiliar.append((fold.distance > distance) | (energy(fold.logits) > highest))
+        unfamiliar = [
+            (fold.distance > limits.max_distance) | (energy(fold.logits) > limits.max_energy)
+            for run in self.runs
+            for fold, limits in zip(run.folds, run.calibrations, strict=True)
+        ]
         return float(np.concatenate(unfamiliar).mean())
 
     def accuracy_by_subject(self) -> dict[str, float]:
@@ -189,13 +179,8 @@ class CrossValidation:
         """Return the expected calibration error, with each fold's temperature fitted on the other folds of its run."""
         probabilities, label = [], []
         for run in self.runs:
-            for fold in run.folds:
-                others = [other for other in run.folds if other is not fold]
-                temperature = fit_temperature(
-                    np.concatenate([other.logits for other in others]),
-                    np.concatenate([other.label for other in others]),
-                )
-                probabilities.append(softmax(fold.logits / temperature, axis=1))
+            for fold, calibration in zip(run.folds, run.calibrations, strict=True):
+                probabilities.append(softmax(fold.logits / calibration.temperature, axis=1))
                 label.append(fold.label)
         return calibration_error(np.concatenate(probabilities), np.concatenate(label))
 
@@ -295,29 +280,16 @@ def cross_validate(
         if result.epochs < config.epochs:  # early stopping
             on_epoch(index, config.epochs)
     by_seed = groupby((results[index] for index in range(len(tasks))), key=lambda result: result.seed)
-    runs = tuple(SeedRun(seed, tuple(parts)) for seed, parts in by_seed)
-    if folds == BY_SUBJECT:
-        return CrossValidation(config, runs, folds)
-    bias = _bias([fold for run in runs for fold in run.folds])
-    return CrossValidation(config, tuple(_without_preference(run) for run in runs), folds, bias)
+    raw = [(seed, tuple(parts)) for seed, parts in by_seed]
+    by_data = folds == BY_DATA
+    calibration = calibrate([fold for _, parts in raw for fold in parts], by_data=by_data)
+    return CrossValidation(config, tuple(_calibrated(*one, by_data=by_data) for one in raw), calibration, folds)
 
 
-def _bias(folds: Sequence[FoldResult]) -> Float32:
-    return fit_bias(
-        *(np.concatenate([getattr(fold, name) for fold in folds]) for name in ("logits", "label", "data_set"))
-    )
-
-
-def _without_preference(run: SeedRun) -> SeedRun:
-    """Return the run with a bias added to the logits of each fold, which is fitted on the other folds."""
+def _calibrated(seed: int, folds: tuple[FoldResult, ...], *, by_data: bool) -> SeedRun:
+    calibrations = tuple(calibrate([one for one in folds if one is not fold], by_data=by_data) for fold in folds)
     return SeedRun(
-        run.seed, tuple(fold.with_bias(_bias([one for one in run.folds if one is not fold])) for fold in run.folds)
-    )
-
-
-def _limits(folds: Sequence[FoldResult]) -> tuple[float, float]:
-    return limits_for(
-        np.concatenate([fold.distance for fold in folds]), np.concatenate([energy(fold.logits) for fold in folds])
+        seed, tuple(fold.with_bias(own.bias) for fold, own in zip(folds, calibrations, strict=True)), calibrations
     )
 
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
+from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, score
 from harstream.progress import Progress, silent
@@ -96,6 +97,7 @@ class FoldResult:
     seed: int
     held_out: tuple[str, ...]
     labels: tuple[str, ...]
+    learnt: tuple[int, ...]  # indices of the labels and states that the network was trained on
     logits: Float32  # (n_windows, n_outputs): of the labels, then of the states
     int8_logits: Float32 | None  # the same; None if the task does not ask for it, or the network cannot be converted
     distance: Float64  # (n_windows,) of the features from the training windows, see ``core.familiar``
@@ -132,6 +134,7 @@ class FoldResult:
             "seed": self.seed,
             "held_out": self.held_out,
             "labels": self.labels,
+            "learnt": self.learnt,
             "parameters": self.parameters,
             "epochs": self.epochs,
             "seconds": self.seconds,
@@ -152,6 +155,7 @@ class FoldResult:
                 facts["seed"],
                 tuple(facts["held_out"]),
                 tuple(facts["labels"]),
+                tuple(facts["learnt"]),
                 content["logits"],
                 content.get("int8_logits"),
                 content["distance"],
@@ -193,6 +197,15 @@ def json_digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def not_held_out(windows: LabelledWindows, task: FoldTask) -> LabelledWindows:
+    """Return the windows that the network of a task is trained on.
+
+    A data set is held out as a whole: a subject whose windows are too few to be scored is not trained on either.
+    """
+    inside = windows.data_set == task.data_set if task.data_set else np.isin(windows.subject, task.held_out)
+    return windows.select(np.flatnonzero(~inside))
+
+
 def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) -> FoldResult:
     """Fit on all subjects except those held out, and score the network on these.
 
@@ -204,7 +217,7 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
     keras.backend.clear_session()  # otherwise the graphs of all fits stay in memory
     gc.collect()
     training, scored = prepared.training, prepared.scored
-    rest = training.select(np.flatnonzero(~np.isin(training.subject, task.held_out)))
+    rest = not_held_out(training, task)
     test = scored.of_subjects(task.held_out)
     if not len(test):
         raise DatasetError(
@@ -226,6 +239,7 @@ def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) ->
         task.config.seed,
         task.held_out,
         test.labels,
+        tuple(np.unique(rest.label).tolist()),
         logits,
         int8_logits,
         familiar.distance(features),

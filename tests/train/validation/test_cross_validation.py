@@ -13,19 +13,17 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from harstream.core.familiar import energy
 from harstream.core.spec import SignalSpec
 from harstream.datasets import windows
 from harstream.datasets.base import Recording
 from harstream.errors import DatasetError
 from harstream.progress import Progress
-from harstream.train.fitting.familiarity import COST, limits_for
-from harstream.train.fitting.fit import Fitted, fit, fit_bias
+from harstream.train.fitting.fit import Fitted, fit
 from harstream.train.fitting.prepare import Prepared, prepare
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import task as tasks
-from harstream.train.validation.cross_validation import CrossValidation, SeedRun, cross_validate
-from harstream.train.validation.task import FoldResult, FoldTask
+from harstream.train.validation.cross_validation import cross_validate
+from harstream.train.validation.task import FoldTask
 
 from ...made_recordings import PLAIN, two_data_sets
 
@@ -59,7 +57,7 @@ def test_cross_validation_never_trains_on_the_subjects_it_scores(
     assert result.scores.windows == 2 * len(scored)
     assert [scores.windows for scores in result.int8] == [len(scored)] * 2
     assert set(result.accuracy_by_subject()) == {"01", "02", "03", "04"}
-    logits, label = result.held_out()
+    logits, label = (np.concatenate([getattr(run, name) for run in result.runs]) for name in ("logits", "label"))
     assert (logits.argmax(axis=1) == label).mean() == pytest.approx(result.scores.accuracy)
 
     data = json.loads(json.dumps(result.to_dict()))
@@ -142,13 +140,8 @@ def test_whole_data_sets_are_held_out_and_scored_on_the_labels_they_have(
     assert set(data["by_data"]["b"]["recall"]) == {"MOVING"}  # it lacks STILL
     recall = data["by_data"]["b"]["recall"]["MOVING"]
     assert recall == data["by_data"]["b"]["macro_recall"]
-    assert result.bias is not None
     of_a, of_b = result.runs[0].folds
-    logits = [np.random.default_rng(4).normal(size=fold.logits.shape).astype(np.float32) for fold in (of_a, of_b)]
-    np.testing.assert_array_equal(of_a.logits, logits[0])  # set b has one label, which tells of no preference
-    bias = of_b.logits - logits[1]
-    np.testing.assert_allclose(bias, np.tile(fit_bias(logits[0], of_a.label, of_a.data_set), (22, 1)), atol=1e-6)
-    assert np.abs(bias).max() > 0.01
+    assert (of_a.learnt, of_b.learnt) == ((0,), (0, 1))
     means = [data["by_data"][name]["macro_recall"]["mean"] for name in ("a", "b")]
     assert data["macro_recall_of_sets"]["mean"] == pytest.approx(np.mean(means))
     head, rows = result.data_table()
@@ -158,30 +151,23 @@ def test_whole_data_sets_are_held_out_and_scored_on_the_labels_they_have(
     assert result.unlearnt() == ["STILL is in a only: the networks that are scored on it never learnt it"]
 
 
-def test_the_limits_of_unfamiliar_windows_are_those_of_all_folds_and_are_tried_on_each_by_those_of_the_others() -> None:
-    rng = np.random.default_rng(0)
+def test_a_data_set_is_held_out_with_the_subjects_that_have_too_few_windows_to_be_scored(
+    recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = two_data_sets(recordings)
+    prepared = prepare(several, SPEC, ("MOVING", "STILL"))
+    few = prepared.scored.select(np.flatnonzero(prepared.scored.subject != "b/04"))
+    assert "b/04" in prepared.training.subject
+    trained_on: list[set[str]] = []
 
-    def fold(number: int, far: int, uncertain: int) -> FoldResult:
-        """Return 500 windows of which some are far away, and of some no output stands out."""
-        n, label = 500, np.arange(500) % 2
-        distance = rng.chisquare(20, n)
-        distance[:far] = 1000
-        logits = np.eye(2, dtype=np.float32)[label] * rng.uniform(6, 9, (n, 1)).astype(np.float32)
-        logits[n - uncertain :] = -1
-        names = np.full(n, str(number)), np.full(n, "set")
-        return FoldResult(0, (str(number),), ("A", "B"), logits, None, distance, label, *names, 9, 2, 0.1)
+    def watched(data: windows.LabelledWindows, spec: SignalSpec, config: FitConfig, progress: Progress) -> Fitted:
+        trained_on.append(set(data.subject.tolist()))
+        return fit(data, spec, config, progress)
 
-    folds = (fold(0, 0, 0), fold(1, 0, 0), fold(2, 20, 10))
-    result = CrossValidation(TINY, (SeedRun(0, folds),))
-    limits = result.familiar_limits()
-    distances = np.concatenate([one.distance for one in folds])
-    energies = np.concatenate([energy(one.logits) for one in folds])
-    assert limits == limits_for(distances, energies)
-    assert ((distances > limits[0]) | (energies > limits[1])).mean() <= COST
-    share = result.unfamiliar_share()
-    assert share > 30 / 1500  # the odd windows of the last fold, by the limits of the first two
-    assert share < 30 / 1500 + 3 * COST
-    assert result.to_dict()["unfamiliar"] == share
+    monkeypatch.setattr(tasks, "fit", watched)
+    result = cross_validate(Prepared(SPEC, prepared.training, few), TINY, folds="data")
+    assert [fold.held_out for fold in result.runs[0].folds] == [("a/01", "a/02"), ("b/03",)]
+    assert trained_on == [{"b/03", "b/04"}, {"a/01", "a/02"}]
 
 
 def test_a_data_set_may_be_trained_on_and_never_held_out(recordings: list[Recording], done: list[FoldTask]) -> None:

@@ -1,0 +1,55 @@
+"""What held-out windows decide of a bundle: bias and temperature of its logits, limits of its unfamiliar windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harstream.core.batches import Float32
+from harstream.core.familiar import energy
+from harstream.errors import DatasetError
+from harstream.train.fitting.familiarity import limits_for
+from harstream.train.fitting.fit import fit_bias, fit_temperature
+from harstream.train.validation.task import FoldResult
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Bias, temperature and limits, fitted on windows that their networks were not trained on."""
+
+    bias: Float32  # (n_outputs,) is added to the logits; 0 where folds are by subject
+    temperature: float  # divides the logits after that
+    max_distance: float  # see ``core.familiar``
+    max_energy: float  # of the logits with the bias
+
+
+def calibrate(folds: Sequence[FoldResult], *, by_data: bool) -> Calibration:
+    """Return the calibration by the held-out windows of ``folds``.
+
+    Windows of a label that the network of their fold has not learnt do not count: it can only be wrong about them, and
+    the network of the bundle has learnt all labels.
+
+    Args:
+        folds: Results of any folds, of one run or several.
+        by_data: Whether whole data sets were held out. Then the bias takes back the preference for labels that many
+            sets have.
+
+    Raises:
+        DatasetError: No held-out window has a label that the network of its fold has learnt.
+
+    """
+    known = [np.isin(fold.label, fold.learnt) for fold in folds]
+    logits = np.concatenate([fold.logits[which] for fold, which in zip(folds, known, strict=True)])
+    label = np.concatenate([fold.label[which] for fold, which in zip(folds, known, strict=True)])
+    distance = np.concatenate([fold.distance[which] for fold, which in zip(folds, known, strict=True)])
+    data_set = np.concatenate([fold.data_set[which] for fold, which in zip(folds, known, strict=True)])
+    if not len(label):
+        raise DatasetError(
+            "no network was scored on a label that it had learnt: the parts that are held out share no label; hold out "
+            "subjects instead (--folds subject), or add recordings with the same labels"
+        )
+    bias = fit_bias(logits, label, data_set) if by_data else np.zeros(logits.shape[1], np.float32)
+    logits = logits + bias
+    return Calibration(bias, fit_temperature(logits, label), *limits_for(distance, energy(logits)))
