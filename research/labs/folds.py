@@ -45,6 +45,7 @@ class HeldOutSet:
     distance: Float64  # (n_windows,) see ``core.familiar``
     turned: Float32  # (n_orientations, n_windows, n_labels) logits by ORIENTATIONS; none if not asked for
     parameters: int
+    learnt: tuple[int, ...] = ()  # indices of the labels that the network was trained on; not in the file
 
     def to_bytes(self) -> bytes:
         """Return the content of the file of this fold."""
@@ -91,7 +92,8 @@ def hold_out(
             name = f"without {task.data_set}, seed {task.config.seed}"
             result = _fit(recordings, prepared, task, partial(_report, progress, name), turn)
             replace_file(path, result.to_bytes())
-        results.append(result)
+        learnt = np.unique(not_held_out(prepared.training, task).label)
+        results.append(replace(result, learnt=tuple(learnt.tolist())))
     return results
 
 

@@ -16,32 +16,33 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harstream.bundle import Bundle
 from harstream.classifier import to_predictions
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
-from harstream.core.batches import Int64
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.familiar import energy
 from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.sets import recordings_of
+from harstream.errors import ConfigError
 from harstream.evaluate.events import NO_LABEL
 from harstream.evaluate.metrics import Scores, score
 from harstream.evaluate.sessions import SessionScores, build_session, locate_windows, summarise, truth_track
 from harstream.storage import replace_file
 from harstream.tables import mean_and_deviation
-from harstream.train.fitting.familiarity import limits_for
-from harstream.train.fitting.fit import fit_bias, fit_temperature
 from harstream.train.fitting.prepare import data_name, prepare, signal_dict, smoothing_for, spec_of
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.sweep.settings import apply_settings, parse_setting
+from harstream.train.validation.calibration import Calibration, calibrate
 from harstream.train.validation.task import tasks_of
 from research.command import command
 from research.labs import folds
@@ -51,25 +52,35 @@ from research.windows import without_samples
 FORMAT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """The windows of a held-out set that lie inside an activity, as ``calibrate`` takes them."""
+
+    learnt: tuple[int, ...]
+    logits: Float32
+    distance: Float64
+    label: Int64
+    data_set: npt.NDArray[np.str_]
+
+    @classmethod
+    def of(cls, one: HeldOutSet, label: Int64) -> _Inside:
+        known = label != NO_LABEL
+        names = np.full(known.sum(), one.data_set)
+        return cls(one.learnt, one.logits[known], one.distance[known], label[known], names)
+
+
 def study(
     sets: Sequence[HeldOutSet], recordings: Sequence[Recording], labels: tuple[str, ...], spec: SignalSpec
 ) -> list[dict[str, Any]]:
     """Return the figures of each held-out set under one seed, as JSON values."""
     truth = [_true_labels(one, recordings, labels) for one in sets]
+    inside = [_Inside.of(one, label) for one, label in zip(sets, truth, strict=True)]
     rows = []
     for number, one in enumerate(sets):
-        others = [index for index in range(len(sets)) if index != number]
-        inside = [truth[index] != NO_LABEL for index in others]
-        logits = np.concatenate([sets[index].logits[known] for index, known in zip(others, inside, strict=True)])
-        name = np.concatenate(
-            [np.full(known.sum(), sets[index].data_set) for index, known in zip(others, inside, strict=True)]
-        )
-        label = np.concatenate([truth[index][known] for index, known in zip(others, inside, strict=True)])
-        distance = np.concatenate([sets[index].distance[known] for index, known in zip(others, inside, strict=True)])
-        bias = fit_bias(logits, label, name)
-        logits, one = logits + bias, replace(one, logits=one.logits + bias, turned=one.turned + bias)
-        limits = limits_for(distance, energy(logits))
-        stream, unfamiliar = _publish(one, recordings, labels, spec, fit_temperature(logits, label), limits)
+        calibration = calibrate([other for other in inside if other is not inside[number]], by_data=True)
+        bias = calibration.bias
+        one = replace(one, logits=one.logits + bias, turned=one.turned + bias)
+        stream, unfamiliar = _publish(one, recordings, labels, spec, calibration)
         known, raw = truth[number] != NO_LABEL, sets[number].logits
         alone = score(truth[number][known], one.logits[known].argmax(axis=1), labels)
         rows.append(
@@ -109,11 +120,11 @@ def _publish(
     recordings: Sequence[Recording],
     labels: tuple[str, ...],
     spec: SignalSpec,
-    temperature: float,
-    limits: tuple[float, float],
+    calibration: Calibration,
 ) -> tuple[SessionScores, Any]:
     """Return the scores of what a daemon would publish, and which windows are unfamiliar, (n_windows,)."""
-    unfamiliar = (one.distance > limits[0]) | (energy(one.logits) > limits[1])
+    unfamiliar = (one.distance > calibration.max_distance) | (energy(one.logits) > calibration.max_energy)
+    temperature = calibration.temperature
     bundle = Bundle(Path(), "fold", "0", labels, spec, temperature, {}, smoothing=smoothing_for(spec))
     sessions = []
     for recording, where in _by_recording(one, recordings):
@@ -179,7 +190,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--labels", default="phone", metavar="NAME|FILE", help="label table [default: phone]")
     parser.add_argument("--placement", action="append", default=[], metavar="NAME", help="as in harstream train")
-    parser.add_argument("--spec", type=Path, metavar="FILE", help="JSON file with a signal section")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as in harstream train")
     parser.add_argument("--train-only", action="append", default=[], metavar="NAME", help="as in harstream train")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds [default: 3]")
@@ -190,10 +200,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table: LabelTable = options.load_table(chosen.labels)
     sets = [one.cover(table) for one in options.load_sets(chosen.data, None, chosen.placement)]
     recordings = recordings_of(sets)
-    fields = {} if chosen.spec is None else json.loads(chosen.spec.read_text(encoding="utf-8"))
     settings = dict(parse_setting(text) for text in chosen.set)
-    fields |= {name: value for name, value in settings.items() if name == "sample_rate_hz"}
+    fields = {name: value for name, value in settings.items() if name == "sample_rate_hz"}
     spec, config = apply_settings(settings, spec_of(recordings, fields), FitConfig(seed=0))
+    if chosen.seeds < 1:
+        raise ConfigError(f"--seeds: expected at least 1, got {chosen.seeds}")
     with ProgressBar() as bar:
         prepared = prepare(recordings, spec, table.labels, train_only=chosen.train_only, seed=0, progress=bar.update)
         data_sets = {recording.subject: recording.data_set for recording in recordings}
@@ -232,8 +243,6 @@ def _command(chosen: argparse.Namespace) -> str:
     for name, values in (("--placement", chosen.placement), ("--set", chosen.set), ("--train-only", chosen.train_only)):
         for value in values:
             parts += [name, value]
-    if chosen.spec is not None:
-        parts += ["--spec", chosen.spec.name]
     parts += ["--seed", str(chosen.seed), "--seeds", str(chosen.seeds)]
     return shlex.join([*parts, "--out", chosen.out.name])
 

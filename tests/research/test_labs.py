@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from harstream.train.validation.calibration import Calibration
 from research.labs import folds, study
 
 from ..made_recordings import subject, write_csv
@@ -54,7 +55,6 @@ def test_each_set_is_scored_by_networks_that_never_saw_it_on_the_labels_that_it_
         by_name = {row["data_set"]: row for row in run}
         assert set(by_name["csv:one"]["single"]["recall"]) == {"STILL", "MOVING"}
         assert set(by_name["csv:three"]["single"]["recall"]) == {"MOVING"}
-        assert all(0 <= row["unfamiliar"] <= 1 for row in run)
     assert content["seeds"] == [0, 1]
     assert str(tmp_path) not in out.read_text()
     turned = first[0]["turned"]
@@ -68,6 +68,13 @@ def test_each_set_is_scored_by_networks_that_never_saw_it_on_the_labels_that_it_
     monkeypatch.setattr(folds, "fit", lambda *_, **__: pytest.fail("it was fitted again"))
     assert study.main([*arguments, *FREE, "--seeds", "2", "--out", str(out)]) == 0
     assert json.loads(out.read_text()) == content
+    for limit, share in ((np.inf, 0.0), (-1.0, 1.0)):
+        fixed = Calibration(np.zeros(2, np.float32), 1.0, limit, np.inf)
+        monkeypatch.setattr(study, "calibrate", lambda *_, fixed=fixed, **__: fixed)
+        assert study.main([*arguments, *FREE, "--seeds", "2", "--out", str(out)]) == 0
+        rows = [row for run in json.loads(out.read_text())["runs"] for row in run]
+        assert {row["unfamiliar"] for row in rows} == {share}
+        assert {row["published"]["macro_recall"] == 0 for row in rows} == {share == 1}
 
 
 def test_turning_a_device_matters_to_a_network_that_knows_its_axes(arguments: list[str], tmp_path: Path) -> None:

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from harstream.core.batches import Float32
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.familiar import energy
 from harstream.errors import DatasetError
 from harstream.train.fitting.familiarity import limits_for
 from harstream.train.fitting.fit import fit_bias, fit_temperature
-from harstream.train.validation.task import FoldResult
+
+
+class HeldOut(Protocol):
+    """Windows that a network was not trained on, such as a ``FoldResult``."""
+
+    @property
+    def learnt(self) -> Sequence[int]:
+        """Indices of the labels that the network was trained on."""
+
+    @property
+    def logits(self) -> Float32:
+        """Of the network, (n_windows, n_outputs)."""
+
+    @property
+    def distance(self) -> Float64:
+        """Of the features, (n_windows,), see ``core.familiar``."""
+
+    @property
+    def label(self) -> Int64:
+        """True label, (n_windows,)."""
+
+    @property
+    def data_set(self) -> npt.NDArray[np.str_]:
+        """Name of the data set, (n_windows,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +50,14 @@ class Calibration:
     max_energy: float  # of the logits with the bias
 
 
-def calibrate(folds: Sequence[FoldResult], *, by_data: bool) -> Calibration:
+def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
     """Return the calibration by the held-out windows of ``folds``.
 
     Windows of a label that the network of their fold has not learnt do not count: it can only be wrong about them, and
     the network of the bundle has learnt all labels.
 
     Args:
-        folds: Results of any folds, of one run or several.
+        folds: Of one run or several.
         by_data: Whether whole data sets were held out. Then the bias takes back the preference for labels that many
             sets have.
 
