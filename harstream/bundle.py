@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -252,21 +251,13 @@ def save(
             features after the logits.
 
     Raises:
-        BundleError: No model was given, or a field has a value that is not allowed.
+        BundleError: No model was given, or a field has a value that is not allowed. An earlier bundle stays as it was.
 
     """
     path = Path(directory)
-    path.mkdir(parents=True, exist_ok=True)
-    for stale in (*MODEL_FILES, GOLDEN, "bundle.json"):
-        (path / stale).unlink(missing_ok=True)
-    if keras_path is not None:
-        shutil.copyfile(keras_path, path / KERAS)
-    for file_name, data in ((LITERT, tflite), (INT8, int8)):
-        if data is not None:
-            (path / file_name).write_bytes(data)
-    (path / "README.md").write_text(card, encoding="utf-8")
-    files = {file: _sha256((path / file).read_bytes()) for file in MODEL_FILES if (path / file).exists()}
-    if not files:
+    given = {KERAS: None if keras_path is None else _read(keras_path), LITERT: tflite, INT8: int8}
+    models = {file: data for file, data in given.items() if data is not None}
+    if not models:
         raise BundleError(f"{path}: a bundle needs a model: keras_path, tflite or int8")
     bundle = Bundle(
         path,
@@ -275,7 +266,7 @@ def save(
         tuple(labels),
         spec,
         float(temperature),
-        files,
+        {file: _sha256(data) for file, data in models.items()},
         dict(training),
         smoothing or Smoothing(),
         covers,
@@ -284,8 +275,15 @@ def save(
         orientation or orientation_of(spec),
         familiar,
     )
-    _write(bundle)
-    return _parse(path, _read(path / "bundle.json"))
+    content = _to_json(bundle)
+    bundle = _parse(path, content)  # raises before anything of an earlier bundle is removed
+    contents = {**models, "README.md": card.encode(), "bundle.json": content}
+    path.mkdir(parents=True, exist_ok=True)
+    for stale in ("bundle.json", *MODEL_FILES, GOLDEN):
+        (path / stale).unlink(missing_ok=True)
+    for file, data in contents.items():
+        (path / file).write_bytes(data)
+    return bundle
 
 
 def add_file(bundle: Bundle, name: str) -> Bundle:
@@ -306,6 +304,11 @@ def drop_file(bundle: Bundle, name: str, reason: str) -> Bundle:
 
 
 def _write(bundle: Bundle) -> None:
+    (bundle.path / "bundle.json").write_bytes(_to_json(bundle))
+
+
+def _to_json(bundle: Bundle) -> bytes:
+    """Return the text of bundle.json."""
     data = {
         "schema": SCHEMA,
         "name": bundle.name,
@@ -325,7 +328,7 @@ def _write(bundle: Bundle) -> None:
     }
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
-    (bundle.path / "bundle.json").write_text(text, encoding="utf-8")
+    return text.encode()
 
 
 def _parse(path: Path, text: bytes) -> Bundle:

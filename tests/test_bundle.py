@@ -250,9 +250,23 @@ def test_saving_over_a_bundle_leaves_nothing_of_the_old_one(own_bundle):
     assert {path.name for path in own_bundle.iterdir()} == {LITERT, "bundle.json", "README.md"}
 
 
-def test_a_bundle_without_a_model_is_not_written(tmp_path):
-    with pytest.raises(BundleError, match="needs a model"):
-        save(tmp_path / "none", tflite=None)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"labels": STATE_LABELS, "states": (*STATES, STATE_LABELS[0])}, "labels and states: .* all different"),
+        ({"labels": ("ONE",)}, "labels: expected at least two"),
+        ({"placement": "waist\nwrist"}, "placement: expected one line"),
+        ({"covers": LabelTable({"JUMPING": ()})}, "covers: label: 'JUMPING'"),
+        ({"tflite": None}, "needs a model"),
+    ],
+)
+def test_a_bundle_that_could_not_be_loaded_does_not_replace_the_one_that_can(own_bundle, tmp_path, fields, message):
+    before = {path.name: path.read_bytes() for path in own_bundle.iterdir()}
+    for folder in (own_bundle, tmp_path / "new"):
+        with pytest.raises(BundleError, match=message):
+            save(folder, **{"tflite": before[LITERT], **fields})
+    assert {path.name: path.read_bytes() for path in own_bundle.iterdir()} == before
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from harstream import checks
 from harstream.bundle import ORIENTATIONS
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
@@ -225,7 +226,7 @@ class _Request:
         from harstream.train.fitting.prepare import default_table
 
         sets = options.load_sets(self.data, self.subjects, self.placements)
-        table = self.table or default_table(sets)
+        table = self.table or default_table(sets, states)
         return [data_set.cover(table, states) for data_set in sets], table
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
@@ -257,13 +258,16 @@ class _About:
 def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path: Path | None) -> None:
     from harstream.datasets.sets import recordings_of
     from harstream.train import pipeline
-    from harstream.train.fitting.prepare import states_of
+    from harstream.train.fitting.prepare import require_other_names, states_of
     from harstream.train.fitting.recipe import FitConfig
     from harstream.train.sweep.settings import apply_settings
 
-    if about.worn is not None and len(about.worn.splitlines()) > 1:
-        raise ConfigError(f"--worn: expected one line of text, got {about.worn!r}")
+    # What bundle.save would refuse is refused before the work.
+    checks.text(about.version, "--version")
+    checks.line(about.worn or "", "--worn")
     states = states_of(request.data) if about.states else ()
+    if request.table is not None:
+        require_other_names(request.table.labels, states)
     config = FitConfig(seed=request.seed)
     apply_settings(request.settings, request.signal(), config)  # reports a wrong setting before the recordings are read
     if (request.out / "results.json").exists():

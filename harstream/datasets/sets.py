@@ -41,22 +41,23 @@ class DataSet:
 
         Segments that touch and have one label are joined: a subject who sits, then lies, is still throughout. Segments
         that no label covers keep the name of their activity, and a note tells their duration, unless they are
-        one of the ``states`` between labels that the model knows.
+        one of the ``states`` between labels that the model knows, whose name they then have.
         """
+        between = LabelTable.plain(states)
         missing: dict[str, float] = {}
         recordings = []
         for recording in self.recordings:
             segments: list[Segment] = []
             for segment in recording.segments:
                 label = table.label_of(self.kind, segment.label)
-                if label is None and segment.label not in states:
+                name = label or between.label_of(self.kind, segment.label)
+                if name is None:
                     seconds = (segment.stop - segment.start) / recording.rate_hz
                     missing[segment.label] = missing.get(segment.label, 0.0) + seconds
-                name = label or segment.label
                 if label and segments and (segments[-1].label, segments[-1].stop) == (label, segment.start):
                     segments[-1] = replace(segments[-1], stop=segment.stop)
                 else:
-                    segments.append(replace(segment, label=name))
+                    segments.append(replace(segment, label=name or segment.label))
             recordings.append(replace(recording, segments=tuple(segments)))
         names = ", ".join(f"{name} ({seconds:.0f} s)" for name, seconds in sorted(missing.items()))
         notes = (f"no label covers {names}",) if missing else ()

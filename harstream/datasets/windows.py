@@ -245,18 +245,23 @@ def labels_of_windows(
     return label
 
 
-def known_labels(recordings: Iterable[Recording]) -> tuple[str, ...]:
-    """Return the labels that occur, in alphabetical order, without UNKNOWN.
+def known_labels(recordings: Iterable[Recording], states: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the labels that occur, in alphabetical order, without UNKNOWN and ``states``.
 
     Raises:
-        DatasetError: There are fewer than two, so that a model has nothing to distinguish.
+        DatasetError: There are fewer than two.
 
     """
-    labels = labels_in(recordings)
+    labels = tuple(label for label in labels_in(recordings) if label not in states)
+    require_two(labels)
+    return labels
+
+
+def require_two(labels: Sequence[str]) -> None:
+    """Raise DatasetError if there are fewer than two labels, so that a model has nothing to distinguish."""
     if len(labels) < 2:
         names = f" ({', '.join(labels)})" if labels else ""
         raise DatasetError(f"the recordings have {len(labels)} known labels{names}, but at least 2 are needed")
-    return labels
 
 
 def labels_in(recordings: Iterable[Recording]) -> tuple[str, ...]:

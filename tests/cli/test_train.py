@@ -113,7 +113,8 @@ def test_after_ctrl_c_the_same_command_continues_the_training(
         (["--sweep", "epochs=1", "--orientation", "any"], "--orientation: it applies to a bundle"),
         (["--variant", "epochs=1", "--version", "2"], "--version: it applies to a bundle"),
         (["--states"], "--states: csv names no states between labels"),
-        (["--worn", "waist\nwrist"], "--worn: expected one line of text, got 'waist\\nwrist'"),
+        (["--worn", "waist\nwrist"], "--worn: expected one line of printable text, got 'waist\\nwrist'"),
+        (["--version", ""], "--version: expected a text that is not empty"),
         (["--channels", "total_acc,magnetometer"], "channels: 'magnetometer'"),
         (["--set", "window_samples=0"], "window_samples: 0"),
         (["--set", "seed=1"], "seed: not a setting"),
@@ -143,6 +144,40 @@ def test_what_a_bundle_says_about_itself_is_given_by_options(
     train("--data", "hapt:/some/where", "--out", tmp_path / "mine", *SMALL, *options)
     assert given["states"] == hapt.STATES
     assert (given["version"], given["placement"], given["orientation"]) == ("2.0.0", "a phone at the waist", "any")
+
+
+def test_a_label_of_the_name_of_a_state_is_refused_before_the_recordings_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harstream.datasets.load", lambda data: pytest.fail(f"{data} was read"))
+    (tmp_path / "table.json").write_text('{"SITTING": [], "STANDING": [], "SIT_TO_STAND": []}')
+    command = ["--data", "hapt:x", "--out", tmp_path / "out", "--labels", tmp_path / "table.json", "--states"]
+    result = train(*command)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "--states: SIT_TO_STAND would be a label and a state between labels" in result.output
+
+
+def test_an_activity_of_own_recordings_may_be_a_state_of_another_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published set has the labels and names the states; the own recordings have the transition as an activity."""
+    names = {"hapt": {"STILL": "SITTING", "MOVING": "WALKING"}, "csv": {"STILL": "SITTING", "MOVING": "SIT_TO_STAND"}}
+    given: dict[str, Any] = {}
+
+    def load(data: str) -> list[Any]:
+        own = names[data.partition(":")[0]]
+        people = [subject(f"{n:02d}", n) for n in range(1, 3)]
+        return [replace(p, segments=tuple(replace(s, label=own[s.label]) for s in p.segments)) for p in people]
+
+    def stopped(*_: Any, **named: Any) -> None:
+        given.update(named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harstream.datasets.load", load)
+    monkeypatch.setattr("harstream.train.pipeline.train", stopped)
+    train("--data", "hapt:x", "--data", "csv:trans", "--out", tmp_path / "out", *SMALL, "--states")
+    assert given["table"].labels == hapt.LABELS
+    assert "SIT_TO_STAND" in given["states"]
 
 
 def test_a_signal_ends_it_with_the_exit_code_of_the_signal(

@@ -18,11 +18,13 @@ from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
+from harstream.datasets.sets import put_together
 from harstream.errors import ConfigError, DatasetError
 from harstream.train import export, pipeline
 from harstream.train.fitting.prepare import (
     DEFAULT_SMOOTHING,
     about_kind,
+    default_table,
     labels_of_kind,
     prepare,
     smoothing_for,
@@ -254,6 +256,26 @@ def test_states_that_cannot_be_learnt_are_refused(getting_up: list[Recording]) -
         prepare(getting_up, labels=POSTURES, states=("SIT_TO_LIE",))
     with pytest.raises(DatasetError, match="no window lies with half its length in a segment of STAND_TO_SIT"):
         prepare(getting_up, labels=POSTURES, states=(*TRANSITIONS, "STAND_TO_SIT"))
+    with pytest.raises(ConfigError, match="--states: SIT_TO_STAND would be a label and a state between labels"):
+        prepare(getting_up, labels=(*POSTURES, *TRANSITIONS), states=TRANSITIONS)
+
+
+def test_a_state_is_no_label_where_the_labels_are_all_that_occur(getting_up: list[Recording]) -> None:
+    prepared = prepare(getting_up, states=TRANSITIONS)
+    assert prepared.training.outputs == (*POSTURES, *TRANSITIONS)
+    names = {"SIT_TO_STAND": "sit to stand"}
+    other = [
+        replace(one, segments=tuple(replace(s, label=names.get(s.label, s.label)) for s in one.segments))
+        for one in getting_up
+    ]
+    sets = put_together(["csv:one", "csv:two"], [getting_up, other])
+    table = default_table(sets, TRANSITIONS)
+    assert table.labels == POSTURES
+    for covered in (data_set.cover(table, TRANSITIONS) for data_set in sets):
+        assert covered.notes == ()
+        assert [segment.label for segment in covered.recordings[0].segments] == ["SITTING", *TRANSITIONS, "STANDING"]
+    with pytest.raises(DatasetError, match=r"the recordings have 1 known labels \(STANDING\)"):
+        default_table(sets, ("SITTING", *TRANSITIONS))
 
 
 def test_the_smoothing_has_mean_durations_and_no_order_of_the_recordings(getting_up: list[Recording]) -> None:

@@ -18,7 +18,7 @@ from harstream.core.spec import BODY_ACC, DEFAULT_CHANNELS, GYRO, ORIENTATION_FR
 from harstream.core.transitions import possible_moves, transitions_from_moves
 from harstream.datasets import base, windows
 from harstream.datasets.base import Recording
-from harstream.datasets.sets import DataSet, kind_of, recordings_of
+from harstream.datasets.sets import DataSet, kind_of
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError, DatasetError
 from harstream.progress import Progress, silent
@@ -64,8 +64,8 @@ def prepare(
     Args:
         recordings: Recordings of at least two subjects.
         spec: The signal; by default that of ``spec_of``.
-        labels: The labels to learn, in the order of the network's outputs; by default all that occur. A label
-            without a window is left out.
+        labels: The labels to learn, in the order of the network's outputs; by default all that occur and are no
+            states. A label without a window is left out.
         states: The states between labels to learn as further outputs.
         train_only: Names of data sets that are trained on and never scored.
         seed: Decides where the training streams restart.
@@ -74,11 +74,12 @@ def prepare(
     Raises:
         DatasetError: The sample rates differ and there is no spec, fewer than two labels or subjects have windows, a
             data set or a state has none, or there is no data set of a name in ``train_only``.
-        ConfigError: A state does not begin and end in a label that has windows.
+        ConfigError: A state has the name of a label, or does not begin and end in a label that has windows.
 
     """
     spec = spec or spec_of(recordings)
-    wanted = tuple(labels or windows.known_labels(recordings))
+    wanted = tuple(labels or windows.known_labels(recordings, states))
+    require_other_names(wanted, states)
     progress("cutting windows", 0, 1)
     scored = windows.cut_windows(windows.whole_streams(recordings), spec, wanted)
     present = tuple(label for index, label in enumerate(wanted) if (scored.label == index).any())
@@ -211,22 +212,32 @@ def states_of(data: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(states)
 
 
-def default_table(sets: Sequence[DataSet]) -> LabelTable:
+def require_other_names(labels: Sequence[str], states: Sequence[str]) -> None:
+    """Raise ConfigError if a state has the name of a label: each is an output of its own."""
+    both = [state for state in states if state in labels]
+    if both:
+        raise ConfigError(
+            f"--states: {', '.join(both)} would be a label and a state between labels: "
+            "take the name out of the labels, or leave --states out"
+        )
+
+
+def default_table(sets: Sequence[DataSet], states: Sequence[str] = ()) -> LabelTable:
     """Return the labels that data sets are trained on without a table: those of the kind, else all that occur.
 
-    A name of a later set that differs from a label only by case, spaces, ``-`` and ``_`` is not a label of its own.
+    A name of a later set that differs from a label only by case, spaces, ``-`` and ``_`` is not a label of its own,
+    and neither is one that differs from one of ``states`` in no other way.
 
     Raises:
         DatasetError: There are fewer than two labels.
 
     """
-    table = LabelTable.plain(())
+    table, between = LabelTable.plain(()), LabelTable.plain(states)
     for data_set in sets:
         names = labels_of_kind(data_set.data) or windows.labels_in(data_set.recordings)
-        new = [name for name in names if table.label_of(data_set.kind, name) is None]
+        new = [name for name in names if not any(known.label_of(data_set.kind, name) for known in (table, between))]
         table = table.only((*table.labels, *new))
-    if len(table.labels) < 2:
-        windows.known_labels(recordings_of(sets))  # raises
+    windows.require_two(table.labels)
     return table
 
 
