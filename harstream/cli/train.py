@@ -226,7 +226,7 @@ class _Request:
         from harstream.train.fitting.prepare import default_table
 
         sets = options.load_sets(self.data, self.subjects, self.placements)
-        table = self.table or default_table(sets, states)
+        table = self.table or default_table([data_set for data_set in sets if not data_set.is_empty], states)
         return [data_set.cover(table, states) for data_set in sets], table
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
@@ -256,7 +256,7 @@ class _About:
 
 
 def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path: Path | None) -> None:
-    from harstream.datasets.sets import recordings_of
+    from harstream.datasets.sets import notes_of, recordings_of
     from harstream.train import pipeline
     from harstream.train.fitting.prepare import require_other_names, states_of
     from harstream.train.fitting.recipe import FitConfig
@@ -274,14 +274,14 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
     sets, table = request.load(states)
     signal, config = apply_settings(request.settings, request.signal(recordings_of(sets)), config)
-    recordings, notes = _usable(sets, signal)
+    usable = _usable(sets, signal)
     with ProgressBar() as bar:
         trained = pipeline.train(
-            recordings,
+            recordings_of(usable),
             request.out,
-            data=request.data,
+            data=[data_set.data for data_set in usable if not data_set.is_empty],
             table=table,
-            left_out=notes,
+            left_out=notes_of(usable),
             spec=signal,
             config=config,
             folds=request.folds,
@@ -305,15 +305,14 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
-def _usable(sets: Sequence[DataSet], signal: SignalSpec) -> tuple[list[Recording], tuple[str, ...]]:
-    """Return the recordings that the signal can be made of, and print and return what was left out."""
-    from harstream.datasets import sets as data_sets
+def _usable(sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
+    """Return the recordings that the signal can be made of, and print what was left out so far."""
+    from harstream.datasets.sets import leave_out_without_gyro, notes_of
 
-    usable = data_sets.leave_out_without_gyro(sets, signal)
-    notes = data_sets.notes_of(usable)
-    for note in notes:
+    usable = leave_out_without_gyro(sets, signal)
+    for note in notes_of(usable):
         click.echo(f"note: {note}")
-    return data_sets.recordings_of(usable), notes
+    return usable
 
 
 def _print_validation(validation: CrossValidation) -> None:
@@ -347,13 +346,13 @@ def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, 
     sets, table = request.load()
     configs = sweep.row_configs(rows, request.settings, request.signal(recordings_of(sets)))
     # All rows are compared on the same recordings.
-    recordings, _ = _usable(sets, next((each.spec for each in configs if each.spec.uses_gyro), configs[0].spec))
+    usable = _usable(sets, next((each.spec for each in configs if each.spec.uses_gyro), configs[0].spec))
     with ProgressBar() as bar:
         results = sweep.run(
-            recordings,
+            recordings_of(usable),
             request.out,
             configs,
-            data=request.data,
+            data=[data_set.data for data_set in usable if not data_set.is_empty],
             table=table,
             folds=request.folds,
             repeats=request.repeats,

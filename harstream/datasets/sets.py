@@ -36,6 +36,11 @@ class DataSet:
         """The KIND of KIND:PATH."""
         return kind_of(self.data)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything was left out."""
+        return self.windows is None and not self.recordings
+
     def cover(self, table: LabelTable, states: Sequence[str] = ()) -> DataSet:
         """Return the data set with the label that covers each segment in place of its activity.
 
@@ -135,15 +140,15 @@ def notes_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
 
 
 def select_subjects(sets: Sequence[DataSet], subjects: Sequence[str]) -> list[DataSet]:
-    """Return the recordings of these subjects; a set without any is left out.
+    """Return the recordings of these subjects. A set without any stays, with a note only.
 
     Raises:
         DatasetError: A subject has no recording.
 
     """
     base.select_subjects(recordings_of(sets), subjects)  # raises for all sets together
-    chosen = [_keep(data_set, lambda recording: recording.subject in subjects) for data_set in sets]
-    return [data_set for data_set in chosen if data_set.recordings]
+    why = "who were not chosen"
+    return [_leave_out(data_set, lambda recording: recording.subject not in subjects, why) for data_set in sets]
 
 
 def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> list[DataSet]:
@@ -181,12 +186,14 @@ def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> lis
                 f"{data_set.data}: no recording has the placement {' or '.join(wanted)}, only "
                 f"{', '.join(sorted(own))}: choose one of them, or leave the data set out"
             )
-        chosen.append(_keep(data_set, partial(_is_worn_at, frozenset(wanted))))
+        others = {recording.placement or "a place that is not named" for recording in data_set.recordings}
+        why = f"were worn at {', '.join(sorted(others - set(wanted)))}, not at {' or '.join(wanted)}"
+        chosen.append(_leave_out(data_set, partial(_is_worn_elsewhere, frozenset(wanted)), why))
     return chosen
 
 
-def _is_worn_at(placements: frozenset[str], recording: Recording) -> bool:
-    return recording.placement in placements
+def _is_worn_elsewhere(placements: frozenset[str], recording: Recording) -> bool:
+    return recording.placement not in placements
 
 
 def leave_out_without_gyro(sets: Sequence[DataSet], spec: SignalSpec) -> list[DataSet]:
@@ -197,19 +204,15 @@ def leave_out_without_gyro(sets: Sequence[DataSet], spec: SignalSpec) -> list[Da
     """
     if not spec.uses_gyro or not any(recording.has_gyro for recording in recordings_of(sets)):
         return list(sets)
-    chosen = []
-    for data_set in sets:
-        without = [recording for recording in data_set.recordings if not recording.has_gyro]
-        if without:
-            data_set = _keep(data_set, lambda recording: recording.has_gyro)
-            note = (
-                f"{len(without)} recordings of {len(subject_names(without))} subjects were made without the gyroscope "
-                f"that {gyro_needed_for(spec)} need: left out"
-            )
-            data_set = replace(data_set, notes=(*data_set.notes, note))
-        chosen.append(data_set)
-    return chosen
+    why = f"were made without the gyroscope that {gyro_needed_for(spec)} need"
+    return [_leave_out(data_set, lambda recording: not recording.has_gyro, why) for data_set in sets]
 
 
-def _keep(data_set: DataSet, wanted: Callable[[Recording], bool]) -> DataSet:
-    return replace(data_set, recordings=tuple(filter(wanted, data_set.recordings)))
+def _leave_out(data_set: DataSet, unwanted: Callable[[Recording], bool], why: str) -> DataSet:
+    """Return the data set without the unwanted recordings, and a note that tells their number and ``why``."""
+    left_out = [recording for recording in data_set.recordings if unwanted(recording)]
+    if not left_out:
+        return data_set
+    note = f"{len(left_out)} recordings of {len(subject_names(left_out))} subjects {why}: left out"
+    kept = tuple(recording for recording in data_set.recordings if not unwanted(recording))
+    return replace(data_set, recordings=kept, notes=(*data_set.notes, note))

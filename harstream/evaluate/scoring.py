@@ -53,14 +53,14 @@ def score_sets(
     score_one = score_sessions if stream else score_recordings
     parts = []
     for data_set in usable:
+        if data_set.is_empty:
+            continue
         if data_set.windows is not None:
             part = score_windows(data_set.windows, classifier, data_set.data)
-        elif data_set.recordings:
-            part = score_one(data_set.recordings, classifier, data_set.data, progress)
         else:
-            continue
+            part = score_one(data_set.recordings, classifier, data_set.data, progress)
         parts.append(replace(part, name=data_set.name, notes=(*data_set.notes, *part.notes)))
-    notes = notes_of([data_set for data_set in usable if data_set.windows is None and not data_set.recordings])
+    notes = notes_of([data_set for data_set in usable if data_set.is_empty])
     whole = parts[0] if len(parts) == 1 else together(parts, spec)
     return replace(whole, notes=(*notes, *whole.notes))
 

@@ -178,6 +178,16 @@ def test_figures_of_several_data_sets_say_which_they_are_of(random_bundle, folde
         assert devices == {"csv:a.anna_1", "csv:b.anna_1"}
 
 
+def test_subjects_and_data_sets_that_were_not_chosen_are_named_in_notes(random_bundle, folders):
+    out = folders / "figures.json"
+    arguments = [f"--data=csv:{folders}/a", f"--data=csv:{folders}/b", "--json", str(out)]
+    result = evaluate(random_bundle, *arguments, "--subjects", "csv:a/anna")
+    assert result.exit_code == 0, result.output
+    for name in ("csv:b: ", ""):
+        assert result.output.count(f"note: {name}1 recordings of 1 subjects who were not chosen: left out\n") == 1
+    assert len([note for note in json.loads(out.read_text())["notes"] if "not chosen" in note]) == 2
+
+
 def test_data_sets_may_be_given_by_a_variable_one_a_line(random_bundle, folders):
     command = ["evaluate", "--model", str(random_bundle)]
     data = f"csv:{folders}/a\ncsv:{folders}/b"

@@ -317,6 +317,28 @@ def test_a_sweep_of_several_data_sets_is_repeated_by_its_command(
     assert "--folds data" in found["commands"][0]
 
 
+def test_data_sets_of_which_nothing_is_left_are_named_in_notes_and_not_among_the_data_trained_on(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
+    out = tmp_path / "mine"
+    command = [*folders, *SMALL, "--subjects", "csv:lab/01,csv:lab/02"]
+    done = train(*command, "--out", out, "--channels", "total_acc")
+    assert done.exit_code == 0, done.output
+    note = "csv:home: 2 recordings of 2 subjects who were not chosen: left out"
+    assert done.output.count(f"note: {note}\n") == 1
+    content = json.loads((out / "bundle.json").read_text())
+    assert content["labels"] == ["Standing", "WALKING"]
+    assert content["training"]["data"] == "csv:lab"
+    card = (out / "README.md").read_text()
+    assert "from `csv:lab`" in card
+    assert f"- {note}." in card
+
+    done = train(*command, "--out", tmp_path / "sweep", "--sweep", "units=2")
+    assert done.output.count(f"note: {note}\n") == 1
+    assert json.loads((tmp_path / "sweep/results.json").read_text())["data"] == "csv:lab"
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[LabelledWindows]:
     """Return the list of the windows scored, of trainings that end before the first fit."""

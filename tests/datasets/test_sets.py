@@ -102,8 +102,14 @@ def test_states_that_a_model_knows_need_no_label() -> None:
 
 
 def test_subjects_are_chosen_over_all_sets() -> None:
-    [chosen] = sets.select_subjects(two(), ["hapt/2"])
+    chosen, empty = sets.select_subjects(two(), ["hapt/2"])
     assert [one.name for one in chosen.recordings] == ["hapt.y"]
+    assert (chosen.is_empty, empty.is_empty) == (False, True)
+    assert sets.notes_of([chosen, empty]) == (
+        "hapt: 1 recordings of 1 subjects who were not chosen: left out",
+        "csv: 1 recordings of 1 subjects who were not chosen: left out",
+    )
+    assert sets.notes_of(sets.select_subjects(two(), ["hapt/1", "hapt/2", "csv/1"])) == ()
     with pytest.raises(DatasetError, match="subject '2' has no recording: the subjects are csv/1, hapt/1, hapt/2"):
         sets.select_subjects(two(), ["2"])
 
@@ -112,6 +118,9 @@ def test_placements_are_chosen_of_the_sets_that_name_them() -> None:
     first, second = sets.select_placements(two(placement="waist"), ["waist"])
     assert [one.name for one in first.recordings] == ["hapt.x"]
     assert [one.name for one in second.recordings] == ["csv.x"]  # this set names none
+    assert sets.notes_of([first, second]) == (
+        "hapt: 1 recordings of 1 subjects were worn at a place that is not named, not at waist: left out",
+    )
     with pytest.raises(DatasetError, match="no recording has the placement 'wrist': the placements are waist"):
         sets.select_placements(two(placement="waist"), ["waist", "wrist"])
     with pytest.raises(DatasetError, match="'waist': the placements are none is named"):
@@ -130,6 +139,10 @@ def test_placements_may_be_chosen_of_one_kind_of_data_only() -> None:
     def chosen(*placements: str) -> list[list[str]]:
         return [[one.placement for one in part.recordings] for part in sets.select_placements(mixed, placements)]
 
+    assert sets.notes_of(sets.select_placements(mixed, ["pocket", "csv:wrist"])) == (
+        "hapt: 1 recordings of 1 subjects were worn at waist, not at pocket: left out",
+        "csv: 1 recordings of 1 subjects were worn at pocket, not at wrist: left out",
+    )
     assert chosen("hapt:waist") == [["waist"], ["wrist", "pocket"]]
     assert chosen("hapt:waist", "csv:wrist") == [["waist"], ["wrist"]]
     assert chosen("pocket", "csv:wrist") == [["pocket"], ["wrist"]]
