@@ -136,6 +136,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         ("[mqtt]\nversion = 5", "'mqtt' does not exist"),
         ("qos = ", "config"),
         ("\udcff", "config"),
+        pytest.param("qos = " + "[" * 100_000, "maximum recursion depth exceeded", id="deep"),
     ],
 )
 def test_a_file_with_an_unknown_key_or_no_toml_is_an_error(toml, tmp_path, text, message):

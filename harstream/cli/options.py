@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harstream import checks
 from harstream.config import BROKER_HELP, OPTIONS, RunConfig
 from harstream.core.label_table import TABLES, LabelTable
 from harstream.errors import ConfigError
@@ -155,19 +156,35 @@ def load_table(labels: str) -> LabelTable:
     """Return the label table of a name or a JSON file (``--labels NAME|FILE``).
 
     Raises:
-        ConfigError: There is no such table, or the file holds none.
+        ConfigError: There is no such table, the file holds none, or the table has fewer than two labels or a name for a
+            kind of data that does not exist.
 
     """
     if labels in TABLES:
         return TABLES[labels]
     try:
-        return LabelTable.from_dict(json.loads(Path(labels).read_text(encoding="utf-8"), object_pairs_hook=_unique))
-    except (OSError, ValueError) as error:
+        data = json.loads(Path(labels).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        table = LabelTable.from_dict(data)
+        _check_table(table)
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"--labels: {labels}: {error}: expected a JSON file or a table of harstream ({', '.join(TABLES)})"
         ) from error
     except ConfigError as error:
         raise ConfigError(f"--labels: {labels}: {error}") from error
+    return table
+
+
+def _check_table(table: LabelTable) -> None:
+    """Raise ConfigError if a model cannot be trained with a table, or a name in it would never be found."""
+    from harstream.datasets import KINDS, WINDOW_KINDS
+
+    checks.names(list(table.labels), "labels", 2)
+    for label, names in table.covers.items():
+        for name in names:
+            kind, colon, _ = name.partition(":")
+            if colon:
+                checks.choice(kind, f"{label}: kind of data in {name!r}", (*KINDS, *WINDOW_KINDS))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

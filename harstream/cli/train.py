@@ -369,7 +369,7 @@ def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"--spec: {path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"--spec: {path}: expected a JSON object, got {type(data).__name__}")

@@ -383,6 +383,11 @@ def test_recordings_without_a_needed_gyroscope_are_left_out_with_a_note(
         (["--labels", "pone"], "--labels: pone: "),
         (["--labels", "twice.json"], "--labels: twice.json: 'A' is there more than once"),
         (["--labels", "clash.json"], "--labels: clash.json: both 'A' and 'B' cover 'C'"),
+        (["--labels", "none.json"], "--labels: none.json: labels: expected at least two, all different, got []"),
+        (["--labels", "single.json"], "--labels: single.json: labels: expected at least two, all different, got ['A']"),
+        (["--labels", "kind.json"], "--labels: kind.json: A: kind of data in 'csvv:C': 'csvv' is not one of hapt, "),
+        (["--labels", "deep.json"], "--labels: deep.json: maximum recursion depth exceeded"),
+        (["--spec", "deep.json"], "--spec: deep.json: maximum recursion depth exceeded"),
         (["--labels", "other.json"], "found 0 of SWIMMING, DIVING"),
         (["--labels", "lab.json"], "csv:home: no window of 128 samples lies inside an activity with one of the labels"),
         (["--placement", "waist"], "no recording has the placement 'waist'"),
@@ -397,6 +402,10 @@ def test_what_several_data_sets_cannot_be_trained_with_is_named(
     for name, text in {
         "twice": '{"A": [], "A": ["B"]}',
         "clash": '{"A": ["C"], "B": ["C"]}',
+        "none": "{}",
+        "single": '{"A": ["B", "C"]}',
+        "kind": '{"A": ["uci-har:B", "csvv:C"], "B": []}',
+        "deep": f'{{"A": {"[" * 100_000}{"]" * 100_000}}}',
         "other": '{"SWIMMING": [], "DIVING": []}',
         "lab": '{"STANDING": [], "WALKING": []}',
     }.items():
