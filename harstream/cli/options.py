@@ -143,7 +143,9 @@ def load_sets(
     from harstream import datasets
     from harstream.datasets import sets as data_sets
 
-    data_sets.names_of(data)  # raises before the long part
+    # These raise before the long part.
+    data_sets.names_of(data)
+    data_sets.require_placements(placements, data_sets.published_placements(data))
     kinds = datasets.WINDOW_KINDS if windows else ()
     contents = [datasets.load_windows(one) if data_sets.kind_of(one) in kinds else datasets.load(one) for one in data]
     sets = data_sets.put_together(data, contents)

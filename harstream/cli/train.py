@@ -173,6 +173,7 @@ def train(
     command continues interrupted work.
     """
     options.need_extra("train", "tensorflow")
+    from harstream.datasets.sets import names_of
     from harstream.train.sweep.settings import parse_setting
 
     settings = dict(parse_setting(text) for text in chosen)
@@ -182,10 +183,9 @@ def train(
     options.check_writable("--out", out, folder=True)
     options.check_writable("--logs", logs, folder=True)
     options.check_writable("--json", json_path)
-    if folds == "data" and len(data) < 2:
-        raise ConfigError("--folds data: it holds out whole data sets, but there is only one; give --data again")
     table = None if labels is None else options.load_table(labels)
     request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, train_only, jobs)
+    request.check_names(names_of(data))  # and again when it is known of which of them something is left
     with _interruptible(out):
         if sweeps or variants:
             context = click.get_current_context()
@@ -228,6 +228,37 @@ class _Request:
         sets = options.load_sets(self.data, self.subjects, self.placements)
         table = self.table or default_table([data_set for data_set in sets if not data_set.is_empty], states)
         return [data_set.cover(table, states) for data_set in sets], table
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise an error if ``--train-only`` and ``--folds`` leave no data set to hold out.
+
+        Args:
+            names: Names of the data sets, or of those of which something is left.
+
+        """
+        from harstream.train.fitting.prepare import scored_sets
+
+        scored = scored_sets(names, self.train_only)
+        if self.folds == "data" and len(scored) < 2:
+            mend = "give --data again"
+            if self.train_only:
+                mend = "take one out of --train-only"
+            elif len(names) < len(self.data):
+                mend = "choose subjects of another one too"
+            raise ConfigError(
+                f"--folds data: it holds out whole data sets, but there is only one to hold out ({scored[0]}): {mend}, "
+                "or choose --folds subject"
+            )
+
+    def usable(self, sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
+        """Return the recordings that the signal can be made of, and print what was left out so far."""
+        from harstream.datasets.sets import leave_out_without_gyro, notes_of
+
+        usable = leave_out_without_gyro(sets, signal)
+        for note in notes_of(usable):
+            click.echo(f"note: {note}")
+        self.check_names([data_set.name for data_set in usable if not data_set.is_empty])
+        return usable
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
         """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.
@@ -274,7 +305,7 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
         raise ConfigError(f"--out: {request.out}: it holds a sweep; choose another folder for the bundle")
     sets, table = request.load(states)
     signal, config = apply_settings(request.settings, request.signal(recordings_of(sets)), config)
-    usable = _usable(sets, signal)
+    usable = request.usable(sets, signal)
     with ProgressBar() as bar:
         trained = pipeline.train(
             recordings_of(usable),
@@ -303,16 +334,6 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
     _print_validation(trained.validation)
     if json_path is not None:
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-
-
-def _usable(sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
-    """Return the recordings that the signal can be made of, and print what was left out so far."""
-    from harstream.datasets.sets import leave_out_without_gyro, notes_of
-
-    usable = leave_out_without_gyro(sets, signal)
-    for note in notes_of(usable):
-        click.echo(f"note: {note}")
-    return usable
 
 
 def _print_validation(validation: CrossValidation) -> None:
@@ -346,7 +367,7 @@ def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, 
     sets, table = request.load()
     configs = sweep.row_configs(rows, request.settings, request.signal(recordings_of(sets)))
     # All rows are compared on the same recordings.
-    usable = _usable(sets, next((each.spec for each in configs if each.spec.uses_gyro), configs[0].spec))
+    usable = request.usable(sets, next((each.spec for each in configs if each.spec.uses_gyro), configs[0].spec))
     with ProgressBar() as bar:
         results = sweep.run(
             recordings_of(usable),

@@ -15,7 +15,7 @@ import numpy as np
 
 from harstream.core.label_table import LabelTable
 from harstream.core.spec import SignalSpec
-from harstream.datasets import base
+from harstream.datasets import base, public
 from harstream.datasets.base import PrecutWindows, Recording, Segment, subject_names
 from harstream.datasets.windows import gyro_needed_for
 from harstream.errors import DatasetError
@@ -161,18 +161,12 @@ def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> lis
         DatasetError: A set has no recording of these placements, or no set has one of a placement.
 
     """
+    require_placements(
+        placements, ((data_set.kind, recording.placement) for data_set in sets for recording in data_set.recordings)
+    )
     by_kind: dict[str, list[str]] = {}  # "" for all sets
     for entry in placements:
-        kind, colon, name = entry.rpartition(":")
-        found = {
-            recording.placement
-            for data_set in sets
-            if not colon or data_set.kind == kind
-            for recording in data_set.recordings
-        } - {""}
-        if name not in found:
-            known = ", ".join(sorted(found)) or "none is named"
-            raise DatasetError(f"no recording has the placement {entry!r}: the placements are {known}")
+        kind, _, name = entry.rpartition(":")
         by_kind.setdefault(kind, []).append(name)
     chosen = []
     for data_set in sets:
@@ -192,6 +186,34 @@ def select_placements(sets: Sequence[DataSet], placements: Sequence[str]) -> lis
     return chosen
 
 
+def published_placements(data: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the kind and each placement of the public sets among KIND:PATHs, which are known before they are read."""
+    kinds = dict.fromkeys(map(kind_of, data))
+    return [(kind, placement) for kind in kinds if kind in public.SETS for placement in public.SETS[kind].placements]
+
+
+def require_placements(placements: Iterable[str], named: Iterable[tuple[str, str]]) -> None:
+    """Raise DatasetError if a chosen placement, such as ``pocket`` or ``umafall:pocket``, does not occur.
+
+    Args:
+        placements: The chosen ones.
+        named: Kind and placement of what there is; an empty placement is none.
+
+    """
+    there = {(kind, placement) for kind, placement in named if placement}
+    for entry in placements:
+        wanted, colon, name = entry.rpartition(":")
+        found = sorted({placement for kind, placement in there if not colon or kind == wanted})
+        if name not in found:
+            of = f" of {wanted}" if colon else ""
+            known = (
+                f"the placements{of} are {', '.join(found)}"
+                if found
+                else f"no data{of} with a placement is given; leave --placement {entry} out"
+            )
+            raise DatasetError(f"no recording has the placement {entry!r}: {known}")
+
+
 def _is_worn_elsewhere(placements: frozenset[str], recording: Recording) -> bool:
     return recording.placement not in placements
 
@@ -200,9 +222,10 @@ def leave_out_without_gyro(sets: Sequence[DataSet], spec: SignalSpec) -> list[Da
     """Return the recordings that a signal can be made of.
 
     Where the signal needs a gyroscope, recordings without one are left out, and a note tells their number. If none has
-    one, all are returned: cutting their windows raises the error.
+    one, and there are no sets of windows either, all are returned: cutting their windows raises the error.
     """
-    if not spec.uses_gyro or not any(recording.has_gyro for recording in recordings_of(sets)):
+    usable = any(data_set.windows is not None or any(one.has_gyro for one in data_set.recordings) for data_set in sets)
+    if not spec.uses_gyro or not usable:
         return list(sets)
     why = f"were made without the gyroscope that {gyro_needed_for(spec)} need"
     return [_leave_out(data_set, lambda recording: not recording.has_gyro, why) for data_set in sets]

@@ -88,7 +88,11 @@ def test_a_note_states_that_only_the_network_is_applied_to_published_windows(ran
         (["--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions"),
         (["--data", "hapt:x", "--data", "uci-har:x", "--stream"], "--stream: it needs whole sessions, but uci-har:x"),
         (["--data", "uci-har:x", "--placement", "waist"], "--placement: it needs recordings"),
-        (["--data", "hapt:x", "--placement", "waist"], "no recording has the placement 'waist'"),
+        (["--data", "hapt:x", "--placement", "waist"], "no recording has the placement 'waist': no data with a place"),
+        (
+            ["--data", "hapt:x", "--placement", "wrist"],
+            "no recording has the placement 'wrist': the placements are wai",
+        ),
         (["--data", "hapt:x", "--labels", "labels"], "--labels: it needs --stream"),
     ],
 )

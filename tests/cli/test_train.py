@@ -258,6 +258,32 @@ def test_only_the_subjects_named_are_trained_on(data: str, tmp_path: Path, monke
     assert train("--data", data, "--out", tmp_path / "y", *SMALL, "--wearers", "09").exit_code != 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train-only", "nope"], "--train-only: no data set is called 'nope': the data sets are hapt, csv"),
+        (
+            ["--train-only", "hapt", "--train-only", "csv"],
+            "--train-only: it names every data set (hapt, csv), so that none is left to validate on",
+        ),
+        (
+            ["--folds", "data", "--train-only", "csv"],
+            "only one to hold out (hapt): take one out of --train-only, or choose --folds subject",
+        ),
+        (["--placement", "wrist"], "no recording has the placement 'wrist': the placements are waist"),
+        (["--placement", "hapt:wrist"], "'hapt:wrist': the placements of hapt are waist"),
+        (["--placement", "csv:waist"], "'csv:waist': no data of csv with a placement is given; leave --placement csv"),
+    ],
+)
+def test_what_the_names_of_the_data_sets_rule_out_is_said_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("harstream.datasets.load", lambda data: pytest.fail(f"{data} was read"))
+    result = train("--data", "hapt:x", "--data", "csv:y", "--out", tmp_path / "out", *arguments)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert message in result.output
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
     """Return --data twice: two subjects who stand and walk, and two of the same names who sit and jump."""
@@ -390,9 +416,12 @@ def test_recordings_without_a_needed_gyroscope_are_left_out_with_a_note(
         (["--spec", "deep.json"], "--spec: deep.json: maximum recursion depth exceeded"),
         (["--labels", "other.json"], "found 0 of SWIMMING, DIVING"),
         (["--labels", "lab.json"], "csv:home: no window of 128 samples lies inside an activity with one of the labels"),
-        (["--placement", "waist"], "no recording has the placement 'waist'"),
+        (["--subjects", "csv:lab/01,csv:lab/02", "--train-only", "csv:home"], "no data set is called 'csv:home'"),
         (["--subjects", "01"], "subject '01' has no recording: the subjects are csv:home/01, csv:home/02, csv:lab/01"),
-        (["--folds", "data", "--subjects", "csv:lab/01,csv:lab/02"], "at least two data sets"),
+        (
+            ["--folds", "data", "--subjects", "csv:lab/01,csv:lab/02"],
+            "only one to hold out (csv:lab): choose subjects of another one too, or choose --folds subject",
+        ),
     ],
 )
 def test_what_several_data_sets_cannot_be_trained_with_is_named(

@@ -123,7 +123,7 @@ def test_placements_are_chosen_of_the_sets_that_name_them() -> None:
     )
     with pytest.raises(DatasetError, match="no recording has the placement 'wrist': the placements are waist"):
         sets.select_placements(two(placement="waist"), ["waist", "wrist"])
-    with pytest.raises(DatasetError, match="'waist': the placements are none is named"):
+    with pytest.raises(DatasetError, match="'waist': no data with a placement is given; leave --placement waist out"):
         sets.select_placements(two(), ["waist"])
     named = [*two(placement="waist")[:1], DataSet("csv:b", "csv", (recording("x", placement="wrist"),))]
     with pytest.raises(DatasetError, match="csv:b: no recording has the placement waist, only wrist"):
@@ -147,7 +147,7 @@ def test_placements_may_be_chosen_of_one_kind_of_data_only() -> None:
     assert chosen("hapt:waist", "csv:wrist") == [["waist"], ["wrist"]]
     assert chosen("pocket", "csv:wrist") == [["pocket"], ["wrist"]]
     with pytest.raises(
-        DatasetError, match="no recording has the placement 'csv:waist': the placements are pocket, wri"
+        DatasetError, match="no recording has the placement 'csv:waist': the placements of csv are pocket, wri"
     ):
         chosen("csv:waist")
 
@@ -162,3 +162,7 @@ def test_recordings_without_a_needed_gyroscope_are_left_out_if_there_are_others(
     assert sets.leave_out_without_gyro(mixed, SignalSpec(channels=BODY_ACC)) == mixed
     without = sets.put_together(["csv:b"], [[recording("x", has_gyro=False)]])
     assert sets.leave_out_without_gyro(without, SignalSpec()) == without  # cutting them names the first one
+    windows = PrecutWindows(np.zeros((2, 128, 9), np.float32), np.zeros(2, np.int64), ("A",), None)
+    left, whole = sets.leave_out_without_gyro([*without, DataSet("uci-har:u", "uci-har", (), windows)], SignalSpec())
+    assert (left.is_empty, whole.windows) == (True, windows)
+    assert len(left.notes) == 1

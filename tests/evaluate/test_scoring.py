@@ -243,6 +243,10 @@ def test_recordings_without_a_needed_gyroscope_are_left_out_with_a_note(classifi
     result = scoring.score_sets(sets, classifier)
     assert (result.name, result.parts, set(result.by_subject)) == ("hapt", (), {"hapt/2"})
     assert any(note.startswith("csv: 1 recordings of 1 subjects were made without") for note in result.notes)
+    cut = put_together(["csv:x", "uci-har:y"], [[bare], windows()])
+    result = scoring.score_sets(cut, classifier)
+    assert (result.name, result.scores.windows) == ("uci-har", 8)
+    assert any(note.startswith("csv: 1 recordings of 1 subjects were made without") for note in result.notes)
     without = classifier_of(classifier.bundle, channels=("total_acc_z",), normalisation=Normalisation((0.0,), (1.0,)))
     assert scoring.score_sets(sets, without).scores.windows == 28
 

@@ -33,7 +33,7 @@ from harstream.train.fitting.prepare import (
 )
 from harstream.train.fitting.recipe import FitConfig
 
-from ..made_recordings import PLAIN
+from ..made_recordings import PLAIN, two_data_sets
 
 TINY = FitConfig("mlp", {"units": 20}, epochs=2, folds=2, learning_rate=1e-2, **PLAIN)
 
@@ -184,6 +184,17 @@ def test_recordings_that_cannot_be_trained_on_are_refused_first(recordings: list
         prepare([recordings[0], replace(recordings[1], rate_hz=20.0)])
     with pytest.raises(DatasetError, match="found 0 of MOVING, STILL"):
         prepare([replace(r, segments=(Segment(0, 50, "STILL"), Segment(90, 140, "MOVING"))) for r in recordings])
+
+
+def test_data_sets_that_are_trained_on_only_are_checked_before_windows_are_cut(
+    recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "cut_windows", lambda *_: pytest.fail("windows were cut"))
+    several = two_data_sets(recordings)
+    with pytest.raises(DatasetError, match="no data set is called 'c': the data sets are a, b"):
+        prepare(several, train_only=["c"])
+    with pytest.raises(DatasetError, match=r"--train-only: it names every data set \(a, b\)"):
+        prepare(several, train_only=["b", "a"])
 
 
 # --- states between labels ------------------------------------------------------------------------------

@@ -73,13 +73,15 @@ def prepare(
 
     Raises:
         DatasetError: The sample rates differ and there is no spec, fewer than two labels or subjects have windows, a
-            data set or a state has none, or there is no data set of a name in ``train_only``.
+            data set or a state has none, or as ``scored_sets`` raises it.
         ConfigError: A state has the name of a label, or does not begin and end in a label that has windows.
 
     """
     spec = spec or spec_of(recordings)
     wanted = tuple(labels or windows.known_labels(recordings, states))
     require_other_names(wanted, states)
+    names = sorted({recording.data_set for recording in recordings})
+    scored_sets(names, train_only)
     progress("cutting windows", 0, 1)
     scored = windows.cut_windows(windows.whole_streams(recordings), spec, wanted)
     present = tuple(label for index, label in enumerate(wanted) if (scored.label == index).any())
@@ -88,15 +90,11 @@ def prepare(
             f"training needs two labels with windows, found {len(present)} of {', '.join(wanted)}: "
             f"no segment of another label is as long as a window of {spec.window_samples} samples"
         )
-    for name in sorted({recording.data_set for recording in recordings} - set(scored.data_set.tolist())):
+    for name in sorted(set(names) - set(scored.data_set.tolist())):
         raise DatasetError(
             f"{name}: no window of {spec.window_samples} samples lies inside an activity with one of the labels "
             f"{', '.join(wanted)}: compare the labels of the data set, or leave it out"
         )
-    names = sorted({recording.data_set for recording in recordings})
-    for name in train_only:
-        if name not in names:
-            raise DatasetError(f"no data set is called {name!r}: the data sets are {', '.join(names)}")
     scored = scored.select(np.flatnonzero(~np.isin(scored.data_set, list(train_only))))
     folds_of(scored.subject.tolist(), 2, seed)  # raises if there are too few subjects, before the long part
     if present != wanted:
@@ -210,6 +208,25 @@ def states_of(data: str | Sequence[str]) -> tuple[str, ...]:
         kinds = ", ".join(map(kind_of, each_of(data)))
         raise ConfigError(f"--states: {kinds} names no states between labels; leave the option out")
     return tuple(states)
+
+
+def scored_sets(names: Sequence[str], train_only: Sequence[str]) -> list[str]:
+    """Return the names of the data sets that are scored: those that are not trained on only.
+
+    Raises:
+        DatasetError: There is no data set of a name in ``train_only``, or none is left to score.
+
+    """
+    for name in train_only:
+        if name not in names:
+            raise DatasetError(f"--train-only: no data set is called {name!r}: the data sets are {', '.join(names)}")
+    scored = [name for name in names if name not in train_only]
+    if not scored:
+        raise DatasetError(
+            f"--train-only: it names every data set ({', '.join(names)}), so that none is left to validate on: "
+            "name fewer of them"
+        )
+    return scored
 
 
 def require_other_names(labels: Sequence[str], states: Sequence[str]) -> None:
