@@ -5,8 +5,10 @@ An activity counts as the label that covers it (see ``core.label_table``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from harstream.classifier import Classifier
 from harstream.core.batches import Int64, Predictions
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
+from harstream.datasets import public
 from harstream.datasets.base import PrecutWindows, Recording, subject_names
 from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, notes_of
 from harstream.datasets.windows import LabelledWindows, cut_windows, require_gyro, whole_streams
@@ -29,6 +32,7 @@ from harstream.progress import Progress, silent
 
 #: Data sets of windows, and the data sets of recordings of the same subjects under the same numbers.
 _SAME_SUBJECTS = {"uci-har": "hapt"}
+_ENDING = re.compile(r"(\.(csv|zip|tar|tgz|gz|bz2|xz))+$", re.IGNORECASE)
 
 
 def score_sets(
@@ -306,11 +310,13 @@ def _require_windows(n_windows: int, data: str, bundle: Bundle) -> None:
 def _training_notes(bundle: Bundle, data: str, subjects: Iterable[str]) -> tuple[str, ...]:
     """Return a warning if the bundle was trained on some of the subjects that are now scored."""
     trained_on = bundle.training.get("data")
-    kind = kind_of(data)
+    sets = [str(one) for one in (trained_on if isinstance(trained_on, list) else [trained_on])]
     own = set()
     for subject in map(str, bundle.training.get("subjects", ())):
         prefix, _, name = subject.rpartition("/")  # if the bundle was trained on several data sets
-        if kind_of(prefix or str(trained_on)) in (kind, _SAME_SUBJECTS.get(kind)):
+        # The prefix is KIND if there is one set of this kind, and else KIND:NAME.
+        of_prefix = [prefix] if ":" in prefix else [one for one in sets if kind_of(one) == prefix] or [prefix]
+        if any(_may_be_one(one, data) for one in (of_prefix if prefix else sets)):
             own.add(name)
     names = list(subjects)
     seen = [name for name in names if name.rpartition("/")[2] in own]
@@ -320,3 +326,26 @@ def _training_notes(bundle: Bundle, data: str, subjects: Iterable[str]) -> tuple
         f"{bundle.id} was trained on {len(seen)} of these {len(names)} subjects: "
         "the scores do not tell how it does on other people",
     )
+
+
+def _may_be_one(trained: str, data: str) -> bool:
+    """Return whether KIND:NAME of a set trained on may be, contain or be part of the set KIND:PATH.
+
+    A public set has the same subjects whatever its file is called. Own recordings are known by the name of their file
+    or folder, so that a subject of another folder is not taken for one of the same name.
+    """
+    kind, _, name = trained.partition(":")
+    own_kind, _, place = data.partition(":")
+    if kind not in (own_kind, _SAME_SUBJECTS.get(own_kind)):
+        return False
+    if kind in public.SETS or not name:
+        return True
+    path = Path(place)
+    names = {path.name, path.resolve().name, path.resolve().parent.name}
+    names |= {inside.name for inside in path.iterdir()} if path.is_dir() else set()
+    return _without_ending(name) in map(_without_ending, names)
+
+
+def _without_ending(name: str) -> str:
+    """Return the name of a file or archive without its ending, as the folder is called that an archive is made of."""
+    return _ENDING.sub("", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,10 +138,54 @@ def test_sessions_are_scored_as_published(classifier: Classifier) -> None:
 def test_subjects_the_bundle_was_trained_on_are_pointed_out(classifier: Classifier) -> None:
     trained = replace(classifier.bundle, training={"data": "csv:mine", "subjects": ["2", "3"]})
     known = Classifier(trained, "litert", FunctionNetwork(by_sign))
-    result = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere")
+    result = scoring.score_recordings([seated("1"), seated("2")], known, "csv:/elsewhere/mine")
     assert any("1 of these 2 subjects" in note for note in result.notes)
-    assert scoring.score_recordings([seated("1")], known, "csv:/elsewhere").notes == ()
+    assert scoring.score_recordings([seated("1")], known, "csv:/elsewhere/mine").notes == ()
     assert scoring.score_recordings([seated("2")], known, "hapt:x").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("trained", "subject", "data", "same"),
+    [
+        ("csv:one", "1", "csv:one", True),
+        ("csv:one", "1", "csv:/some/where/one", True),
+        ("csv:one", "1", "csv:one.zip", True),  # of the folder
+        ("csv:one", "1", "csv:one/1_walk.csv", True),  # a file of the folder
+        ("csv:one.zip", "1", "csv:one", True),
+        ("csv:1_walk.csv", "1", "csv:folder", True),
+        ("csv:" + "1" * 999, "1", "csv:folder", False),
+        ("csv:1_walk.csv", "1", "csv:folder/2_walk.csv", False),
+        ("csv:one", "1", "csv:two", False),
+        (["csv:one", "csv:two"], "csv:one/1", "csv:one", True),
+        (["csv:one", "csv:two"], "csv:one/1", "csv:two", False),
+        (["csv:one", "hapt:hapt.zip"], "csv/1", "csv:one", True),
+        (["csv:one", "hapt:hapt.zip"], "csv/1", "csv:two", False),
+        (["csv:one", "hapt:hapt.zip"], "hapt/1", "hapt:HAPT", True),
+        (["csv:one", "hapt:hapt.zip"], "hapt/1", "csv:one", False),
+        ("hapt:hapt.zip", "1", "hapt:HAPT", True),
+        ("csv:", "1", "csv:two", True),  # not known
+        (None, "hapt/1", "hapt:x", True),
+        (None, "1", "hapt:x", False),
+    ],
+)
+def test_a_subject_of_other_recordings_is_not_taken_for_one_of_the_same_name(
+    classifier: Classifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: object,
+    subject: str,
+    data: str,
+    same: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/1_walk.csv").touch()
+    bundle = replace(classifier.bundle, training={"data": trained, "subjects": [subject]})
+    known = Classifier(bundle, "litert", FunctionNetwork(by_sign))
+    several = [replace(seated("1"), subject="csv:x/1")]  # as named in an evaluation of several sets
+    for recordings in ([seated("1")], several):
+        notes = scoring.score_recordings(recordings, known, data).notes
+        assert any("1 of these 1 subjects" in note for note in notes) == same
 
 
 def test_published_windows_of_people_the_bundle_was_trained_on_are_pointed_out(bundle: Bundle) -> None:
@@ -261,9 +306,9 @@ def test_windows_without_a_needed_channel_are_refused(bundle: Bundle, monkeypatc
 def test_subjects_of_one_of_several_sets_trained_on_are_pointed_out(classifier: Classifier) -> None:
     training = {"data": ["hapt:hapt.zip", "csv:mine"], "subjects": ["csv/2", "hapt/1", "hapt/2"]}
     known = Classifier(replace(classifier.bundle, training=training), "litert", FunctionNetwork(by_sign))
-    [note] = scoring.score_recordings([seated("1"), seated("2")], known, "csv:x").notes
+    [note] = scoring.score_recordings([seated("1"), seated("2")], known, "csv:mine").notes
     assert "1 of these 2 subjects" in note
-    sets = put_together(["hapt:x", "csv:x"], [[seated("1"), seated("2")], [seated("1"), seated("2")]])
+    sets = put_together(["hapt:x", "csv:mine"], [[seated("1"), seated("2")], [seated("1"), seated("2")]])
     assert scoring.score_sets(sets, known).notes == (
         "hapt: random@0.0.1 was trained on 2 of these 2 subjects: the scores do not tell how it does on other people",
         "csv: random@0.0.1 was trained on 1 of these 2 subjects: the scores do not tell how it does on other people",

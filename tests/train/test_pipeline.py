@@ -24,6 +24,7 @@ from harstream.train import export, pipeline
 from harstream.train.fitting.prepare import (
     DEFAULT_SMOOTHING,
     about_kind,
+    data_name,
     default_table,
     labels_of_kind,
     prepare,
@@ -167,6 +168,13 @@ def test_hapt_is_trained_on_the_six_activities_of_uci_har() -> None:
     assert labels_of_kind("hapt:anywhere") == hapt.LABELS
     assert labels_of_kind("nothing:anywhere") is None
     assert "UCI Machine Learning" in about_kind("hapt:anywhere")
+
+
+def test_data_are_named_without_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine/inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine/inner")
+    given = ["hapt:/some/where/hapt.zip", "csv:inner/", "csv:.", "csv:.."]
+    assert [data_name(one) for one in given] == ["hapt:hapt.zip", "csv:inner", "csv:inner", "csv:mine"]
 
 
 def test_a_label_without_a_window_is_left_out(recordings: list[Recording]) -> None:

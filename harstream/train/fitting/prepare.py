@@ -265,8 +265,9 @@ def about_kind(data: str) -> str:
 
 def data_name(data: str) -> str:
     """Return KIND:PATH without the folders: ``hapt:/some/where/hapt.zip`` becomes ``hapt:hapt.zip``."""
-    kind, _, path = data.partition(":")
-    return f"{kind}:{Path(path).name}"
+    kind, _, place = data.partition(":")
+    path = Path(place)
+    return f"{kind}:{path.resolve().name if path.name in ('', '..') else path.name}"
 
 
 def data_names(data: str | Sequence[str]) -> str:
