@@ -317,7 +317,7 @@ def test_a_bundle_of_several_data_sets_knows_what_its_labels_cover(
     assert content["training"]["data"] == ["csv:lab", "csv:home"]
     assert content["training"]["subjects"] == ["csv:home/01", "csv:home/02", "csv:lab/01", "csv:lab/02"]
     card = (out / "README.md").read_text()
-    assert "from `csv:lab, csv:home`." in card
+    assert "from `csv:lab, csv:home`" in card
     assert "- csv:home: no label covers JUMPING (32 s)." in card
     assert "| mean of the data sets |" in card
     assert "Each data set, with all its subjects, is held out once per seed." in card
