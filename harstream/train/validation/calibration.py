@@ -59,7 +59,7 @@ def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
     Args:
         folds: Of one run or several.
         by_data: Whether whole data sets were held out. Then the bias takes back the preference for labels that many
-            sets have.
+            sets have, and the limits are the highest of those of each set.
 
     Raises:
         DatasetError: No held-out window has a label that the network of its fold has learnt.
@@ -77,4 +77,10 @@ def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
         )
     bias = fit_bias(logits, label, data_set) if by_data else np.zeros(logits.shape[1], np.float32)
     logits = logits + bias
-    return Calibration(bias, fit_temperature(logits, label), *limits_for(distance, energy(logits)))
+    energies = energy(logits)
+    # People of other laboratories are further from the training data than others of the same one, and by how much
+    # differs. Those who are still to come may be as far as the farthest.
+    parts = [data_set == name for name in np.unique(data_set)] if by_data else [np.ones(len(label), np.bool_)]
+    limits = [limits_for(distance[part], energies[part]) for part in parts]
+    max_distance, max_energy = (max(values) for values in zip(*limits, strict=True))
+    return Calibration(bias, fit_temperature(logits, label), max_distance, max_energy)
