@@ -286,6 +286,16 @@ def save(
     return bundle
 
 
+def move(bundle: Bundle, directory: Path) -> Bundle:
+    """Move the files of a bundle to another folder on the same disk, in place of those of an earlier bundle there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for stale in ("bundle.json", *MODEL_FILES, GOLDEN):
+        (directory / stale).unlink(missing_ok=True)
+    for name in (*bundle.files, "README.md", "bundle.json"):
+        (bundle.path / name).replace(directory / name)
+    return dataclasses.replace(bundle, path=directory)
+
+
 def add_file(bundle: Bundle, name: str) -> Bundle:
     """Add a file that is already in the bundle's folder to bundle.json, and return the changed bundle."""
     changed = dataclasses.replace(bundle, files={**bundle.files, name: _sha256(_read(bundle.path / name))})

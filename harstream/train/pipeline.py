@@ -323,17 +323,22 @@ def _save_sealed(
     exported_again: bool = False,
     **fields: Any,
 ) -> Bundle:
-    """Write a bundle, seal it, and list the missing files in its model card ``text``."""
-    bundle = bundles.save(
-        out,
-        training={**training, "missing": dict(files.missing)},
-        keras_path=keras_path,
-        tflite=files.litert,
-        int8=files.int8,
-        card=text,
-        **fields,
-    )
-    bundle = seal_bundle(bundle)  # removes the int8 file if its labels differ on the golden streams
-    text = with_files(text, bundle.missing, exported_again=exported_again)
-    (bundle.path / "README.md").write_text(text, encoding="utf-8")
-    return bundle
+    """Write a bundle, seal it, and list the missing files in its model card ``text``.
+
+    An earlier bundle in ``out`` stays as it was until the new one is complete.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        bundle = bundles.save(
+            folder,
+            training={**training, "missing": dict(files.missing)},
+            keras_path=keras_path,
+            tflite=files.litert,
+            int8=files.int8,
+            card=text,
+            **fields,
+        )
+        bundle = seal_bundle(bundle)  # removes the int8 file if its labels differ on the golden streams
+        text = with_files(text, bundle.missing, exported_again=exported_again)
+        (bundle.path / "README.md").write_text(text, encoding="utf-8")
+        return bundles.move(bundle, out)

@@ -136,6 +136,21 @@ def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recordin
     assert "`model.int8.tflite` was made again by `harstream export`" in (mine / "README.md").read_text()
 
 
+def test_an_earlier_bundle_stays_until_the_new_one_is_complete(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    beside = set(mine.parent.iterdir())
+
+    def fail(bundle: bundles.Bundle) -> bundles.Bundle:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "seal_bundle", fail)
+        with pytest.raises(OSError, match="full"):
+            pipeline.export_again(str(mine))
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+    assert set(mine.parent.iterdir()) == beside
+
+
 def test_the_card_lists_the_missing_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "README.md").unlink()
     real = export.to_int8

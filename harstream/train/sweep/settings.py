@@ -29,7 +29,7 @@ def _parse_value(text: str) -> Any:
     """Return the value of a text that is JSON, else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

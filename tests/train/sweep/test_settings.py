@@ -35,6 +35,11 @@ def test_variants_are_rows_of_their_own_and_may_have_names() -> None:
     ]
 
 
+def test_a_value_nested_too_deeply_for_json_is_a_text() -> None:
+    text = "[" * 100_000
+    assert settings.parse_setting(f"arch={text}") == ("arch", text)
+
+
 def test_a_comma_within_json_does_not_part_values() -> None:
     rows = settings.parse_variants(['noise_filter=none,{"type":"median","size":5}', "widths=[8,16],[8,8]"], [])
     assert [row.overrides["noise_filter"] for row in rows[::2]] == ["none", {"type": "median", "size": 5}]
