@@ -24,7 +24,7 @@ from harstream.core.batches import Float32, Int64
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
-from harstream.datasets.sets import leave_out_without_gyro
+from harstream.datasets.sets import leave_out_without_gyro, notes_of
 from harstream.datasets.windows import labels_of_windows
 from harstream.evaluate import published
 from harstream.storage import replace_file
@@ -33,6 +33,8 @@ from research.command import command
 
 #: Devices and seconds of each made signal, and its rate.
 _DEVICES, _SECONDS, _RATE_HZ = 40, 60.0, 50.0
+#: Greatest angle between the mean accelerations of segments that ``stitch`` joins.
+STITCH_DEG = 45.0
 #: Index of an activity for which the model has no label.
 _OTHER = -1
 
@@ -107,19 +109,34 @@ def stitch(recordings: Sequence[Recording]) -> list[Recording]:
     """Return a recording for each subject, activity and rate, of all segments of it one after the other.
 
     A model whose windows are longer than any segment cannot be scored otherwise. The joints are no movement of a
-    person, so the result is rougher than one of whole recordings.
+    person, so the result is rougher than one of whole recordings. Segments in which the device lay otherwise, by more
+    than STITCH_DEG, are not joined.
     """
-    parts: dict[tuple[str, str, float, bool], list[Float32]] = {}
+    parts: dict[tuple[str, str, float, bool], list[list[Float32]]] = {}
     for one in recordings:
         for segment in one.segments:
-            key = (one.subject, segment.label, one.rate_hz, one.has_gyro)
-            parts.setdefault(key, []).append(one.samples[segment.start : segment.stop])
-    result = []
-    for number, ((subject, label, rate_hz, has_gyro), samples) in enumerate(parts.items()):
-        joined = np.concatenate(samples)
-        segments = (Segment(0, len(joined), label),)
-        result.append(Recording(f"stitched-{number}", subject, rate_hz, joined, segments, has_gyro))
+            samples = one.samples[segment.start : segment.stop]
+            groups = parts.setdefault((one.subject, segment.label, one.rate_hz, one.has_gyro), [])
+            for group in groups:
+                if _angle_deg(group[0], samples) <= STITCH_DEG:
+                    group.append(samples)
+                    break
+            else:
+                groups.append([samples])
+    result: list[Recording] = []
+    for (subject, label, rate_hz, has_gyro), groups in parts.items():
+        for group in groups:
+            joined = np.concatenate(group)
+            segments = (Segment(0, len(joined), label),)
+            result.append(Recording(f"stitched-{len(result)}", subject, rate_hz, joined, segments, has_gyro))
     return result
+
+
+def _angle_deg(one: Float32, other: Float32) -> float:
+    """Return the angle between the mean accelerations of two segments."""
+    first, second = one[:, :3].mean(axis=0), other[:, :3].mean(axis=0)
+    cosine = float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def outcome(name: str, recordings: Sequence[Recording], classifier: Classifier) -> Outcome:
@@ -152,7 +169,10 @@ def outcomes(
     """Yield the outcome of each placement of each data set, then those of SIGNALS."""
     bundle = classifier.bundle
     sets = [one.cover(bundle.table, bundle.states) for one in options.load_sets(data, None, placements)] if data else []
-    for one in leave_out_without_gyro(sets, bundle.spec) if sets else []:
+    usable = leave_out_without_gyro(sets, bundle.spec)
+    for note in notes_of(usable):
+        print(f"note: {note}", file=sys.stderr)
+    for one in usable:
         for placement in dict.fromkeys(recording.placement for recording in one.recordings):
             own = [recording for recording in one.recordings if recording.placement == placement]
             name = f"{one.name}, {placement}" if placement else one.name
