@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from harstream.bundle import orientation_of
 from harstream.core.spec import BODY_ACC, ORIENTATION_FREE, Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
@@ -50,7 +49,7 @@ def batch_function(
         channels,
         spec.sample_rate_hz,
         None if config.flipped_share else vertical,  # a device that may be the wrong way up is not unfamiliar so
-        any_orientation=orientation_of(spec) == "any" or config.tilt_deg > unfamiliar.TURNED_DEG,
+        any_orientation=set(spec.channels) <= set(ORIENTATION_FREE) or config.tilt_deg > unfamiliar.TURNED_DEG,
     )
     for name in ("vigour", "coupling_db"):
         if getattr(config, name) and not set(BODY_ACC) <= set(channels):
