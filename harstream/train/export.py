@@ -27,6 +27,7 @@ from harstream.core.familiar import Familiar
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
 from harstream.train.fitting.architectures.loops import without_tensor_lists
+from harstream.train.fitting.architectures.residual import SHAPE
 
 #: Windows on which the ranges of the int8 activations are measured.
 CALIBRATION_WINDOWS = 300
@@ -34,6 +35,9 @@ CALIBRATION_WINDOWS = 300
 #: signals smaller than 1/256 of the input's range. All convolutions after them are int8.
 #: The outputs are put side by side in float32 too, because logits and features have different ranges.
 _FLOAT_OPS = ["RESHAPE", "AVERAGE_POOL_2D", "SUB", "MUL", "TANH", "CONCATENATION"]
+#: Further ones of a network that sees windows divided by their deviation (``shape_gain``): in int8, that of a still
+#: window is 0 or far too large. The additions behind the convolutions are then float32 too.
+_SHAPE_OPS = ["SQUARED_DIFFERENCE", "RSQRT", "ADD"]
 #: Windows on which the labels of int8 are compared with those of Keras. A window is clear if the two largest
 #: probabilities of Keras differ by more than ``golden.INT8_MARGIN``. Of the clear windows this share may differ, and a
 #: few more. On HAPT the share is below 0.0015 for feed-forward networks and for recurrent ones of four
@@ -143,7 +147,8 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0, n_logits: int | 
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = representative
         # Only the debugger has a public option to leave operations out of the quantisation.
-        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=_FLOAT_OPS)
+        in_float = _FLOAT_OPS + (_SHAPE_OPS if any(layer.name == SHAPE for layer in model.layers) else [])
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=in_float)
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
         data = bytes(quantizer.get_nondebug_quantized_model())
         _check_labels(model, data, inputs[order[:CHECKED_WINDOWS]], n_logits)

@@ -209,6 +209,7 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
     assert {line.partition("(see ")[2] for line in shown} == {f"{GUIDE}#{problem})" for problem in wanted.values()}
     assert set(map(without_values, shown)) <= set(map(without_values, lines))
 
+    uniform = 1 / len(daemon.pipeline.classifier.bundle.outputs)
     # Labels: right where the data can be used, UNKNOWN where they cannot, or none.
     for device, problem in wanted.items() | {("as-it-should-be", None)}:
         labels = daemon.labels(device)
@@ -220,8 +221,8 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
             seen = labels[MEMORY - 1 :] if problem == "unfamiliar" else labels
             assert {one["label"] for one in labels} == {"UNKNOWN"}
             assert {one["problem"] for one in seen} == {problem}
-            assert max(one["confidence"] for one in labels) == pytest.approx(1 / 6, abs=1e-4)
-            assert max(max(one["probabilities"].values()) for one in labels) == pytest.approx(1 / 6, abs=1e-4)
+            assert max(one["confidence"] for one in labels) == pytest.approx(uniform, abs=1e-4)
+            assert max(max(one["probabilities"].values()) for one in labels) == pytest.approx(uniform, abs=1e-4)
         else:
             assert {one.get("problem") for one in labels} <= {problem, None}
             assert sum(one["label"] == "WALKING" for one in labels) > 0.9 * len(labels)

@@ -15,6 +15,8 @@ from harstream.train.fitting.recipe import FitConfig
 #: Share of the windows of held-out subjects that the limits are exceeded by. People differ: of those who had no part in
 #: the limits, the test takes about twice the share for unfamiliar, and a few of them mostly (HAPT by subject: 0.6 %).
 COST = 0.003
+#: The same of each held-out data set, where whole sets were held out: the farthest one decides.
+COST_OF_A_SET = 0.01
 #: Variance added to every feature, in units of its own variance: directions in which the training windows hardly
 #: differ would count beyond measure otherwise.
 _SHRINKAGE = 0.01

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.core.familiar import energy
 from harstream.errors import DatasetError
-from harstream.train.fitting.familiarity import limits_for
+from harstream.train.fitting.familiarity import COST_OF_A_SET, limits_for
 from harstream.train.fitting.fit import fit_bias, fit_temperature
 
 
@@ -78,9 +78,11 @@ def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
     bias = fit_bias(logits, label, data_set) if by_data else np.zeros(logits.shape[1], np.float32)
     logits = logits + bias
     energies = energy(logits)
-    # People of other laboratories are further from the training data than others of the same one, and by how much
-    # differs. Those who are still to come may be as far as the farthest.
-    parts = [data_set == name for name in np.unique(data_set)] if by_data else [np.ones(len(label), np.bool_)]
-    limits = [limits_for(distance[part], energies[part]) for part in parts]
+    limits = [limits_for(distance, energies)]
+    if by_data:
+        # People of other laboratories are further from the training data than others of the same one, and by how much
+        # differs. Those who are still to come may be as far as the farthest.
+        parts = [data_set == name for name in np.unique(data_set)]
+        limits = [limits_for(distance[part], energies[part], COST_OF_A_SET) for part in parts]
     max_distance, max_energy = (max(values) for values in zip(*limits, strict=True))
     return Calibration(bias, fit_temperature(logits, label), max_distance, max_energy)

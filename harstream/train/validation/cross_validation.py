@@ -161,14 +161,16 @@ class CrossValidation:
         return ("", "windows", "macro recall, %", *labels), rows
 
     def unlearnt(self) -> list[str]:
-        """Return a sentence for each label of a single data set, if whole data sets were held out."""
-        by_data, labels = self.scores_by_data(), self.scores.labels
-        sentences = []
-        for index, label in enumerate(labels) if self.folds == BY_DATA else ():
-            names = [name for name, scores in by_data.items() if scores[0].windows_by_label[index]]
-            if len(names) == 1:
-                sentences.append(f"{label} is in {names[0]} only: the networks that are scored on it never learnt it")
-        return sentences
+        """Return a sentence for each label that a network is scored on and never learnt."""
+        labels = self.scores.labels
+        sentences: dict[str, None] = {}
+        for fold in (fold for run in self.runs for fold in run.folds):
+            for index in sorted(set(fold.label.tolist()) - set(fold.learnt)):
+                part = str(fold.data_set[0]) if self.folds == BY_DATA else f"subjects {', '.join(fold.held_out)}"
+                sentences[f"{labels[index]} is in {part} only: the networks that are scored on it never learnt it"] = (
+                    None
+                )
+        return list(sentences)
 
     def _mean_of_sets(self) -> list[float]:
         """Return the mean over the data sets of their macro recall, for each run."""

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import layers
 
+#: Name of the layer of ``shape_gain``.
+SHAPE = "shape"
 #: Added to the deviation of a window by ``shape_gain``, in standard deviations of the training data.
 SHAPE_FLOOR = 0.01
 
@@ -53,7 +55,7 @@ def rescnn(
         mean = layers.AveragePooling2D((window_samples, 1), 1)
         shape = layers.Subtract()([coarse, mean(coarse)])
         strength = keras.ops.rsqrt(mean(keras.ops.square(shape)) + SHAPE_FLOOR**2)
-        shape = layers.Rescaling(shape_gain, name="shape")(layers.Multiply()([shape, strength]))
+        shape = layers.Rescaling(shape_gain, name=SHAPE)(layers.Multiply()([shape, strength]))
         x = layers.Add()([x, _convolution(shape, widths[0], kernels[0], strides[0])])
     x = layers.ReLU()(x)
     for depth, (width, kernel) in enumerate(zip(widths[1:], kernels[1:], strict=True), 1):
