@@ -68,8 +68,8 @@ of the held-out subjects, {unfamiliar} are found unfamiliar, with the limits of 
 
 - The figures are of single windows that lie inside one activity. Windows across a change of activity are left out.
 - {subjects} subjects are few. The accuracy of a single subject, averaged over the seeds, is {worst} to {best}.
-- Other placements or orientations of the device, other people and other sensors were not tested. Measure the model
-  on recordings of yours with `harstream evaluate` before you rely on it.
+- Other placements, people and sensors may give worse figures{or_orientation}. Measure the model on recordings of yours
+  with `harstream evaluate` before you rely on it.
 - A movement that is none of the activities may still get one of their labels, with high confidence: not every
   unfamiliar window is found.
 """
@@ -157,6 +157,7 @@ def card(
         sensors="accelerometer and gyroscope" if spec.uses_gyro else "accelerometer",
         placement=placement or "not stated",
         orientation="any" if orientation == "any" else "fixed, as in the training data",
+        or_orientation="" if orientation == "any" else ", and so may another orientation of the device",
         states=_STATES.format(states=", ".join(f"`{state}`" for state in states), unknown=UNKNOWN) if states else "",
         subjects=n_subjects,
         windows=n_windows,
