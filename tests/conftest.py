@@ -27,9 +27,12 @@ from .servers import Mosquitto
 
 __all__ = ["done", "recordings"]
 
-# A shell starts background jobs with SIGINT ignored, and the programs that the tests start and stop would inherit it.
+# A shell starts background jobs with SIGINT ignored, nohup its program with SIGHUP. The programs that the tests start,
+# reload and stop would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No deadline, because a loaded machine is slow, not wrong. The same examples in every run, so that a test that passed
 # passes again; `--hypothesis-profile explore` tries others.
