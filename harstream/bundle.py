@@ -24,6 +24,7 @@ from harstream.core.smoothing import Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError
+from harstream.int8 import Int8Figures
 
 SCHEMA = 2  # of the bundles written; 1 had neither placement, orientation, states nor familiar
 READABLE = (1, 2)
@@ -34,9 +35,6 @@ BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
 DEFAULT_MODEL = "phone"
 #: Model made for what `harstream simulate` publishes: devices at the waist, with a gyroscope.
 SIMULATED_MODEL = "waist"
-#: Share of windows that int8 may label worse than float32 and still be chosen. And the share that int8 may miss of the
-#: windows of strong signals that float32 finds unfamiliar: what exceeds its range looks like the end of that range.
-MAX_INT8_LOSS, MAX_INT8_MISSED = 0.002, 0.05
 ORIENTATIONS = ("fixed", "any")
 #: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.,\deE\s]*\]")
@@ -96,16 +94,8 @@ class Bundle:
     def best_backend(self) -> str:
         """The fastest backend that the bundle has and that is about as right as float32, by the bundle's training."""
         only = {KERAS, LITERT}.isdisjoint(self.files)
-        return "int8" if INT8 in self.files and (only or self._int8_is_as_right) else self.float_backend
-
-    @property
-    def _int8_is_as_right(self) -> bool:
-        loss, missed, added = self.int8_loss, self.int8_missed, self.int8_added
-        if loss is None or self.familiar is None:
-            return loss is not None and loss <= MAX_INT8_LOSS
-        if missed is None or added is None:
-            return False
-        return loss + added <= MAX_INT8_LOSS and missed <= MAX_INT8_MISSED
+        good = only or self.int8.is_as_right(tells_unfamiliar=self.familiar is not None)
+        return "int8" if INT8 in self.files and good else self.float_backend
 
     @property
     def float_backend(self) -> str:
@@ -113,31 +103,9 @@ class Bundle:
         return "litert" if LITERT in self.files else "tensorflow"
 
     @property
-    def int8_loss(self) -> float | None:
-        """Accuracy of float32 minus that of int8 in the cross-validation; None if that did not measure it."""
-        float32, int8 = (self._figure("metrics", name, "accuracy", "mean") for name in ("float32", "int8"))
-        # 0.98 - 0.978 is a little more than 0.002
-        return None if float32 is None or int8 is None else round(float32 - int8, 9)
-
-    @property
-    def int8_missed(self) -> float | None:
-        """Share of strong windows unfamiliar to float32 that int8 takes for familiar; None: not measured."""
-        return self._figure("int8_missed")
-
-    @property
-    def int8_added(self) -> float | None:
-        """Share of training windows familiar to float32 that int8 takes for unfamiliar; None: not measured."""
-        return self._figure("int8_added")
-
-    def _figure(self, *keys: str) -> float | None:
-        """Return a number of ``training``, which may hold anything; None: there is no such number."""
-        value: Any = self.training
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        try:
-            return checks.number(value, ".".join(keys))
-        except ConfigError:
-            return None
+    def int8(self) -> Int8Figures:
+        """What training found of int8."""
+        return Int8Figures.of(self.training)
 
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
         """Return a new smoother for the bundle's labels, with ``smoothing`` in place of the bundle's own if given."""

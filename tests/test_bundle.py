@@ -145,9 +145,9 @@ def test_auto_takes_int8_if_the_cross_validation_shows_hardly_a_loss(bundle, fil
     )
     assert one.best_backend == backend
     if None not in metrics.values() and metrics:
-        assert one.int8_loss == pytest.approx(metrics["float32"] - metrics["int8"])
+        assert one.int8.loss == pytest.approx(metrics["float32"] - metrics["int8"])
     else:
-        assert one.int8_loss is None
+        assert one.int8.loss is None
 
 
 def test_auto_does_not_take_int8_if_it_misses_what_is_unfamiliar(bundle):
@@ -175,7 +175,7 @@ def test_auto_takes_the_only_file_that_there_is(bundle):
 
 def test_figures_that_are_no_numbers_are_no_figures(bundle):
     for training in ({"metrics": 3}, {"metrics": {"float32": {"accuracy": {"mean": 10**400}}}}):
-        assert replace(bundle, training=training).int8_loss is None
+        assert replace(bundle, training=training).int8.loss is None
 
 
 def test_the_chosen_backend_is_that_which_is_opened(own_bundle):

@@ -20,6 +20,7 @@ from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.sets import put_together
 from harstream.errors import ConfigError, DatasetError
+from harstream.int8 import MAX_LOSS, MAX_MISSED
 from harstream.train import export, pipeline
 from harstream.train.fitting.prepare import (
     DEFAULT_SMOOTHING,
@@ -107,12 +108,12 @@ def test_int8_is_not_chosen_where_it_misses_what_is_unfamiliar(recordings: list[
     found = {name: load_classifier(mine, name).predict(noise).unfamiliar.mean() for name in ("litert", "int8")}
     assert found["litert"] > 0.7
     assert found["int8"] < 0.1
-    assert bundle.training["int8_missed"] == bundle.int8_missed
-    assert bundle.int8_missed is not None
-    assert bundle.int8_missed > bundles.MAX_INT8_MISSED
-    assert bundle.int8_added == bundle.training["int8_added"]
-    assert bundle.int8_loss is not None
-    assert bundle.int8_loss <= bundles.MAX_INT8_LOSS
+    assert bundle.training["int8_missed"] == bundle.int8.missed
+    assert bundle.int8.missed is not None
+    assert bundle.int8.missed > MAX_MISSED
+    assert bundle.int8.added == bundle.training["int8_added"]
+    assert bundle.int8.loss is not None
+    assert bundle.int8.loss <= MAX_LOSS
     assert bundle.best_backend == "litert"
 
 
@@ -129,7 +130,7 @@ def test_a_bundle_exported_again_gives_the_same_labels(recordings: list[Recordin
     assert after.files[bundles.KERAS] == before.files[bundles.KERAS]
     again = load_classifier(mine, "litert").predict(cut.windows).probabilities
     np.testing.assert_allclose(again, expected, atol=1e-5)
-    assert after.int8_loss is None  # nobody measured the new int8 file
+    assert after.int8.loss is None  # nobody measured the new int8 file
     assert after.best_backend == "litert"
     int8 = load_classifier(mine, "int8").predict(cut.windows)
     assert (int8.label == expected.argmax(axis=1)).mean() > 0.9
