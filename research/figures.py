@@ -3,8 +3,9 @@
     python -m research.figures docs/results
 
 writes ``NAME.md`` and ``NAME.png`` beside each results file ``NAME.json`` in the folder or below. A smoothing study
-gets only the table, counts of channels only the plot. The ``results.json`` in a sweep's own folder gets ``table.md``
-and ``boxplot.png``. Other files stay as they are. Nothing is trained or measured.
+gets only the table, counts of channels only the plot; the studies of labs never seen in a folder share ``labs.md``.
+The ``results.json`` in a sweep's own folder gets ``table.md`` and ``boxplot.png``. Other files stay as they are.
+Nothing is trained or measured.
 
     python -m research.figures --channels hapt:hapt.zip docs/results/channels
 
@@ -31,6 +32,7 @@ from harstream.train.sweep import figures as sweep_figures
 from harstream.train.sweep import results
 from research import channels
 from research.command import command
+from research.labs import results as labs_results
 from research.smoothing import results as stream_results
 
 #: Colours that colour-blind readers can distinguish (Okabe and Ito 2008), then more for many labels.
@@ -79,6 +81,7 @@ def regenerate(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     written: list[Path] = []
+    labs: dict[Path, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*.json")):
         kind = results.format_of(path)
         if kind == results.FORMAT:
@@ -89,6 +92,11 @@ def regenerate(folder: Path) -> list[Path]:
         elif kind == stream_results.FORMAT:
             path.with_suffix(".md").write_text(stream_results.table(stream_results.read(path)), encoding="utf-8")
             written.append(path.with_suffix(".md"))
+        elif kind == labs_results.FORMAT:
+            labs.setdefault(path.parent / labs_results.TABLE, {})[path.stem] = labs_results.read(path)
+    for path, studies in labs.items():
+        path.write_text(labs_results.table(studies), encoding="utf-8")
+        written.append(path)
     return written
 
 

@@ -1,7 +1,7 @@
 """Labs never seen: a recipe scored on data sets that its networks were not trained on.
 
     python -m research.labs.study --data hapt:hapt.zip --data difronzo:difronzo.zip ... --labels phone \
-        --set channels=orientation_free --set noise_filter=none --out docs/results/labs.json
+        --set channels=orientation_free --set noise_filter=none --out docs/results/labs/phone.json
 
 holds out each data set once per seed, trains on the others, and streams the recordings of the held-out set as devices
 would send them. Bias and temperature of the logits and limits of the test of unfamiliar windows are those of the other
@@ -47,9 +47,8 @@ from harstream.train.validation.task import tasks_of
 from research.command import command
 from research.labs import folds
 from research.labs.folds import ORIENTATIONS, HeldOutSet
+from research.labs.results import FORMAT
 from research.windows import without_samples
-
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)

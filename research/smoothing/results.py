@@ -20,7 +20,7 @@ DEFAULTS = ("default, never UNKNOWN", "default")
 LABEL_FIGURES = ("accuracy", "unknown_inside", "flips_per_minute")
 DELAY_FIGURES = ("delay_median_s", "delay_p95_s", "missed_changes")
 
-#: Unfamiliar signals that are also examples in training with ``strangers_share`` (see ``train.fitting.augment``).
+#: Unfamiliar signals that are also examples in training with ``unfamiliar_share`` (see ``train.fitting.augment``).
 _TRAINED_ON = ("shuffled", "inverted", "on a table")
 #: Column of a table: title, key of the figure, factor, decimals.
 _Column = tuple[str, str, float, int]
@@ -196,7 +196,7 @@ def _folds(study: Mapping[str, Any]) -> int:
 
 def _unfamiliar_name(kind: str, study: Mapping[str, Any]) -> str:
     """Return the name of an unfamiliar signal; "(trained on)" marks what training made from other subjects' windows."""
-    return f"{kind} (trained on)" if kind in _TRAINED_ON and study["config"]["strangers_share"] else kind
+    return f"{kind} (trained on)" if kind in _TRAINED_ON and study["config"]["unfamiliar_share"] else kind
 
 
 def _named(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ def study() -> dict[str, Any]:
         "command": "python -m research.smoothing.study --data csv:made",
         "wearers": ["0", "1", "2"],
         "labels": list(LABELS),
-        "config": {"strangers_share": 0.0},
+        "config": {"unfamiliar_share": 0.0},
         "splits": 2,
         "default": DEFAULT_SMOOTHING.to_dict(),
         "runs": runs,
@@ -115,7 +115,7 @@ def test_a_model_card_has_the_scores_of_published_labels_of_held_out_subjects(st
 
 
 def test_unfamiliar_signals_that_are_trained_on_are_marked(study: dict[str, Any]) -> None:
-    taught = {**study, "config": {"strangers_share": 0.1}}
+    taught = {**study, "config": {"unfamiliar_share": 0.1}}
     assert set(results.card_scores(taught, DEFAULT_SMOOTHING)["strangers"]) == {"shuffled (trained on)"}
     assert "| shuffled (trained on) |" in results.table(taught)
     assert "trained on)" not in results.table(study)

@@ -31,7 +31,7 @@ from harstream.train.folds import split_by_subject
 #: Lowest temperature, whatever the held-out labels say.
 MIN_TEMPERATURE = 0.5
 #: Cost of the square of a bias, in nats: a bias of 1 must raise the mean log-likelihood by as much.
-BIAS_PENALTY = 0.003
+BIAS_PENALTY = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,8 @@ def fit_bias(logits: Float32, label: Int64, data_set: npt.NDArray[np.str_]) -> F
 
     A network knows some labels from many data sets and others from few, and on a set that it has never seen it prefers
     the former. The bias makes the held-out labels most likely, with the same weight for each label of each data set
-    (bias-corrected temperature scaling, Alexandari et al. 2020). The biases of the labels that occur have the mean 0;
+    (bias-corrected temperature scaling, Alexandari et al. 2020). A data set with one label does not count: there a bias
+    towards the label makes no error, whatever it costs elsewhere. The biases of the labels that occur have the mean 0;
     that of any other label is 0. They are kept small by BIAS_PENALTY times their square.
 
     Args:
@@ -206,6 +207,11 @@ def fit_bias(logits: Float32, label: Int64, data_set: npt.NDArray[np.str_]) -> F
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
+    several = [name for name in np.unique(data_set) if len(np.unique(label[data_set == name])) > 1]
+    counted = np.isin(data_set, several)
+    logits, label, data_set = logits[counted], label[counted], data_set[counted]
+    if not len(label):
+        return np.zeros(logits.shape[1], np.float32)
     present, number = np.unique(label, return_inverse=True)
     cells = np.unique(np.stack([np.unique(data_set, return_inverse=True)[1], number]), axis=1, return_inverse=True)[1]
     weight = 1.0 / np.bincount(cells)[cells]

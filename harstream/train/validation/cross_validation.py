@@ -201,7 +201,7 @@ class CrossValidation:
             "labels": list(scores.labels),
             "confusion": scores.confusion.tolist(),
             **({} if scores.unknown is None else {"unknown": scores.unknown.tolist()}),
-            "accuracy_by_wearer": self.accuracy_by_subject(),
+            "accuracy_by_subject": self.accuracy_by_subject(),
             **self._data_to_dict(),
             "runs": [run.to_dict() for run in self.runs],
         }

@@ -42,10 +42,11 @@ AUGMENTATIONS = {
     "flipped_share": 1.0,
     "smoothed_share": 1.0,
     "gyro_drift": 0.1,
-    "strangers_share": 0.9,
+    "unfamiliar_share": 0.9,
     "scale": 0.2,
     "vigour": 0.3,
     "coupling_db": 6.0,
+    "clipped_share": 1.0,
     "jitter": 0.1,
     "channel_dropout": 0.5,
     "mixup": 1.0,
@@ -73,7 +74,7 @@ def test_every_augmentation_can_be_set_and_follows_from_the_seed(name: str) -> N
     np.testing.assert_array_equal(inputs, graph(INDEX, SEED)[0])
     assert np.abs(inputs - NORM.apply(DATA.windows[INDEX.numpy()])).max() > 0.05
     np.testing.assert_allclose(np.sum(truth, axis=1), 1, atol=1e-5)
-    assert (np.max(truth, axis=1) < 1).any() == (name in ("mixup", "strangers_share"))
+    assert (np.max(truth, axis=1) < 1).any() == (name in ("mixup", "unfamiliar_share"))
 
 
 def test_one_augmentation_leaves_the_draws_of_the_others() -> None:

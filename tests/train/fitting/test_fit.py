@@ -263,10 +263,22 @@ def test_the_bias_takes_back_what_unseen_data_sets_are_denied() -> None:
 
 def test_labels_that_no_held_out_set_has_get_no_bias() -> None:
     logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    np.testing.assert_array_equal(fit_bias(logits, np.ones(50, np.int64), np.full(50, "a")), np.zeros(3))
     bias = fit_bias(logits, np.arange(50) % 2, np.full(50, "a"))
     assert bias[2] == 0
     assert bias[0] == pytest.approx(-bias[1], abs=1e-6)
+    np.testing.assert_array_equal(fit_bias(logits, np.ones(50, np.int64), np.full(50, "a")), np.zeros(3))
+
+
+def test_a_data_set_with_one_label_has_no_say_in_the_bias() -> None:
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1], 200)
+    logits = (np.eye(3)[label] + rng.normal(size=(400, 3)) - [0, 1, 0]).astype(np.float32)
+    alone = fit_bias(logits, label, np.full(400, "a"))
+    assert alone[1] > 0.3
+    with_another = fit_bias(
+        np.concatenate([logits, logits[:200]]), np.concatenate([label, label[:200]]), np.repeat(["a", "b"], [400, 200])
+    )
+    np.testing.assert_array_equal(with_another, alone)
 
 
 def test_features_follow_the_logits_and_a_bias_is_added_to_these() -> None:

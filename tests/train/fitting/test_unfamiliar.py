@@ -259,7 +259,7 @@ def test_orientation_free_windows_get_shaking_and_noise_but_no_table() -> None:
     assert training_channels(spec) == (*ORIENTATION_FREE, *TOTAL_ACC, *BODY_ACC)
     still = some_windows(300, moving=False)
     windows = np.concatenate([np.zeros((300, 128, 4), np.float32), still[:, :, TOTAL], still[:, :, BODY]], axis=2)
-    inputs, truth = drawn(spec, windows, strangers_share=0.9)
+    inputs, truth = drawn(spec, windows, unfamiliar_share=0.9)
     replaced = truth.max(axis=1) < 1
     assert replaced.mean() == pytest.approx(0.6, abs=0.1)
     vertical_and_horizontal = inputs[:, :, :2]
@@ -274,7 +274,7 @@ def test_orientation_free_windows_get_shaking_and_noise_but_no_table() -> None:
 )
 def test_what_a_recipe_turns_itself_is_not_unfamiliar(settings: dict[str, float], upside_down: bool) -> None:
     windows = some_windows(400, moving=False)
-    inputs, truth = drawn(SignalSpec(), windows, strangers_share=0.9, **settings)
+    inputs, truth = drawn(SignalSpec(), windows, unfamiliar_share=0.9, **settings)
     replaced = truth.max(axis=1) < 1
     first, last = (np.linalg.norm(inputs[:, part, TOTAL].mean(axis=1), axis=1) for part in (slice(9), slice(-9, None)))
     table, shaken = last / first < 1.05, rms(inputs[:, :, BODY]) > 0.1
@@ -282,11 +282,14 @@ def test_what_a_recipe_turns_itself_is_not_unfamiliar(settings: dict[str, float]
     assert (turned.mean() > 0.2, turned.any()) == (upside_down, upside_down)
 
 
-@pytest.mark.parametrize("name", ["vigour", "coupling_db"])
-def test_an_augmentation_of_body_acceleration_that_is_not_there_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("vigour", BODY_ACC), ("coupling_db", BODY_ACC), ("clipped_share", (*TOTAL_ACC, *BODY_ACC))],
+)
+def test_an_augmentation_without_the_channels_that_it_needs_is_refused(name: str, needed: tuple[str, ...]) -> None:
     windows = some_windows(6)[:, :, GYROSCOPE]
     spec = SignalSpec(channels=GYRO)
-    inputs, _ = drawn(spec, windows, strangers_share=0.9)
+    inputs, _ = drawn(spec, windows, unfamiliar_share=0.9)
     assert inputs.shape == windows.shape
-    with pytest.raises(ConfigError, match=f"{name}: it changes body acceleration, but the channels are gyro_x"):
+    with pytest.raises(ConfigError, match=f"{name}: it needs the channels {', '.join(needed)}, but .* are gyro_x"):
         drawn(spec, windows, **{name: 0.5})
