@@ -20,7 +20,7 @@ STILL_S, MOVING_S, PAUSE_S = 16, 16, 3
 PLAIN: dict[str, Any] = dict.fromkeys(
     (
         *("stretch", "warp", "tilt_deg", "turned_share", "mirrored_share", "flipped_share", "scale"),
-        *("vigour", "coupling_db", "clipped_share"),
+        *("vigour", "coupling_db"),
         *("smoothed_share", "gyro_drift", "jitter", "channel_dropout", "unfamiliar_share", "mixup", "average"),
     ),
     0.0,

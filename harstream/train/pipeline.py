@@ -196,7 +196,7 @@ def write_bundle(
     """
     name = out.resolve().name
     calibration = validation.calibration
-    smoothing = smoothing or smoothing_for(fitted.spec)
+    smoothing = smoothing or smoothing_for(fitted.spec, by_data=validation.folds == "data")
     familiar = fit_familiar(fitted, prepared.training, config)
     familiar = replace(familiar, max_distance=calibration.max_distance, max_energy=calibration.max_energy)
     network = with_features(fitted.model, calibration.bias)

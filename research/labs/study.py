@@ -124,7 +124,8 @@ def _publish(
     """Return the scores of what a daemon would publish, and which windows are unfamiliar, (n_windows,)."""
     unfamiliar = (one.distance > calibration.max_distance) | (energy(one.logits) > calibration.max_energy)
     temperature = calibration.temperature
-    bundle = Bundle(Path(), "fold", "0", labels, spec, temperature, {}, smoothing=smoothing_for(spec))
+    smoothing = smoothing_for(spec, by_data=True)
+    bundle = Bundle(Path(), "fold", "0", labels, spec, temperature, {}, smoothing=smoothing)
     sessions = []
     for recording, where in _by_recording(one, recordings):
         if not one.counts.size or where.start == where.stop:

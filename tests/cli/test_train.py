@@ -314,6 +314,7 @@ def test_a_bundle_of_several_data_sets_knows_what_its_labels_cover(
     assert set(figures["by_data"]["csv:home"]["recall"]) == {"CALM"}
     content = json.loads((out / "bundle.json").read_text())
     assert content["covers"] == table
+    assert content["smoothing"]["dwell_s"] == 10
     assert content["training"]["data"] == ["csv:lab", "csv:home"]
     assert content["training"]["subjects"] == ["csv:home/01", "csv:home/02", "csv:lab/01", "csv:lab/02"]
     card = (out / "README.md").read_text()

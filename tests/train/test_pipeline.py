@@ -344,3 +344,5 @@ def test_smoothing_has_longer_times_for_longer_strides() -> None:
     assert smoothing_for(SignalSpec()) == DEFAULT_SMOOTHING
     rare = smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100))
     assert (rare.dwell_s, rare.unknown_dwell_s, rare.fixed_lag_windows) == (19.5, 3.9, 1)
+    assert smoothing_for(SignalSpec(), by_data=True) == replace(DEFAULT_SMOOTHING, dwell_s=10)
+    assert smoothing_for(SignalSpec(sample_rate_hz=20, window_samples=400, stride_samples=100), by_data=True) == rare

@@ -21,8 +21,6 @@ from scipy.interpolate import CubicSpline
 from harstream.core.batches import Float32, Float64
 from harstream.core.spec import BODY_ACC, GYRO, ORIENTATION_FREE, TOTAL_ACC
 
-#: The smallest range that accelerometers of wearables are set to, in g.
-CLIP_G = 2.0
 #: Points in a window at which a time warp draws a pace.
 WARP_KNOTS = 4
 #: Frequencies at which a coupling draws a gain.
@@ -111,17 +109,6 @@ def scale(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.T
     """
     gains = tf.exp(spread * tf.random.stateless_normal((tf.shape(windows)[0], 1, 2), seed))
     return windows * tf.gather(gains, [int(name in GYRO) for name in channels], axis=2)
-
-
-def clip(windows: tf.Tensor, share: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:
-    """Limit each axis of total acceleration to CLIP_G in a ``share`` of the windows, as a sensor of that range does.
-
-    Body acceleration changes by as much, so that gravity stays their difference.
-    """
-    chosen = chosen_share(tf.shape(windows)[0], share, seed)[:, None, None]
-    total = select(windows, TOTAL_ACC, channels)
-    clipped = tf.clip_by_value(total, -CLIP_G, CLIP_G)
-    return _change_body(windows, lambda body: body + chosen * (clipped - total), channels)
 
 
 def vigour(windows: tf.Tensor, spread: float, channels: Sequence[str], seed: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from harstream.core.spec import BODY_ACC, ORIENTATION_FREE, TOTAL_ACC, Normalisation, SignalSpec
+from harstream.core.spec import BODY_ACC, ORIENTATION_FREE, Normalisation, SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
 from harstream.train.fitting import augment, unfamiliar
@@ -51,11 +51,11 @@ def batch_function(
         None if config.flipped_share else vertical,  # a device that may be the wrong way up is not unfamiliar so
         any_orientation=set(spec.channels) <= set(ORIENTATION_FREE) or config.tilt_deg > unfamiliar.TURNED_DEG,
     )
-    for name, needed in {"vigour": BODY_ACC, "coupling_db": BODY_ACC, "clipped_share": (*TOTAL_ACC, *BODY_ACC)}.items():
-        if getattr(config, name) and not set(needed) <= set(channels):
+    for name in ("vigour", "coupling_db"):
+        if getattr(config, name) and not set(BODY_ACC) <= set(channels):
             raise ConfigError(
-                f"{name}: it needs the channels {', '.join(needed)}, but the channels are {', '.join(channels)}; "
-                "set it to 0, or add them"
+                f"{name}: it changes body acceleration, but the channels are {', '.join(channels)}; set it to 0, or "
+                f"add {', '.join(BODY_ACC)}"
             )
 
     def draw(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -87,8 +87,6 @@ def batch_function(
             batch = augment.vigour(batch, config.vigour, channels, seed_of(13))
         if config.coupling_db:
             batch = augment.coupling(batch, config.coupling_db, channels, seed_of(14))
-        if config.clipped_share:
-            batch = augment.clip(batch, config.clipped_share, channels, seed_of(15))
         if config.smoothed_share:
             batch = augment.smooth(batch, config.smoothed_share, seed_of(10))
         if config.gyro_drift:

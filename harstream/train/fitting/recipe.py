@@ -27,7 +27,6 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "turned_share": (0.0, 1.0),
     "mirrored_share": (0.0, 1.0),
     "flipped_share": (0.0, 1.0),
-    "clipped_share": (0.0, 1.0),
     "smoothed_share": (0.0, 1.0),
     "unfamiliar_share": (0.0, 0.9),
     "stretch": (0.0, 1.0),
@@ -86,7 +85,6 @@ class FitConfig:
     scale: float = 0.0  # standard deviation of the logarithm of the gain of a sensor
     vigour: float = 0.0  # standard deviation of the logarithm of the gain of body acceleration
     coupling_db: float = 0.0  # standard deviation in dB of a gain of body acceleration at each frequency
-    clipped_share: float = 0.0  # acceleration limited to 2 g
     smoothed_share: float = 0.5  # low-pass filtered
     gyro_drift: float = 0.03  # greatest standard deviation of offset and drift, rad/s
     jitter: float = 0.0  # standard deviation of noise, in standard deviations of the channel

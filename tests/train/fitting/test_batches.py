@@ -46,7 +46,6 @@ AUGMENTATIONS = {
     "scale": 0.2,
     "vigour": 0.3,
     "coupling_db": 6.0,
-    "clipped_share": 1.0,
     "jitter": 0.1,
     "channel_dropout": 0.5,
     "mixup": 1.0,
