@@ -16,7 +16,7 @@ import pytest
 from harstream import bundle as bundles
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
-from harstream.core.familiar import Familiar
+from harstream.core.familiar import Familiar, Limits
 from harstream.core.label_table import LabelTable
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import ORIENTATION_FREE, NoiseFilter
@@ -152,7 +152,7 @@ def test_auto_takes_int8_if_the_cross_validation_shows_hardly_a_loss(bundle, fil
 
 def test_auto_does_not_take_int8_if_it_misses_what_is_unfamiliar(bundle):
     metrics = {name: {"accuracy": {"mean": 0.98, "sd": None}} for name in ("float32", "int8")}
-    test = Familiar(np.zeros((6, 2)), np.eye(2), 9.0, 0.0)
+    test = Familiar(np.zeros((6, 2)), np.eye(2), Limits(9.0, 0.0))
     for missed, added, backend in (
         (0.05, 0.0, "int8"),
         (0.06, 0.0, "litert"),

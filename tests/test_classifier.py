@@ -13,7 +13,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import BACKEND_FILES, INT8, KERAS, LITERT
 from harstream.classifier import Classifier, load_classifier, open_classifier, to_predictions
-from harstream.core.familiar import Familiar, energy
+from harstream.core.familiar import Familiar, Limits, energy
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.errors import BundleError, ConfigError
 
@@ -169,7 +169,7 @@ def test_unfamiliar_windows_are_told_by_logits_and_features_and_labels_stay(bund
     def with_features(inputs):
         return np.concatenate([network(inputs), inputs[:, 0, :2]], axis=1)
 
-    familiar = Familiar(np.zeros((1, 2)), np.eye(2), 4.0, -2.5)
+    familiar = Familiar(np.zeros((1, 2)), np.eye(2), Limits(4.0, -2.5))
     knowing = Classifier(dataclasses.replace(bundle, familiar=familiar), "litert", FunctionNetwork(with_features))
     made, plain = knowing.predict(windows), open_classifier(bundle, "litert").predict(windows)
     np.testing.assert_allclose(made.probabilities, plain.probabilities, atol=1e-6)
@@ -185,7 +185,7 @@ def test_unfamiliar_windows_are_told_by_logits_and_features_and_labels_stay(bund
 
 
 def test_a_bundle_that_tells_unfamiliar_windows_by_features_that_its_network_lacks_is_refused(own_bundle):
-    familiar = Familiar(np.zeros((1, 2)), np.eye(2), 4.0, -2.5)
+    familiar = Familiar(np.zeros((1, 2)), np.eye(2), Limits(4.0, -2.5))
     edit(own_bundle, lambda data: data.update(familiar=familiar.to_dict()))
     with pytest.raises(BundleError, match=r"it has 6 outputs, but bundle.json has 6 labels, 2 features .*restore"):
         open_classifier(bundles.load(own_bundle), "litert")

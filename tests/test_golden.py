@@ -14,7 +14,7 @@ from harstream import bundle as bundles
 from harstream import golden
 from harstream.bundle import GOLDEN, INT8
 from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
-from harstream.core.familiar import Familiar
+from harstream.core.familiar import Familiar, Limits
 from harstream.errors import BundleError
 
 from .constants import SPEC, STATES
@@ -183,7 +183,7 @@ def knowing(own_bundle, classifier):
     """Return a function that makes a classifier with three features, those of ``function`` of normalised windows."""
 
     def make(function, backend="litert"):
-        familiar = Familiar(np.zeros((6, 3)), np.eye(3), 9.0, 0.0)
+        familiar = Familiar(np.zeros((6, 3)), np.eye(3), Limits(9.0, 0.0))
         changed = replace(classifier.bundle, path=own_bundle, familiar=familiar)
 
         def outputs(inputs):
@@ -222,7 +222,7 @@ def test_a_change_of_what_is_familiar_is_noticed_but_limits_may_be_set(own_bundl
     sealed = bundles.load(own_bundle)
     assert sealed.familiar is not None
     golden.verify(Classifier(sealed, "litert", sound._network), [32])
-    wider = replace(sealed, familiar=replace(sealed.familiar, max_distance=1e9))
+    wider = replace(sealed, familiar=replace(sealed.familiar, limits=Limits(1e9, 0.0)))
     golden.verify(Classifier(wider, "litert", sound._network), [32])
     moved = replace(sealed, familiar=replace(sealed.familiar, means=np.ones((6, 3))))
     with pytest.raises(BundleError, match=r"digest of familiar.means and familiar.whitening is .*, but it was sealed"):

@@ -198,7 +198,7 @@ def write_bundle(
     calibration = validation.calibration
     smoothing = smoothing or smoothing_for(fitted.spec, by_data=validation.folds == "data")
     familiar = fit_familiar(fitted, prepared.training, config)
-    familiar = replace(familiar, max_distance=calibration.max_distance, max_energy=calibration.max_energy)
+    familiar = replace(familiar, limits=calibration.limits)
     network = with_features(fitted.model, calibration.bias)
     inputs = fitted.spec.norm.apply(served(prepared.training, fitted.spec))
     files = export.litert_files(network, inputs, config.seed, fitted.model.output_shape[-1])

@@ -122,7 +122,7 @@ def _publish(
     calibration: Calibration,
 ) -> tuple[SessionScores, Any]:
     """Return the scores of what a daemon would publish, and which windows are unfamiliar, (n_windows,)."""
-    unfamiliar = (one.distance > calibration.max_distance) | (energy(one.logits) > calibration.max_energy)
+    unfamiliar = calibration.limits.exceeded_by(one.distance, energy(one.logits))
     temperature = calibration.temperature
     smoothing = smoothing_for(spec, by_data=True)
     bundle = Bundle(Path(), "fold", "0", labels, spec, temperature, {}, smoothing=smoothing)

@@ -17,7 +17,7 @@ import numpy as np
 
 from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Float64, Int64, Predictions
-from harstream.core.familiar import energy
+from harstream.core.familiar import Limits, energy
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
@@ -196,11 +196,9 @@ def _concatenate(parts: Sequence[tuple[Float32, Int64, Float64]]) -> tuple[Float
     return np.concatenate(logits), np.concatenate(label), np.concatenate(distance)
 
 
-def _predict(
-    stored: StoredStream, kind: str, temperature: float, limits: tuple[float, float], n_labels: int
-) -> Predictions:
+def _predict(stored: StoredStream, kind: str, temperature: float, limits: Limits, n_labels: int) -> Predictions:
     logits = stored.logits[kind]
-    unfamiliar = (stored.distance[kind] > limits[0]) | (energy(logits) > limits[1])
+    unfamiliar = limits.exceeded_by(stored.distance[kind], energy(logits))
     predictions = to_predictions(logits, temperature, n_labels)
     return replace(predictions, unfamiliar=unfamiliar).without(unfamiliar)
 

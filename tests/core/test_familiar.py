@@ -19,8 +19,10 @@ from harstream.core.familiar import (
     END_SHARE,
     MEMORY,
     Familiar,
+    Limits,
     UnfamiliarDevices,
     energy,
+    total,
 )
 from harstream.core.rows import split_into_rounds
 from harstream.errors import ConfigError
@@ -32,7 +34,7 @@ def some(n_classes: int = 6, n_features: int = 64, seed: int = 0) -> tuple[Famil
     mixing = rng.normal(size=(n_features, n_features))
     covariance = mixing @ mixing.T / n_features + 0.1 * np.eye(n_features)
     means = rng.normal(size=(n_classes, n_features))
-    return Familiar(means, np.linalg.cholesky(np.linalg.inv(covariance)), 80.0, -1.0), covariance
+    return Familiar(means, np.linalg.cholesky(np.linalg.inv(covariance)), Limits(80.0, -1.0)), covariance
 
 
 def outputs(n: int, n_classes: int = 6, n_features: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -57,13 +59,24 @@ def test_the_energy_is_minus_the_logarithm_of_the_sum_of_the_exponentials_and_ne
         assert energy(np.array([[3e38, -3e38]], np.float32)).tolist() == [-float(np.float32(3e38))]
 
 
-def test_a_window_above_either_limit_is_unfamiliar() -> None:
+def test_a_window_above_any_limit_is_unfamiliar() -> None:
     logits, features = outputs(200)
     distance, uncertainty = some()[0].distance(features), energy(logits)
-    limits = float(np.median(distance)), float(np.median(uncertainty))
-    familiar = replace(some()[0], max_distance=limits[0], max_energy=limits[1])
-    far, uncertain = distance > limits[0], uncertainty > limits[1]
-    assert all(0 < part.mean() < 1 for part in (far & ~uncertain, uncertain & ~far, ~far & ~uncertain))
+    both = total(distance, uncertainty)
+    np.testing.assert_allclose(both, uncertainty + distance / 300)
+    limits = Limits(*(float(np.quantile(values, 0.7)) for values in (distance, uncertainty, both)))
+    far, uncertain, much = distance > limits.distance, uncertainty > limits.energy, both > limits.total
+    for alone in (
+        far & ~uncertain & ~much,
+        uncertain & ~far & ~much,
+        much & ~far & ~uncertain,
+        ~(far | uncertain | much),
+    ):
+        assert 0 < alone.mean() < 1
+    np.testing.assert_array_equal(
+        replace(some()[0], limits=limits).unfamiliar(logits, features), far | uncertain | much
+    )
+    familiar = replace(some()[0], limits=limits._replace(total=np.inf))
     np.testing.assert_array_equal(familiar.unfamiliar(logits, features), far | uncertain)
     assert familiar.unfamiliar(logits[:0], features[:0]).shape == (0,)
 
@@ -94,7 +107,9 @@ def test_the_section_of_the_bundle_comes_back_to_the_bit() -> None:
     again = Familiar.from_dict(json.loads(json.dumps(familiar.to_dict())))
     assert again == familiar
     assert hash(again) == hash(familiar)
-    for changed in ({"max_energy": 0.0}, {"means": familiar.means + 1e-9}):
+    limited = replace(familiar, limits=Limits(80.0, 0.0, 0.25))
+    assert Familiar.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
+    for changed in ({"limits": Limits(80.0, 0.0)}, {"means": familiar.means + 1e-9}):
         assert replace(familiar, **changed) != familiar
     assert familiar != familiar.to_dict()
 
@@ -117,6 +132,7 @@ VALID = {"means": [[0.5, 1.0], [2.0, -1.0]], "whitening": [[1.0, 0.0], [0.0, 1.0
         ({"max_distance": -1}, ["familiar.max_distance", "-1"]),
         ({"max_distance": float("inf")}, ["familiar.max_distance", "inf"]),
         ({"max_energy": True}, ["familiar.max_energy", "True"]),
+        ({"max_total": "high"}, ["familiar.max_total", "high"]),
         ({"limit": 3}, ["familiar", "'limit'", "max_distance"]),
     ],
 )
@@ -128,10 +144,22 @@ def test_a_wrong_section_is_refused_naming_field_and_value(changes: dict[str, An
         assert word in str(refused.value)
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", ["means", "whitening"])
 def test_a_missing_field_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=f"familiar: field '{name}' is missing"):
         Familiar.from_dict({key: value for key, value in VALID.items() if key != name})
+
+
+def test_one_limit_is_enough_and_none_is_refused() -> None:
+    limits = {"max_distance": 9, "max_energy": -1, "max_total": 0.5}
+    rest = {key: value for key, value in VALID.items() if key not in limits}
+    assert Familiar.from_dict({**rest, **limits}).limits == (9, -1, 0.5)
+    for number, (name, value) in enumerate(limits.items()):
+        familiar = Familiar.from_dict({**rest, name: value})
+        assert familiar.limits == tuple(value if k == number else np.inf for k in range(3))
+        assert familiar.to_dict() == {**rest, name: value}
+    with pytest.raises(ConfigError, match="expected one of max_distance, max_energy, max_total, got none"):
+        Familiar.from_dict(rest)
 
 
 # --- devices ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
 from harstream.cli import main
-from harstream.core.familiar import Familiar
+from harstream.core.familiar import Familiar, Limits
 from harstream.core.spec import DEFAULT_CHANNELS, Normalisation
 from harstream.datasets.base import PrecutWindows, Recording, Segment
 from harstream.datasets.sets import put_together
@@ -40,7 +40,7 @@ def upright_only(inputs: np.ndarray) -> np.ndarray:
 def spotting(bundle: Bundle) -> Classifier:
     """A classifier that knows devices whose x axis points up."""
     spec = replace(bundle.spec, normalisation=Normalisation.identity(9))
-    familiar = Familiar(np.array([[1.0]]), np.array([[1.0]]), 0.25, 100.0)
+    familiar = Familiar(np.array([[1.0]]), np.array([[1.0]]), Limits(0.25, 100.0))
     network = FunctionNetwork(upright_only)
     return Classifier(replace(bundle, spec=spec, familiar=familiar), "litert", network)
 

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from harstream.core.familiar import Limits
 from harstream.train.validation.calibration import Calibration
 from research.labs import folds, study
 
@@ -69,7 +70,7 @@ def test_each_set_is_scored_by_networks_that_never_saw_it_on_the_labels_that_it_
     assert study.main([*arguments, *FREE, "--seeds", "2", "--out", str(out)]) == 0
     assert json.loads(out.read_text()) == content
     for limit, share in ((np.inf, 0.0), (-1.0, 1.0)):
-        fixed = Calibration(np.zeros(2, np.float32), 1.0, limit, np.inf)
+        fixed = Calibration(np.zeros(2, np.float32), 1.0, Limits(limit, np.inf))
         monkeypatch.setattr(study, "calibrate", lambda *_, fixed=fixed, **__: fixed)
         assert study.main([*arguments, *FREE, "--seeds", "2", "--out", str(out)]) == 0
         rows = [row for run in json.loads(out.read_text())["runs"] for row in run]

@@ -129,7 +129,7 @@ def test_temperature_and_limits_are_those_of_the_other_folds_windows_inside_acti
         limits = limits_for(np.concatenate(distance), energy(np.concatenate(logits)))
         for stream in own:
             one = stored[stream.recording.name]
-            far = (one.distance[UNALTERED] > limits[0]) | (energy(one.logits[UNALTERED]) > limits[1])
+            far = limits.exceeded_by(one.distance[UNALTERED], energy(one.logits[UNALTERED]))
             np.testing.assert_array_equal(stream.predictions.unfamiliar, far)
             assert (stream.predictions.label[far] == UNKNOWN_INDEX).all()
 

@@ -12,7 +12,7 @@ import pytest
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
-from harstream.core.familiar import Familiar
+from harstream.core.familiar import Familiar, Limits
 from harstream.core.problems import Problem
 from harstream.core.smoothing_section import Smoothing
 from harstream.datasets.base import Recording
@@ -43,7 +43,7 @@ def upright_only(inputs: np.ndarray) -> np.ndarray:
 
 def spotting(bundle: Bundle, **fields: Any) -> Classifier:
     """Return a classifier that knows devices whose x axis points up."""
-    familiar = Familiar(np.array([[1.0]]), np.array([[1.0]]), 0.25, 100.0)
+    familiar = Familiar(np.array([[1.0]]), np.array([[1.0]]), Limits(0.25, 100.0))
     return Classifier(
         replace(bundle, **{"familiar": familiar, "placement": "at the waist", **fields}),
         "litert",
@@ -174,7 +174,7 @@ def test_another_model_judges_anew_and_the_same_model_does_not(daemon, bundle: B
     assert daemon.problem("w1") == "unfamiliar"
     assert {one["problem"] for one in daemon.send("w1", 90, 5)} == {"unfamiliar"}
 
-    wider = replace(spotting(bundle).bundle.familiar, max_distance=99.0)  # type: ignore[type-var]
+    wider = replace(spotting(bundle).bundle.familiar, limits=Limits(99.0, 100.0))  # type: ignore[type-var]
     fields: dict[str, Any] = {"labels": tuple(f"NEW_{one}" for one in bundle.labels)} if other_labels else {}
     daemon.labelling.change_model(pipeline, spotting(bundle, familiar=wider, **fields), smoothing)
     daemon.refresh()

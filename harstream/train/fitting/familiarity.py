@@ -1,11 +1,11 @@
-"""Fit of the test of unfamiliar windows (``core.familiar``): class means and covariance, then the two limits."""
+"""Fit of the test of unfamiliar windows (``core.familiar``): class means and covariance, then the limits."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from harstream.core.batches import Float64
-from harstream.core.familiar import Familiar
+from harstream.core.familiar import Familiar, Limits, total
 from harstream.datasets.windows import LabelledWindows
 from harstream.train.fitting.balance import cap_sets
 from harstream.train.fitting.fit import Fitted
@@ -42,13 +42,11 @@ def fit_familiar(fitted: Fitted, data: LabelledWindows, config: FitConfig) -> Fa
     deviations = (values - means[number]) / scale
     covariance = deviations.T @ deviations / len(values) + _SHRINKAGE * np.eye(len(scale))
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)) / scale[:, None]
-    return Familiar(_six_digits(means), _six_digits(whitening), np.inf, np.inf)
+    return Familiar(_six_digits(means), _six_digits(whitening), Limits())
 
 
-def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> tuple[float, float]:
-    """Return the limits of distance and energy that at most a share ``cost`` of windows exceeds, in either.
-
-    Both limits are the same quantile, so that neither measure is preferred.
+def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> Limits:
+    """Return the limit of the total that a share ``cost`` of windows exceeds.
 
     Args:
         distance: (n_windows,) of windows of subjects that neither the network nor the class means know.
@@ -56,13 +54,7 @@ def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> tuple[
         cost: The share.
 
     """
-    low, high = 0.0, cost  # share above each limit
-    for _ in range(30):
-        share = (low + high) / 2
-        limits = np.quantile(distance, 1 - share), np.quantile(energy, 1 - share)
-        exceeding = np.mean((distance > limits[0]) | (energy > limits[1]))
-        low, high = (share, high) if exceeding <= cost else (low, share)
-    return float(np.quantile(distance, 1 - low)), float(np.quantile(energy, 1 - low))
+    return Limits(total=float(np.quantile(total(distance, energy), 1 - cost, method="higher")))
 
 
 def _six_digits(values: Float64) -> Float64:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Float32, Float64, Int64
-from harstream.core.familiar import energy
+from harstream.core.familiar import Limits, energy
 from harstream.errors import DatasetError
 from harstream.train.fitting.familiarity import COST_OF_A_SET, limits_for
 from harstream.train.fitting.fit import fit_bias, fit_temperature
@@ -46,8 +46,7 @@ class Calibration:
 
     bias: Float32  # (n_outputs,) is added to the logits; 0 where folds are by subject
     temperature: float  # divides the logits after that
-    max_distance: float  # see ``core.familiar``
-    max_energy: float  # of the logits with the bias
+    limits: Limits  # of unfamiliar windows, by the logits with the bias
 
 
 def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
@@ -84,5 +83,4 @@ def calibrate(folds: Sequence[HeldOut], *, by_data: bool) -> Calibration:
         # differs. Those who are still to come may be as far as the farthest.
         parts = [data_set == name for name in np.unique(data_set)]
         limits = [limits_for(distance[part], energies[part], COST_OF_A_SET) for part in parts]
-    max_distance, max_energy = (max(values) for values in zip(*limits, strict=True))
-    return Calibration(bias, fit_temperature(logits, label), max_distance, max_energy)
+    return Calibration(bias, fit_temperature(logits, label), Limits(*map(max, zip(*limits, strict=True))))

@@ -111,9 +111,9 @@ class CrossValidation:
     def unfamiliar_share(self) -> float:
         """Return the share of held-out windows that are unfamiliar, with the limits of the other folds of their run."""
         unfamiliar = [
-            (fold.distance > limits.max_distance) | (energy(fold.logits) > limits.max_energy)
+            calibration.limits.exceeded_by(fold.distance, energy(fold.logits))
             for run in self.runs
-            for fold, limits in zip(run.folds, run.calibrations, strict=True)
+            for fold, calibration in zip(run.folds, run.calibrations, strict=True)
         ]
         return float(np.concatenate(unfamiliar).mean())
 

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from harstream.core.familiar import total
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.train.fitting.familiarity import COST, fit_familiar, limits_for
@@ -60,7 +61,7 @@ def test_a_feature_that_never_changes_may_change_a_little_and_numbers_are_short(
     assert np.isfinite(familiar.whitening).all()
     for matrix in (familiar.means, familiar.whitening):
         assert max(len(repr(value)) for row in matrix.tolist() for value in row) <= 13
-    assert (familiar.max_distance, familiar.max_energy) == (np.inf, np.inf)
+    assert familiar.limits == (np.inf, np.inf, np.inf)
 
 
 def test_windows_that_were_not_trained_on_do_not_count() -> None:
@@ -83,19 +84,18 @@ def test_the_limits_cost_no_more_than_asked_and_hardly_less(together: float) -> 
     distance, energy = (together * common + (1 - together) * rng.normal(size=20_000) for _ in range(2))
     for cost in (0.001, COST, 0.1):
         limits = limits_for(distance, energy, cost)
-        far, uncertain = distance > limits[0], energy > limits[1]
-        assert 0.9 * cost < (far | uncertain).mean() <= cost
-        assert far.mean() == pytest.approx(uncertain.mean(), abs=2e-4)  # neither measure is preferred
+        assert limits[:2] == (np.inf, np.inf)
+        assert 0.9 * cost < (total(distance, energy) > limits.total).mean() <= cost
 
 
 def test_other_people_pay_about_as_much() -> None:
     rng = np.random.default_rng(0)
     distance, energy = rng.chisquare(64, size=(2, 40_000))
     limits = limits_for(distance[::2], energy[::2])
-    found = (distance[1::2] > limits[0]) | (energy[1::2] > limits[1])
+    found = limits.exceeded_by(distance[1::2], energy[1::2])
     assert found.mean() == pytest.approx(COST, abs=0.002)
 
 
 def test_few_windows_are_all_familiar() -> None:
-    assert limits_for(np.array([1.0, 2, 3]), np.array([5.0, 4, 3])) == (3.0, 5.0)
-    assert limits_for(np.zeros(50), np.zeros(50)) == (0.0, 0.0)
+    assert limits_for(np.array([1.0, 2, 3]), np.array([5.0, 4, 3]), 0.0).total == 5 + 1 / 300
+    assert limits_for(np.zeros(50), np.zeros(50)).total == 0.0

@@ -25,7 +25,7 @@ def fold(number: int, far: int = 0, uncertain: int = 0, preference: float = 0.0)
     rng = np.random.default_rng(number)
     n, label = 500, np.arange(500) % 2
     distance = rng.chisquare(20, n)
-    distance[:far] = 1000
+    distance[:far] = 10_000
     logits = np.eye(2, dtype=np.float32)[label] * rng.uniform(1, 9, (n, 1)).astype(np.float32)
     logits[:, 0] += rng.normal(preference, 2, n).astype(np.float32)
     logits[n - uncertain :] = -9
@@ -43,9 +43,9 @@ def test_the_limits_of_the_bundle_are_those_of_all_folds_and_are_tried_on_each_b
     result = seed_run(*folds)
     distances = np.concatenate([one.distance for one in folds])
     energies = np.concatenate([energy(one.logits) for one in folds])
-    limits = result.calibration.max_distance, result.calibration.max_energy
+    limits = result.calibration.limits
     assert limits == limits_for(distances, energies)
-    assert ((distances > limits[0]) | (energies > limits[1])).mean() <= COST
+    assert limits.exceeded_by(distances, energies).mean() <= COST
     share = result.unfamiliar_share()
     assert share >= 30 / 1500  # the odd windows of the last fold, by the limits of the first two
     assert share < 30 / 1500 + 3 * COST
@@ -58,11 +58,10 @@ def test_nothing_that_judges_a_fold_depends_on_its_own_windows() -> None:
     for by_data in (False, True):
         one, changed = (seed_run(fold_0, second, third, by_data=by_data).runs[0] for fold_0 in (first, other))
         assert one.calibrations[0].temperature == changed.calibrations[0].temperature
-        assert one.calibrations[0].max_energy == changed.calibrations[0].max_energy
-        assert one.calibrations[0].max_distance == changed.calibrations[0].max_distance
+        assert one.calibrations[0].limits == changed.calibrations[0].limits
         np.testing.assert_array_equal(one.calibrations[0].bias, changed.calibrations[0].bias)
         assert one.calibrations[1].temperature != changed.calibrations[1].temperature
-        assert one.calibrations[1].max_distance != changed.calibrations[1].max_distance
+        assert one.calibrations[1].limits.total != changed.calibrations[1].limits.total
 
 
 def test_the_bias_takes_back_a_preference_and_is_that_of_the_other_data_sets() -> None:
@@ -91,11 +90,7 @@ def test_windows_of_a_label_that_their_network_never_learnt_do_not_count() -> No
     )
     for by_data in (False, True):
         got, want = (calibrate([*known, last], by_data=by_data) for last in (half, without))
-        assert (got.temperature, got.max_distance, got.max_energy) == (
-            want.temperature,
-            want.max_distance,
-            want.max_energy,
-        )
+        assert (got.temperature, got.limits) == (want.temperature, want.limits)
         np.testing.assert_array_equal(got.bias, want.bias)
     with pytest.raises(DatasetError, match="share no label"):
         calibrate([replace(one, learnt=()) for one in known], by_data=True)
