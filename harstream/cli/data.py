@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import click
 
+from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.errors import ConfigError, DatasetError
 
@@ -15,7 +17,7 @@ _MB = 10**6
 
 @click.group()
 def data() -> None:
-    """List and fetch the public data sets that harstream reads."""
+    """List and fetch public data sets, and look at recordings."""
 
 
 @data.command("list")
@@ -31,7 +33,30 @@ def list_data_sets() -> None:
         click.echo(f"  terms: {data_set.terms}\n  for: {use}")
         click.echo(f"  source: {data_set.source}\n  archive: {data_set.url}{size}")
     click.echo("csv  your own recordings, one file each in a folder: see `harstream record --help`")
+    click.echo("  look at them: harstream data inspect csv:FOLDER")
     click.echo("  for: train, evaluate, replay")
+
+
+@data.command()
+@click.argument("what", metavar="KIND:PATH")
+@click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.56,
+    show_default=True,
+    help="Seconds of the windows that the recordings are meant for: shorter segments are a doubt.",
+)
+@options.json_file
+def inspect(what: str, window: float, json_path: Path | None) -> None:
+    """Say what is understood of recordings, and what is doubtful, before anything is trained on them."""
+    from harstream import datasets
+    from harstream.datasets import inspection
+
+    options.check_writable("--json", json_path)
+    found = inspection.inspect(what, datasets.load(what), window)
+    click.echo(found.to_text())
+    if json_path is not None:
+        json_path.write_text(json.dumps(found.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 @data.command()

@@ -252,8 +252,13 @@ class _Request:
 
     def usable(self, sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
         """Return the recordings that the signal can be made of, and print what was left out so far."""
+        from harstream.datasets.inspection import inspect
         from harstream.datasets.sets import leave_out_without_gyro, notes_of
 
+        for data_set in sets:
+            if not data_set.is_empty:
+                window_s = signal.window_samples / signal.sample_rate_hz
+                click.echo(inspect(data_set.data, data_set.recordings, window_s).to_text())
         usable = leave_out_without_gyro(sets, signal)
         for note in notes_of(usable):
             click.echo(f"note: {note}")

@@ -48,7 +48,7 @@ class LabelTable:
                     raise ConfigError(f"both {other!r} and {label!r} cover {entry[1]!r}: list it under one of them")
         similar: dict[_Name, set[str]] = {}
         for (kind, name), label in exact.items():
-            similar.setdefault((kind, _simplify(name)), set()).add(label)
+            similar.setdefault((kind, simplify(name)), set()).add(label)
         object.__setattr__(self, "_exact", exact)
         object.__setattr__(self, "_similar", {key: min(found) for key, found in similar.items() if len(found) == 1})
 
@@ -64,7 +64,7 @@ class LabelTable:
 
     def label_of(self, kind: str, name: str) -> str | None:
         """Return the label that covers an activity of a kind of data, such as ``hapt``; None if none does."""
-        for names, key in ((self._exact, name), (self._similar, _simplify(name))):
+        for names, key in ((self._exact, name), (self._similar, simplify(name))):
             for limit in (kind, None):
                 if (limit, key) in names:
                     return names[limit, key]
@@ -104,8 +104,8 @@ def _split(name: str) -> _Name:
     return (kind, rest) if colon else (None, name)
 
 
-def _simplify(name: str) -> str:
-    """Return a name without case, spaces, ``-`` and ``_``."""
+def simplify(name: str) -> str:
+    """Return a name without case, spaces, ``-`` and ``_``: names that are the same then are one name."""
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 

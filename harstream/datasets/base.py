@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Recording:
     has_gyro: bool = True  # False: there was no gyroscope, and the gyro columns are 0
     placement: str = ""  # where the device was worn, one of PLACEMENTS; empty: not known
     data_set: str = ""  # name of the data set, where recordings of several are put together
+    left_out: Mapping[str, int] = field(default_factory=dict)  # rows of its file left out, by reason; on one recording
 
     @property
     def duration_s(self) -> float:

@@ -14,150 +14,159 @@ are recordings of anna.
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import logging
 import re
+import zlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 
-from harstream.core.batches import Float32, Float64, Int64
+from harstream.core.batches import Float32, Float64
 from harstream.core.rates import DRIFT
 from harstream.core.spec import SignalSpec
-from harstream.datasets import files, texts
+from harstream.datasets import files
 from harstream.datasets.base import Recording
+from harstream.datasets.columns import Table, read_table
 from harstream.datasets.stamped import Piece, StampedLabels, StampedSamples, resample_to_grid
 from harstream.errors import ConfigError, DatasetError
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS
+
+log = logging.getLogger("harstream.datasets")
 
 #: First line of a file in the default units.
 HEADER = "t,ax,ay,az,gx,gy,gz,label"
 
 _NAMES = HEADER.split(",")
 _NAMES_WITHOUT_GYRO = [name for name in _NAMES if not name.startswith("g")]
-_UNITS = {"t": {"s": 1.0}, "a": ACC_UNITS, "g": GYRO_UNITS}
-_COLUMN = re.compile(r"\s*(\w+)\s*(?:\[([^\]]*)\])?\s*")
+#: The subject in the name of a file: what comes before the first separator that a number or another word follows.
+_SUBJECT = re.compile(r"[^_\s-]+")
+#: Intervals of more than so many medians are gaps.
+_GAP = 1.6
+#: Share of samples that may be lost in short gaps. Where more seem to be, the samples come in bursts.
+_MAX_LOST = 0.2
 #: Largest relative difference between a measured rate and the round number that replaces it.
 _ROUNDING = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Content of one file, in order of time."""
+    """Content of one file."""
 
     name: str  # file name without extension
-    t_ns: Int64  # (n_samples,) time since the first sample
-    samples: Float32  # (n_samples, 6) acc in g and gyro in rad/s; (n_samples, 3) without gyroscope
-    labels: npt.NDArray[np.str_]  # (n_samples,) empty if not known
+    folder: str  # in which the file is, where every file is in a folder and the folders differ; else empty
+    table: Table
+    rate_hz: float  # measured
 
     @property
-    def rate_hz(self) -> float:
-        """Measured sample rate."""
-        return 1e9 / float(np.median(np.diff(self.t_ns)))
+    def subject(self) -> str:
+        """Name of the subject: that of a column, else of the folder, else of the file up to the first separator."""
+        found = _SUBJECT.search(self.name)
+        return self.table.subject or self.folder.rpartition("/")[2] or (found[0] if found else self.name)
 
 
 def load(path: Path) -> list[Recording]:
     """Return the recordings of one csv file, or of all csv files of a folder or zip, sorted by name.
 
     The sample rate is measured. Files whose rates differ by no more than the drift of a clock get one common rate.
-    Samples are placed on a grid and short gaps are bridged as in the Engine. After a longer gap a new recording begins,
-    ``anna_walk_2``, or the next number that is not the name of a file.
+    Samples are placed on a grid and short gaps are bridged as in the Engine. After a longer gap, or where the clock was
+    set back, a new recording begins, ``anna_walk_2``, or the next number that is not the name of a file.
 
     Raises:
         DatasetError: There is no file, two files have one name, or a file is malformed; the message names file and
             line.
 
     """
-    content: dict[str, _File] = {}
-    for name, text in files.read_files(path, lambda last: last.lower().endswith(".csv")):
-        file = _parse(text, PurePosixPath(name).stem, f"{path}/{name}" if path.name != name else str(path))
-        if file.name in content:
-            raise DatasetError(
-                f"{path}: holds more than one {file.name}.csv: rename one, the names of recordings must differ"
-            )
-        content[file.name] = file
+    content: list[_File] = []
+    for name, text in files.read_files(path, _is_csv):
+        inner = PurePosixPath(name)
+        where = f"{path}/{name}" if path.name != name else str(path)
+        if inner.suffix.lower() == ".gz":
+            text = _unpack(text, where)
+            inner = inner.with_suffix("")
+        table = read_table(text, where)
+        content.append(_File(inner.stem, inner.parent.as_posix(), table, measured_rate(table, where)))
+        if table.left_out:
+            total = len(table.t_ns) + table.left_out.total()
+            reasons = ", ".join(f"{count} with {reason}" for reason, count in table.left_out.items())
+            log.warning("%s: left out %d of %d rows: %s", where, table.left_out.total(), total, reasons)
     if not content:
         raise DatasetError(f"{path}: expected csv files, found none")
-    return _make_recordings(list(content.values()))
+    if len({file.folder for file in content}) == 1 or any(file.folder == "." for file in content):
+        content = [replace(file, folder="") for file in content]  # the folders say nothing of the subjects
+    for key, number in Counter((file.folder, file.name) for file in content).items():
+        if number > 1:
+            raise DatasetError(
+                f"{path}: holds more than one {key[1]}.csv: rename one, the names of recordings must differ"
+            )
+    return _make_recordings(content)
 
 
-def _parse(text: bytes, name: str, where: str) -> _File:
-    """Parse the content of a file; ``where`` is its path, for messages."""
-    lines = text.decode("utf-8-sig", errors="replace").splitlines()
-    factors = _header(lines[0] if lines else "", f"{where}, line 1")
-    numbers, rows = [], []  # line numbers, which count from 1, and fields
-    for number, line in enumerate(lines[1:], 2):
-        if line.strip():
-            numbers.append(number)
-            rows.append(line.split(","))
-    n_columns = len(factors) + 1
-    for number, row in zip(numbers, rows, strict=True):
-        if len(row) != n_columns:
-            raise DatasetError(f"{where}, line {number}: expected {n_columns} fields as in the header, got {len(row)}")
-    if len(rows) < 2:
-        raise DatasetError(f"{where}: expected at least 2 samples to measure the rate, got {len(rows)}")
-    values = _parse_values([row[:-1] for row in rows], numbers, where)
-    t = values[:, 0]
-    for at in np.flatnonzero(np.diff(t) <= 0)[:1]:
-        one, next_one = rows[at][0].strip(), rows[at + 1][0].strip()
-        raise DatasetError(
-            f"{where}, line {numbers[at + 1]}: t must increase, got {next_one} after {one} in line {numbers[at]}"
-        )
+def measured_rate(table: Table, where: str) -> float:
+    """Return the sample rate of a table in Hz: samples by the time of the stretches without a gap.
+
+    Stamps may be rounded, and intervals uneven, so one interval says little. An interval beyond _GAP times the median
+    is a gap, unless so many samples would be lost that they rather come in bursts.
+
+    Raises:
+        DatasetError: No rate of a device results.
+
+    """
+    max_gap_ns = SignalSpec().max_gap_s * 1e9
+    intervals = np.concatenate([np.diff(table.t_ns[part]) for part in table.sessions])
+    intervals = intervals[intervals <= max(max_gap_ns, float(np.median(intervals)))]
+    even = intervals[intervals <= _GAP * np.median(intervals)]
+    period_ns = float(even.mean())
+    lost = np.rint(intervals[intervals > _GAP * np.median(intervals)] / period_ns - 1).sum()
+    if lost > _MAX_LOST * len(intervals):
+        period_ns = float(intervals.mean())
     try:
-        SignalSpec(sample_rate_hz=1 / float(np.median(np.diff(t))))
+        SignalSpec(sample_rate_hz=1e9 / period_ns)
     except ConfigError as error:
-        raise DatasetError(f"{where}: {error}: t must be in seconds") from error
-    labels = np.array([row[-1].strip() for row in rows], np.str_)
-    samples = (values[:, 1:] * factors[1:]).astype(np.float32)
-    return _File(name, np.rint((t - t[0]) * 1e9).astype(np.int64), samples, labels)
+        raise DatasetError(f"{where}: {error}: write t in seconds, or its unit in the header, as in t[ms]") from error
+    return 1e9 / period_ns
 
 
-def _header(line: str, where: str) -> Float64:
-    """Return the factor that converts each column but the label to s, g or rad/s, (n_columns - 1,)."""
-    columns = [_COLUMN.fullmatch(column) for column in line.split(",")]
-    names = [column[1] if column else "" for column in columns]
-    if names not in (_NAMES, _NAMES_WITHOUT_GYRO):
-        raise DatasetError(
-            f"{where}: expected the header {HEADER} (other units as in ax[m/s2]; gx,gy,gz may be left out), "
-            f"got {line!r}"
-        )
-    factors = []
-    for column in columns[:-1]:
-        assert column
-        units = _UNITS[column[1][0]]
-        unit = column[2]
-        if unit is not None and unit.strip() not in units:
-            raise DatasetError(f"{where}: unit of {column[1]}: expected one of {', '.join(units)}, got {unit!r}")
-        factors.append(units[unit.strip()] if unit is not None else 1.0)
-    return np.array(factors)
+def _is_csv(name: str) -> bool:
+    return name.lower().endswith((".csv", ".csv.gz")) and not name.startswith(".")
 
 
-def _parse_values(rows: Sequence[Sequence[str]], numbers: Sequence[int], where: str) -> Float64:
-    """Return the numbers of all rows, (n_samples, n_columns); ``numbers`` are their line numbers."""
-    values, bad = texts.parse_numbers(rows)
-    if bad is not None:
-        raise DatasetError(f"{where}, line {numbers[bad]}: expected finite numbers, got {','.join(rows[bad])!r}")
-    return values
+def _unpack(text: bytes, where: str) -> bytes:
+    try:
+        return gzip.decompress(text)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{where}: expected a gzip file: {error}: make it again") from error
 
 
 def _make_recordings(content: Sequence[_File]) -> list[Recording]:
     """Place the samples of all files on grids, and return the recordings sorted by name."""
     common = float(np.median([file.rate_hz for file in content]))
+    names = Counter(file.name for file in content)
     by_rate: dict[float, list[_File]] = {}
     for file in content:
         agrees = abs(file.rate_hz / common - 1) <= DRIFT
         by_rate.setdefault(_round_rate(common if agrees else file.rate_hz), []).append(file)
-    recordings, used = [], {file.name for file in content}
+    used = set(names)
+    recordings = []
     for rate_hz, group in by_rate.items():
-        grids = resample_to_grid([StampedSamples(file.t_ns, file.samples) for file in group], rate_hz)
-        for file, pieces in zip(group, grids, strict=True):
-            numbered = (f"{file.name}_{number}" for number in itertools.count(2))
-            names = itertools.chain([file.name], (name for name in numbered if name not in used))
+        sources = [(file, part) for file in group for part in file.table.sessions]
+        grids = resample_to_grid(
+            [StampedSamples(file.table.t_ns[part], file.table.samples[part]) for file, part in sources], rate_hz
+        )
+        pieces_of: dict[int, list[tuple[slice, Piece]]] = {}
+        for (file, part), pieces in zip(sources, grids, strict=True):
+            pieces_of.setdefault(id(file), []).extend((part, piece) for piece in pieces)
+        for file in group:
+            first = file.name if names[file.name] == 1 else f"{file.folder}-{file.name}".replace("/", "-")
+            numbered = (f"{first}_{number}" for number in itertools.count(2))
+            free = itertools.chain([first], (name for name in numbered if name not in used))
             recordings += [
-                _make_recording(name, file, piece, rate_hz) for name, piece in zip(names, pieces, strict=False)
+                _make_recording(name, file, part, piece, rate_hz, first=name == first)
+                for name, (part, piece) in zip(free, pieces_of[id(file)], strict=False)
             ]
     return sorted(recordings, key=lambda recording: recording.name)
 
@@ -171,13 +180,16 @@ def _round_rate(rate_hz: float) -> float:
     return rate_hz
 
 
-def _make_recording(name: str, file: _File, piece: Piece, rate_hz: float) -> Recording:
-    """Return one piece as a recording."""
+def _make_recording(name: str, file: _File, part: slice, piece: Piece, rate_hz: float, *, first: bool) -> Recording:
+    """Return one piece as a recording; the first one of a file tells what was left out of it."""
     samples = np.zeros((len(piece), 6), np.float32)
     samples[:, : piece.samples.shape[1]] = piece.samples
-    segments = StampedLabels(file.t_ns, file.labels).segments_of(piece)
+    table = file.table
+    labels = np.array(table.labels)[table.label[part]]
+    segments = StampedLabels(table.t_ns[part], labels).segments_of(piece)
     has_gyro = piece.samples.shape[1] == 6
-    return Recording(name, file.name.partition("_")[0], rate_hz, samples, segments, has_gyro)
+    left_out = table.left_out if first else {}
+    return Recording(re.sub("[/+#]", "-", name), file.subject, rate_hz, samples, segments, has_gyro, left_out=left_out)
 
 
 class CsvWriter:

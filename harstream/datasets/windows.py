@@ -7,6 +7,7 @@ part in a state between labels, such as a postural transition.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
+from harstream.core.label_table import simplify
 from harstream.core.labels import UNKNOWN
 from harstream.core.spec import GYRO, SignalSpec
 from harstream.datasets.base import Recording
@@ -265,8 +267,16 @@ def require_two(labels: Sequence[str]) -> None:
 
 
 def labels_in(recordings: Iterable[Recording]) -> tuple[str, ...]:
-    """Return the labels that occur, in alphabetical order, without UNKNOWN."""
-    return tuple(sorted({segment.label for recording in recordings for segment in recording.segments} - {UNKNOWN}))
+    """Return the labels that occur, in alphabetical order, without UNKNOWN.
+
+    Of names that differ only by case, spaces, ``-`` and ``_`` the one with most samples stands for all.
+    """
+    samples: Counter[str] = Counter()
+    for recording in recordings:
+        for segment in recording.segments:
+            samples[segment.label] += segment.stop - segment.start
+    names = {simplify(label): label for label, _ in reversed(samples.most_common())}
+    return tuple(sorted(set(names.values()) - {UNKNOWN}))
 
 
 def common_rate(recordings: Iterable[Recording]) -> float:
