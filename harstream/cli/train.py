@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harstream import checks
+from harstream import checks, interruption
 from harstream.bundle import ORIENTATIONS
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
@@ -425,18 +425,10 @@ def _command_line() -> str:
 @contextmanager
 def _interruptible(out: Path) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into an orderly end, with the exit code that shells expect."""
-    received = signal.SIGINT
-
-    def stop(number: int, _: object) -> None:
-        nonlocal received
-        received = signal.Signals(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
-    except KeyboardInterrupt:
+        with interruption.watched():
+            yield
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, interruption.Interrupted) else signal.SIGINT
         click.echo(f"\nstopped; finished work is kept, and the same command continues it in {out}", err=True)
-        sys.exit(128 + received)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.exit(128 + number)

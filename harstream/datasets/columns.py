@@ -19,6 +19,7 @@ from itertools import islice, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from harstream import interruption
 from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.plausibility import ACC_UNIT_NAMES, acc_unit
 from harstream.errors import DatasetError
@@ -116,6 +117,7 @@ def read_table(text: bytes, where: str) -> Table:
     subjects: set[str] = set()
     parts = [(np.zeros(0), np.zeros((0, len(columns.signals)), np.float32), np.zeros(0, np.int32))]
     for block in _blocks(rows, len(columns.names), left_out):
+        interruption.check()
         t_s = times.parse(columns.of("t", block))
         values = [_numbers(columns.of(name, block)) * columns.factor(name) for name in columns.signals]
         samples = np.stack(values, axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from harstream import interruption
 from harstream.core.batches import Float32, Float64, Int64
 from harstream.errors import ConfigError
 from harstream.train.fitting.batches import BatchFunction
@@ -108,10 +109,11 @@ class TrainingLoop:
         """Pass once over the windows in random order; return the figures, and the values that are the result so far."""
         started = time.monotonic()
         order = self._order(epoch, 0)
-        figures = [
-            self._step(tf.constant(order[k * self._batch : (k + 1) * self._batch]), self._seed(epoch * self._steps + k))
-            for k in range(self._steps)
-        ]
+        figures = []
+        for k in range(self._steps):
+            interruption.check()
+            batch = tf.constant(order[k * self._batch : (k + 1) * self._batch])
+            figures.append(self._step(batch, self._seed(epoch * self._steps + k)))
         loss, accuracy = (float(value) for value in tf.reduce_mean(figures, axis=0))
         if not math.isfinite(loss):
             raise ConfigError(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harstream import interruption
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
@@ -62,6 +63,7 @@ def run(
     if jobs == 1:
         prepared: Prepared | None = None
         for index, task in enumerate(tasks):
+            interruption.check()
             if prepared is None or prepared.spec != task.spec:
                 prepared = None  # so that only one set of windows is in memory
                 prepared = windows_of(task.spec)
@@ -91,6 +93,7 @@ def _run_in_processes(
                     files.keep_only({task.spec, *(tasks[other].spec for other in running.values())})
                     running[executor.submit(_fit_fold, index, task, files.folder_of(task.spec))] = index
                 done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
+                interruption.check()
                 while not epochs.empty():
                     on_epoch(*epochs.get())
                 for future in done:
