@@ -99,6 +99,8 @@ has:
 {table}
 {alone}
 """
+#: The last line of a card that harstream writes. What follows is kept when the bundle is trained or exported again.
+NOTES = "<!-- Your notes: harstream keeps what you write below this line. -->"
 #: Lines about the files of the bundle, at the end of a card.
 _FILE_LINES = re.compile(r"^- (There is no `model|`model\.int8\.tflite` was made again).*\n", re.MULTILINE)
 
@@ -213,6 +215,11 @@ def with_files(text: str, missing: Mapping[str, str], *, exported_again: bool = 
             "were not measured with it.\n"
         )
     return _FILE_LINES.sub("", text) + "".join(lines)
+
+
+def with_notes(text: str, before: str) -> str:
+    """Return a card with a place for notes at its end, and the notes that stand there in the card ``before`` it."""
+    return f"{text.rstrip()}\n\n{NOTES}\n{before.partition(NOTES)[2].lstrip()}"
 
 
 def as_published(smoothing: Smoothing, stream: Mapping[str, Any] | None) -> str:

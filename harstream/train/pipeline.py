@@ -22,7 +22,7 @@ from harstream.datasets.base import Recording
 from harstream.errors import BundleError
 from harstream.progress import Progress, silent
 from harstream.train import export
-from harstream.train.card import card, with_files
+from harstream.train.card import NOTES, card, with_files, with_notes
 from harstream.train.export import LiteRTFiles
 from harstream.train.fitting.familiarity import fit_familiar
 from harstream.train.fitting.fit import Fitted, fit, with_features
@@ -278,11 +278,17 @@ def export_again(model: str) -> Bundle:
     bundle = bundles.load(bundles.find(model))
     if bundles.KERAS not in bundle.files:
         raise BundleError(f"{bundle.path}: export needs {bundles.KERAS}, which the bundle does not have")
-    network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
+    try:
+        network = keras.saving.load_model(bundle.path / bundles.KERAS, compile=False, safe_mode=True)
+    except Exception as error:  # what Keras raises depends on what is wrong with the file
+        raise BundleError(
+            f"{bundle.path / bundles.KERAS}: Keras cannot read it: {error}; train the bundle again"
+        ) from error
     inputs = bundle.spec.norm.apply(export.synthetic_windows(bundle.spec))
     files = export.litert_files(network, inputs, n_logits=len(bundle.outputs))
     readme = bundle.path / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else f"# {bundle.name} {bundle.version}\n"
+    text = text.partition(NOTES)[0].rstrip() + "\n"
     with tempfile.TemporaryDirectory() as folder:
         keras_path = Path(folder) / bundles.KERAS
         keras_path.write_bytes(bundle.read(bundles.KERAS))
@@ -340,5 +346,7 @@ def _save_sealed(
         )
         bundle = seal_bundle(bundle)  # removes the int8 file if its labels differ on the golden streams
         text = with_files(text, bundle.missing, exported_again=exported_again)
+        earlier = out / "README.md"
+        text = with_notes(text, earlier.read_text(encoding="utf-8") if earlier.exists() else "")
         (bundle.path / "README.md").write_text(text, encoding="utf-8")
         return bundles.move(bundle, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +21,10 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets import hapt, windows
 from harstream.datasets.base import Recording, Segment
 from harstream.datasets.sets import put_together
-from harstream.errors import ConfigError, DatasetError
+from harstream.errors import BundleError, ConfigError, DatasetError
 from harstream.int8 import MAX_LOSS, MAX_MISSED
 from harstream.train import export, pipeline
+from harstream.train.card import NOTES
 from harstream.train.fitting.prepare import (
     DEFAULT_SMOOTHING,
     about_kind,
@@ -162,15 +165,32 @@ def test_the_card_lists_the_missing_files(mine: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(export, "to_int8", impossible)
     assert bundles.INT8 not in pipeline.export_again(str(mine)).files
     assert (mine / "README.md").read_text() == (
-        "# mine 1.0.0\n- There is no `model.int8.tflite`: int8 is out of fashion.\n"
+        f"# mine 1.0.0\n- There is no `model.int8.tflite`: int8 is out of fashion.\n\n{NOTES}\n"
     )
     monkeypatch.setattr(export, "to_int8", real)
     monkeypatch.setattr(golden, "_disagreement", lambda *_: "it drifts")
     sealed = pipeline.export_again(str(mine))  # int8 is made, but does not hold on the golden streams
     assert (mine / "README.md").read_text() == (
-        f"# mine 1.0.0\n- There is no `model.int8.tflite`: {sealed.missing[bundles.INT8]}.\n"
+        f"# mine 1.0.0\n- There is no `model.int8.tflite`: {sealed.missing[bundles.INT8]}.\n\n{NOTES}\n"
     )
     assert "it drifts" in sealed.missing[bundles.INT8]
+
+
+def test_notes_in_the_card_stay_when_the_bundle_is_made_again(mine: Path) -> None:
+    card = (mine / "README.md").read_text()
+    (mine / "README.md").write_text(card.replace("# mine", "# changed") + "Ask Anna.\n")
+    pipeline.export_again(str(mine))
+    assert (mine / "README.md").read_text().count(NOTES) == 1
+    assert (mine / "README.md").read_text().endswith(f"\n{NOTES}\nAsk Anna.\n")
+
+
+def test_a_keras_file_that_cannot_be_read_is_named(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine / bundles.KERAS).write_bytes(b"no zip")
+    content = json.loads((mine / "bundle.json").read_text())
+    content["files"][bundles.KERAS] = {"sha256": hashlib.sha256(b"no zip").hexdigest()}
+    (mine / "bundle.json").write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"model\.keras: Keras cannot read it: .*; train the bundle again"):
+        pipeline.export_again(str(mine))
 
 
 def test_a_spec_and_labels_can_be_given(recordings: list[Recording]) -> None:
