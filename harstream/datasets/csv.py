@@ -1,15 +1,17 @@
 """Own recordings: a folder with one csv file per recording, as ``harstream record`` writes them.
 
-Layout: the first line of a file is ``t,ax,ay,az,gx,gy,gz,label``, and each further line is a sample. ``gx,gy,gz`` are
-left out if there is no gyroscope.
+Layout: ``record`` writes ``t,ax,ay,az,gx,gy,gz,label`` as the first line of a file, and each further line is a sample.
+``gx,gy,gz`` are left out if there is no gyroscope. Files of other programs may have other separators, a decimal comma,
+other names and another order of columns, and columns besides (``columns``).
 
-Units: ``t`` in seconds from any instant, ``ax,ay,az`` in g, ``gx,gy,gz`` in rad/s. Another unit stands in brackets
-behind the name, such as ``ax[m/s2]`` or ``gx[deg/s]``.
+Units: ``t`` in seconds from any instant, ``gx,gy,gz`` in rad/s. Another unit stands in brackets behind the name, such
+as ``t[ms]`` or ``gx[deg/s]``. Without a unit, that of ``ax,ay,az`` is told from gravity.
 
 Labels: ``label`` is the activity of the subject, or empty if it is not known.
 
-Subjects: the name of the subject is the name of the file up to the first ``_``. ``anna_walk.csv`` and ``anna_2.csv``
-are recordings of anna.
+Subjects: the name of the subject is that of a column ``subject``; else that of the folder, if every file is in one and
+they differ; else the name of the file up to the first ``_``, or up to a number. ``anna_walk.csv``, ``anna_2.csv`` and
+``anna-3.csv`` are recordings of anna.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ HEADER = "t,ax,ay,az,gx,gy,gz,label"
 
 _NAMES = HEADER.split(",")
 _NAMES_WITHOUT_GYRO = [name for name in _NAMES if not name.startswith("g")]
-#: The subject in the name of a file: what comes before the first separator that a number or another word follows.
-_SUBJECT = re.compile(r"[^_\s-]+")
+#: A name with the number of a recording, such as ``anna-2`` or ``anna (2)``.
+_NUMBERED = re.compile(r"(.*[^\s-])(?:\s*-\s*|\s+)\(?\d+\)?")
+#: What stands before the number of a subject, not of a recording.
+_ANYBODY = frozenset({"subject", "sub", "s", "user", "participant", "person", "patient", "p", "id", "volunteer"})
 #: Intervals of more than so many medians are gaps.
 _GAP = 1.6
 #: Share of samples that may be lost in short gaps. Where more seem to be, the samples come in bursts.
@@ -65,8 +69,14 @@ class _File:
     @property
     def subject(self) -> str:
         """Name of the subject: that of a column, else of the folder, else of the file up to the first separator."""
-        found = _SUBJECT.search(self.name)
-        return self.table.subject or self.folder.rpartition("/")[2] or (found[0] if found else self.name)
+        return self.table.subject or self.folder.rpartition("/")[2] or subject_of(self.name)
+
+
+def subject_of(name: str) -> str:
+    """Return the subject that the name of a file tells: what stands before the first ``_``, or before a number."""
+    before, underscore, _ = name.partition("_")
+    numbered = None if underscore else _NUMBERED.fullmatch(name)
+    return numbered[1] if numbered and numbered[1].lower() not in _ANYBODY else before or name
 
 
 def load(path: Path) -> list[Recording]:

@@ -20,6 +20,8 @@ _REST_S, _REST_G = 1.0, 0.03
 _GRAVITY_G = 0.85, 1.15
 #: Subjects in the table at most.
 _SHOWN = 20
+#: Recordings of a subject that are named there.
+_NAMES = 2
 #: Share of the rows from which on those left out are a doubt.
 _MANY_LEFT_OUT = 0.02
 
@@ -35,7 +37,7 @@ class Inspection:
     rate_hz: tuple[float, ...]
     gyroscope: int  # number of recordings with one
     at_rest_g: float | None  # median of |acc| at rest; None: nothing was at rest
-    subjects: dict[str, dict[str, float]]  # subject to number of recordings and seconds
+    subjects: dict[str, dict[str, Any]]  # subject to names of recordings and seconds
     labels: dict[str, dict[str, float]]  # label to seconds, longest segment in seconds, and number of subjects
     warnings: tuple[str, ...]
 
@@ -68,22 +70,29 @@ class Inspection:
             ("|acc| at rest", rest),
         ]
         width = max(len(name) for name, _ in facts)
-        subjects = [(name, f"{one['recordings']:.0f}", f"{one['seconds']:.0f}") for name, one in self.subjects.items()]
+        subjects = [
+            (name, f"{len(one['recordings'])}", f"{one['seconds']:.0f}", _shorten(one["recordings"]))
+            for name, one in self.subjects.items()
+        ]
         if len(subjects) > _SHOWN:
-            subjects = [*subjects[:_SHOWN], (f"and {len(subjects) - _SHOWN} more", "", "")]
+            subjects = [*subjects[:_SHOWN], (f"and {len(subjects) - _SHOWN} more", "", "", "")]
         labels = [
             (name, f"{one['seconds']:.0f}", f"{one['longest_s']:.1f}", f"{one['subjects']:.0f}")
             for name, one in self.labels.items()
         ]
         parts = [
             "\n".join([self.data, *(f"  {name:<{width}}  {text}" for name, text in facts)]),
-            plain(("subject", "recordings", "seconds"), subjects, right=(1, 2)),
+            plain(("subject", "recordings", "seconds", "names"), subjects, right=(1, 2)),
             plain(("label", "seconds", "longest, s", "subjects"), labels, right=(1, 2, 3))
             if labels
             else "no sample has a label",
             *(f"doubt: {text}" for text in self.warnings),
         ]
         return "\n\n".join(parts[:3]) + ("\n\n" + "\n".join(parts[3:]) if self.warnings else "")
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
 
 
 def inspect(data: str, recordings: Sequence[Recording], window_s: float = 2.56) -> Inspection:
@@ -96,13 +105,13 @@ def inspect(data: str, recordings: Sequence[Recording], window_s: float = 2.56) 
 
     """
     left_out: Counter[str] = Counter()
-    subjects: dict[str, dict[str, float]] = {
-        name: {"recordings": 0, "seconds": 0.0} for name in subject_names(recordings)
+    subjects: dict[str, dict[str, Any]] = {
+        name: {"recordings": [], "seconds": 0.0} for name in subject_names(recordings)
     }
     labels: dict[str, dict[str, Any]] = {}
     for one in recordings:
         left_out.update(one.left_out)
-        subjects[one.subject]["recordings"] += 1
+        subjects[one.subject]["recordings"].append(one.name)
         subjects[one.subject]["seconds"] += one.duration_s
         for segment in one.segments:
             entry = labels.setdefault(segment.label, {"seconds": 0.0, "longest_s": 0.0, "subjects": set()})

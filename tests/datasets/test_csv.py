@@ -190,9 +190,21 @@ def test_folders_are_subjects_where_every_file_is_in_one(tmp_path: Path) -> None
     assert found == [(f"{who}-{name}", who) for who in ("anna", "ben") for name in ("stairs", "walk")]
 
 
-@pytest.mark.parametrize("name", ["anna_walk_2.csv", "anna-1.csv", "anna 1.csv", "anna.csv", "anna_1.CSV"])
-def test_the_subject_is_the_name_of_the_file_up_to_the_first_separator(tmp_path: Path, name: str) -> None:
-    assert csv.load(write(tmp_path, rows(50), name=name))[0].subject == "anna"
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        *((name, "anna") for name in ("anna_walk_2", "anna-1", "anna - 2", "anna 1", "anna (3)", "anna")),
+        *(
+            ("anna-maria", "anna-maria"),
+            ("anna-maria_1", "anna-maria"),
+            ("anna2", "anna2"),
+            ("subject-1_3", "subject-1"),
+        ),
+        *(("sub-01", "sub-01"), ("User 7", "User 7"), ("_1", "_1"), ("2026-11-27", "2026-11")),
+    ],
+)
+def test_the_name_of_a_file_tells_the_subject(tmp_path: Path, name: str, subject: str) -> None:
+    assert csv.load(write(tmp_path, rows(50), name=f"{name}.csv"))[0].subject == subject
 
 
 def test_a_column_names_the_subject_of_a_file(tmp_path: Path) -> None:
