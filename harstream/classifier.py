@@ -18,6 +18,7 @@ from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.errors import BundleError, ConfigError
+from harstream.quiet import import_tensorflow
 
 #: Sizes of the batches that LiteRT computes. Any number of windows is a sum of them, so no padding is computed, and
 #: LiteRT plans its memory only once for each. A largest size of 32 is as fast as 256 and needs 13 MB less.
@@ -137,12 +138,13 @@ class TensorFlowNetwork:
     """
 
     def __init__(self, path: Path) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
+            tf = import_tensorflow()
             import keras
-            import tensorflow as tf
         except ImportError as error:
-            raise ConfigError("the tensorflow backend needs TensorFlow: pip install 'harstream[train]'") from error
+            raise ConfigError(
+                "the tensorflow backend needs TensorFlow: pip install '.[train]' in a checkout"
+            ) from error
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         self.input_shape = tuple(model.input_shape[1:])
         self.n_outputs = int(model.output_shape[-1])

@@ -33,7 +33,7 @@ class EmbeddedBroker:
         except ImportError as error:
             raise ConfigError(
                 "broker: not set, and the embedded broker is not installed; "
-                "pass --broker mqtt://HOST, or pip install 'harstream[demo]'"
+                "pass --broker mqtt://HOST, or pip install '.[demo]' in a checkout"
             ) from error
         self._Broker = Broker
         self._desired_port = port

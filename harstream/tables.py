@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return a Markdown table without a final line break; ``right`` are the columns aligned to the right."""
+    """Return a Markdown table without a final line break; ``right`` are the columns aligned to the right.
+
+    A ``|`` in a cell is escaped.
+    """
     rule = ["---:" if column in right else "---" for column in range(len(head))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+    lines = [[re.sub(r"(?<!\\)\|", r"\|", cell) for cell in cells] for cells in (head, rule, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -15,13 +15,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
-_BASE = {"core", "checks", "errors", "interruption", "progress", "storage", "tables"}
+_BASE = {"core", "checks", "errors", "interruption", "progress", "quiet", "storage", "tables"}
 _MODEL = {"classifier", "golden", "bundle"}
 #: Layers of harstream, each with the other layers that its modules may import.
 ALLOWED: dict[str, set[str] | None] = {
     "errors": set(),
     "checks": {"errors"},
     "interruption": set(),
+    "quiet": set(),
     "progress": {"interruption"},
     "storage": set(),
     "tables": set(),

@@ -44,3 +44,7 @@ def test_a_spread_has_as_many_decimals_as_asked_and_a_single_value_has_no_deviat
     assert spread([97.0, 97.2, 97.4]) == "97.20 ± 0.20"
     assert spread([97.0, 97.2, 97.4], decimals=1) == "97.2 ± 0.2"
     assert spread([97.0]) == "97.00"
+
+
+def test_a_bar_in_a_cell_does_not_end_the_cell():
+    assert markdown(["a", "b"], [["up|down", r"NAME\|DIR"]]).splitlines()[2] == r"| up\|down | NAME\|DIR |"

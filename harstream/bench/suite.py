@@ -154,7 +154,7 @@ class Suite:
         """Compare the throughput with that of the usual script (see ``baseline``)."""
         traffic = Traffic(self.options.n_devices, "json")
         if find_spec("keras") is None:
-            self.missing.append("baseline: needs TensorFlow (pip install 'harstream[train]')")
+            self.missing.append("baseline: needs TensorFlow (pip install '.[train]' in a checkout)")
             return
         script, daemon = [], []
         for number in range(self.options.repeats):

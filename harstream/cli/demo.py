@@ -27,7 +27,7 @@ def demo(devices: int, duration: float | None, model: str, seed: int) -> None:
     try:
         import rich  # noqa: F401 (only checked; harstream.demo imports it)
     except ImportError as error:
-        raise ConfigError("the demo needs the packages of an extra: pip install 'harstream[demo]'") from error
+        raise ConfigError("the demo needs the packages of an extra: pip install '.[demo]' in a checkout") from error
     from harstream import demo as demonstration
 
     summary = demonstration.run(devices, duration, model, seed)

@@ -22,6 +22,7 @@ from harstream.config import BROKER_HELP, OPTIONS, RunConfig
 from harstream.core.label_table import TABLES, LabelTable
 from harstream.errors import ConfigError
 from harstream.options import Option
+from harstream.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from harstream.datasets.sets import DataSet
@@ -223,9 +224,11 @@ def check_writable(option: str, path: Path | None, *, folder: bool = False) -> N
 
 
 def need_extra(extra: str, module: str) -> None:
-    """Raise ConfigError if a module of an optional extra is not installed."""
-    if find_spec(module) is None:  # not imported here, because TensorFlow must be configured before its import
-        raise ConfigError(f"this command needs the package {module}: pip install 'harstream[{extra}]'")
+    """Raise ConfigError if a module of an optional extra is not installed; import TensorFlow."""
+    if find_spec(module) is None:
+        raise ConfigError(f"this command needs the package {module}: pip install '.[{extra}]' in a checkout")
+    if module == "tensorflow":
+        import_tensorflow()
 
 
 # --- brokers ------------------------------------------------------------------------------------------

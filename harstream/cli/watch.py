@@ -31,7 +31,7 @@ def watch(
     try:
         from rich.live import Live
     except ImportError as error:
-        raise ConfigError("the live table needs the package rich: pip install 'harstream[demo]'") from error
+        raise ConfigError("the live table needs the package rich: pip install '.[demo]' in a checkout") from error
     from harstream.signals import on_stop
     from harstream.watch import Watch
     from harstream.wire.topics import TopicTemplate

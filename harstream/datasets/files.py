@@ -24,7 +24,7 @@ def read_files(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     """Yield (name, content) of every file whose last name part is ``wanted``, sorted by name.
 
     A name is the path inside ``path``, with slashes. If the file is in a zip inside the zip, the path of the inner zip
-    is part of its name. Files that macOS adds to archives are skipped.
+    is part of its name. Hidden files and folders, such as ``.ipynb_checkpoints``, are skipped.
 
     Args:
         path: A folder, a zip (which may contain zips), a tar (which may be compressed), or the one file itself.
@@ -37,8 +37,9 @@ def read_files(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     try:
         if path.is_dir():
             for file in sorted(path.rglob("*")):
-                if wanted(file.name) and file.is_file():
-                    yield file.relative_to(path).as_posix(), file.read_bytes()
+                name = file.relative_to(path).as_posix()
+                if wanted(file.name) and not _is_hidden(name) and file.is_file():
+                    yield name, file.read_bytes()
         elif wanted(path.name):
             yield path.name, path.read_bytes()
         elif tarfile.is_tarfile(path):
@@ -53,7 +54,7 @@ def _read_zip(source: Path | io.BytesIO, prefix: str, wanted: NameFilter) -> Ite
     with ZipFile(source) as archive:
         for name in sorted(archive.namelist()):
             last = PurePosixPath(name).name
-            if _is_from_macos(name) or name.endswith("/"):
+            if _is_hidden(name) or name.endswith("/"):
                 continue
             if wanted(last):
                 yield prefix + name, archive.read(name)
@@ -64,15 +65,15 @@ def _read_zip(source: Path | io.BytesIO, prefix: str, wanted: NameFilter) -> Ite
 def _read_tar(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
         for member in archive:
-            if wanted(PurePosixPath(member.name).name) and not _is_from_macos(member.name):
+            if wanted(PurePosixPath(member.name).name) and not _is_hidden(member.name):
                 file = archive.extractfile(member)
                 if file is not None:
                     yield member.name, file.read()
 
 
-def _is_from_macos(name: str) -> bool:
-    """Return True for files with attributes that macOS adds to archives."""
-    return "__MACOSX" in name or PurePosixPath(name).name.startswith("._")
+def _is_hidden(name: str) -> bool:
+    """Return True for what macOS adds to folders and archives, and for the hidden files and folders of any program."""
+    return "__MACOSX" in name or any(part.startswith(".") and part.strip(".") for part in PurePosixPath(name).parts)
 
 
 def list_files(path: Path) -> list[str]:
@@ -99,7 +100,7 @@ def _list_zip(source: Path | io.BytesIO, prefix: str) -> list[str]:
         if damaged is not None:
             raise BadZipFile(f"{prefix}{damaged} is damaged")
         for name in archive.namelist():
-            if not _is_from_macos(name) and not name.endswith("/"):
+            if not _is_hidden(name) and not name.endswith("/"):
                 names.append(prefix + name)
                 if name.endswith(".zip"):
                     names += _list_zip(io.BytesIO(archive.read(name)), f"{prefix}{name}/")

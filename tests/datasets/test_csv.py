@@ -182,6 +182,14 @@ def test_a_zip_is_read_and_two_files_of_one_name_are_refused(tmp_path: Path) -> 
         csv.load(tmp_path / "own")
 
 
+@pytest.mark.parametrize("name", ["._anna_walk.csv", ".ipynb_checkpoints/anna_walk-checkpoint.csv", ".csv"])
+def test_hidden_files_of_other_programs_are_no_recordings(tmp_path: Path, name: str) -> None:
+    write(tmp_path, rows(50))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("Mac OS X")
+    assert [one.name for one in csv.load(tmp_path)] == ["anna_walk"]
+
+
 def test_folders_are_subjects_where_every_file_is_in_one(tmp_path: Path) -> None:
     for folder in ("anna", "ben"):
         for name in ("walk.csv", "stairs.csv"):

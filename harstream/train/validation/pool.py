@@ -28,6 +28,7 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
 from harstream.progress import Progress
+from harstream.quiet import import_tensorflow
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.validation.task import FoldResult, FoldTask, hold_out
 
@@ -130,8 +131,7 @@ def _start_process(epochs: SimpleQueue[tuple[int, int]]) -> None:
     _epochs = epochs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
