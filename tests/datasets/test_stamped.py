@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harstream.core.spec import SignalSpec
+from harstream.datasets import stamped as stamped_module
 from harstream.datasets.base import Segment
 from harstream.datasets.stamped import (
     Piece,
@@ -57,6 +59,20 @@ def test_a_drifting_clock_and_jitter_lose_no_sample_and_stay_near_their_stamps()
     piece = one(resample_to_grid([stamped], RATE_HZ))
     np.testing.assert_array_equal(piece.samples, stamped.samples)
     assert np.abs(piece.t_ns - t_ns).max() < 0.5 * PERIOD_NS
+
+
+@pytest.mark.parametrize("drift", [0.995, 1.0, 1.003, 1.005])
+@pytest.mark.parametrize("seed", range(4))
+def test_even_samples_pass_the_grid_as_they_are(drift: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    jitter = np.rint(rng.uniform(-0.11, 0.11, 2000) * PERIOD_NS).astype(np.int64)
+    stamped = StampedSamples(regular(2000, drift * PERIOD_NS) + jitter, rng.normal(size=(2000, 6)).astype(np.float32))
+    spec = SignalSpec(sample_rate_hz=RATE_HZ)
+    short = stamped_module._even(stamped, spec.period_ns)
+    assert short is not None
+    fed = one(stamped_module._feed([stamped], spec))
+    np.testing.assert_array_equal(short.samples, fed.samples)
+    assert np.abs(short.t_ns - fed.t_ns).max() < 0.5 * PERIOD_NS  # the clock of the grid has to settle
 
 
 def test_a_short_gap_is_bridged_and_a_long_one_splits() -> None:
