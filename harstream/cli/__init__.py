@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -30,8 +31,18 @@ from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError
 EXIT_CODES: dict[type[HarstreamError], int] = {ConfigError: 2, DatasetError: 2, BundleError: 3, BrokerError: 4}
 
 
+#: Errors of the file system that the operator can mend, and how.
+_MENDS = {
+    errno.ENOSPC: "make room; finished work is kept, and the same command continues it",
+    errno.EDQUOT: "make room; finished work is kept, and the same command continues it",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "choose another place, or change its permissions",
+    errno.EPERM: "choose another place, or change its permissions",
+}
+
+
 class _Group(click.Group):
-    """Command group that prints an error of harstream as one line."""
+    """Command group that prints an error of harstream, and one of the file system, as one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -39,6 +50,12 @@ class _Group(click.Group):
         except HarstreamError as error:
             click.echo(f"harstream: {error}", err=True)
             sys.exit(EXIT_CODES.get(type(error), 1))
+        except OSError as error:
+            if error.errno not in _MENDS:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"harstream: {where}{error.strerror}: {_MENDS[error.errno]}", err=True)
+            sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "HARSTREAM", "help_option_names": ["-h", "--help"]})

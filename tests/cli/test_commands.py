@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -146,3 +148,23 @@ def test_the_variable_of_an_option_has_the_name_of_the_option(command):
         if isinstance(option, click.Option):
             name = option.opts[0].lstrip("-").replace("-", "_").upper()
             assert f"HARSTREAM_{command.upper()}_{name}" in (option.envvar or ())
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "harstream: out/fold.npz: No space left on device: make room; finished work is kept"),
+        (errno.EROFS, "harstream: out/fold.npz: Read-only file system: choose another place"),
+    ],
+)
+def test_an_error_of_the_file_system_that_can_be_mended_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError(number, os.strerror(number), "out/fold.npz")
+
+    monkeypatch.setattr("harstream.datasets.load", fail)
+    done = CliRunner().invoke(main, ["data", "inspect", "csv:."])
+    assert done.exit_code == 2
+    assert done.output.startswith(message)
+    assert done.output.count("\n") == 1
