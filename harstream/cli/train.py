@@ -6,11 +6,11 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -19,20 +19,23 @@ from harstream import checks, interruption
 from harstream.bundle import ORIENTATIONS
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
+from harstream.cli.request import Request
 from harstream.core.label_table import TABLES
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from harstream.core.label_table import LabelTable
     from harstream.core.spec import SignalSpec
-    from harstream.datasets.base import Recording
-    from harstream.datasets.sets import DataSet
+    from harstream.train.fitting.recipe import FitConfig
     from harstream.train.validation.cross_validation import CrossValidation
 
 
 #: Names of the figures that a training prints, and the fields of their scores.
 _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
 
+#: A network with more parameters than this is a doubt.
+_MANY_PARAMETERS = 5_000_000
+#: Bytes of a parameter in training: its value, gradient, two moments, average, and copies while these are updated.
+_BYTES = 40
 #: Parameters of ``train`` that a sweep does not have.
 _OF_A_BUNDLE = ("json_path", "logs", "note", "train_only", "states", "version", "worn", "orientation")
 
@@ -184,7 +187,7 @@ def train(
     options.check_writable("--logs", logs, folder=True)
     options.check_writable("--json", json_path)
     table = None if labels is None else options.load_table(labels)
-    request = _Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, train_only, jobs)
+    request = Request(data, subjects, placements, table, out, settings, spec, seed, repeats, folds, train_only, jobs)
     request.check_names(names_of(data))  # and again when it is known of which of them something is left
     with _interruptible(out):
         if sweeps or variants:
@@ -202,85 +205,6 @@ def train(
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """Options that a bundle and a sweep share."""
-
-    data: tuple[str, ...]
-    subjects: str | None
-    placements: tuple[str, ...]
-    table: LabelTable | None  # from --labels
-    out: Path
-    settings: dict[str, Any]  # by name, from --set, --arch, --epochs and --channels
-    spec: Path | None
-    seed: int
-    repeats: int
-    folds: str
-    train_only: tuple[str, ...]
-    jobs: int
-
-    def load(self, states: Sequence[str] = ()) -> tuple[list[DataSet], LabelTable]:
-        """Return the chosen recordings, with labels in place of activities, and the table of the labels.
-
-        ``states`` are the states between labels, which keep their names.
-        """
-        from harstream.train.fitting.prepare import default_table
-
-        sets = options.load_sets(self.data, self.subjects, self.placements)
-        table = self.table or default_table([data_set for data_set in sets if not data_set.is_empty], states)
-        return [data_set.cover(table, states) for data_set in sets], table
-
-    def check_names(self, names: Sequence[str]) -> None:
-        """Raise an error if ``--train-only`` and ``--folds`` leave no data set to hold out.
-
-        Args:
-            names: Names of the data sets, or of those of which something is left.
-
-        """
-        from harstream.train.fitting.prepare import scored_sets
-
-        scored = scored_sets(names, self.train_only)
-        if self.folds == "data" and len(scored) < 2:
-            mend = "give --data again"
-            if self.train_only:
-                mend = "take one out of --train-only"
-            elif len(names) < len(self.data):
-                mend = "choose subjects of another one too"
-            raise ConfigError(
-                f"--folds data: it holds out whole data sets, but there is only one to hold out ({scored[0]}): {mend}, "
-                "or choose --folds subject"
-            )
-
-    def usable(self, sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
-        """Return the recordings that the signal can be made of, and print what was left out so far."""
-        from harstream.datasets.inspection import inspect
-        from harstream.datasets.sets import leave_out_without_gyro, notes_of
-
-        for data_set in sets:
-            if not data_set.is_empty:
-                window_s = signal.window_samples / signal.sample_rate_hz
-                click.echo(inspect(data_set.data, data_set.recordings, window_s).to_text())
-        usable = leave_out_without_gyro(sets, signal)
-        for note in notes_of(usable):
-            click.echo(f"note: {note}")
-        self.check_names([data_set.name for data_set in usable if not data_set.is_empty])
-        return usable
-
-    def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
-        """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.
-
-        A sample rate in the settings takes precedence over that of the recordings.
-        """
-        from harstream.core.spec import SignalSpec
-        from harstream.train.fitting.prepare import spec_of
-
-        fields = {} if self.spec is None else _read_json(self.spec)
-        if recordings is None:
-            return SignalSpec.from_dict(fields)
-        fields |= {name: value for name, value in self.settings.items() if name == "sample_rate_hz"}
-        return spec_of(recordings, fields)
-
-
-@dataclass(frozen=True, slots=True)
 class _About:
     """Options that tell what is in a bundle."""
 
@@ -291,7 +215,7 @@ class _About:
     orientation: str | None
 
 
-def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path: Path | None) -> None:
+def _train_bundle(request: Request, logs: Path | None, about: _About, json_path: Path | None) -> None:
     from harstream.datasets.sets import notes_of, recordings_of
     from harstream.train import pipeline
     from harstream.train.fitting.prepare import require_other_names, states_of
@@ -311,6 +235,7 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
     sets, table = request.load(states)
     signal, config = apply_settings(request.settings, request.signal(recordings_of(sets)), config)
     usable = request.usable(sets, signal)
+    _print_network(signal, config, len(table.labels) + len(states))
     with ProgressBar() as bar:
         trained = pipeline.train(
             recordings_of(usable),
@@ -341,6 +266,22 @@ def _train_bundle(request: _Request, logs: Path | None, about: _About, json_path
         json_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
+def _print_network(signal: SignalSpec, config: FitConfig, n_outputs: int) -> None:
+    """Print the size of the network, which decides how long the training takes and how much memory."""
+    from harstream.train.fitting import architectures
+
+    network = architectures.build(
+        config.arch, signal.window_samples, signal.n_channels, n_outputs, dict(config.arch_settings)
+    )
+    n_parameters = network.count_params()
+    click.echo(f"network: {config.arch}, {n_parameters:,} parameters")
+    if n_parameters > _MANY_PARAMETERS:
+        click.echo(
+            f"doubt: so many take long to train, and {n_parameters * _BYTES / 1e9:.1f} GB of memory: "
+            f"choose fewer channels, smaller settings of {config.arch}, or --arch {architectures.DEFAULT}"
+        )
+
+
 def _print_validation(validation: CrossValidation) -> None:
     from harstream.tables import plain, spread
 
@@ -362,7 +303,7 @@ def _print_validation(validation: CrossValidation) -> None:
         click.echo(f"note: {sentence}")
 
 
-def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
+def _run_sweep(request: Request, sweeps: tuple[str, ...], variants: tuple[str, ...]) -> None:
     from harstream.datasets.sets import recordings_of
     from harstream.train.sweep import figures, settings
     from harstream.train.sweep import run as sweep
@@ -390,16 +331,6 @@ def _run_sweep(request: _Request, sweeps: tuple[str, ...], variants: tuple[str, 
         )
     for path in figures.write(results, request.out / "results.json"):
         click.echo(f"wrote {path}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--spec: {path}: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"--spec: {path}: expected a JSON object, got {type(data).__name__}")
-    return data
 
 
 def _command_line() -> str:
