@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 pytest.importorskip("tensorflow")
 
+from harstream import interruption
 from harstream.cli import main
 from harstream.datasets import hapt
 from harstream.datasets.windows import LabelledWindows
@@ -183,7 +184,11 @@ def test_an_activity_of_own_recordings_may_be_a_state_of_another_data_set(
 def test_a_signal_ends_it_with_the_exit_code_of_the_signal(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "hold_out", lambda *_: signal.raise_signal(signal.SIGTERM))
+    def asked_to_stop(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        interruption.check()  # as the loop of a fit does
+
+    monkeypatch.setattr(pool, "hold_out", asked_to_stop)
     stopped = train("--data", data, "--out", tmp_path / "mine", *SMALL)
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert "the same command continues it" in stopped.output
