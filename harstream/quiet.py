@@ -25,7 +25,7 @@ def import_quietly(name: str) -> ModuleType:
     TensorFlow writes six lines about the machine's processor and the graphics card that it does not find, before its
     log level counts. File descriptor 2 is redirected, since the lines come from C++.
     """
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         return sys.modules[name]
     with suppress(OSError, ValueError):  # no standard error
         sys.stderr.flush()

@@ -152,14 +152,14 @@ def test_an_unknown_backend_is_refused_with_the_known_ones(bundle):
 
 def test_without_tensorflow_the_error_of_its_backend_names_what_to_install(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]', or choose --backend litert$"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[train\]' in a checkout, or choose --backend litert$"):
         open_classifier(bundle, "tensorflow")
 
 
 def test_without_tensorflow_litert_is_not_proposed_for_a_bundle_that_lacks_it(own_bundle, monkeypatch):
     edit(own_bundle, lambda data: data["files"].pop(LITERT))
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConfigError, match=r"pip install 'harstream\[train\]'$"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[train\]' in a checkout$"):
         open_classifier(bundles.load(own_bundle))
 
 

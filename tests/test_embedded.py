@@ -69,7 +69,7 @@ def test_after_close_it_does_not_listen(start):
 
 def test_without_amqtt_the_error_names_both_remedies(monkeypatch):
     monkeypatch.setitem(sys.modules, "amqtt.broker", None)
-    with pytest.raises(ConfigError, match=r"pass --broker mqtt://HOST, or pip install 'harstream\[demo\]'"):
+    with pytest.raises(ConfigError, match=r"pass --broker mqtt://HOST, or pip install '\.\[demo\]' in a checkout"):
         EmbeddedBroker()
 
 

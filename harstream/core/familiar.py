@@ -9,8 +9,8 @@ Two measures of a window, and their sum:
   out-of-distribution detection"). It is high where no output stands out.
 - ``total``: their sum, with the distance divided by DISTANCE_PER_ENERGY.
 
-Each can have a limit, and a window above any of them is unfamiliar. Training sets a limit of the total only; bundles of
-earlier versions have one of distance and one of energy.
+Each can have a limit, and a window above any of them is unfamiliar. Training sets a limit of the total, and a wide one
+of distance; bundles of earlier versions have limits of distance and of energy.
 
 Distance and energy miss different signals. Distance finds shaking and noise, which the network takes for an activity
 with confidence. Energy finds what training showed the network as unfamiliar, such as a device that lies still the wrong

@@ -46,7 +46,10 @@ def fit_familiar(fitted: Fitted, data: LabelledWindows, config: FitConfig) -> Fa
 
 
 def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> Limits:
-    """Return the limit of the total that a share ``cost`` of windows exceeds.
+    """Return the limit of the total that a share ``cost`` of windows exceeds, and of distance for the extreme ones.
+
+    A network is surer of a signal the stronger it is, so the total of a very strong one is low. Its distance is not:
+    the limit of distance is the one that a tenth of the share exceeds.
 
     Args:
         distance: (n_windows,) of windows of subjects that neither the network nor the class means know.
@@ -54,7 +57,10 @@ def limits_for(distance: Float64, energy: Float64, cost: float = COST) -> Limits
         cost: The share.
 
     """
-    return Limits(total=float(np.quantile(total(distance, energy), 1 - cost, method="higher")))
+    return Limits(
+        distance=float(np.quantile(distance, 1 - cost / 10, method="higher")),
+        total=float(np.quantile(total(distance, energy), 1 - cost, method="higher")),
+    )
 
 
 def _six_digits(values: Float64) -> Float64:

@@ -84,8 +84,9 @@ def test_the_limits_cost_no_more_than_asked_and_hardly_less(together: float) -> 
     distance, energy = (together * common + (1 - together) * rng.normal(size=20_000) for _ in range(2))
     for cost in (0.001, COST, 0.1):
         limits = limits_for(distance, energy, cost)
-        assert limits[:2] == (np.inf, np.inf)
+        assert limits.energy == np.inf
         assert 0.9 * cost < (total(distance, energy) > limits.total).mean() <= cost
+        assert 0 < (distance > limits.distance).mean() <= 0.1 * cost
 
 
 def test_other_people_pay_about_as_much() -> None:
