@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,6 @@ KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite"
 MODEL_FILES = (KERAS, LITERT, INT8)
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
-DEFAULT_MODEL = "phone"
-#: Model made for what `harstream simulate` publishes: devices at the waist, with a gyroscope.
-SIMULATED_MODEL = "waist"
 ORIENTATIONS = ("fixed", "any")
 #: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.,\deE\s]*\]")
@@ -81,7 +77,7 @@ class Bundle:
 
     @property
     def table(self) -> LabelTable:
-        """What each label covers when the model is evaluated, in the order of the labels."""
+        """The activities that each label covers when the model is evaluated, in the order of the labels."""
         return (self.covers or LabelTable.plain(self.labels)).only(self.labels)
 
     @property
@@ -104,7 +100,7 @@ class Bundle:
 
     @property
     def int8(self) -> Int8Figures:
-        """What training found of int8."""
+        """The figures of int8 that training measured."""
         return Int8Figures.of(self.training)
 
     def smoother(self, smoothing: Smoothing | None = None) -> Smoother:
@@ -130,34 +126,6 @@ def orientation_of(spec: SignalSpec) -> str:
     A network may have learnt more than its channels say, such as from windows turned by any angle.
     """
     return "any" if spec.orientation_free else "fixed"
-
-
-def shipped() -> list[Path]:
-    """Return the folders of the bundles that come with harstream, the default first."""
-    package = Path(__file__).resolve().parent
-    # A wheel has the models inside the package, a checkout beside it.
-    for models in (package / "models", package.parent / "models"):
-        folders = [path.parent for path in models.glob("*/bundle.json")]
-        if folders:
-            return sorted(folders, key=lambda path: (path.name != DEFAULT_MODEL, path.name))
-    return []
-
-
-def find(model: str) -> Path:
-    """Return the folder of a bundle, given the name of a shipped one or the folder itself (``--model NAME|DIR``).
-
-    Raises:
-        BundleError: There is no such bundle.
-
-    """
-    names = {path.name: path for path in shipped()}
-    if model in names:
-        return names[model]
-    with suppress(OSError):  # no permission to look into the folder
-        if (Path(model) / "bundle.json").is_file():
-            return Path(model)
-    shipped_names = ", ".join(names) or "none is installed"
-    raise BundleError(f"model {model!r}: neither a folder with a bundle.json nor a shipped model ({shipped_names})")
 
 
 def load(directory: Path | str) -> Bundle:

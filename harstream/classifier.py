@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from harstream import bundle as bundles
-from harstream import golden
+from harstream import golden, shipped
 from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.core.labels import UNKNOWN_INDEX
@@ -271,7 +271,7 @@ def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
         ConfigError: The backend is unknown or not installed.
 
     """
-    classifier = open_classifier(bundles.load(bundles.find(str(model))), backend)
+    classifier = open_classifier(bundles.load(shipped.find(str(model))), backend)
     golden.verify(classifier, BATCH_SIZES)
     return classifier
 

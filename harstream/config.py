@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harstream import partitions
-from harstream.bundle import BACKEND_FILES, DEFAULT_MODEL
+from harstream.bundle import BACKEND_FILES
 from harstream.core.smoothing_section import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
+from harstream.shipped import DEFAULT_MODEL
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate, is_topic_level
 

@@ -1,4 +1,4 @@
-"""Whether int8 is about as right as float32, by what a bundle's training measured."""
+"""Judgement of int8 against float32, by the figures that a bundle's training measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LOSS, MAX_MISSED = 0.002, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Int8Figures:
-    """What training found of int8; None: not measured."""
+    """Figures of int8 that training measured; None: not measured."""
 
     loss: float | None  # accuracy of float32 minus that of int8 in the cross-validation
     missed: float | None  # share of strong windows unfamiliar to float32 that int8 takes for familiar

@@ -13,7 +13,7 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import DatasetError
-from harstream.train.sweep.results import read_json
+from harstream.train.sweep.results import read_format
 
 FORMAT = "harstream channels 1"
 _BINS = 60
@@ -91,9 +91,4 @@ def read(path: Path) -> dict[str, Any]:
         DatasetError: The file cannot be read, or is not such a file.
 
     """
-    counts = read_json(path)
-    if counts.get("format") != FORMAT:
-        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {counts.get('format')!r}")
-    if not counts.get("channels"):
-        raise DatasetError(f"{path}: expected the counts of at least one channel, got none")
-    return counts
+    return read_format(path, FORMAT, "channels", "the counts of at least one channel")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from harstream import bundle as bundles
+from harstream import shipped
 from harstream.bundle import GOLDEN, INT8, KERAS, LITERT
 from harstream.classifier import load_classifier, open_classifier, seal_bundle
 from harstream.core.familiar import Familiar, Limits
@@ -451,21 +452,21 @@ def test_a_golden_file_with_a_pickle_is_refused(own_bundle, tmp_path):
 
 
 def test_a_model_is_found_by_folder_or_else_the_shipped_ones_are_named(own_bundle, monkeypatch):
-    assert bundles.find(str(own_bundle)) == own_bundle
-    monkeypatch.setattr(bundles, "shipped", lambda: [Path("/x/waist"), Path("/x/wrist")])
-    assert bundles.find("wrist") == Path("/x/wrist")
+    assert shipped.find(str(own_bundle)) == own_bundle
+    monkeypatch.setattr(shipped, "folders", lambda: [Path("/x/waist"), Path("/x/wrist")])
+    assert shipped.find("wrist") == Path("/x/wrist")
     with pytest.raises(BundleError, match=r"'ankle'.*waist, wrist"):
-        bundles.find("ankle")
-    monkeypatch.setattr(bundles, "shipped", list)
+        shipped.find("ankle")
+    monkeypatch.setattr(shipped, "folders", list)
     with pytest.raises(BundleError, match="none is installed"):
-        bundles.find("ankle")
+        shipped.find("ankle")
 
 
-SHIPPED = bundles.shipped()
+SHIPPED = shipped.folders()
 
 
 def test_the_default_bundle_is_shipped():
-    assert SHIPPED[0].name == bundles.DEFAULT_MODEL
+    assert SHIPPED[0].name == shipped.DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("backend", ["litert", "int8", "tensorflow"])

@@ -23,6 +23,7 @@ from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.status import DaemonStatus
+from harstream.shipped import DEFAULT_MODEL
 from harstream.train.fitting.recipe import FitConfig
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.payloads import decode
@@ -145,7 +146,7 @@ def test_the_daemon_labels_the_messages_of_the_example_publisher():
     batch, rejections = Decoder(template).decode(messages)
     assert rejections == []
     assert set(batch.devices) == {"my-device"}
-    classifier = load_classifier(bundle.DEFAULT_MODEL, "litert")
+    classifier = load_classifier(DEFAULT_MODEL, "litert")
     windows = Engine(classifier.bundle.spec).feed(batch)
     labels = [classifier.bundle.labels[i] for i in classifier.predict(windows.windows).probabilities.argmax(1)]
     assert labels == ["STILL"] * 6

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harstream import bundle as bundles
-from harstream import golden
+from harstream import golden, shipped
 from harstream.bundle import GOLDEN, INT8
 from harstream.classifier import BATCH_SIZES, Classifier, load_classifier, open_classifier
 from harstream.core.familiar import Familiar, Limits
@@ -50,7 +50,7 @@ def test_a_sound_bundle_passes_on_every_backend(random_bundle, backend):
     assert load_classifier(random_bundle, backend).backend == backend
 
 
-@pytest.mark.parametrize("path", bundles.shipped(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", shipped.folders(), ids=lambda path: path.name)
 def test_streams_and_expectations_survive_the_file(path):
     read = golden.Golden.from_bytes((path / GOLDEN).read_bytes())
     assert len(read.streams) == len(read.rate_hz) == golden.N_STREAMS

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
 _BASE = {"core", "checks", "errors", "interruption", "progress", "quiet", "storage", "tables"}
-_MODEL = {"classifier", "golden", "bundle"}
+_MODEL = {"classifier", "golden", "bundle", "shipped"}
 #: Layers of harstream, each with the other layers that its modules may import.
 ALLOWED: dict[str, set[str] | None] = {
     "errors": set(),
@@ -29,15 +29,16 @@ ALLOWED: dict[str, set[str] | None] = {
     "core": {"checks", "errors"},
     "wire": _BASE,
     "int8": {"checks", "errors"},
+    "shipped": {"errors"},
     "bundle": {"int8", *_BASE},
     "golden": {"bundle", *_BASE},
-    "classifier": {"golden", "bundle", *_BASE},
+    "classifier": {"golden", "bundle", "shipped", *_BASE},
     "datasets": {"wire", "bundle", *_BASE},
     "mqtt": {"checks", "errors"},
     "embedded": {"errors"},
     "partitions": {"errors"},
     "options": {"checks", "errors"},
-    "config": {"options", "partitions", "mqtt", "wire", "bundle", *_BASE},
+    "config": {"options", "partitions", "mqtt", "wire", "bundle", "shipped", *_BASE},
     "logs": set(),
     "signals": set(),
     "serve": {"config", "logs", "signals", "mqtt", "embedded", "wire", *_MODEL, *_BASE, ""},

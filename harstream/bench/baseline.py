@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from scipy.signal import butter, lfilter
 
 from harstream import bundle as bundles
+from harstream import shipped
 from harstream.classifier import to_predictions
 from harstream.core.batches import Float32
 from harstream.core.spec import CHANNELS
@@ -36,7 +37,7 @@ class CallbackScript:
 
         self.messages = self.windows = 0
         self._host, self._port = host, port
-        self._bundle = bundles.load(bundles.find(model))
+        self._bundle = bundles.load(shipped.find(model))
         self._model = keras.saving.load_model(self._bundle.path / bundles.KERAS, compile=False, safe_mode=True)
         spec = self._bundle.spec
         self._window, self._stride = spec.window_samples, spec.stride_samples

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harstream import bundle as bundles
+from harstream import shipped
 from harstream.bench import growth, inference, latency, startup
 from harstream.bench.broker import Broker
 from harstream.bench.results import Figure
@@ -29,7 +30,7 @@ MESSAGES_S = 2
 class Options:
     """Amount of measurement. A reported figure is the median of ``repeats`` rounds."""
 
-    model: str = bundles.SIMULATED_MODEL
+    model: str = shipped.SIMULATED_MODEL
     backend: str = "auto"
     repeats: int = 5
     seconds: float = 4.0  # duration of a measurement of throughput
@@ -172,7 +173,7 @@ class Suite:
 
     def inference(self, testbed: Testbed) -> None:
         """Measure the classifier alone, with each backend of the bundle."""
-        bundle = bundles.load(bundles.find(self.options.model))
+        bundle = bundles.load(shipped.find(self.options.model))
         backends = [name for name, file in inference.FILES.items() if file in bundle.files]
         runs: dict[str, list[inference.Inference]] = defaultdict(list)
         for number in range(self.options.repeats):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harstream.bundle import SIMULATED_MODEL
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
 from harstream.config import OPTIONS
+from harstream.shipped import SIMULATED_MODEL
 
 if TYPE_CHECKING:
     from harstream.bench.suite import Options, Suite

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from harstream.bundle import SIMULATED_MODEL
 from harstream.cli import options
 from harstream.config import OPTIONS
 from harstream.errors import ConfigError
+from harstream.shipped import SIMULATED_MODEL
 
 
 @click.command()

@@ -8,9 +8,9 @@ import click
 @click.command()
 def models() -> None:
     """List the models that come with harstream."""
-    from harstream import bundle
+    from harstream import bundle, shipped
 
-    for path in bundle.shipped():
+    for path in shipped.folders():
         model = bundle.load(path)
         spec = model.spec
         lines = [

@@ -1,4 +1,4 @@
-"""What a bundle and a sweep of `harstream train` have in common: recordings, labels, signal, and names of data sets."""
+"""Options that a bundle and a sweep of `harstream train` share: recordings, labels, signal, names of data sets."""
 
 from __future__ import annotations
 

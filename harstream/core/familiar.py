@@ -65,7 +65,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Familiar:
-    """What a bundle knows of its training data: class means, their common covariance, and the limits.
+    """Knowledge of the training data in a bundle: class means, their common covariance, and the limits.
 
     Raises:
         ConfigError: The shapes do not fit each other.

@@ -22,7 +22,7 @@ _FRUITLESS = (
 
 
 class RateCause(enum.IntFlag):
-    """Why a device has the problem RATE."""
+    """Causes of the problem RATE."""
 
     UNUSABLE = enum.auto()  # it announces a rate that cannot be resampled
     WRONG = enum.auto()  # its messages show another rate than it announces

@@ -59,7 +59,7 @@ class LabelTable:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each label covers its own name only."""
+        """True if each label covers its own name only."""
         return not any(set(names) - {label} for label, names in self.covers.items())
 
     def label_of(self, kind: str, name: str) -> str | None:

@@ -51,7 +51,7 @@ class RoundMessages:
 
     @property
     def exact(self) -> Bool:
-        """Whether the stamp is one that places the samples."""
+        """True if the stamp is one that places the samples."""
         return np.asarray(self.stamped & (self.resolution_ns == 0))
 
     def select(self, keep: Bool) -> RoundMessages:

@@ -28,7 +28,7 @@ from harstream.core.smoothing_section import Smoothing
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What is published of windows, by ``Smoother.label``. All parts but the events describe the same windows."""
+    """Results of ``Smoother.label``, as they are published. All parts but the events describe the same windows."""
 
     windows: WindowBatch  # with the problem UNFAMILIAR where it is
     predictions: Predictions  # uniform where the window is untrusted

@@ -93,7 +93,7 @@ class GravityFilter:
 
     @property
     def uses_gyro(self) -> bool:
-        """Whether the filter needs the gyroscope."""
+        """True if the filter needs the gyroscope."""
         return self.type == "complementary"
 
     @classmethod
@@ -193,12 +193,12 @@ class SignalSpec:
 
     @property
     def uses_gyro(self) -> bool:
-        """Whether the windows depend on the gyroscope, through a channel or through the gravity filter."""
+        """True if the windows depend on the gyroscope, through a channel or through the gravity filter."""
         return self.gravity_filter.uses_gyro or any(channel in GYRO for channel in self.channels)
 
     @property
     def orientation_free(self) -> bool:
-        """Whether the windows are the same however the device lies.
+        """True if the windows are the same however the device lies.
 
         The median filters each axis by itself, so its result depends on how the device lies.
         """

@@ -62,7 +62,7 @@ class StampedMessages:
 
 @dataclass(frozen=True, slots=True)
 class StampVerdict:
-    """How the stamps of a round of messages are to be used. The arrays are (n_messages,)."""
+    """Use of the stamps of a round of messages. The arrays are (n_messages,)."""
 
     usable: Bool  # False: the arrival time stands in
     resolution_ns: Float64  # of coarse stamps; 0 for exact ones

@@ -23,7 +23,7 @@ from harstream import interruption
 from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.plausibility import ACC_UNIT_NAMES, acc_unit
 from harstream.errors import DatasetError
-from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE
+from harstream.wire.samples import ACC_UNITS, GYRO_UNITS, MAX_MAGNITUDE, UNIT_ALIASES
 
 #: Signals in the order of a recording's samples.
 ACC, GYRO = ("ax", "ay", "az"), ("gx", "gy", "gz")
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where the values of a row are."""
+    """Places of the known values in a row."""
 
     separator: str
     names: tuple[str, ...]  # of all columns, in order
@@ -221,8 +221,14 @@ def _columns(line: str, separator: str) -> _Columns:
         if name is not None and name not in index:
             index[name] = number
             if name not in ("label", "subject"):
-                units[name] = unit
+                units[name] = None if unit is None else _spelt_as_ours(unit)
     return _Columns(separator, tuple(field.strip() for field in fields), index, units)
+
+
+def _spelt_as_ours(unit: str) -> str:
+    """Return a unit in the spelling of ours, if it has a usual one: m/s^2 is m/s2, as in a message."""
+    plain = unit.lower().replace(" ", "")
+    return UNIT_ALIASES.get(plain, plain)
 
 
 def _known(name: str, unit: str | None) -> tuple[str | None, str | None]:

@@ -1,10 +1,10 @@
-"""What was understood of recordings, and doubts about it, before anything is trained or scored on them."""
+"""Description of recordings as they were understood, with doubts, before anything is trained or scored on them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ _MANY_LEFT_OUT = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was understood of the recordings of one data set."""
+    """Description of the recordings of one data set as they were understood."""
 
     data: str  # KIND:PATH
     recordings: int
@@ -43,18 +43,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content as JSON."""
-        return {
-            "data": self.data,
-            "recordings": self.recordings,
-            "samples": self.samples,
-            "left_out": self.left_out,
-            "rate_hz": list(self.rate_hz),
-            "gyroscope": self.gyroscope,
-            "at_rest_g": self.at_rest_g,
-            "subjects": self.subjects,
-            "labels": self.labels,
-            "warnings": list(self.warnings),
-        }
+        return asdict(self)
 
     def to_text(self) -> str:
         """Return the content as tables for a terminal."""

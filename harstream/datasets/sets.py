@@ -38,7 +38,7 @@ class DataSet:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything was left out."""
+        """True if everything was left out."""
         return self.windows is None and not self.recordings
 
     def cover(self, table: LabelTable, states: Sequence[str] = ()) -> DataSet:

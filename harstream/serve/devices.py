@@ -196,7 +196,7 @@ class Devices:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for a snapshot."""
+        """True while somebody waits for a snapshot."""
         return self._wanted
 
     def _take_unfamiliar(self) -> None:

@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from harstream import bundle as bundles
-from harstream import logs
+from harstream import logs, shipped
 from harstream.classifier import load_classifier
 from harstream.config import OPTIONS, RunConfig
 from harstream.errors import BundleError, HarstreamError
@@ -25,7 +24,7 @@ FolderState = tuple[tuple[str, int, int, int], ...]
 def folder_state(model: str) -> FolderState:
     """Return the state of the model's folder without reading its files; empty if there is no folder now."""
     try:
-        folder = bundles.find(model)
+        folder = shipped.find(model)
         files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
     except (BundleError, OSError):
         return ()

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from harstream import bundle as bundles
+from harstream import shipped
 from harstream.bundle import Bundle
 from harstream.classifier import seal_bundle
 from harstream.core.label_table import LabelTable
@@ -275,7 +276,7 @@ def export_again(model: str) -> Bundle:
         BundleError: The bundle cannot be loaded, or it has no model.keras.
 
     """
-    bundle = bundles.load(bundles.find(model))
+    bundle = bundles.load(shipped.find(model))
     if bundles.KERAS not in bundle.files:
         raise BundleError(f"{bundle.path}: export needs {bundles.KERAS}, which the bundle does not have")
     try:

@@ -83,7 +83,7 @@ class TopicTemplate:
 
     @property
     def has_partition(self) -> bool:
-        """Whether the template has a level ``{partition}``."""
+        """True if the template has a level ``{partition}``."""
         return PARTITION in self._levels
 
     @property

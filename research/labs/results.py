@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import tables
-from harstream.errors import DatasetError
-from harstream.train.sweep.results import read_json
+from harstream.train.sweep.results import read_format
 
 FORMAT = "harstream labs 1"
 #: Name of the table of all studies in a folder.
@@ -53,12 +52,7 @@ def read(path: Path) -> dict[str, Any]:
         DatasetError: The file cannot be read, or is not such a file.
 
     """
-    study = read_json(path)
-    if study.get("format") != FORMAT:
-        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {study.get('format')!r}")
-    if not study.get("runs"):
-        raise DatasetError(f"{path}: expected the results of at least one seed, got none")
-    return study
+    return read_format(path, FORMAT, "runs", "the results of at least one seed")
 
 
 def table(studies: Mapping[str, dict[str, Any]]) -> str:

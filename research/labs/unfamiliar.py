@@ -1,4 +1,4 @@
-"""What a bundle publishes for signals that it was not made for: right, wrong and UNKNOWN.
+"""Labels that a bundle publishes for signals that it was not made for: right, wrong and UNKNOWN.
 
     python -m research.labs.unfamiliar --model waist --data difronzo:difronzo.zip --data sp-sw:sp-sw.zip
 

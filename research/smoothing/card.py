@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harstream import bundle as bundles
+from harstream import shipped
 from harstream.train.card import as_published
 from research.command import command
 from research.smoothing import results
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, help="file that research.smoothing.study wrote")
     parser.add_argument("--model", required=True, metavar="NAME|DIR", help="bundle with the smoothing of the study")
     chosen = parser.parse_args(arguments)
-    smoothing = bundles.load(bundles.find(chosen.model)).smoothing
+    smoothing = bundles.load(shipped.find(chosen.model)).smoothing
     print(as_published(smoothing, results.card_scores(results.read(chosen.results), smoothing)).strip())
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from harstream import tables
 from harstream.core.smoothing_section import Smoothing
-from harstream.errors import ConfigError, DatasetError
-from harstream.train.sweep.results import read_json
+from harstream.errors import ConfigError
+from harstream.train.sweep.results import read_format
 
 FORMAT = "harstream streaming 1"
 #: Names of the rows of the smoothing that new bundles get: without abstaining, and as it is.
@@ -90,12 +90,7 @@ def read(path: Path) -> dict[str, Any]:
         DatasetError: The file cannot be read, or is not such a file.
 
     """
-    study = read_json(path)
-    if study.get("format") != FORMAT:
-        raise DatasetError(f"{path}: expected format {FORMAT!r}, got {study.get('format')!r}")
-    if not study.get("runs"):
-        raise DatasetError(f"{path}: expected the results of at least one seed, got none")
-    return study
+    return read_format(path, FORMAT, "runs", "the results of at least one seed")
 
 
 def figures(scores: Mapping[str, Any]) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from harstream import bundle as bundles
-from harstream import datasets
+from harstream import datasets, shipped
 from harstream.cli.progress import ProgressBar
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
@@ -121,7 +121,7 @@ def recipe(
         spec, labels, config = spec_of(recordings), labels_of_kind(data), FitConfig(seed=seed)
         states = states_of(data) if with_states else ()
     else:
-        bundle = bundles.load(bundles.find(model))
+        bundle = bundles.load(shipped.find(model))
         spec, labels, states = SignalSpec.from_dict(signal_dict(bundle.spec)), bundle.labels, bundle.states
         try:
             config = replace(FitConfig(**bundle.training["config"]), seed=seed)

@@ -116,7 +116,7 @@ def test_data_that_is_not_there_is_exit_2_naming_it(command, data, message, rand
 
 
 def test_models_lists_what_is_shipped(random_bundle, monkeypatch):
-    monkeypatch.setattr("harstream.bundle.shipped", lambda: [random_bundle])
+    monkeypatch.setattr("harstream.shipped.folders", lambda: [random_bundle])
     result = invoke("models")
     assert result.exit_code == 0
     for part in ("random@0.0.1", "50 Hz", "128 samples every 64", "9 channels", "WALKING_UPSTAIRS", str(random_bundle)):
@@ -126,7 +126,7 @@ def test_models_lists_what_is_shipped(random_bundle, monkeypatch):
 def test_models_lists_what_a_device_must_have_and_the_states(states_bundle, tmp_path, monkeypatch):
     folder = shutil.copytree(states_bundle, tmp_path / "mine")
     edit(folder, lambda data: data.update(placement="a phone at the waist", orientation="any"))
-    monkeypatch.setattr("harstream.bundle.shipped", lambda: [folder])
+    monkeypatch.setattr("harstream.shipped.folders", lambda: [folder])
     lines = [line.strip() for line in invoke("models").output.splitlines()]
     assert lines[1:] == [
         "sensors: acc, gyro; orientation: any",

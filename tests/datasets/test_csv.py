@@ -237,7 +237,7 @@ SAMPLES = [(k / 50, 0.1, -0.25, 0.98) for k in range(200)]
         "t[ms], ax, ay, az, label\n" + "\n".join(f"{1000 * t:.0f}, {x}, {y}, {z}, WALK" for t, x, y, z in SAMPLES),
         "timestamp_ns,accX,accY,accZ,label\n"
         + "\n".join(f"{1763668800 * 10**9 + round(t * 1e9)},{x},{y},{z},WALK" for t, x, y, z in SAMPLES),
-        "Time,Accel X (m/s2),Accel Y (m/s2),Accel Z (m/s2),Activity\n"
+        "Time,Accel X (m/s^2),Accel Y (m/s²),Accel Z (m/s2),Activity\n"
         + "\n".join(f"{t:.3f},{x * G},{y * G},{z * G},WALK" for t, x, y, z in SAMPLES),
         "t,ax,ay,az,label\n" + "\n".join(f"{t:.3f},{x * G},{y * G},{z * G},WALK" for t, x, y, z in SAMPLES),
         "t,ax,ay,az,label,\n"

@@ -1,4 +1,4 @@
-"""What is said about recordings before anything is trained on them."""
+"""The description of recordings before anything is trained on them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from harstream import bundle as bundles
+from harstream import shipped
 from harstream.core.smoothing_section import Smoothing
 
 from ..servers import Client, Process, recorded, wait_until
@@ -40,7 +40,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the shipped bundle with an HMM smoother."""
-    folder = shutil.copytree(bundles.find("waist"), tmp_path_factory.mktemp("model") / "smoothed")
+    folder = shutil.copytree(shipped.find("waist"), tmp_path_factory.mktemp("model") / "smoothed")
     data = json.loads((folder / "bundle.json").read_text())
     data["smoothing"] = Smoothing("hmm", 0.6, fixed_lag_windows=2).to_dict()
     (folder / "bundle.json").write_text(json.dumps(data))

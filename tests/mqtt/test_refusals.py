@@ -30,7 +30,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Answers:
-    """What a connection reports about its messages."""
+    """Reports of a connection about its messages."""
 
     def __init__(self) -> None:
         self.accepted: list[str] = []

@@ -1,4 +1,4 @@
-"""What a bundle publishes of other data sets and of signals that nobody wears."""
+"""Labels that a bundle publishes for other data sets and for signals that nobody wears."""
 
 from __future__ import annotations
 

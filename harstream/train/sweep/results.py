@@ -159,6 +159,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_format(path: Path, expected: str, field: str, content: str) -> dict[str, Any]:
+    """Return the JSON object in a results file of another format than FORMAT.
+
+    Args:
+        path: The file.
+        expected: Its format.
+        field: Name of the field with its content.
+        content: What that must have at least one of, for messages.
+
+    Raises:
+        DatasetError: The file cannot be read, has another format, or no content.
+
+    """
+    data = read_json(path)
+    if data.get("format") != expected:
+        raise DatasetError(f"{path}: expected format {expected!r}, got {data.get('format')!r}")
+    if not data.get(field):
+        raise DatasetError(f"{path}: expected {content}, got none")
+    return data
+
+
 def format_of(path: Path) -> str | None:
     """Return the field ``format`` of a JSON file, None if it has no such field. Raise DatasetError if it is no JSON."""
     data = _parse(path)

@@ -1,4 +1,4 @@
-"""What held-out windows decide of a bundle: bias and temperature of its logits, limits of its unfamiliar windows."""
+"""Calibration of a bundle by held-out windows: bias and temperature of its logits, limits of unfamiliar windows."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class HeldOut(Protocol):
 
     @property
     def logits(self) -> Float32:
-        """Of the network, (n_windows, n_outputs)."""
+        """Logits of the network, (n_windows, n_outputs)."""
 
     @property
     def distance(self) -> Float64:
-        """Of the features, (n_windows,), see ``core.familiar``."""
+        """Distances of the features, (n_windows,), see ``core.familiar``."""
 
     @property
     def label(self) -> Int64:
