@@ -307,10 +307,14 @@ def test_a_bundle_of_several_data_sets_knows_what_its_labels_cover(
     out = tmp_path / "mine"
     command = [*folders, "--out", out, *SMALL, "--labels", tmp_path / "table.json", "--channels", "total_acc"]
     monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
+    monkeypatch.setattr("harstream.cli.train._MANY_PARAMETERS", 1000)
     balance = ["--set", "balance_sets=true", "--set", "set_windows=50", "--set", "class_weights=true"]
     done = train(*command, *balance, "--folds", "data", "--repeats", 2, "--json", tmp_path / "figures.json")
     assert done.exit_code == 0, done.output
     assert "note: csv:home: no label covers JUMPING (32 s)" in done.output
+    assert done.output.count("|acc| at rest") == 2  # both data sets are described before the work
+    n_parameters = json.loads((out / "bundle.json").read_text())["training"]["parameters"]
+    assert f"network: mlp, {n_parameters:,} parameters\ndoubt: so many take long to train, and 0.0 GB" in done.output
     assert "on data sets not trained on (2 folds by data set, 2 seeds)" in done.output
     assert "mean of the data sets" in done.output
     assert "note: WALKING is in csv:lab only" in done.output
