@@ -84,8 +84,8 @@ def test_a_daemon_that_leaves_does_not_contradict_its_successor(mosquitto, daemo
 def test_two_living_daemons_with_one_name_do_not_fight_and_one_line_tells_of_them(mosquitto, daemon, version, caplog):
     with Client(mosquitto.port, "#") as client:
         first = daemon(version)
-        # Its subscription is sent after `open` returns. What is published before that comes as a retained message, which
-        # may be its own.
+        # Its subscription may be sent after `open` returns. What is published before that comes as a retained message,
+        # which may be its own.
         wait_until(lambda: first._keeper is not None and first._keeper._reads, "the subscription of the first")
         second = daemon(version)
         wait_until(lambda: "two have the same name" in caplog.text, "the line")
