@@ -121,9 +121,14 @@ class RunConfig:
     instance: str = option(
         "Name of this daemon in its status topic, harstream/INSTANCE/status.", "", default_text="the host name"
     )
+    state_dir: Path | None = option(
+        "Folder for the state of the daemon. With it, no label is lost or changed when the daemon is killed or the "
+        "broker is away (durable mode), if wearables publish at QoS 1.",
+        metavar="DIR",
+    )
     client_id: str | None = option(
         "Client identifier at the broker, for one that admits only certain ones. No two programs may have the same.",
-        default_text="harstream-INSTANCE- and eight random digits",
+        default_text="harstream-INSTANCE- and eight random digits; with --state-dir without the digits",
     )
     mqtt_version: str = option("MQTT version; auto tries 5, then 3.1.1.", "auto", choices=MQTT_VERSIONS)
     ca: Path | None = option(
@@ -181,7 +186,16 @@ class RunConfig:
                 f"instance: {self.instance!r} is not one level of a topic; leave out /, +, # and control characters"
             )
         self._check_topics()
+        if self.state_dir is not None:
+            self._check_durable()
         _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
+
+    def _check_durable(self) -> None:
+        """Raise ConfigError if nothing can be durable."""
+        if self.broker is None:
+            raise ConfigError("state-dir: the embedded broker keeps no session; give a broker, such as a mosquitto")
+        if self.qos == 0:
+            raise ConfigError("state-dir: qos 0 means that the broker keeps nothing; leave out qos, or set it to 1")
 
     def _check_topics(self) -> None:
         """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""
@@ -278,7 +292,7 @@ class RunConfig:
             self.key,
             others=tuple(urls[1:]),
             alpn=self.alpn,
-            client_id=self.client_id,
+            client_id=self.client_id or (None if self.state_dir is None else f"harstream-{self.instance}"),
         )
 
     def _broker_urls(self) -> list[BrokerUrl]:

@@ -114,7 +114,11 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    assert set(values) == set(config.KEYS) - {"worker", "partition_count"}  # in place of partitions
+    assert set(values) == set(config.KEYS) - {
+        "worker",
+        "partition_count",
+        "state_dir",
+    }  # not beside partitions and qos 0
     no = {"retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
@@ -514,3 +518,16 @@ def test_check_loads_the_model_and_names_what_is_wrong(random_bundle, own_bundle
     (own_bundle / "model.tflite").write_bytes(b"other")
     code, output = check("--model", str(own_bundle))
     assert (code, "sha256" in output) == (3, True)
+
+
+def test_durable_mode_needs_a_broker_and_qos_1_and_has_a_fixed_client_identifier(tmp_path):
+    with pytest.raises(ConfigError, match="state-dir: the embedded broker keeps no session; give a broker"):
+        RunConfig(state_dir=tmp_path)
+    with pytest.raises(ConfigError, match="state-dir: qos 0 means"):
+        RunConfig(broker="host", state_dir=tmp_path, qos=0)
+    durable = RunConfig(broker="host", state_dir=tmp_path, instance="here").read_broker_settings()
+    assert durable is not None
+    assert durable.client_id == "harstream-here"
+    named = RunConfig(broker="host", state_dir=tmp_path, client_id="mine").read_broker_settings()
+    assert named is not None
+    assert named.client_id == "mine"

@@ -82,8 +82,13 @@ class DeviceTable(RowArrays):
         used = np.fromiter(self._rows.values(), np.int64, len(self._rows))
         rows = used[self.last_accepted_s[used] < before_s]
         devices = [self.device(int(row)) for row in rows]
-        for device, row in zip(devices, rows, strict=True):
-            del self._rows[device]
-            self._devices[row] = None
-            self._free.append(int(row))
+        self.remove(devices)
         return devices, rows
+
+    def remove(self, devices: Sequence[str]) -> Int64:
+        """Remove devices, each once, and return their rows; devices that are not in the table are ignored."""
+        removed = [(device, row) for device in devices if (row := self._rows.pop(device, -1)) >= 0]
+        for _, row in removed:
+            self._devices[row] = None
+            self._free.append(row)
+        return np.array([row for _, row in removed], np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -133,10 +133,17 @@ class Engine:
 
         """
         devices, rows = self._devices.evict(before_s)
+        self._forget(rows)
+        return devices
+
+    def forget(self, devices: Sequence[str]) -> None:
+        """Forget devices, each once, whether they are idle or not; those without state are ignored."""
+        self._forget(self._devices.remove(devices))
+
+    def _forget(self, rows: Int64) -> None:
         self._grid.evict(rows, [row for _, row in self._devices.items()])
         self._health.reset(rows)
         self._maker.units.restart(rows, np.zeros(len(rows), np.bool_))
-        return devices
 
     def take_incidents(self) -> list[Incident]:
         """Return the incidents since the last call, the first MAX_INCIDENTS of them; ``incidents_lost`` counts more."""
@@ -244,10 +251,15 @@ class Engine:
                 state[f"{part_name}.{name}"] = array
         return state
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], now_s: float | None = None) -> None:
         """Take over a snapshot. Devices beyond ``max_devices`` are left out.
 
         The normalisation of the spec may differ, because only the classifier uses it.
+
+        Args:
+            state: The snapshot.
+            now_s: Time on the scale of ``now_s`` in ``feed``, from which on devices may be idle; None: they are as old
+                as they were. It is needed if that scale is another one than at the snapshot.
 
         Raises:
             ValueError: This engine already has devices, or the snapshot is of an engine with another spec.
@@ -271,6 +283,8 @@ class Engine:
         for part_name, part in self._parts().items():
             prefix = f"{part_name}."
             part.restore(rows, {k.removeprefix(prefix): array for k, array in state.items() if k.startswith(prefix)})
+        if now_s is not None:
+            self._devices.last_accepted_s[rows] = now_s
 
     def _definition(self) -> dict[str, Any]:
         """Return everything that the state of this engine depends on."""

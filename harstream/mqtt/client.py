@@ -24,6 +24,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MessageState, MQTTErrorCode
 
+from harstream.mqtt import deliveries
 from harstream.mqtt.outbound import UNWATCHED, Answer, OutboundMessage
 from harstream.mqtt.packets import (
     CONNACK,
@@ -47,23 +48,26 @@ MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.010
 _PAUSE_S_PER_BYTE_S = 1e-9
 #: Size of one write.
 WRITE_BYTES = 64 * 1024
-#: Message from the broker: topic, payload, and whether the broker sent it because it was retained.
-InboundMessage = tuple[str, bytes, bool]
+#: Message from the broker: topic, payload, whether the broker sent it because it was retained, and the number of its
+#: delivery if it waits to be acknowledged, else 0 (see ``deliveries``).
+InboundMessage = tuple[str, bytes, bool, int]
 
 
 class FastClient(Transport):
     """MQTT client that receives and publishes messages in batches.
 
     Publish with ``publish_all`` only: ``_update_inflight`` needs the messages in flight to be the oldest ones.
-    A received message at QoS 1 is acknowledged after ``on_messages`` has returned. ``on_message`` is called for
-    messages at QoS 2 only.
+    A received message at QoS 1 is acknowledged after ``on_messages`` has returned, or with ``manual_ack`` by
+    ``acknowledge``. ``on_message`` is called for messages at QoS 2 only.
 
     Attributes:
         on_messages: Called with the messages of one read.
         on_answers: Called with the broker's answers to messages at QoS 1: with the refusals, and if
             ``report_accepted`` is set, with the others too.
         on_pong: Called when the broker has answered a ping.
+        on_settled: Called when the broker has answered messages at QoS 1, after they are counted in ``answered``.
         report_accepted: See ``on_answers``.
+        manual_ack: Let messages at QoS 1 wait for ``acknowledge``. Do not change it on a connection.
 
     These functions are called in the network thread and must not raise.
 
@@ -72,13 +76,18 @@ class FastClient(Transport):
     on_messages: Callable[[list[InboundMessage]], None]
     on_answers: Callable[[list[Answer]], None]
     on_pong: Callable[[], None]
+    on_settled: Callable[[], None]
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.on_messages = lambda messages: None
         self.on_answers = lambda answers: None
         self.on_pong = lambda: None
+        self.on_settled = lambda: None
         self.report_accepted = False
+        self.manual_ack = False
+        self.published = 0  # messages at QoS 1 that were queued since the start
+        self._connection = 0  # number of the connection, for the numbers of deliveries
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
         self._unparsed = bytearray()  # beginning of a packet whose end has not been read yet
@@ -128,6 +137,7 @@ class FastClient(Transport):
         """
         self._unparsed, self._needed_bytes = bytearray(), 2
         self._last_sent = b"", -math.inf
+        self._connection += 1  # what came before is sent again, with the same packet identifiers
         return super().reconnect()
 
     # --- reading --------------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ class FastClient(Transport):
         acknowledgements = bytearray()  # PUBACK packets to be sent
         acknowledged: list[int] = []  # identifiers of our messages that the broker has acknowledged
         refused: list[tuple[int, int]] = []  # identifiers and reason codes of those that it refuses
-        version_5 = self._is_mqtt_5
+        version_5, manual_ack, connection = self._is_mqtt_5, self.manual_ack, self._connection
         at, rc = 0, MQTTErrorCode.MQTT_ERR_SUCCESS
         try:
             while rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -204,14 +214,19 @@ class FastClient(Transport):
                     if start > end:
                         raise ValueError("the topic is longer than its packet")
                     topic = data[body + 2 : start].decode()
-                    if qos:
+                    delivery = 0
+                    if qos and manual_ack:
+                        mid = data[start] << 8 | data[start + 1]
+                        delivery = deliveries.number(mid, repeated=bool(command & 8), connection=connection)
+                        start += 2
+                    elif qos:
                         acknowledgements += b"\x40\x02"
                         acknowledgements += data[start : start + 2]
                         start += 2
                     if version_5:
                         start, length = decode_length(data, start)
                         start += length
-                    messages.append((topic, data[start:end], bool(command & 1)))
+                    messages.append((topic, data[start:end], bool(command & 1), delivery))
                 elif command == PUBACK and (end == body + 2 or data[body + 2] < 0x80):
                     acknowledged.append(data[body] << 8 | data[body + 1])
                 elif command == PUBACK:
@@ -244,6 +259,7 @@ class FastClient(Transport):
             acknowledged += [mid for mid, _ in refused]
         if acknowledged:
             self._remove_acknowledged(acknowledged)
+            self.on_settled()
 
     def _handle_with_paho(self, command: int, body: bytes) -> MQTTErrorCode:
         """Let paho handle one packet of any other type."""
@@ -305,6 +321,13 @@ class FastClient(Transport):
                 message.dup = message.dup or message.state == MessageState.MQTT_MS_WAIT_FOR_PUBACK
                 message.state = MessageState.MQTT_MS_QUEUED
 
+    def acknowledge(self, numbers: Sequence[int]) -> None:
+        """Acknowledge messages by the numbers of their deliveries. Those of a lost connection are sent again anyway."""
+        connection = self._connection
+        mids = [number & deliveries.MID for number in numbers if deliveries.connection_of(number) == connection]
+        if mids and self.is_connected():
+            self._packet_queue(PUBACK, bytearray(b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)), 0, 0)
+
     # --- writing --------------------------------------------------------------------------------------
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]], qos: int, retain: bool, max_outgoing: int) -> int:
@@ -330,10 +353,18 @@ class FastClient(Transport):
                     mid = self._mid_generate()
                     while mid in waiting:
                         mid = self._mid_generate()
-                    waiting[mid] = OutboundMessage(mid, topic.encode(), payload, retain)
+                    self.published += 1
+                    waiting[mid] = OutboundMessage(mid, topic.encode(), payload, retain, self.published)
                 self._update_inflight()
         self._wake_thread()
         return len(accepted)
+
+    @property
+    def answered(self) -> int:
+        """Number of the ``published`` messages up to which the broker has answered all."""
+        with self._out_message_mutex:
+            oldest = next(iter(self._out_messages.values()), None)
+            return oldest.number - 1 if isinstance(oldest, OutboundMessage) else self.published
 
     @property
     def outgoing(self) -> int:

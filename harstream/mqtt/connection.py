@@ -37,6 +37,10 @@ class Connection(Link):
         subscriptions: Topic filters. They are subscribed to again after every reconnect.
         qos: QoS of the subscriptions.
         retained: Whether to receive messages retained before the subscription. MQTT 3.1.1 always sends them.
+        session: Whether the broker keeps subscriptions and messages while the client is away. Messages at QoS 1 then
+            wait for ``acknowledge``.
+        earlier: Topic filters of the session when it was last used; those that are not subscribed to any more end.
+            None: there is no session yet.
         presence: Topic on which to say that this client is there. At the start the connection becomes ready only if the
             broker lets us publish there.
         kind_of: Returns the name of the kind of a topic, such as its template, for messages about refusals.
@@ -45,6 +49,7 @@ class Connection(Link):
         on_change: Called with True when the connection becomes ready and with False when it is lost.
         on_answers: Called with the topics of messages at QoS 1 that the broker has accepted, and with the refusals.
             Accepted ones are told only while ``report_accepted`` is set. MQTT 3.1.1 has no refusals.
+        on_settled: Called when ``answered`` has grown.
 
     Callbacks run in the network thread and must not block.
 
@@ -106,7 +111,7 @@ class Connection(Link):
         if (
             failure.will_may_be_refused
             and self._presence is not None
-            and accepts_without_will(self.settings, self._client_id, version, url, HANDSHAKE_S)
+            and accepts_without_will(self.settings, self._client_id, version, url, HANDSHAKE_S, session=self._session)
         ):
             again = self._try_version(url, version)  # the broker may have come up between the two attempts
             if again is None:
@@ -163,7 +168,7 @@ class Connection(Link):
         )
 
     def _new_client(self, version: str) -> FastClient:
-        client = make_client(self.settings, self._client_id, version, self._presence)
+        client = make_client(self.settings, self._client_id, version, self._presence, session=self._session)
         client.on_pre_connect = log_errors(self._choose_address)
         client.on_socket_error = log_errors(self._note_tls_alert)
         client.on_connect = log_errors(self._on_connack)
@@ -173,6 +178,8 @@ class Connection(Link):
         client.on_messages = log_errors(self._on_received)
         client.on_answers = log_errors(self._on_answered)
         client.on_pong = log_errors(self._on_pong)
+        if self._on_settled is not None:
+            client.on_settled = self._on_settled
         return client
 
     # --- from any thread -----------------------------------------------------------------------
@@ -184,6 +191,21 @@ class Connection(Link):
     def publish_all(self, messages: Sequence[tuple[str, bytes]], *, qos: int = 1, retain: bool = False) -> int:
         """Queue messages (topic, payload) to be sent together. Return how many were accepted, always the first ones."""
         return 0 if self._client is None else self._client.publish_all(messages, qos, retain, MAX_OUTGOING)
+
+    def acknowledge(self, deliveries: Sequence[int]) -> None:
+        """Acknowledge messages of a session by the numbers of their deliveries."""
+        if self._client is not None:
+            self._client.acknowledge(deliveries)
+
+    @property
+    def published(self) -> int:
+        """Number of messages at QoS 1 that were queued for publishing since the connection was opened."""
+        return 0 if self._client is None else self._client.published
+
+    @property
+    def answered(self) -> int:
+        """Number of the ``published`` messages up to which the broker has answered all."""
+        return 0 if self._client is None else self._client.answered
 
     def replace_credentials(self, settings: BrokerSettings) -> None:
         """Use the user, password and TLS files of ``settings`` from the next reconnect on. Addresses stay the same.
@@ -214,8 +236,14 @@ class Connection(Link):
         return 0 if self._client is None else self._client.outgoing
 
     def unsubscribe(self, timeout_s: float) -> None:
-        """End the subscriptions and wait for the broker's answer; every message sent before has then been received."""
-        topics = [*self._subscriptions, *([] if self._presence is None else [self._presence.topic])]
+        """End the subscriptions and wait for the broker's answer; every message sent before has then been received.
+
+        The subscriptions of a session stay, so that the broker keeps what is published meanwhile.
+        """
+        topics = [
+            *([] if self._session else self._subscriptions),
+            *([] if self._presence is None else [self._presence.topic]),
+        ]
         if self._client is not None and topics and self._ready:
             self._client.unsubscribe(topics)
             self._unsubscribed.wait(timeout_s)

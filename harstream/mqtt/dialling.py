@@ -10,6 +10,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from harstream.mqtt.client import FastClient
@@ -19,10 +21,23 @@ from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.mqtt.websocket import WebSocketError
 
 KEEPALIVE_S = 30
+#: Time for which the broker keeps the session of a client that is away, seconds. MQTT 3.1.1 names none.
+SESSION_EXPIRY_S = 7 * 24 * 3600
+#: Messages that the broker may send before it waits for acknowledgements, if it allows so many.
+RECEIVE_MAXIMUM = 2_000
 
 
-def make_client(settings: BrokerSettings, client_id: str, version: str, presence: Presence | None) -> FastClient:
+def make_client(
+    settings: BrokerSettings, client_id: str, version: str, presence: Presence | None, *, session: bool = False
+) -> FastClient:
     """Return a client with the credentials of ``settings`` and the will of ``presence``.
+
+    Args:
+        settings: How to reach the broker.
+        client_id: Client identifier.
+        version: MQTT version, "5" or "3.1.1".
+        presence: Topic on which to say that the client is there.
+        session: Whether the broker keeps subscriptions and messages while the client is away.
 
     Raises:
         ConfigError: A TLS file is unusable.
@@ -32,7 +47,9 @@ def make_client(settings: BrokerSettings, client_id: str, version: str, presence
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=paho.MQTTv5 if version == "5" else paho.MQTTv311,
+        clean_session=None if version == "5" else not session,
     )
+    client.manual_ack = session
     client.set_credentials(settings.url.user, settings.url.password)
     context = settings.tls_context()
     if context is not None:
@@ -52,7 +69,12 @@ def _disable_nagle(_: paho.Client, __: Any, sock: Any) -> None:
 def connect(client: FastClient, url: BrokerUrl) -> Failure | None:
     """Connect to an address and send a CONNECT. Return the reason if that fails."""
     try:
-        client.connect(url.host, url.port, keepalive=KEEPALIVE_S)
+        if client.manual_ack and client.protocol == paho.MQTTv5:
+            client.connect(
+                url.host, url.port, keepalive=KEEPALIVE_S, clean_start=False, properties=_session_properties()
+            )
+        else:
+            client.connect(url.host, url.port, keepalive=KEEPALIVE_S)
     except ssl.SSLEOFError:  # a proxy whose broker is away
         return Failure("connection closed during the TLS handshake", other_protocol=True)
     except ssl.SSLCertVerificationError as error:
@@ -70,8 +92,16 @@ def connect(client: FastClient, url: BrokerUrl) -> Failure | None:
     return None
 
 
+def _session_properties() -> Any:
+    """Return the properties of a CONNECT that asks the broker to keep the session."""
+    properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = SESSION_EXPIRY_S
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    return properties
+
+
 def accepts_without_will(
-    settings: BrokerSettings, client_id: str, version: str, url: BrokerUrl, timeout_s: float
+    settings: BrokerSettings, client_id: str, version: str, url: BrokerUrl, timeout_s: float, *, session: bool = False
 ) -> bool:
     """Return True if the broker accepts a connection that has no will."""
     answered, accepted = threading.Event(), list[bool]()
@@ -80,7 +110,7 @@ def accepts_without_will(
         accepted.append(not reason_code.is_failure)
         answered.set()
 
-    client = make_client(settings, client_id, version, None)
+    client = make_client(settings, client_id, version, None, session=session)
     client.set_address(url)
     client.on_connect = on_connect
     client.on_disconnect = lambda *_: answered.set()

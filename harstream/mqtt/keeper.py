@@ -101,7 +101,8 @@ class PresenceKeeper:
     def watch(self, client: FastClient) -> None:
         """Subscribe to the topic. A broker that does not allow it stops nothing."""
         if self._unanswered < MAX_ENDS:  # else it closes the connection for that
-            self._mid = subscribe(client, [self.presence.topic], self.presence.qos, retained=True, own=False)
+            # At QoS 0, so that a session does not keep what an earlier daemon of this name published.
+            self._mid = subscribe(client, [self.presence.topic], 0, retained=True, own=False)
             client.call_after(READ_BACK_S, self._check_reading)
 
     def take_suback(self, mid: int, reason_codes: Sequence[Any]) -> bool:
@@ -128,7 +129,7 @@ class PresenceKeeper:
     def hear(self, client: FastClient, messages: list[InboundMessage]) -> list[InboundMessage]:
         """Judge the messages on the topic, and return the others."""
         own = self.presence.topic
-        for topic, payload, retained in messages:
+        for topic, payload, retained, _ in messages:
             if topic == own:
                 delay_s = self.judge(payload, retained)
                 if delay_s is not None:

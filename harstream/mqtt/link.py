@@ -43,6 +43,8 @@ _BLAME_S = 2.0
 _WATCH_AFTER_S = 1.0
 #: Limit of the messages sent and not yet acknowledged, unless the broker asks for a lower one.
 _MAX_INFLIGHT = 1_000
+#: Limit of the broker on the messages in flight from which on durable mode is not slowed down.
+_FEW_INFLIGHT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,15 @@ class Link:
         subscriptions: Sequence[str] = (),
         qos: int = 1,
         retained: bool = False,
+        session: bool = False,
+        earlier: Sequence[str] | None = None,
         presence: Presence | None = None,
         kind_of: Callable[[str], str] = str,
         on_message: Callable[[str, bytes, bool], None] | None = None,
         on_messages: Callable[[Sequence[InboundMessage]], None] | None = None,
         on_change: Callable[[bool], None] | None = None,
         on_answers: Callable[[Sequence[str], Sequence[Refusal]], None] | None = None,
+        on_settled: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
         self.connects = 0
@@ -92,6 +97,9 @@ class Link:
         self._subscriptions = tuple(subscriptions)
         self._qos = qos
         self._retained = retained
+        self._session = session
+        self._resumes = earlier is not None
+        self._out_of_use = [] if earlier is None else sorted(set(earlier) - set(subscriptions))
         self._presence = presence
         self._keeper = None if presence is None else PresenceKeeper(presence)
         self._kind_of = kind_of
@@ -99,6 +107,7 @@ class Link:
         self._on_messages = on_messages
         self._on_change = on_change
         self._on_answers = log_errors(on_answers) if on_answers is not None else None
+        self._on_settled = on_settled
         self._client: FastClient | None = None
         self._url = settings.url
         self._next_urls = itertools.cycle(settings.urls)
@@ -136,7 +145,7 @@ class Link:
     def _note_tls_alert(self, error: Exception) -> None:
         self._tls_alert = alert_of(error) or self._tls_alert
 
-    def _on_connack(self, client: FastClient, _: Any, __: Any, reason_code: Any, properties: Any) -> None:
+    def _on_connack(self, client: FastClient, _: Any, flags: Any, reason_code: Any, properties: Any) -> None:
         if reason_code.is_failure:
             reason = str(reason_code)
             old_broker = (
@@ -168,10 +177,32 @@ class Link:
         self.connects += 1
         if self._keeper is not None:
             self._keeper.connect()
+        if self._session:
+            self._log_session(flags.session_present, properties)
+            if self._out_of_use and flags.session_present:
+                client.unsubscribe(self._out_of_use)
         if self._subscriptions:
             subscribe(client, self._subscriptions, self._qos, retained=self._retained)
         else:
             self._on_subscribed(client)
+
+    def _log_session(self, present: bool, properties: Any) -> None:
+        """Log that the broker has lost the session, or lets few messages wait for their acknowledgement."""
+        if not present and (self.connects > 1 or self._resumes):
+            log.warning(
+                "broker %s: the session was lost, and with it what was published meanwhile; let the broker keep its "
+                "sessions on disk (mosquitto: persistence true)",
+                self.url,
+            )
+        few = getattr(properties, "ReceiveMaximum", None)
+        if self.connects == 1 and few is not None and few < _FEW_INFLIGHT:
+            log.warning(
+                "broker %s: at most %d messages may wait for their acknowledgement, which limits the durable mode to a "
+                "few thousand messages a second; raise the limit to %d (mosquitto: max_inflight_messages)",
+                self.url,
+                few,
+                _FEW_INFLIGHT,
+            )
 
     def _on_suback(self, client: FastClient, _: Any, mid: int, reason_codes: list[Any], __: Any) -> None:
         if self._keeper is not None and self._keeper.take_suback(mid, reason_codes):
@@ -279,12 +310,14 @@ class Link:
             and self._client is not None
             and self._keeper.presence.topic in map(_TOPIC, messages)
         ):
+            own = self._keeper.presence.topic
+            self._client.acknowledge([delivery for topic, _, _, delivery in messages if delivery and topic == own])
             messages = self._keeper.hear(self._client, messages)
         if self._on_messages is not None:
             self._on_messages(messages)
         elif self._on_message is not None:
             for message in messages:
-                self._on_message(*message)
+                self._on_message(*message[:3])
 
     def _handshake_failed(self, failure: Failure) -> None:
         self._failure = failure

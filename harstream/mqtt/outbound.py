@@ -32,10 +32,11 @@ UNWATCHED: Any = _UnwatchedInfo()
 class OutboundMessage(paho.MQTTMessage):
     """Message at QoS 1 that waits to be sent or to be acknowledged."""
 
-    __slots__ = ()
+    __slots__ = ("number",)
     _topic: bytes
 
-    def __init__(self, mid: int, topic: bytes, payload: bytes, retain: bool) -> None:
+    def __init__(self, mid: int, topic: bytes, payload: bytes, retain: bool, number: int) -> None:
+        self.number = number  # counted since the start
         self.timestamp = 0.0
         self.state = MessageState.MQTT_MS_QUEUED
         self.dup = False

@@ -14,6 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,13 +27,15 @@ from harstream.mqtt.link import Refusal
 from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings
 from harstream.serve.devices import Devices, Snapshot
+from harstream.serve.durable.durability import Durability
+from harstream.serve.durable.journal import Evicted
 from harstream.serve.inbox import Inbox
-from harstream.serve.labelling import DevicesEvicted, Labelling, ModelChanged, WindowsDue
+from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, ModelChanged, WindowsDue
 from harstream.serve.memory import return_free_memory
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
-from harstream.serve.status import DaemonStatus
+from harstream.serve.status import DaemonStatus, DurabilityStats
 from harstream.serve.systemd import Notifier
 from harstream.wire.decoder import Message
 
@@ -46,6 +49,8 @@ IDLE_WAIT_S = 0.5
 REFRESH_EVERY_S = 1.0
 EVICT_EVERY_S = 5.0
 READ_TIMEOUT_S = 2.0
+#: Pause before another attempt to publish when the queue to the broker is full, in durable mode.
+_ROOM_WAIT_S = 0.01
 UNSUBSCRIBE_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
 #: The main loop counts as alive if it began its last step within this time.
@@ -69,7 +74,14 @@ class Daemon:
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
         self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
-        self.labelling = Labelling(self.publish, self.metrics, monotonic, on_failure=self.stop)
+        self.durability: Durability | None = None
+        restored: list[Publication] = []  # events that end activities of another model
+        if config.state_dir is not None:
+            self.durability = Durability(config.state_dir, monotonic, self.stop)
+            if self.durability.restored is not None:
+                restored = self.pipeline.restore(self.durability.restored, monotonic())
+        self._first_events = restored
+        self.labelling = Labelling(self.publish, self.metrics, monotonic, self.stop, self.durability)
         self.notifier = Notifier()
         self.connection: Connection | None = None
         self.refusals: Refusals | None = None
@@ -94,19 +106,27 @@ class Daemon:
         templates = {LABELS: [config.labels_template]}
         if config.events_template is not None:
             templates[EVENTS] = [config.events_template]
+        durability = self.durability
         self.refusals = Refusals(templates, config.status_topic, settings.url.user, self.metrics.observe_refused)
         self.connection = Connection(
             settings,
             settings.name_client(f"harstream-{config.instance}"),
-            subscriptions=config.samples_template.subscriptions(config.served_partitions),
+            subscriptions=self._subscriptions,
             qos=config.qos,
+            session=durability is not None,
+            earlier=None if durability is None else durability.subscriptions,
             presence=Presence(config.status_topic, qos=config.qos, retain=config.retain, will=config.will),
             kind_of=self.refusals.template_of,
             on_messages=self.receive,
             on_change=self._connection_changed,
             on_answers=self._publishes_answered,
+            on_settled=None if durability is None else durability.note_answers,
         )
         self.connection.open(self.stopping)
+
+    @property
+    def _subscriptions(self) -> tuple[str, ...]:
+        return self.config.samples_template.subscriptions(self.config.served_partitions)
 
     def receive(self, messages: Sequence[InboundMessage]) -> None:
         """Put messages into the inbox. The network thread calls this, so it does nothing else.
@@ -118,13 +138,16 @@ class Daemon:
         make = Message._make
         self.inbox.put(
             [
-                make((topic, payload[:max_bytes], arrival_s, retained, received_s))
-                for topic, payload, retained in messages
+                make((topic, payload[:max_bytes], arrival_s, retained, received_s, delivery))
+                for topic, payload, retained, delivery in messages
             ]
         )
 
     def publish(self, messages: Sequence[Publication], *, retain: bool) -> int:
-        """Publish messages, and return how many were accepted, always the first ones."""
+        """Publish messages, and return how many were accepted, always the first ones.
+
+        In durable mode, wait until all are accepted, or the daemon stops and the broker is away.
+        """
         connection = self.connection
         if connection is None:
             return 0
@@ -132,7 +155,11 @@ class Daemon:
             if messages and not messages[0][1]:  # they clear retained labels, and there are none
                 return len(messages)
             retain = False
-        return connection.publish_all(messages, qos=self.config.qos, retain=retain)
+        n = connection.publish_all(messages, qos=self.config.qos, retain=retain)
+        while self.durability is not None and n < len(messages) and not (self.stopping.is_set() and not self.connected):
+            time.sleep(_ROOM_WAIT_S)
+            n += connection.publish_all(messages[n:], qos=self.config.qos, retain=retain)
+        return n
 
     def _connection_changed(self, connected: bool) -> None:
         """Count a reconnect. The network thread calls this."""
@@ -152,6 +179,8 @@ class Daemon:
         """Label samples until `stop` is called, then drain. Raise the error that ended a thread, if one did."""
         self.labelling.start()
         try:
+            if self.durability is not None and self.connection is not None:
+                self._resume(self.durability, self.connection)
             while not self.stopping.is_set():
                 self.step(IDLE_WAIT_S)
         except BaseException as error:  # a bug; raised again after the windows handed over so far are published
@@ -160,12 +189,36 @@ class Daemon:
         if self.failure is not None:
             raise self.failure
 
+    def _resume(self, durability: Durability, connection: Connection) -> None:
+        """Feed what came after the last checkpoint again, and begin to write the journal.
+
+        Raises:
+            ConfigError: A journal cannot be read or created.
+
+        """
+        durability.connect(connection)
+        self.publish(self._first_events, retain=False)
+        for record, known in durability.records():
+            self._heartbeat_s = now_s = self.monotonic()
+            self.notifier.heartbeat(now_s)
+            if isinstance(record, Evicted):
+                self.pipeline.engine.forget(record.devices)
+                self.labelling.hand_over(DevicesEvicted(self.pipeline, record.devices))
+            else:
+                messages = [message._replace(received_s=now_s) for message in record.messages]
+                self._hand_over(replace(self.make_windows(messages), position=record.position, known=known))
+        durability.start()
+        if durability.stats.restored:
+            log.info("state-dir: fed %d messages again that came after the last checkpoint", durability.stats.restored)
+
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
         messages = self.inbox.get(MAX_BATCH_MESSAGES, timeout_s, MAX_BATCH_BYTES)
         self._heartbeat_s = now_s = self.monotonic()
         self.notifier.heartbeat(now_s)
-        if messages:
+        if messages and self.durability is not None:
+            self._process_durably(self.durability, messages)
+        elif messages:
             self._hand_over(self.make_windows(messages))
         if now_s >= self._next_refresh_s or self.devices.wanted:
             self._next_refresh_s = now_s + REFRESH_EVERY_S
@@ -173,6 +226,19 @@ class Daemon:
         if now_s >= self._next_eviction_s:
             self._next_eviction_s = now_s + EVICT_EVERY_S
             self._evict()
+
+    def _process_durably(self, durability: Durability, messages: Sequence[Message]) -> None:
+        """Process a batch of which the broker may have sent messages before, and make a checkpoint if it is time."""
+        new = durability.admit(messages)
+        if new:
+            due = self.make_windows(new)
+            self._hand_over(replace(due, position=durability.position))
+        if durability.checkpoint_due(self.monotonic() - self._heartbeat_s):
+            self._hand_over(self._make_checkpoint(durability))
+
+    def _make_checkpoint(self, durability: Durability) -> CheckpointDue:
+        checkpoint = durability.begin_checkpoint(self.pipeline.engine.snapshot(), self._subscriptions)
+        return CheckpointDue(self.pipeline, checkpoint)
 
     def make_windows(self, messages: Sequence[Message]) -> WindowsDue:
         """Decode messages and feed them to the engine. Return the windows that fell due."""
@@ -196,13 +262,19 @@ class Daemon:
         completed_s = [received_s.get(arrival_s, first_s) for arrival_s in windows.arrival_s.tolist()]
         return WindowsDue(self.pipeline, windows, np.array(completed_s, np.float64))
 
-    def _hand_over(self, due: WindowsDue) -> None:
-        if len(due.windows):
-            self.labelling.hand_over(due)
+    def _hand_over(self, item: WindowsDue | CheckpointDue) -> None:
+        """Hand an item to the labelling thread. While that waits for the broker, the daemon lives."""
+        if isinstance(item, WindowsDue) and not len(item.windows) and not item.position:
+            return
+        while not self.labelling.hand_over(item, IDLE_WAIT_S):
+            self._heartbeat_s = self.monotonic()
+            self.notifier.heartbeat(self._heartbeat_s)
 
     def _evict(self) -> None:
         evicted = self.pipeline.engine.evict(self.monotonic() - self.config.idle_s)
         self.devices.forget(evicted)
+        if self.durability is not None:
+            self.durability.note_evicted(evicted)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
@@ -221,25 +293,31 @@ class Daemon:
         connection = self.connection
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_TIMEOUT_S)
-        if self.failure is None:
+        if self.failure is None and self.durability is not None:  # the broker sends again what waits in the inbox
+            self._hand_over(self._make_checkpoint(self.durability))
+        elif self.failure is None:
             while messages := self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES):
                 self._hand_over(self.make_windows(messages))
         self.labelling.finish()
         if self.failure is None:
             self.devices.refresh(self.config.idle_s)
-            self.labelling.flush_events(self.pipeline)
+            if self.durability is None:  # else the next daemon goes on with them
+                self.labelling.flush_events(self.pipeline)
         if connection is not None:
             status = b"stopped" if self.failure is None else b"offline"
             connection.leave(status)
             # Without a connection no acknowledgement can arrive, so there is nothing to wait for.
             if not connection.flush(DRAIN_TIMEOUT_S if connection.ready else 0):
                 log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
+        if self.durability is not None:
+            self.durability.finish()
+        if connection is not None:
             connection.close()
 
     @property
     def failure(self) -> BaseException | None:
-        """Error that ended the main loop or the labelling thread."""
-        return self._failure or self.labelling.failure
+        """Error that ended the main loop or another thread."""
+        return self._failure or self.labelling.failure or (None if self.durability is None else self.durability.failure)
 
     # --- other threads ------------------------------------------------------------------------
 
@@ -268,6 +346,8 @@ class Daemon:
         item = ModelChanged(self.pipeline, classifier, config.smoothing_of(classifier.bundle.smoothing))
         while not self.stopping.is_set() and not self.labelling.hand_over(item, IDLE_WAIT_S):
             pass
+        if self.durability is not None:
+            self.durability.ask_for_checkpoint()
 
     @property
     def connected(self) -> bool:
@@ -306,4 +386,5 @@ class Daemon:
             rates_measured=stats.rates_measured,
             windows_classified=self.labelling.windows_classified,
             latency_sum_s=self.labelling.latency_sum_s,
+            durability=DurabilityStats() if self.durability is None else self.durability.stats,
         )

@@ -7,6 +7,7 @@ the next batch grows while the present one is classified.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
@@ -19,8 +20,9 @@ import numpy as np
 from harstream.classifier import Classifier
 from harstream.core.batches import Float64, Predictions, WindowBatch
 from harstream.core.smoothing_section import Smoothing
+from harstream.serve.durable.durability import Checkpoint, Durability
 from harstream.serve.metrics import DaemonMetrics
-from harstream.serve.pipeline import Pipeline, Publication
+from harstream.serve.pipeline import LabelledWindows, Pipeline, Publication
 
 #: Messages that may wait for the thread: while one batch of windows is classified, the next is ready. More would only
 #: hide that inference does not keep up; the inbox is the place to wait, where waiting is bounded and counted.
@@ -34,6 +36,8 @@ class WindowsDue:
     pipeline: Pipeline
     windows: WindowBatch
     completed_s: Float64  # (n_windows,) monotonic time of arrival of the message that completed the window
+    position: int = 0  # number of the last message whose windows these are, in durable mode; 0: it makes more
+    known: bool = False  # the broker has their labels already, from before a crash
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,19 @@ class ModelChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointDue:
+    """State of the engine of one pipeline after the windows handed over before."""
+
+    pipeline: Pipeline
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End of the thread, after everything handed over before."""
 
 
-Handover = WindowsDue | DevicesEvicted | ModelChanged | Stop
+Handover = WindowsDue | DevicesEvicted | ModelChanged | CheckpointDue | Stop
 
 
 class Publish(Protocol):
@@ -80,16 +92,23 @@ class Labelling:
         metrics: Observes each stage.
         monotonic: Clock of ``WindowsDue.completed_s``, by which the latency is measured.
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
+        durability: Gets positions and checkpoints in durable mode.
 
     """
 
     def __init__(
-        self, publish: Publish, metrics: DaemonMetrics, monotonic: Callable[[], float], on_failure: Callable[[], None]
+        self,
+        publish: Publish,
+        metrics: DaemonMetrics,
+        monotonic: Callable[[], float],
+        on_failure: Callable[[], None],
+        durability: Durability | None = None,
     ) -> None:
         self._publish = publish
         self._metrics = metrics
         self._monotonic = monotonic
         self._on_failure = on_failure
+        self._durability = durability
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
         self.failure: BaseException | None = None
@@ -127,6 +146,8 @@ class Labelling:
                         self.evict(pipeline, devices)
                     case ModelChanged(pipeline, classifier, smoothing):
                         self.change_model(pipeline, classifier, smoothing)
+                    case CheckpointDue(pipeline, checkpoint):
+                        self.save(pipeline, checkpoint)
                     case Stop():
                         return
         except BaseException as error:  # a bug; the main loop raises it again
@@ -146,16 +167,26 @@ class Labelling:
         return due
 
     def label(self, due: Sequence[WindowsDue]) -> None:
-        """Classify windows and publish their labels. Windows of pipelines with one classifier make one batch."""
+        """Classify windows and publish their labels, in order."""
+        for known, items in itertools.groupby(due, lambda item: item.known):
+            self._label(list(items), publish=not known)
+        if self._durability is not None and due[-1].position:
+            self._durability.note_labelled(due[-1].position)
+
+    def _label(self, due: Sequence[WindowsDue], *, publish: bool) -> None:
+        """Classify windows and, if ``publish``, publish their labels. Those of one classifier make one batch."""
         parts: dict[Classifier, dict[Pipeline, list[WindowsDue]]] = {}
         for item in due:
-            parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item)
+            if len(item.windows):
+                parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item)
         for classifier, by_pipeline in parts.items():
             batches = [WindowBatch.concatenate([item.windows for item in items]) for items in by_pipeline.values()]
             predictions = self._classify(classifier, batches)
             for (pipeline, items), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
                 completed_s = np.concatenate([item.completed_s for item in items])
-                self._publish_labels(pipeline, windows, predicted, completed_s)
+                labelled = pipeline.label(windows, predicted)
+                if publish:
+                    self._publish_labels(pipeline, labelled, completed_s)
 
     def _classify(self, classifier: Classifier, batches: Sequence[WindowBatch]) -> list[Predictions]:
         """Classify several batches as one, and return the predictions of each."""
@@ -168,10 +199,7 @@ class Labelling:
             return [predictions]
         return predictions.split([len(batch) for batch in batches])
 
-    def _publish_labels(
-        self, pipeline: Pipeline, windows: WindowBatch, predictions: Predictions, completed_s: Float64
-    ) -> None:
-        labelled = pipeline.label(windows, predictions)
+    def _publish_labels(self, pipeline: Pipeline, labelled: LabelledWindows, completed_s: Float64) -> None:
         n_published = self._publish(labelled.labels, retain=True)
         latency_s = self._monotonic() - completed_s
         self._metrics.observe_labelled(
@@ -179,11 +207,11 @@ class Labelling:
             labelled.smoothed,
             latency_s,
             changes=labelled.changes,
-            n_dropped=len(windows) - n_published,
+            n_dropped=len(labelled.labels) - n_published,
         )
         self._publish_events(labelled.events)
         self.latency_sum_s += float(latency_s.sum())
-        self.windows_classified += len(windows)
+        self.windows_classified += len(labelled.labels)
 
     def _publish_events(self, events: Sequence[Publication]) -> None:
         if events:
@@ -202,6 +230,14 @@ class Labelling:
         """Label the windows of ``pipeline`` with another model from now on."""
         self._publish_events(pipeline.change_model(classifier, smoothing))
         self._metrics.set_model(classifier.bundle, classifier.backend)
+
+    def save(self, pipeline: Pipeline, checkpoint: Checkpoint) -> None:
+        """Add the state behind the classifier to a checkpoint, and let it be written."""
+        assert self._durability is not None
+        facts, arrays = pipeline.snapshot_labels()
+        checkpoint.facts.update(facts)
+        checkpoint.arrays.update(arrays)
+        self._durability.save(checkpoint)
 
     def flush_events(self, pipeline: Pipeline) -> None:
         """Publish the events that are held back. Call it only after ``finish``."""

@@ -263,6 +263,24 @@ class _StatusCollector(Collector):
             label="kind",
         )
         yield _gauge("mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
+        durable = status.durability
+        yield _gauge(
+            "messages_unacknowledged",
+            "Durable mode: messages that wait until they are on disk and their labels accepted",
+            durable.unacknowledged,
+        )
+        yield _counter("messages_repeated", "Durable mode: messages that the broker sent again", durable.repeated)
+        yield _counter(
+            "messages_restored", "Durable mode: messages fed again from the journals at the start", durable.restored
+        )
+        yield _counter("checkpoints", "Durable mode: checkpoints written", durable.checkpoints)
+        yield _gauge("checkpoint_seconds", "Durable mode: time that the last checkpoint took", durable.checkpoint_s)
+        yield _gauge("journal_bytes", "Durable mode: size of the present journal", durable.journal_bytes)
+        yield _counter(
+            "state_failures",
+            "Durable mode: failed writes to the state folder, such as on a full disk",
+            durable.failures,
+        )
 
 
 def _family(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
@@ -17,6 +17,8 @@ from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
 from harstream.core.smoothing import SmoothedLabels
 from harstream.core.smoothing_section import Smoothing
+from harstream.errors import ConfigError
+from harstream.serve.durable.durability import Restored
 from harstream.serve.rejections import RejectionLog
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
@@ -87,6 +89,38 @@ class Pipeline:
             log.warning("%s", note)
         return batch, rejections
 
+    def restore(self, restored: Restored, now_s: float) -> list[Publication]:
+        """Take over the state of an earlier daemon, before any other call.
+
+        Labels, states or smoothing may differ, as if the model had changed: every activity then ends. The events that
+        tell so are returned.
+
+        Raises:
+            ConfigError: The state is of a model with other windows.
+
+        """
+        facts, arrays, bundle = restored.facts, restored.arrays, self.classifier.bundle
+        try:
+            self.engine.restore(_part(arrays, "engine"), now_s)
+        except ValueError as error:
+            raise ConfigError(
+                f"state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others ({error}); start "
+                "with the old model, or move the folder away and begin without state"
+            ) from error
+        self.last_labels.restore(facts["last_labels"], facts["to_clear"])
+        names, states = tuple(facts["labels"]), tuple(facts["states"])
+        old = replace(bundle, labels=names, states=states).smoother(Smoothing.from_dict(facts["smoothing"]))
+        old.restore(_part(arrays, "smoother"))
+        if (names, states) == (bundle.labels, bundle.states) and old.smoothing == self.smoother.smoothing:
+            self.smoother = old
+            return []
+        log.warning(
+            "state-dir: it is of %s, whose labels or smoothing differ from those of %s; every activity ends",
+            facts["model"],
+            bundle.id,
+        )
+        return self._encode_events(old.evict(self.last_labels.devices), (*names, *states), facts["model"])
+
     def take_unfamiliar(self) -> list[UnfamiliarChanged]:
         """Return the changes since the last call, in order."""
         return [self._unfamiliar.get() for _ in range(self._unfamiliar.qsize())]  # only the main loop takes
@@ -142,18 +176,32 @@ class Pipeline:
         self.last_labels.add_labels(bundle.published_labels)
         return events
 
+    def snapshot_labels(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the state of the labelling thread: JSON values, and arrays by name."""
+        bundle = self.classifier.bundle
+        facts = {
+            "model": bundle.id,
+            "labels": bundle.labels,
+            "states": bundle.states,
+            "smoothing": self.smoother.smoothing.to_dict(),
+            "last_labels": self.last_labels.to_list(),
+            "to_clear": list(self.last_labels.to_clear),
+        }
+        return facts, {f"smoother {name}": array for name, array in self.smoother.snapshot().items()}
+
     def _end_unfamiliar(self, devices: Sequence[str] | None) -> None:
         for device in self.smoother.forget_unfamiliar(devices):
             self._unfamiliar.put(UnfamiliarChanged(device, None))
 
-    def _encode_events(self, events: Sequence[ActivityEvent]) -> list[Publication]:
+    def _encode_events(
+        self, events: Sequence[ActivityEvent], outputs: Sequence[str] | None = None, model: str = ""
+    ) -> list[Publication]:
+        """Return the messages of events, by the outputs of the bundle in use or of another model."""
         if self._events_topic is None:
             return []
         bundle = self.classifier.bundle
-        return [
-            (self._events_topic(event.device), labels.encode_event(event, bundle.outputs, bundle.id))
-            for event in events
-        ]
+        outputs, model = (bundle.outputs, bundle.id) if outputs is None else (outputs, model)
+        return [(self._events_topic(event.device), labels.encode_event(event, outputs, model)) for event in events]
 
 
 def _describe_unfamiliar(bundle: Bundle) -> str:
@@ -162,6 +210,11 @@ def _describe_unfamiliar(bundle: Bundle) -> str:
         f"most of its windows are unlike everything that {bundle.id} was trained on; wear it as the training data were "
         f"recorded{place}, check its axes and units, or use another model"
     )
+
+
+def _part(arrays: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return the arrays of one part of a checkpoint, by their names in it."""
+    return {name.removeprefix(f"{part} "): array for name, array in arrays.items() if name.startswith(f"{part} ")}
 
 
 class LastLabel(NamedTuple):
@@ -225,6 +278,17 @@ class LastLabels:
             if last is not None:
                 self.counts[last.label] -= 1
                 self.to_clear[device] = None
+
+    def to_list(self) -> list[Any]:
+        """Return the labels as JSON: device, label, confidence, beginning, and time."""
+        return [[device, *last] for device, last in self._labels.items()]
+
+    def restore(self, labels: Iterable[Any], to_clear: Iterable[str]) -> None:
+        """Take over what ``to_list`` returned, and the devices whose labels were to be cleared."""
+        for device, label, confidence, since_ns, t_ns in labels:
+            self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
+            self.counts[label] = self.counts.get(label, 0) + 1
+        self.to_clear = dict.fromkeys(to_clear)
 
     def mark_cleared(self, number: int) -> None:
         """Note that the broker has cleared the labels of the first ``number`` devices of ``to_clear``."""

@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+@dataclass(slots=True)
+class DurabilityStats:
+    """Totals of durable mode since the start of the process, and present sizes. All are 0 without it."""
+
+    repeated: int = 0  # messages that the broker sent again
+    restored: int = 0  # messages that were fed again from the journals
+    checkpoints: int = 0
+    failures: int = 0  # failed writes
+    checkpoint_s: float = 0.0  # time that the last checkpoint took
+    journal_bytes: int = 0  # of the present journal
+    unacknowledged: int = 0  # messages that wait for their acknowledgement
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
     """State and totals of a daemon at one moment. Totals count from the start of the process."""
@@ -35,6 +48,7 @@ class DaemonStatus:
     rates_measured: int = 0  # times a measured rate replaced the announced one
     windows_classified: int = 0
     latency_sum_s: float = 0.0  # sum over all classified windows
+    durability: DurabilityStats = field(default_factory=DurabilityStats)
 
     @property
     def mean_latency_s(self) -> float | None:

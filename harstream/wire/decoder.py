@@ -29,6 +29,7 @@ class Message(NamedTuple):
     arrival_s: float  # seconds since 1970
     retained: bool = False
     received_s: float = 0.0  # time of arrival by time.monotonic(), to measure how long a message waits
+    delivery: int = 0  # by which the message is acknowledged, see ``mqtt.deliveries``; 0: it is not, or at once
 
 
 class Decoder:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.enums import _ConnectionState as ConnectionState
 
+from harstream.mqtt import deliveries
 from harstream.mqtt.client import FastClient, InboundMessage
 
 from ..servers import DEADLINE_S
@@ -103,10 +104,27 @@ def test_messages_are_whole_however_their_bytes_are_cut(
         if stop > start:
             assert wire.feed(data[start:stop]) <= 0  # no error
             answers += wire.answered()
-    assert wire.received == sent
+    assert wire.received == [(*message, 0) for message in sent]
     wanted = b"".join(struct.pack(">BBH", 0x40, 2, number + 1) for number in range(len(sent))) if qos else b""
     assert answers == wanted
     wire.close()
+
+
+def test_a_message_of_a_session_is_acknowledged_when_asked_and_on_its_own_connection_only(wire: Any) -> None:
+    wire.client.manual_ack = True
+    flags = 0x08  # DUP
+    sent = [publish("a", b"%d" % mid, qos=1, mid=mid, version=wire.version) for mid in (1, 2, 3)]
+    sent[1] = bytes([sent[1][0] | flags]) + sent[1][1:]
+    wire.feed(b"".join(sent))
+    assert wire.answered() == b""
+    numbers = [number for *_, number in wire.received]
+    assert [number & deliveries.MID for number in numbers] == [1, 2, 3]
+    assert [bool(number & deliveries.REPEATED) for number in numbers] == [False, True, False]
+    wire.client.acknowledge(numbers[1:2])
+    assert wire.answered() == struct.pack(">BBH", 0x40, 2, 2)
+    wire.client._connection += 1  # as after a reconnect
+    wire.client.acknowledge(numbers)
+    assert wire.answered() == b""
 
 
 def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:
@@ -114,12 +132,12 @@ def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:
     data = publish("a/w1/imu", payload, version=wire.version)
     for start in range(0, len(data), 50_000):
         wire.feed(data[start : start + 50_000])
-    assert wire.received == [("a/w1/imu", payload, False)]
+    assert wire.received == [("a/w1/imu", payload, False, 0)]
 
 
 def test_other_packets_are_handled_by_paho_in_order_among_the_messages(wire: Any) -> None:
     order: list[str] = []
-    wire.client.on_messages = lambda messages: order.extend(topic for topic, _, _ in messages)
+    wire.client.on_messages = lambda messages: order.extend(message[0] for message in messages)
     wire.client.on_unsubscribe = lambda *_: order.append("unsuback")
     wire.client._ping_t = 1.0
     unsuback = b"\xb0\x04\x00\x07\x00\x00" if wire.version == 5 else b"\xb0\x02\x00\x07"
@@ -141,7 +159,7 @@ def test_other_packets_are_handled_by_paho_in_order_among_the_messages(wire: Any
 )
 def test_a_malformed_packet_ends_the_connection_after_the_messages_before_it(wire: Any, data: bytes) -> None:
     assert wire.feed(publish("a", b"x", version=wire.version) + data) == MQTTErrorCode.MQTT_ERR_PROTOCOL
-    assert wire.received == [("a", b"x", False)]
+    assert wire.received == [("a", b"x", False, 0)]
 
 
 def test_a_closed_connection_is_lost_and_nothing_to_read_is_not(wire: Any) -> None:

@@ -141,7 +141,7 @@ def test_a_status_that_may_not_be_published_is_not_announced_in_the_log(caplog):
 
 
 def test_messages_on_other_topics_are_delivered_beside_the_status(mosquitto):
-    received: list[tuple[str, bytes, bool]] = []
+    received: list[tuple[str, bytes, bool, int]] = []
     connection = Connection(
         BrokerSettings(BrokerUrl.parse(mosquitto.address), "3.1.1"),
         "daemon",
@@ -156,7 +156,7 @@ def test_messages_on_other_topics_are_delivered_beside_the_status(mosquitto):
             client.publish(TOPIC, b"offline")
         wait_until(lambda: len(received) == 50, "the messages")
     connection.close()
-    assert [payload for _, payload, _ in received] == [b"%d" % number for number in range(50)]
+    assert [payload for _, payload, *_ in received] == [b"%d" % number for number in range(50)]
 
 
 def test_a_topic_that_may_not_be_read_stops_nothing_and_is_one_line(tmp_path, monkeypatch, caplog):

@@ -69,7 +69,7 @@ def wait_for_labels(client: Client, number: int) -> None:
 def receive_all(daemon: Daemon, sent: Iterable[tuple[str, bytes]]) -> None:
     """Put messages into the daemon's inbox, without a broker."""
     for topic, content in sent:
-        daemon.receive([(topic, content, False)])
+        daemon.receive([(topic, content, False, 0)])
 
 
 class WrappedClassifier(Classifier):

@@ -153,7 +153,7 @@ def meet(daemon: Daemon) -> None:
     daemon.labelling.start()
     for at_s, topic, payload in takewhile(lambda one: one[0] < DURATION_S, heapq.merge(*streams)):
         daemon.clock.now_s, daemon.monotonic.now_s = START_S + at_s, 1000.0 + at_s  # type: ignore[attr-defined]
-        daemon.receive([(topic, payload, False)])
+        daemon.receive([(topic, payload, False, 0)])
         daemon.step(0)
     daemon.labelling.finish()
 

@@ -266,7 +266,7 @@ def test_a_message_larger_than_the_inbox_does_not_push_the_others_out(classifier
     daemon.inbox.max_bytes = 2_000_000
     sent = list(messages(subjects))
     receive_all(daemon, sent)
-    daemon.receive([("wearables/evil/imu", bytes(3_000_000), False)])
+    daemon.receive([("wearables/evil/imu", bytes(3_000_000), False, 0)])
     assert daemon.inbox.dropped == 0
     daemon.step(0)
     text = exposed(daemon)
@@ -366,7 +366,7 @@ def test_messages_longer_than_a_window_are_labelled_through_a_jump_of_the_clock(
         t_s = T0_NS / 1e9 + k * part.shape[0] / 50 + (5000 if k >= 4 else 0)
         payload = json.dumps({"t": t_s, "rate_hz": 50, "acc": part[:, :3].tolist(), "gyro": part[:, 3:].tolist()})
         now.now_s += 1
-        daemon.receive([("wearables/long/imu", payload.encode(), False)])
+        daemon.receive([("wearables/long/imu", payload.encode(), False, 0)])
         daemon.step(0)
     daemon.labelling.finish()
     assert daemon.labelling.windows_classified >= 8 * 4

@@ -324,7 +324,7 @@ def test_the_health_of_many_devices_is_read_while_they_send(classifier, subjects
     for reader in readers:
         reader.start()
     for first in range(0, len(sent), 10):
-        daemon.receive([(topic, payload, False) for topic, payload in sent[first : first + 10]])
+        daemon.receive([(topic, payload, False, 0) for topic, payload in sent[first : first + 10]])
         daemon.step(0)
 
     def all_seen() -> bool:

@@ -1,0 +1,455 @@
+"""What a daemon with ``--state-dir`` does beside its work: keep messages until they are safe, and restore its state.
+
+    network thread -> inbox -> main loop -> journal thread -> acknowledgements
+                                   |             ^
+                                   v             | labels accepted by the broker
+                            labelling thread -> checkpoint thread
+
+The main loop numbers the messages (their *position*) and hands them to the journal thread, which writes them to the
+journal. A message is acknowledged when it is in the journal on disk and the broker has accepted the labels of all
+messages up to it. From time to time the main loop copies the state of the engine, and the labelling thread that of the
+smoother, both after the same message; the checkpoint thread writes them when the labels up to there are accepted.
+
+After a crash the newest checkpoint is restored, and the messages in the journals after it go through the engine again,
+which makes the same windows. Labels that the broker is known to have are not published again. Then the broker sends
+what was not acknowledged. Such a message is known by its packet identifier and checksum, if it is in a journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from harstream.errors import ConfigError
+from harstream.mqtt.deliveries import MID, REPEATED
+from harstream.serve.durable import journal
+from harstream.serve.durable.folder import StateFolder, encode
+from harstream.serve.status import DurabilityStats
+from harstream.wire.decoder import Message
+
+log = logging.getLogger("harstream")
+
+#: Work of the main loop after a checkpoint, seconds, after which the next is made: so long takes the way to it again
+#: after a crash. A checkpoint may cost at most a twentieth of the time.
+_WORK_S, _COST = 0.2, 1 / 20
+#: Size of the journals at which a checkpoint is made in any case, bytes.
+_MAX_JOURNAL_BYTES = 64 * 2**20
+#: Pause after a failed write, seconds.
+_RETRY_S = 1.0
+#: Failed writes are logged this often, seconds.
+_LOG_EVERY_S = 60.0
+#: Deliveries that are remembered, more than any broker has in flight to us.
+_MAX_DELIVERIES = 8_192
+
+
+class Broker(Protocol):
+    """What the connection offers for durable mode. All of it may be used in any thread."""
+
+    @property
+    def published(self) -> int:
+        """Number of messages that were queued for publishing since the start."""
+
+    @property
+    def answered(self) -> int:
+        """Number of these messages up to which the broker has answered all."""
+
+    def acknowledge(self, deliveries: Sequence[int]) -> None:
+        """Acknowledge messages, if the connection on which they came is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """State of the last run, for the pipeline to take over."""
+
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State after a message: of the engine from the beginning, of the smoother once the labelling thread adds it."""
+
+    generation: int
+    position: int
+    facts: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A batch for the journal thread: new messages, and all deliveries with the positions that they wait for."""
+
+    record: journal.Messages | None
+    deliveries: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _NextJournal:
+    """From here on the journal of another generation is written."""
+
+    generation: int
+
+
+class Deliveries:
+    """Packet identifiers of the newest messages, with their checksums and positions."""
+
+    def __init__(self) -> None:
+        self._by_mid: dict[int, tuple[int, int]] = {}
+
+    def find(self, mid: int, checksum: int) -> int | None:
+        """Return the position of the message with this identifier and checksum; None if it is another message."""
+        found = self._by_mid.get(mid)
+        return found[1] if found is not None and found[0] == checksum else None
+
+    def note(self, mid: int, checksum: int, position: int) -> None:
+        """Remember a message."""
+        self._by_mid.pop(mid, None)
+        self._by_mid[mid] = checksum, position
+        if len(self._by_mid) > _MAX_DELIVERIES:
+            del self._by_mid[next(iter(self._by_mid))]
+
+    def to_array(self) -> np.ndarray[Any, Any]:
+        """Return (n, 3) identifiers, checksums and positions, oldest first."""
+        return np.array([(mid, *entry) for mid, entry in self._by_mid.items()], np.int64).reshape(-1, 3)
+
+    def restore(self, array: np.ndarray[Any, Any]) -> None:
+        """Take over what ``to_array`` returned."""
+        self._by_mid = {mid: (checksum, position) for mid, checksum, position in array.tolist()}
+
+
+def checksum_of(message: Message) -> int:
+    """Return a checksum of topic and payload."""
+    return zlib.crc32(message.payload, zlib.crc32(message.topic.encode()))
+
+
+class Durability:
+    """Journal, checkpoints and acknowledgements of a daemon.
+
+    Args:
+        path: The state folder.
+        monotonic: Clock for the cadence of checkpoints.
+        on_failure: Called when one of the threads ends with an error, which is then in ``failure``.
+
+    Raises:
+        ConfigError: The folder cannot be used, or what is in it cannot be read.
+
+    """
+
+    def __init__(self, path: Path, monotonic: Callable[[], float], on_failure: Callable[[], None]) -> None:
+        self._folder = StateFolder(path)
+        self._monotonic = monotonic
+        self._on_failure = on_failure
+        self.stats = DurabilityStats()
+        self.failure: BaseException | None = None
+        loaded = self._folder.load()
+        self.restored = None if loaded is None else Restored(loaded[1], loaded[2])
+        self._generation = 0 if loaded is None else loaded[0]
+        self._deliveries = Deliveries()
+        self.position = 0  # of the last message that was admitted
+        if loaded is not None:
+            self.position = int(loaded[1]["position"])
+            self._deliveries.restore(loaded[2]["deliveries"])
+        # Main loop.
+        self._work_s = 0.0  # since the last checkpoint
+        self._wanted = False  # a checkpoint is asked for
+        self._next_generation = self._folder.new_generation()
+        # Journal thread.
+        self._broker: Broker | None = None
+        self._items: queue.SimpleQueue[_Admitted | journal.Evicted | _NextJournal | None] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._labelled: deque[tuple[int, int]] = deque()  # position, and number of messages published up to it
+        self._pending: deque[tuple[int, int]] = deque()  # position and delivery, until both are safe
+        self._journaled = self.position
+        self._logged_s = -_LOG_EVERY_S
+        self._writer: journal.JournalWriter | None = None
+        # Checkpoint thread.
+        self._changed = threading.Condition()
+        self._accepted = self.position  # position up to which the broker has the labels
+        self._to_save: Checkpoint | None = None
+        self._busy_until_s = 0.0  # the next checkpoint is not begun before; infinite while one is on its way
+        self._ending = False  # after the end of the journal thread
+        self._stopping = threading.Event()
+        self._journal_thread = threading.Thread(target=self._guard, args=(self._run_journal,), name="journal")
+        self._checkpoint_thread = threading.Thread(target=self._guard, args=(self._run_checkpoints,), name="checkpoint")
+        for thread in (self._journal_thread, self._checkpoint_thread):
+            thread.daemon = True
+
+    # --- start, in the main thread ------------------------------------------------------------
+
+    @property
+    def subscriptions(self) -> Sequence[str] | None:
+        """Topic filters of the session when the last checkpoint was made; None without a checkpoint."""
+        return None if self.restored is None else list(self.restored.facts["subscriptions"])
+
+    def connect(self, broker: Broker) -> None:
+        """Use a connection, before anything is labelled."""
+        self._broker = broker
+
+    def records(self) -> Iterator[tuple[journal.Messages | journal.Evicted, bool]]:
+        """Yield what came after the checkpoint, and whether the broker has all labels of it.
+
+        Raises:
+            ConfigError: A journal cannot be read.
+
+        """
+        start = self.position
+        records = list(self._folder.records(self._generation))
+        accepted = max([start, *(record.position for record in records if isinstance(record, journal.Labelled))])
+        for record in records:
+            if isinstance(record, journal.Messages):
+                self.position = record.position
+                first = record.position - len(record.messages)
+                for number, message in enumerate(record.messages, first + 1):
+                    if message.delivery:
+                        self._deliveries.note(message.delivery & MID, checksum_of(message), number)
+                self.stats.restored += len(record.messages)
+            if not isinstance(record, journal.Labelled):
+                yield record, self.position <= accepted
+        self._journaled = self.position
+
+    def start(self) -> None:
+        """Start to write the journal and to acknowledge.
+
+        Raises:
+            ConfigError: The journal cannot be created.
+
+        """
+        try:
+            self._open(self._next_generation)
+        except OSError as error:
+            raise ConfigError(f"state-dir: {self._folder.path}: {error.strerror}; make room for the journal") from error
+        self._next_generation += 1
+        self._wanted = True
+        self._journal_thread.start()
+        self._checkpoint_thread.start()
+
+    # --- main loop ----------------------------------------------------------------------------
+
+    def admit(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Give numbers to messages and hand them to the journal. Return those that are new."""
+        new: list[Message] = []
+        deliveries: list[tuple[int, int]] = []
+        known, position = self._deliveries, self.position
+        for message in messages:
+            if message.delivery:
+                mid, checksum = message.delivery & MID, checksum_of(message)
+                if message.delivery & REPEATED and (before := known.find(mid, checksum)) is not None:
+                    self.stats.repeated += 1
+                    deliveries.append((before, message.delivery))
+                    continue
+                known.note(mid, checksum, position + 1)
+                deliveries.append((position + 1, message.delivery))
+            position += 1
+            new.append(message)
+        self.position = position
+        self._items.put(_Admitted(journal.Messages(position, new) if new else None, deliveries))
+        self._wake.set()
+        return new
+
+    def note_evicted(self, devices: Sequence[str]) -> None:
+        """Write to the journal that devices were evicted."""
+        if devices:
+            self._items.put(journal.Evicted(devices))
+            self._wake.set()
+
+    def ask_for_checkpoint(self) -> None:
+        """Make a checkpoint soon, such as after a change of the model. Any thread may call this."""
+        self._wanted = True
+
+    def checkpoint_due(self, work_s: float) -> bool:
+        """Add to the work since the last checkpoint, and return True if it is time for the next."""
+        self._work_s += work_s
+        if self._monotonic() < self._busy_until_s:
+            return False
+        return self._wanted or self._work_s >= _WORK_S or self.stats.journal_bytes >= _MAX_JOURNAL_BYTES
+
+    def begin_checkpoint(self, engine: Mapping[str, Any], subscriptions: Sequence[str]) -> Checkpoint:
+        """Return the first part of a checkpoint after the last admitted message; the next journal begins here.
+
+        Args:
+            engine: State of the engine.
+            subscriptions: Topic filters in use.
+
+        """
+        self._wanted, self._work_s, self._busy_until_s = False, 0.0, float("inf")
+        generation = self._next_generation
+        self._next_generation += 1
+        self._items.put(_NextJournal(generation))
+        self._wake.set()
+        arrays = {f"engine {name}": array for name, array in engine.items()}
+        arrays["deliveries"] = self._deliveries.to_array()
+        facts = {"position": self.position, "subscriptions": list(subscriptions)}
+        return Checkpoint(generation, self.position, facts, arrays)
+
+    # --- labelling thread ---------------------------------------------------------------------
+
+    def note_labelled(self, position: int) -> None:
+        """Note that the labels of all messages up to ``position`` are queued for publishing."""
+        assert self._broker is not None
+        self._labelled.append((position, self._broker.published))
+        self._wake.set()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint once its labels are accepted."""
+        with self._changed:
+            self._to_save = checkpoint
+            self._changed.notify_all()
+
+    # --- network thread -----------------------------------------------------------------------
+
+    def note_answers(self) -> None:
+        """Look soon for labels that the broker has answered."""
+        self._wake.set()
+
+    # --- journal thread -----------------------------------------------------------------------
+
+    def _run_journal(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            items = []
+            while not self._items.empty():
+                items.append(self._items.get())
+            self._write(items)
+            self._release()
+            if None in items:
+                return
+
+    def _write(self, items: Sequence[_Admitted | journal.Evicted | _NextJournal | None]) -> None:
+        """Write what has come, and wait until it is on disk."""
+        data: list[bytes] = []
+        position = self._journaled
+        for item in items:
+            match item:
+                case _Admitted(record, deliveries):
+                    self._pending.extend(deliveries)
+                    if record is not None:
+                        data.append(journal.encode(record))
+                        position = record.position
+                case journal.Evicted():
+                    data.append(journal.encode(item))
+                case _NextJournal(generation):
+                    self._append(b"".join(data), position)
+                    data = []
+                    self._attempt(lambda: self._open(generation))
+        self._append(b"".join(data), position)
+
+    def _append(self, data: bytes, position: int) -> None:
+        """Append records, of which the last message has this position, unless the daemon stops on a full disk."""
+        if not data:
+            return
+
+        def write() -> None:
+            assert self._writer is not None
+            self._writer.write(data)
+            self.stats.journal_bytes = self._writer.size
+
+        if self._attempt(write):
+            self._journaled = position
+
+    def _open(self, generation: int) -> None:
+        writer = self._folder.open_journal(generation)
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = writer
+        self.stats.journal_bytes = writer.size
+
+    def _attempt(self, write: Callable[[], None]) -> bool:
+        """Write, again and again if the disk is full. Meanwhile nothing is acknowledged, so the broker holds.
+
+        Return False if the daemon stops before it succeeds.
+        """
+        while not self._try(write):
+            if self._stopping.wait(_RETRY_S):
+                return False
+        return True
+
+    def _try(self, write: Callable[[], None]) -> bool:
+        try:
+            write()
+        except OSError as error:
+            self.stats.failures += 1
+            if self._monotonic() - self._logged_s >= _LOG_EVERY_S:
+                self._logged_s = self._monotonic()
+                log.error(
+                    "state-dir: %s: %s; nothing is acknowledged until it can be written", self._folder.path, error
+                )
+            return False
+        self._logged_s = -_LOG_EVERY_S
+        return True
+
+    def _release(self) -> None:
+        """Acknowledge the messages that are in the journal and whose labels the broker has."""
+        assert self._broker is not None
+        accepted, answered = self._accepted, self._broker.answered
+        while self._labelled and self._labelled[0][1] <= answered:
+            accepted = self._labelled.popleft()[0]
+        if accepted > self._accepted:
+            with self._changed:
+                self._accepted = accepted
+                self._changed.notify_all()
+            if self._writer is not None:
+                record = journal.encode(journal.Labelled(accepted))
+                self._try(partial(self._writer.write, record, sync=False))
+        safe = min(self._journaled, accepted)
+        ready = []
+        while self._pending and self._pending[0][0] <= safe:
+            ready.append(self._pending.popleft()[1])
+        if ready:
+            self._broker.acknowledge(ready)
+        self.stats.unacknowledged = len(self._pending)
+
+    # --- checkpoint thread --------------------------------------------------------------------
+
+    def _run_checkpoints(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ending or self._may_save())
+                if not self._may_save():
+                    return
+                checkpoint, self._to_save = self._to_save, None
+            assert checkpoint is not None
+            started_s = self._monotonic()
+            data = encode(checkpoint.facts, checkpoint.arrays)
+            if self._try(partial(self._folder.save, checkpoint.generation, data)):
+                self.stats.checkpoints += 1
+            self.stats.checkpoint_s = self._monotonic() - started_s
+            self._busy_until_s = self._monotonic() + self.stats.checkpoint_s / _COST
+
+    def _may_save(self) -> bool:
+        return self._to_save is not None and self._to_save.position <= self._accepted
+
+    # --- stop, in the main thread -------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Write what is waiting, acknowledge what is safe, and end the threads. Call it after the last label."""
+        self._stopping.set()
+        if self._journal_thread.is_alive():
+            self._items.put(None)
+            self._wake.set()
+            self._journal_thread.join()
+            with self._changed:
+                self._ending = True
+                self._changed.notify_all()
+            self._checkpoint_thread.join()
+        if self._writer is not None:
+            self._writer.close()
+        self._folder.close()
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        """Run a thread; an error in it ends the daemon."""
+        try:
+            run()
+        except BaseException as error:  # a bug; the main loop raises it again
+            self.failure = error
+            self._on_failure()

@@ -1,0 +1,326 @@
+"""Durable mode: journal, checkpoints, acknowledgements, and a daemon that is killed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from harstream.errors import ConfigError
+from harstream.mqtt import deliveries
+from harstream.serve.durable import durability as durable
+from harstream.serve.durable import folder as folders
+from harstream.serve.durable import journal
+from harstream.serve.durable.durability import Durability
+from harstream.serve.durable.folder import StateFolder
+from harstream.wire.decoder import Message
+
+from ..servers import wait_until
+
+
+def message(number: int, mid: int = 0, **fields) -> Message:
+    """Return a message with a payload of its own."""
+    delivery = mid and deliveries.number(mid, repeated=fields.pop("repeated", False), connection=1)
+    return Message(f"wearables/w{number % 3}/imu", b"payload %d" % number, 1.5 * number, delivery=delivery, **fields)
+
+
+class Broker:
+    """Broker that answers what is published when the test says so."""
+
+    def __init__(self) -> None:
+        self.published = self.answered = 0
+        self.acknowledged: list[int] = []
+
+    def acknowledge(self, numbers: Sequence[int]) -> None:
+        self.acknowledged += numbers
+
+
+def begin(path, broker: Broker | None = None) -> tuple[Durability, Broker]:
+    """Return the durable part of a daemon that begins or goes on."""
+    broker = broker or Broker()
+    one = Durability(path, lambda: 0.0, lambda: None)
+    one.connect(broker)
+    return one, broker
+
+
+# --- journal ------------------------------------------------------------------------------------
+
+RECORDS = [
+    journal.Messages(2, [message(1, mid=7), message(2, retained=True)]),
+    journal.Labelled(2),
+    journal.Evicted(["w0", "w/ö"]),
+    journal.Messages(3, [message(3, mid=65535)]),
+]
+
+
+def write(path, records=RECORDS, generation: int = 4) -> bytes:
+    """Write a journal and return its bytes."""
+    writer = journal.JournalWriter(path, generation)
+    for record in records:
+        writer.write(journal.encode(record))
+    writer.close()
+    return path.read_bytes()
+
+
+def without_connection(record: journal.Record) -> journal.Record:
+    """Return a record as a journal gives it back: of a delivery, the packet identifier only."""
+    if not isinstance(record, journal.Messages):
+        return record
+    return journal.Messages(
+        record.position, [one._replace(delivery=one.delivery & deliveries.MID) for one in record.messages]
+    )
+
+
+def test_a_journal_gives_back_what_was_written(tmp_path):
+    write(tmp_path / "journal")
+    assert list(journal.read(tmp_path / "journal", 4)) == [without_connection(record) for record in RECORDS]
+
+
+def test_a_journal_that_was_cut_off_anywhere_gives_back_the_whole_records(tmp_path):
+    path = tmp_path / "journal"
+    data = write(path)
+    ends = [len(write(tmp_path / "part", RECORDS[:n])) for n in range(len(RECORDS) + 1)]
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        whole = sum(end <= length for end in ends[1:])
+        assert len(list(journal.read(path, 4))) == whole
+
+
+def test_a_journal_with_a_wrong_byte_ends_before_it_and_says_so(tmp_path, caplog):
+    path = tmp_path / "journal"
+    data = write(path)
+    first, second = (len(write(tmp_path / "part", RECORDS[:n])) for n in (0, 1))
+    for at in range(first, len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :])
+        n = len(list(journal.read(path, 4)))
+        assert n < len(RECORDS)
+        assert n == 0 or at >= second
+    assert f"{path}: the record at byte" in caplog.text
+
+
+def test_a_journal_of_another_version_or_generation_is_refused(tmp_path):
+    path = tmp_path / "journal"
+    data = write(path)
+    with pytest.raises(ValueError, match="of generation 4, expected 5"):
+        list(journal.read(path, 5))
+    path.write_bytes(data.replace(b"journal 1", b"journal 9"))
+    with pytest.raises(ValueError, match="begins with b'harstream journal 9"):
+        list(journal.read(path, 4))
+
+
+def test_what_a_full_disk_took_of_a_record_is_written_over(tmp_path, monkeypatch):
+    path = tmp_path / "journal"
+    writer = journal.JournalWriter(path, 4)
+    data, write_file = journal.encode(RECORDS[0]), writer._file.write
+
+    class Full:
+        """File of which the disk takes ten bytes."""
+
+        taken = 0
+
+        def write(self, view) -> int:
+            if self.taken:
+                raise OSError(28, "No space left on device")
+            self.taken = write_file(view[:10])
+            return self.taken
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+    real, writer._file = writer._file, Full()
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(data)
+    writer._file = real
+    for record in RECORDS:
+        writer.write(journal.encode(record))
+    writer.close()
+    assert list(journal.read(path, 4)) == [without_connection(record) for record in RECORDS]
+
+
+# --- folder -------------------------------------------------------------------------------------
+
+
+def save(folder: StateFolder, *generations: int) -> None:
+    """Write checkpoints that hold their generation."""
+    for generation in generations:
+        folder.save(generation, folders.encode({"generation": generation}, {"array": np.arange(generation)}))
+
+
+def test_the_newest_checkpoint_that_is_whole_is_read_whatever_part_of_the_other_is_damaged(tmp_path, caplog):
+    folder = StateFolder(tmp_path)
+    save(folder, 1, 2, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000002", "checkpoint-00000003", "lock"]
+    newest = tmp_path / "checkpoint-00000003"
+    data = newest.read_bytes()
+    generation, facts, arrays = folder.load()
+    assert (generation, facts, arrays["array"].tolist()) == (3, {"generation": 3}, [0, 1, 2])
+    body = len(folders.HEADER) + 32
+    for damaged in (
+        *(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in (0, body - 1, body, body + 50, len(data) - 1)),
+        data[: len(data) // 2],
+        b"",
+    ):
+        newest.write_bytes(damaged)
+        assert folder.load()[0] == 2
+    assert f"{newest} is damaged" in caplog.text
+    (tmp_path / "checkpoint-00000002").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"no checkpoint in .* can be read; restore the folder from a copy"):
+        folder.load()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    folder = StateFolder(tmp_path)
+    save(folder, 1)
+    path = tmp_path / "checkpoint-00000001"
+    path.write_bytes(path.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
+    with pytest.raises(ConfigError, match=r"'harstream checkpoint 9', but this version of harstream reads"):
+        folder.load()
+
+
+def test_a_folder_that_another_daemon_uses_is_refused(tmp_path):
+    first = StateFolder(tmp_path / "state")
+    with pytest.raises(ConfigError, match=r"another daemon uses .*state; stop it"):
+        StateFolder(tmp_path / "state")
+    first.close()
+    StateFolder(tmp_path / "state").close()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"state-dir: .*file/state: Not a directory; choose a folder"):
+        StateFolder(tmp_path / "file" / "state")
+
+
+# --- acknowledgements ---------------------------------------------------------------------------
+
+
+def test_a_message_is_acknowledged_when_it_is_on_disk_and_its_labels_are_accepted(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    assert list(one.admit([message(1, 11), message(2, 12)])) == [message(1, 11), message(2, 12)]
+    broker.published = 3
+    one.note_labelled(1)
+    broker.published = 5
+    one.note_labelled(2)
+    wait_until(lambda: one._journaled == 2, "the journal")
+    assert broker.acknowledged == []
+    broker.answered = 4
+    one.note_answers()
+    wait_until(lambda: len(broker.acknowledged) == 1, "the first")
+    broker.answered = 5
+    one.note_answers()
+    wait_until(lambda: len(broker.acknowledged) == 2, "the second")
+    assert [number & deliveries.MID for number in broker.acknowledged] == [11, 12]
+    one.finish()
+
+
+def test_while_the_disk_is_full_nothing_is_acknowledged_and_one_line_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(durable, "_RETRY_S", 0.001)
+    one, broker = begin(tmp_path)
+    one.start()
+    full, write_record = True, journal.JournalWriter.write
+
+    def write(self, data, *, sync=True):
+        if full:
+            raise OSError(28, "No space left on device")
+        write_record(self, data, sync=sync)
+
+    monkeypatch.setattr(journal.JournalWriter, "write", write)
+    one.admit([message(1, 11)])
+    one.note_labelled(1)
+    wait_until(lambda: one.stats.failures >= 3, "some attempts")
+    assert broker.acknowledged == []
+    full = False
+    wait_until(lambda: broker.acknowledged, "the acknowledgement")
+    lines = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(lines) == 1
+    assert "nothing is acknowledged until it can be written" in lines[0].getMessage()
+    one.finish()
+
+
+def test_what_the_broker_sends_again_is_known_and_acknowledged_but_not_fed_again(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    one.admit([message(1, 11), message(2, 12)])
+    one.note_labelled(2)
+    wait_until(lambda: len(broker.acknowledged) == 2, "the acknowledgements")
+    one.finish()
+
+    two, broker = begin(tmp_path)
+    assert [record.position for record, _ in two.records()] == [2]
+    two.start()
+    two.note_labelled(2)
+    again = [message(1, 11, repeated=True), message(3, 12, repeated=True), message(4, 13)]
+    new = two.admit(again)
+    assert list(new) == again[1:]  # the second has the identifier of another message
+    two.note_labelled(two.position)
+    wait_until(lambda: len(broker.acknowledged) == 3, "the acknowledgements")
+    assert (two.position, two.stats.repeated) == (4, 1)
+    two.finish()
+
+
+def test_labels_that_the_broker_has_are_known_after_a_crash(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    for position in (1, 2, 3):
+        one.admit([message(position, position)])
+        broker.published = position
+        one.note_labelled(position)
+        one.note_evicted([f"w{position}"])
+    broker.answered = 2
+    one.note_answers()
+    wait_until(lambda: len(broker.acknowledged) == 2, "the acknowledgements")
+    one.finish()
+
+    two, _ = begin(tmp_path)
+    records = list(two.records())
+    assert [known for record, known in records if isinstance(record, journal.Messages)] == [True, True, False]
+    assert [record.devices for record, _ in records if isinstance(record, journal.Evicted)] == [["w1"], ["w2"], ["w3"]]
+    two.finish()
+
+
+def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    one.admit([message(1, 11)])
+    checkpoint = one.begin_checkpoint({"x": np.arange(3)}, ["a/+"])
+    assert not one.checkpoint_due(100.0)  # one at a time
+    broker.published = 1
+    one.note_labelled(1)
+    one.save(checkpoint)
+    one.admit([message(2, 12)])
+    wait_until(lambda: one._journaled == 2, "the journal")
+    assert not list(tmp_path.glob("checkpoint-*"))
+    broker.answered = 1
+    one.note_answers()
+    wait_until(lambda: one.stats.checkpoints == 1, "the checkpoint")
+    one.finish()
+
+    two, _ = begin(tmp_path)
+    assert two.subscriptions == ["a/+"]
+    assert two.restored is not None
+    assert two.restored.arrays["engine x"].tolist() == [0, 1, 2]
+    assert [record.messages[0].payload for record, _ in two.records()] == [b"payload 2"]
+    assert two.position == 2
+    two.finish()
+
+
+def test_after_damage_to_the_newest_checkpoint_the_one_before_gives_the_same_messages(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    for number in (1, 2, 3, 4):
+        one.admit([message(number, number)])
+        one.note_labelled(number)
+        if number < 4:
+            one.save(one.begin_checkpoint({}, []))
+            wait_until(lambda number=number: one.stats.checkpoints == number, "the checkpoint")
+    wait_until(lambda: len(broker.acknowledged) == 4, "the acknowledgements")
+    one.finish()
+    newest = max(tmp_path.glob("checkpoint-*"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+
+    two, _ = begin(tmp_path)
+    assert [record.messages[0].payload for record, _ in two.records()] == [b"payload 3", b"payload 4"]
+    two.finish()

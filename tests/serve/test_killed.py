@@ -1,0 +1,169 @@
+"""A daemon in durable mode that is killed, restarted, and cut off: its labels are those of one that never was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harstream.classifier import Classifier
+from harstream.config import RunConfig
+from harstream.errors import ConfigError
+from harstream.mqtt.connection import Connection
+from harstream.serve.daemon import Daemon
+
+from ..live_streams import expected, messages
+from ..servers import Client, Mosquitto, Process, wait_until
+from .daemons import WrappedClassifier, running
+
+#: Smallest limit on the messages in flight that users meet: mosquitto's default.
+INFLIGHT = 20
+
+
+@pytest.fixture
+def broker(tmp_path: Path):
+    """Start a mosquitto with its default limit on messages in flight."""
+    lines = f"allow_anonymous true\nmax_inflight_messages {INFLIGHT}\nmax_queued_messages 0"
+    with Mosquitto(tmp_path, lines=lines) as mosquitto:
+        yield mosquitto
+
+
+def labels_of(client: Client) -> set[tuple[str, float, str]]:
+    """Return device, time and label of every label received."""
+    return {(device, message["t"], message["label"]) for device, message in client.labels()}
+
+
+def wanted(subjects, classifier) -> set[tuple[str, float, str]]:
+    """Return device, time and label of every label of a daemon that is never interrupted."""
+    return {(device, round(t * 1e6) / 1e6, label) for device, t, label, *_ in expected(subjects, classifier)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_killed_at_any_moment_it_loses_and_changes_no_label(
+    broker, tmp_path, random_bundle, classifier, subjects, version
+):
+    labels, rng = wanted(subjects, classifier), random.Random(version)
+
+    def start() -> Process:
+        return Process(
+            *("run", "--broker", broker.address, "--model", str(random_bundle), "--http", "off"),
+            *("--instance", "x", "--state-dir", str(tmp_path / "state"), "--mqtt-version", version),
+            folder=tmp_path,
+        )
+
+    with Client(broker.port, "wearables/+/activity") as client:
+        daemon = start()
+        daemon.wait_for("ready")
+        sent = iter(list(messages(subjects)))
+        for _ in range(5):
+            for topic, payload in [next(sent) for _ in range(30)]:
+                client.publish(topic, payload)
+                time.sleep(rng.uniform(0, 0.01))
+            daemon.send(signal.SIGKILL)
+            daemon.exit_code()
+            daemon = start()
+            if rng.random() < 0.7:  # else it may be killed while it starts
+                daemon.wait_for("ready")
+        for topic, payload in sent:
+            client.publish(topic, payload)
+        wait_until(lambda: labels <= labels_of(client), "every label")
+        daemon.send(signal.SIGTERM)
+        assert daemon.exit_code() == 0
+        assert labels_of(client) == labels
+
+
+def test_a_daemon_that_is_stopped_goes_on_where_it_was(broker, tmp_path, classifier, subjects):
+    labels, sent = wanted(subjects, classifier), list(messages(subjects))
+    config = RunConfig(broker=broker.address, instance="test", http="off", state_dir=tmp_path / "state")
+    with Client(broker.port, "wearables/+/activity") as client:
+        for first in range(0, len(sent), 100):
+            with running(Daemon(config, classifier)) as daemon:
+                for topic, payload in sent[first : first + 100]:
+                    client.publish(topic, payload)
+                client.flush()
+                wait_until(lambda daemon=daemon: daemon.durability.position >= 50, "some work")
+        with running(Daemon(config, classifier)):
+            wait_until(lambda: labels <= labels_of(client), "every label")
+        assert labels_of(client) == labels
+        assert len(client.labels()) == len(labels)  # after a stop none is published again
+    assert not list((tmp_path / "state").glob("*.tmp"))
+
+
+def test_while_the_broker_has_no_label_no_message_is_acknowledged(mosquitto, tmp_path, classifier, subjects):
+    sent = list(messages(subjects))[:50]
+    hold = threading.Event()
+    hold.set()
+    acknowledged: list[int] = []
+
+    class Held(Connection):
+        """Connection to a broker that answers no label while ``hold`` is set."""
+
+        @property
+        def answered(self) -> int:
+            return 0 if hold.is_set() else super().answered
+
+        def acknowledge(self, numbers) -> None:
+            acknowledged.extend(numbers)
+            super().acknowledge(numbers)
+
+    config = RunConfig(broker=mosquitto.address, instance="test", http="off", state_dir=tmp_path / "state")
+    with running(Daemon(config, classifier)) as daemon, Client(mosquitto.port, "wearables/+/activity") as client:
+        assert daemon.connection is not None
+        daemon.connection.__class__ = Held
+        for topic, payload in sent:
+            client.publish(topic, payload)
+        wait_until(lambda: daemon.durability.position == len(sent), "all messages")
+        wait_until(lambda: labels_of(client), "a label")
+        assert len(acknowledged) < len(sent)
+        hold.clear()
+        daemon.durability.note_answers()
+        wait_until(lambda: len(acknowledged) == len(sent), "the acknowledgements")
+
+
+@pytest.fixture
+def stopped(mosquitto, tmp_path, classifier, subjects) -> RunConfig:
+    """Return settings of a daemon that was stopped after some labels."""
+    config = RunConfig(broker=mosquitto.address, instance="test", http="off", state_dir=tmp_path / "state")
+    with running(Daemon(config, classifier)), Client(mosquitto.port, "wearables/+/activity") as client:
+        for topic, payload in list(messages(subjects))[:100]:
+            client.publish(topic, payload)
+        wait_until(lambda: labels_of(client), "a label")
+    return config
+
+
+def other(classifier: Classifier, **changes) -> Classifier:
+    """Return a classifier whose bundle differs."""
+    wrapped = WrappedClassifier(classifier)
+    wrapped.bundle = dataclasses.replace(classifier.bundle, **changes)
+    return wrapped
+
+
+def test_state_of_a_model_with_other_windows_is_refused_in_one_line(stopped, classifier):
+    spec = dataclasses.replace(classifier.bundle.spec, stride_samples=32)
+    with pytest.raises(ConfigError, match=r"state-dir: its windows are those of .*start with the old model") as error:
+        Daemon(stopped, other(classifier, spec=spec))
+    assert "\n" not in str(error.value)
+
+
+def test_with_a_model_of_other_labels_the_windows_go_on_and_every_activity_ends(stopped, classifier, caplog):
+    labels = tuple(f"NEW_{name}" for name in classifier.bundle.labels)
+    daemon = Daemon(stopped, other(classifier, labels=labels, version="2.0.0"))
+    assert daemon.pipeline.engine.n_devices == 5
+    exits = [json.loads(payload) for _, payload in daemon._first_events]
+    assert len(exits) == 5
+    assert {event["event"] for event in exits} == {"exit"}
+    assert {event["model"] for event in exits} == {classifier.bundle.id}
+    assert "every activity ends" in caplog.text
+
+
+def test_with_another_network_for_the_same_labels_everything_goes_on(stopped, classifier):
+    daemon = Daemon(stopped, other(classifier, version="2.0.0"))
+    assert daemon.pipeline.engine.n_devices == len(daemon.pipeline.smoother) == 5
+    assert daemon._first_events == []
