@@ -87,6 +87,10 @@ class Decoder:
         )
         return self._drop_unusable(batch, accepted, rejections)
 
+    def device_of(self, topic: str) -> str | None:
+        """Return the device of a topic; None if it names none."""
+        return self._device_by_topic.get(topic) or self.template.device(topic)
+
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
 
