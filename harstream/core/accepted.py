@@ -52,10 +52,12 @@ class AcceptedSamples:
         """Work that one sample is, in samples of the grid: at least 1, and more where the grid has more samples."""
         return np.maximum(self.up / self.down, 1.0)
 
-    @property
-    def ratios(self) -> set[Fraction]:
-        """Ratios (grid samples per input sample) by which the samples are to be resampled."""
-        return {Fraction(up, down) for up, down in set(zip(self.up.tolist(), self.down.tolist(), strict=True))}
+    def rows_by_ratio(self) -> dict[Fraction, Int64]:
+        """Return the rows whose samples are to be resampled by each ratio (grid samples per input sample)."""
+        rows: dict[Fraction, set[int]] = {}
+        for up, down, row in zip(self.up.tolist(), self.down.tolist(), self.row.tolist(), strict=True):
+            rows.setdefault(Fraction(up, down), set()).add(row)
+        return {ratio: np.array(sorted(some), np.int64) for ratio, some in rows.items()}
 
     def split(self, budget: int, least: int) -> tuple[AcceptedSamples, AcceptedSamples | None]:
         """Return samples that make about ``budget`` samples on the grid, and a copy of the rest; None: there is none.
@@ -101,9 +103,12 @@ class AcceptedSamples:
         names = (f.name for f in fields(self) if f.name != "samples")
         return self if all_true(keep) else replace(self, **{name: getattr(self, name)[keep] for name in names})
 
-    def without(self, rows: Int64) -> AcceptedSamples:
-        """Return the messages of other rows."""
-        return self._select(~np.isin(self.row, rows))
+    def in_rows(self, rows: Int64) -> AcceptedSamples:
+        """Return the same samples for rows that have been moved: ``rows`` (n_rows,) has the earlier row of each."""
+        new = np.zeros(int(self.row.max(initial=0)) + 1, np.int64)
+        moved = rows[rows < len(new)]
+        new[moved] = np.flatnonzero(rows < len(new))
+        return replace(self, row=new[self.row])
 
     def followed_by(self, other: AcceptedSamples) -> AcceptedSamples:
         """Return the messages of both, those of ``other`` last."""

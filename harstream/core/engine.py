@@ -12,7 +12,7 @@ import numpy as np
 
 from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Int64, SampleBatch, WindowBatch
-from harstream.core.devices import DeviceTable
+from harstream.core.devices import MIN_CAPACITY, DeviceTable
 from harstream.core.grid import Grid
 from harstream.core.health import DeviceHealth, HealthTable
 from harstream.core.problems import Incident, Problem
@@ -69,15 +69,21 @@ class Engine:
 
     def __init__(self, spec: SignalSpec, *, max_devices: int = 1_000_000) -> None:
         self.spec = spec
-        capacity = 64
+        capacity = MIN_CAPACITY
         self._devices = DeviceTable(capacity, max_devices)
         self._health = HealthTable(capacity)
         self._grid = Grid(spec, capacity, self._health)
         self._maker = WindowMaker(spec, capacity, self._health, self._grid.timeline.jumps)
         self._pending: AcceptedSamples | None = None  # accepted samples that are not placed on the grid yet
         self._samples_devices = 0
+        self.turned_away = ""  # the newest device whose samples were dropped because of max_devices
         self._incidents: list[Incident] = []
         self.incidents_lost = 0  # beyond MAX_INCIDENTS
+
+    @property
+    def max_devices(self) -> int:
+        """Limit on the devices with state."""
+        return self._devices.max_devices
 
     @property
     def n_devices(self) -> int:
@@ -147,7 +153,8 @@ class Engine:
     def evict(self, before_s: float) -> list[str]:
         """Forget the devices whose last accepted sample is older than ``before_s`` and return their ids.
 
-        Resamplers that no other device uses are deleted too, which makes room for other rates.
+        Resamplers that no other device uses are deleted too, which makes room for other rates. If most devices are
+        forgotten, so is the memory for them.
 
         Args:
             before_s: Time on the scale of ``now_s`` in ``feed``.
@@ -157,9 +164,12 @@ class Engine:
             last_s, rows = self._devices.last_accepted_s, self._pending.row
             last_s[rows] = np.maximum(last_s[rows], before_s)
         devices, rows = self._devices.evict(before_s)
-        self._grid.evict(rows, [row for _, row in self._devices.items()], self._pending)
+        self._grid.evict(rows, self._rows(), self._pending)
         self._health.reset(rows)
         self._maker.units.restart(rows, np.zeros(len(rows), np.bool_))
+        moved = self._devices.compact(self._parts().values())
+        if moved is not None and self._pending is not None:
+            self._pending = self._pending.in_rows(moved)
         return devices
 
     def take_incidents(self) -> list[Incident]:
@@ -195,7 +205,7 @@ class Engine:
     def health(self) -> DeviceHealth:
         """Return the state of every device."""
         devices = [device for device, _ in self._devices.items()]
-        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        rows = self._rows()
         table, timeline = self._health, self._grid.timeline
         return DeviceHealth(
             devices,
@@ -225,7 +235,12 @@ class Engine:
         """Return the messages whose devices have a row, and these rows; count the samples of the others."""
         has_row = rows >= 0
         self._samples_devices += int(batch.counts[~has_row].sum())
+        self.turned_away = batch.devices[int(np.flatnonzero(~has_row)[-1])]
         return batch.select(has_row), rows[has_row]
+
+    def _rows(self) -> Int64:
+        """Return the rows of all devices, in the order in which these were added."""
+        return np.array([row for _, row in self._devices.items()], np.int64)
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
@@ -276,7 +291,7 @@ class Engine:
         if self._pending is not None:
             raise ValueError(f"snapshot: {self.n_pending} samples are pending; feed empty batches until none are")
         devices = [device for device, _ in self._devices.items()]
-        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        rows = self._rows()
         state: dict[str, Any] = {
             "spec": np.array(json.dumps(self._definition())),
             "devices": np.array(devices, np.str_),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
@@ -58,18 +58,23 @@ class Grid:
         resamplers = {f"resampler {ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
         return {**self.timeline.parts(), **resamplers}
 
-    def evict(self, rows: Int64, remaining: Sequence[int], pending: AcceptedSamples | None) -> None:
-        """Reset the clocks of ``rows``, and delete the resamplers that no row of ``remaining`` uses.
+    def evict(self, rows: Int64, remaining: Int64, pending: AcceptedSamples | None) -> None:
+        """Reset the clocks of ``rows``, and forget what the resamplers keep of rows that use them no more.
 
         Args:
             rows: Rows to reset.
-            remaining: The other rows in use.
+            remaining: (n_rows,) the other rows in use.
             pending: Accepted samples that are still to be placed, possibly by an earlier rate of their row.
 
         """
         self.timeline.reset(rows)
-        used = self.timeline.rates.ratios(remaining) | (set() if pending is None else pending.ratios)
-        self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in used}
+        users = self.timeline.rates.rows_by_ratio(remaining)
+        for ratio, also in ({} if pending is None else pending.rows_by_ratio()).items():
+            users[ratio] = np.union1d(users.get(ratio, also), also)
+        self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in users}
+        for ratio, resampler in self.resamplers.items():
+            if resampler.n_fed > len(users[ratio]):
+                resampler.forget_all_but(users[ratio])
 
     def accept(self, rows: Int64, batch: SampleBatch) -> AcceptedSamples:
         """Return the samples that are accepted of each message.

@@ -97,6 +97,26 @@ class Resampler(RowArrays):
         """Make room for ``capacity`` rows. The new rows have no state."""
         self._slot = np.concatenate([self._slot, np.full(capacity - len(self._slot), -1, np.int32)])
 
+    def keep(self, rows: Int64, capacity: int) -> None:
+        """Make the state of ``rows`` that of the first rows, forget all others, and have room for ``capacity`` rows."""
+        old, self._slot = self._slot[rows], np.full(capacity, -1, np.int32)
+        self._slot[: len(rows)] = old
+        self.forget_all_but(np.arange(len(rows)))
+
+    def forget_all_but(self, rows: Int64) -> None:
+        """Forget the inputs of all rows but some, and give their memory back."""
+        fed = rows[self._slot[rows] >= 0]
+        slots = self._slot[fed]
+        self._slot[:] = -1
+        self._slot[fed] = np.arange(len(fed))
+        self._used = len(fed)
+        self._history, self._position = self._history[slots], self._position[slots]
+
+    @property
+    def n_fed(self) -> int:
+        """Number of rows whose inputs are kept."""
+        return self._used
+
     def snapshot(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
         """Return a copy of the state of ``rows``, by the names in ROW_ARRAYS."""
         has_state = self._slot[rows] >= 0

@@ -235,6 +235,7 @@ class Daemon:
     def _evict(self) -> None:
         evicted = self.pipeline.engine.evict(self.monotonic() - self.config.idle_s)
         self.devices.forget(evicted)
+        self.pipeline.decoder.forget_idle_topics(self.pipeline.engine.n_devices)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
