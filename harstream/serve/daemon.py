@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from harstream import logs
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import BundleError
@@ -339,4 +340,5 @@ class Daemon:
             rates_measured=stats.rates_measured,
             windows_classified=self.labelling.windows_classified,
             latency_sum_s=self.labelling.latency_sum_s,
+            log_lines_dropped=logs.lines_dropped(),
         )

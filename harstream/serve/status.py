@@ -35,6 +35,7 @@ class DaemonStatus:
     rates_measured: int = 0  # times a measured rate replaced the announced one
     windows_classified: int = 0
     latency_sum_s: float = 0.0  # sum over all classified windows
+    log_lines_dropped: int = 0  # log lines that were not written to standard error
 
     @property
     def mean_latency_s(self) -> float | None:
