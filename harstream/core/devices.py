@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from harstream.core.batches import Float64, Int64
 from harstream.core.rows import RowArrays
+
+#: Smallest number of rows for which a table has room.
+MIN_CAPACITY = 64
+#: Share of the rows in use at which the rows are given back. There is then room for twice as many devices.
+_SPARSE = 1 / 4
 
 
 class DeviceTable(RowArrays):
@@ -92,3 +97,23 @@ class DeviceTable(RowArrays):
             self._devices[row] = None
             self._free.append(row)
         return np.array([row for _, row in removed], np.int64)
+
+    def compact(self, parts: Iterable[RowArrays]) -> Int64 | None:
+        """Give the memory of free rows back, if most rows are free: the devices get the first rows, in their order.
+
+        Args:
+            parts: Everything that keeps state in these rows, the table itself included.
+
+        Returns:
+            (n_devices,) the earlier row of each new one; None if every device keeps its row.
+
+        """
+        n = len(self._rows)
+        if self.capacity <= MIN_CAPACITY or n > _SPARSE * self.capacity:
+            return None
+        rows = np.fromiter(self._rows.values(), np.int64, n)
+        self._rows = {device: row for row, device in enumerate(self._rows)}  # a new one, since no dict ever shrinks
+        self._devices, self._free = list(self._rows), []
+        for part in parts:
+            part.keep(rows, max(2 * n, MIN_CAPACITY))
+        return rows

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Int64, SampleBatch, WindowBatch
-from harstream.core.devices import DeviceTable
+from harstream.core.devices import MIN_CAPACITY, DeviceTable
 from harstream.core.grid import Grid
 from harstream.core.health import DeviceHealth, HealthTable
-from harstream.core.messages import AcceptedSamples
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
@@ -69,14 +69,21 @@ class Engine:
 
     def __init__(self, spec: SignalSpec, *, max_devices: int = 1_000_000) -> None:
         self.spec = spec
-        capacity = 64
+        capacity = MIN_CAPACITY
         self._devices = DeviceTable(capacity, max_devices)
         self._health = HealthTable(capacity)
         self._grid = Grid(spec, capacity, self._health)
         self._maker = WindowMaker(spec, capacity, self._health, self._grid.timeline.jumps)
+        self._pending: AcceptedSamples | None = None  # accepted samples that are not placed on the grid yet
         self._samples_devices = 0
+        self.turned_away = ""  # the newest device whose samples were dropped because of max_devices
         self._incidents: list[Incident] = []
         self.incidents_lost = 0  # beyond MAX_INCIDENTS
+
+    @property
+    def max_devices(self) -> int:
+        """Limit on the devices with state."""
+        return self._devices.max_devices
 
     @property
     def n_devices(self) -> int:
@@ -96,54 +103,88 @@ class Engine:
             rates_measured=timeline.rates_measured,
         )
 
-    def feed(self, batch: SampleBatch, now_s: float | None = None) -> WindowBatch:
+    def feed(self, batch: SampleBatch, now_s: float | None = None, max_windows: int | None = None) -> WindowBatch:
         """Process samples in order of arrival and return the windows that fell due, those of each device in order.
 
         Args:
             batch: Messages of raw samples.
             now_s: Time by which ``evict`` finds idle devices, such as ``time.monotonic()``; None: the arrival times.
+            max_windows: Work to stop at, as the number of windows that it makes; None: no limit. Each device gets an
+                equal share of it, at least one window, or all that it needs if that is less. Samples beyond are
+                pending: the next call, also one with an empty batch, continues with them. The result has at most two
+                windows of each device more than this.
 
         """
-        if not len(batch):
+        accepted = self._accept(batch, now_s) if len(batch) else None
+        if self._pending is not None:
+            accepted = self._pending if accepted is None else self._pending.followed_by(accepted)
+        if accepted is None:
             return self._no_windows()
-        first_seen_s = batch.arrival_s if now_s is None else np.full(len(batch), now_s)
-        rows = self._devices.find_or_add(batch.devices, first_seen_s)
-        if rows.min() < 0:
-            batch, rows = self._drop_without_row(batch, rows)
-        self._grow()
-        accepted, parts = self._grid.feed(rows, batch)
-        arrival_s = accepted.batch.arrival_s
-        self._devices.last_accepted_s[accepted.row] = arrival_s[accepted.message] if now_s is None else now_s
+        self._pending = None
+        if max_windows is not None:
+            stride = self.spec.stride_samples
+            accepted, self._pending = accepted.split(max_windows * stride, stride)
         due: list[DueWindows] = []
-        for samples, restarting, message in parts:
-            self._maker.restart(restarting, accepted.batch.acc_unit_auto[message])
+        for samples, restarting, message in self._grid.place(accepted):
+            self._maker.restart(restarting, accepted.acc_unit_auto[message])
             due.extend(self._maker.feed(samples))
         windows = self._collect(due, accepted)
         if self._health.incidents:
             self._name_incidents()
         return windows
 
+    @property
+    def n_pending(self) -> int:
+        """Number of accepted samples for whose windows ``max_windows`` left no room."""
+        return 0 if self._pending is None else self._pending.n_samples
+
+    @property
+    def busy(self) -> set[str]:
+        """Devices that have pending samples."""
+        if self._pending is None:
+            return set()
+        return {self._devices.device(row) for row in np.unique(self._pending.row).tolist()}
+
+    @property
+    def pending_arrivals_s(self) -> list[float]:
+        """Arrival times of the messages that have pending samples."""
+        return [] if self._pending is None else np.unique(self._pending.arrival_s).tolist()
+
     def evict(self, before_s: float) -> list[str]:
         """Forget the devices whose last accepted sample is older than ``before_s`` and return their ids.
 
-        Resamplers that no other device uses are deleted too, which makes room for other rates.
+        Resamplers that no other device uses are deleted too, which makes room for other rates. If most devices are
+        forgotten, so is the memory for them.
 
         Args:
             before_s: Time on the scale of ``now_s`` in ``feed``.
 
         """
+        if self._pending is not None:  # none of these devices is idle
+            last_s, rows = self._devices.last_accepted_s, self._pending.row
+            last_s[rows] = np.maximum(last_s[rows], before_s)
         devices, rows = self._devices.evict(before_s)
         self._forget(rows)
         return devices
 
     def forget(self, devices: Sequence[str]) -> None:
-        """Forget devices, each once, whether they are idle or not; those without state are ignored."""
+        """Forget devices, each once, whether they are idle or not; those without state are ignored.
+
+        Raises:
+            ValueError: Samples are pending. Feed empty batches first.
+
+        """
+        if self._pending is not None:
+            raise ValueError(f"forget: {self.n_pending} samples are pending; feed empty batches until none are")
         self._forget(self._devices.remove(devices))
 
     def _forget(self, rows: Int64) -> None:
-        self._grid.evict(rows, [row for _, row in self._devices.items()])
+        self._grid.evict(rows, self._rows(), self._pending)
         self._health.reset(rows)
         self._maker.units.restart(rows, np.zeros(len(rows), np.bool_))
+        moved = self._devices.compact(self._parts().values())
+        if moved is not None and self._pending is not None:
+            self._pending = self._pending.in_rows(moved)
 
     def take_incidents(self) -> list[Incident]:
         """Return the incidents since the last call, the first MAX_INCIDENTS of them; ``incidents_lost`` counts more."""
@@ -178,7 +219,7 @@ class Engine:
     def health(self) -> DeviceHealth:
         """Return the state of every device."""
         devices = [device for device, _ in self._devices.items()]
-        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        rows = self._rows()
         table, timeline = self._health, self._grid.timeline
         return DeviceHealth(
             devices,
@@ -193,11 +234,27 @@ class Engine:
 
     # --- steps of feed, in order --------------------------------------------------------------
 
+    def _accept(self, batch: SampleBatch, now_s: float | None) -> AcceptedSamples:
+        """Return the accepted samples of a batch."""
+        first_seen_s = batch.arrival_s if now_s is None else np.full(len(batch), now_s)
+        rows = self._devices.find_or_add(batch.devices, first_seen_s)
+        if rows.min() < 0:
+            batch, rows = self._drop_without_row(batch, rows)
+        self._grow()
+        accepted = self._grid.accept(rows, batch)
+        self._devices.last_accepted_s[accepted.row] = accepted.arrival_s if now_s is None else now_s
+        return accepted
+
     def _drop_without_row(self, batch: SampleBatch, rows: Int64) -> tuple[SampleBatch, Int64]:
         """Return the messages whose devices have a row, and these rows; count the samples of the others."""
         has_row = rows >= 0
         self._samples_devices += int(batch.counts[~has_row].sum())
+        self.turned_away = batch.devices[int(np.flatnonzero(~has_row)[-1])]
         return batch.select(has_row), rows[has_row]
+
+    def _rows(self) -> Int64:
+        """Return the rows of all devices, in the order in which these were added."""
+        return np.array([row for _, row in self._devices.items()], np.int64)
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
@@ -220,7 +277,7 @@ class Engine:
             np.concatenate([part.windows for part in due]),
             end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
-            accepted.batch.arrival_s[message],
+            accepted.arrival_s[message],
             problems,
         )
 
@@ -239,9 +296,16 @@ class Engine:
     # --- state --------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the state of every device as arrays by name. An engine restored from it continues to the bit."""
+        """Return the state of every device as arrays by name. An engine restored from it continues to the bit.
+
+        Raises:
+            ValueError: Samples are pending. Feed empty batches first.
+
+        """
+        if self._pending is not None:
+            raise ValueError(f"snapshot: {self.n_pending} samples are pending; feed empty batches until none are")
         devices = [device for device, _ in self._devices.items()]
-        rows = np.array([row for _, row in self._devices.items()], np.int64)
+        rows = self._rows()
         state: dict[str, Any] = {
             "spec": np.array(json.dumps(self._definition())),
             "devices": np.array(devices, np.str_),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
+from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Float32, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
-from harstream.core.messages import AcceptedSamples
 from harstream.core.resampling import Resampler
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
@@ -32,7 +32,7 @@ class GridSamples:
     samples: Float32  # (n_samples, 6) acc in g, gyro in rad/s
     t_ns: Int64  # (n_samples,) event time
     period_ns: Float64  # (n_samples,) to the next sample, by the clock of the device
-    message: Int64  # (n_samples,) index into the SampleBatch of the message with the (newest input of the) sample
+    message: Int64  # (n_samples,) index into the AcceptedSamples of the message with the (newest input of the) sample
     up: Int64  # (n_rows,) grid samples per input sample: up / down
     down: Int64  # (n_rows,)
 
@@ -58,31 +58,48 @@ class Grid:
         resamplers = {f"resampler {ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
         return {**self.timeline.parts(), **resamplers}
 
-    def evict(self, rows: Int64, remaining: Sequence[int]) -> None:
-        """Reset the clocks of ``rows``, and delete the resamplers that no row of ``remaining`` uses."""
-        self.timeline.reset(rows)
-        used = self.timeline.rates.ratios(remaining)
-        self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in used}
+    def evict(self, rows: Int64, remaining: Int64, pending: AcceptedSamples | None) -> None:
+        """Reset the clocks of ``rows``, and forget what the resamplers keep of rows that use them no more.
 
-    def feed(
-        self, rows: Int64, batch: SampleBatch
-    ) -> tuple[AcceptedSamples, Iterator[tuple[GridSamples, Int64, Int64]]]:
-        """Bring the samples of a batch onto the grid.
+        Args:
+            rows: Rows to reset.
+            remaining: (n_rows,) the other rows in use.
+            pending: Accepted samples that are still to be placed, possibly by an earlier rate of their row.
+
+        """
+        self.timeline.reset(rows)
+        users = self.timeline.rates.rows_by_ratio(remaining)
+        for ratio, also in ({} if pending is None else pending.rows_by_ratio()).items():
+            users[ratio] = np.union1d(users.get(ratio, also), also)
+        self.resamplers = {ratio: resampler for ratio, resampler in self.resamplers.items() if ratio in users}
+        for ratio, resampler in self.resamplers.items():
+            if resampler.n_fed > len(users[ratio]):
+                resampler.forget_all_but(users[ratio])
+
+    def accept(self, rows: Int64, batch: SampleBatch) -> AcceptedSamples:
+        """Return the samples that are accepted of each message.
 
         Args:
             rows: (n_messages,) row of the device of each message.
             batch: Messages of raw samples.
 
-        Returns:
-            The samples that were accepted of each message, and an iterator of (samples on the grid, rows that restart
-            before their first of these samples, index into the accepted batch of the messages with which they restart).
-            No restart lies inside of such samples: a row that restarts within the batch occurs in several of them, in
-            order of time. Exhaust the iterator before the next call.
+        """
+        return self.timeline.feed(rows, batch)
+
+    def place(self, accepted: AcceptedSamples) -> Iterator[tuple[GridSamples, Int64, Int64]]:
+        """Bring accepted samples onto the grid.
+
+        Those of one row must come in the order in which they were accepted. What is made of them does not depend on
+        the number of calls.
+
+        Yields:
+            Samples on the grid, rows that restart before their first of these samples, and the indices into
+            ``accepted`` of the messages with which they restart. No restart lies inside of such samples: a row that
+            restarts within ``accepted`` occurs in several of them, in order of time.
 
         """
-        accepted = self.timeline.feed(rows, batch)
-        parts = self._split_at_restarts(accepted)
-        return accepted, ((self._resample(samples, rows), rows, messages) for samples, rows, messages in parts)
+        for samples, rows, messages in self._split_at_restarts(accepted):
+            yield self._resample(samples, rows), rows, messages
 
     def _split_at_restarts(self, accepted: AcceptedSamples) -> list[tuple[GridSamples, Int64, Int64]]:
         """Return the accepted samples in parts without a restart inside, each with the restarts before it.
@@ -101,10 +118,9 @@ class Grid:
 
     def _join(self, accepted: AcceptedSamples, index: Int64) -> tuple[GridSamples, Int64, Int64]:
         """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""
-        row, count, missing = accepted.row[index], accepted.count[index], accepted.missing[index]
-        samples = accepted.samples
-        total = count + missing
-        within = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total)
+        row, missing, samples = accepted.row[index], accepted.missing[index], accepted.samples
+        begin, total = accepted.begin[index], accepted.end[index] - accepted.begin[index]
+        within = np.arange(total.sum()) + np.repeat(begin - (np.cumsum(total) - total), total)
         source = np.repeat(accepted.first[index] - missing, total) + within
         if not missing.any():
             joined = samples[source]
@@ -125,11 +141,11 @@ class Grid:
             joined,
             np.repeat(accepted.t_ns[index], total) + step,
             period,
-            np.repeat(accepted.message[index], total),
+            np.repeat(index, total),
             accepted.up[index][start],
             accepted.down[index][start],
         )
-        return joined_samples, row[restart], accepted.message[index][restart]
+        return joined_samples, row[restart], index[restart]
 
     def _resample(self, samples: GridSamples, restarting: Int64) -> GridSamples:
         """Return the samples at the rate of the grid. Rows that already have this rate pass unchanged."""

@@ -77,6 +77,12 @@ class ClockJumps(RowArrays):
         for row in rows.tolist() if self.held else ():
             self._remove(row)
 
+    def keep(self, rows: Int64, capacity: int) -> None:
+        """Make the state of ``rows`` that of the first rows, forget all others, and have room for ``capacity`` rows."""
+        super().keep(rows, capacity)
+        new_rows = {row: new_row for new_row, row in enumerate(rows.tolist())}
+        self.held = {new_rows[row]: message for row, message in self.held.items()}
+
     def start(self, rows: Int64, t: Int64) -> None:
         """Note that the clocks of ``rows`` start at ``t``."""
         self.start_ns[rows] = t

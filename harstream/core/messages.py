@@ -6,29 +6,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.rows import all_true
 from harstream.core.stamps import fingerprints
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedSamples:
-    """Accepted samples of each message, in order of arrival. Messages without accepted samples are left out."""
-
-    batch: SampleBatch  # the messages: those that waited, then those that were fed
-    overlapping: Bool  # (n_messages of the batch,) whether two devices seem to send the messages of the row
-    samples: Float32  # (n_samples, 6) the samples of the batch, and after them those interpolated from irregular ones
-    message: Int64  # (n,) index into the batch
-    row: Int64  # (n,)
-    restart: Bool  # (n,) True: the samples do not continue the earlier ones of the row
-    first: Int64  # (n,) index into ``samples`` of the first accepted sample
-    count: Int64  # (n,) accepted samples, which follow each other
-    missing: Int64  # (n,) samples to interpolate before them
-    bridge_from: Float32  # (n, 6) the sample before the missing ones
-    t_ns: Int64  # (n,) event time of the first sample, including the missing ones
-    period_ns: Float64  # (n,) between samples, by the clock of the device
-    up: Int64  # (n,) grid samples per input sample: up / down
-    down: Int64  # (n,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +84,20 @@ class BatchOutcome:
         message = np.flatnonzero(self.count)
         samples = self.batch.samples
         return AcceptedSamples(
-            self.batch,
-            self.overlapping,
             np.concatenate([samples, *self._interpolated]) if self._interpolated else samples,
-            message,
             self.rows[message],
             self.restart[message],
             self.first[message],
             self.count[message],
             self.missing[message],
+            np.zeros(len(message), np.int64),
+            self.missing[message] + self.count[message],
             self.bridge_from[message],
             self.t_ns[message],
             self.period_ns[message],
             self.up[message],
             self.down[message],
+            self.batch.arrival_s[message],
+            self.batch.acc_unit_auto[message],
+            self.overlapping[message],
         )

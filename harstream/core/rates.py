@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -64,10 +63,15 @@ class SampleRates(RowArrays):
         """Return the rate of ``rows``; 0 for rows without a usable one."""
         return np.where(self.up[rows] > 0, 1e9 / np.maximum(self._clock.nominal_ns[rows], 1), 0.0)
 
-    def ratios(self, rows: Sequence[int]) -> set[Fraction]:
-        """Return the ratios (grid samples per input sample) by which ``rows`` are resampled."""
-        pairs = np.unique(np.stack([self.up[rows], self.down[rows]]), axis=1).T.tolist()
-        return {Fraction(up, down) for up, down in pairs if down}
+    def rows_by_ratio(self, rows: Int64) -> dict[Fraction, Int64]:
+        """Return the rows that are resampled by each ratio (grid samples per input sample)."""
+        rows = rows[self.down[rows] > 0]
+        pairs, group = np.unique(self.up[rows] << 32 | self.down[rows], return_inverse=True)
+        order = np.argsort(group, kind="stable")
+        parts = np.split(rows[order], np.cumsum(np.bincount(group, minlength=len(pairs)))[:-1])
+        return {
+            Fraction(pair >> 32, pair & 0xFFFF_FFFF): part for pair, part in zip(pairs.tolist(), parts, strict=False)
+        }
 
     def accepts(self, rate_hz: float) -> bool:
         """Return whether a rate can be resampled."""

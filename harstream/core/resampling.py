@@ -27,6 +27,8 @@ STOPBAND_DB = 60.0
 #: Number of different ratios at a time. Each has a kernel, so the number must have a limit.
 MAX_RATIOS = 256
 _MAX_DENOMINATOR = 64
+#: Weights that are looked up at once. Each output of a device that is 32 times as fast as the grid has 774 of them.
+_MAX_WEIGHTS = 2**20
 
 
 def accepts(rate_hz: float, grid_hz: float) -> bool:
@@ -95,6 +97,26 @@ class Resampler(RowArrays):
         """Make room for ``capacity`` rows. The new rows have no state."""
         self._slot = np.concatenate([self._slot, np.full(capacity - len(self._slot), -1, np.int32)])
 
+    def keep(self, rows: Int64, capacity: int) -> None:
+        """Make the state of ``rows`` that of the first rows, forget all others, and have room for ``capacity`` rows."""
+        old, self._slot = self._slot[rows], np.full(capacity, -1, np.int32)
+        self._slot[: len(rows)] = old
+        self.forget_all_but(np.arange(len(rows)))
+
+    def forget_all_but(self, rows: Int64) -> None:
+        """Forget the inputs of all rows but some, and give their memory back."""
+        fed = rows[self._slot[rows] >= 0]
+        slots = self._slot[fed]
+        self._slot[:] = -1
+        self._slot[fed] = np.arange(len(fed))
+        self._used = len(fed)
+        self._history, self._position = self._history[slots], self._position[slots]
+
+    @property
+    def n_fed(self) -> int:
+        """Number of rows whose inputs are kept."""
+        return self._used
+
     def snapshot(self, rows: Int64) -> dict[str, npt.NDArray[Any]]:
         """Return a copy of the state of ``rows``, by the names in ROW_ARRAYS."""
         has_state = self._slot[rows] >= 0
@@ -156,12 +178,21 @@ class Resampler(RowArrays):
         within = np.arange(n_out.sum()) - np.repeat(np.cumsum(n_out) - n_out, n_out)
         floor, phase = np.divmod(np.repeat(position, n_out) + within * self.down, self.up)
         oldest = np.repeat(start + n_history, n_out) + floor - self.half + 1
-        weights = self.kernel[phase]
-        total = np.zeros((len(floor), samples.shape[1]))
-        for tap in range(2 * self.half):  # elementwise and in this order: the order of a numpy reduction varies
-            total += padded[oldest + tap] * weights[:, tap, None]
+        values = np.empty((len(floor), samples.shape[1]), np.float32)
+        step = max(_MAX_WEIGHTS // (2 * self.half), 1)
+        for start_at in range(0, len(floor), step):
+            part = slice(start_at, start_at + step)
+            values[part] = self._weighted_sums(padded, oldest[part], phase[part])
 
         self._history[slots] = padded[(start + counts)[:, None] + history]
         self._position[slots] = position + n_out * self.down - counts * self.up
         newest = np.repeat(first, n_out) + floor + self.half
-        return n_out, total.astype(np.float32), newest, self.half - phase / self.up
+        return n_out, values, newest, self.half - phase / self.up
+
+    def _weighted_sums(self, inputs: Float32, oldest: Int64, phase: Int64) -> Float64:
+        """Return outputs (n_outputs, n_signals) from the indices of their oldest inputs and their phases."""
+        weights = self.kernel[phase]
+        total = np.zeros((len(phase), inputs.shape[1]))
+        for tap in range(2 * self.half):  # elementwise and in this order: the order of a numpy reduction varies
+            total += inputs[oldest + tap] * weights[:, tap, None]
+        return total

@@ -12,8 +12,8 @@ import numpy.typing as npt
 class RowArrays:
     """Base of the classes that keep state per device in arrays whose first axis is the row.
 
-    A subclass creates its arrays in its constructor and lists their names in ``ROW_ARRAYS``. This class grows, saves
-    and restores all of them. A new row is all zeros, so zeros must be a valid state of a row that was never used.
+    A subclass creates its arrays in its constructor and lists their names in ``ROW_ARRAYS``. This class grows, shrinks,
+    saves and restores all of them. A new row is all zeros, so zeros must be a valid state of a row that was never used.
     """
 
     ROW_ARRAYS: ClassVar[tuple[str, ...]] = ()
@@ -35,6 +35,14 @@ class RowArrays:
         """Forget the devices of ``rows``."""
         for name in self.ROW_ARRAYS:
             getattr(self, name)[rows] = 0
+
+    def keep(self, rows: npt.NDArray[np.int64], capacity: int) -> None:
+        """Make the state of ``rows`` that of the first rows, forget all others, and have room for ``capacity`` rows."""
+        for name in self.ROW_ARRAYS:
+            old = getattr(self, name)
+            new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            new[: len(rows)] = old[rows]
+            setattr(self, name, new)
 
     def snapshot(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Return a copy of the state of ``rows``, by array name."""

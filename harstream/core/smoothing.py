@@ -16,7 +16,7 @@ import numpy as np
 
 from harstream.core import posteriors
 from harstream.core.batches import Bool, Float32, Float64, Int64, Predictions, WindowBatch
-from harstream.core.devices import DeviceTable
+from harstream.core.devices import MIN_CAPACITY, DeviceTable
 from harstream.core.events import ActivityEvent, ActivityTracker
 from harstream.core.familiar import UnfamiliarDevices
 from harstream.core.labels import UNKNOWN_INDEX
@@ -81,7 +81,7 @@ class Smoother:
     def __init__(self, smoothing: Smoothing, n_labels: int, stride_s: float, n_states: int = 0) -> None:
         smoothing.check_outputs(n_labels, n_states)
         self.smoothing, self.n_labels, self.n_states = smoothing, n_labels, n_states
-        capacity = 64
+        capacity = MIN_CAPACITY
         self._max_step_ns = round(1.5e9 * stride_s)
         self._lag = smoothing.fixed_lag_windows if smoothing.type == "hmm" else 0
         self._devices = DeviceTable(capacity, max_devices=2**62)  # the Engine limits which devices have windows
@@ -196,6 +196,7 @@ class Smoother:
         self._devices.evict(1.0)
         self._times.n_windows[rows] = 0
         self._unfamiliar.reset(rows)
+        self._devices.compact(self._parts().values())
         return [event for row in rows.tolist() for event in events.get(row, [])]
 
     def flush(self) -> list[ActivityEvent]:

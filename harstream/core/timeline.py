@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Bool, Float64, Int64, SampleBatch
 from harstream.core.clock import Clock
 from harstream.core.health import HealthTable, RateCause
 from harstream.core.irregular import IrregularSampling
 from harstream.core.jumps import ClockJumps
-from harstream.core.messages import AcceptedSamples, BatchOutcome, RoundMessages
+from harstream.core.messages import BatchOutcome, RoundMessages
 from harstream.core.overlaps import OVERLAPPING, Overlaps
 from harstream.core.problems import Problem
 from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted

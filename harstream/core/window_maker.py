@@ -26,7 +26,7 @@ class DueWindows:
     windows: Float32  # (n_windows, window_samples, n_channels)
     last_ns: Int64  # (n_windows,) event time of the last sample
     period_ns: Float64  # (n_windows,) between samples of the grid, by the clock of the device
-    message: Int64  # (n_windows,) index into the SampleBatch of the message that completed the window
+    message: Int64  # (n_windows,) index into the AcceptedSamples of the message that completed it
     problems: Int64  # (n_windows,) mask of the problems of the device
 
 

@@ -87,7 +87,7 @@ def _feed(sources: Sequence[StampedSamples], spec: SignalSpec) -> list[list[Piec
     begins = [_message_starts(source.t_ns, spec.period_ns) for source in sources]
     parts: list[list[list[Piece]]] = [[] for _ in sources]  # by source, piece and batch
     for batch, rows in _batches(sources, begins):
-        for grid_samples, restart, _ in grid.feed(rows, batch)[1]:
+        for grid_samples, restart, _ in grid.place(grid.accept(rows, batch)):
             for row in restart.tolist():
                 parts[row].append([])
             first = grid_samples.first.tolist()

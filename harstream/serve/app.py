@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from harstream import __version__
+from harstream import __version__, logs
 from harstream.classifier import load_classifier
 from harstream.config import RunConfig
 from harstream.embedded import EmbeddedBroker
@@ -24,6 +24,9 @@ from harstream.serve.reload import Reloader, folder_state
 from harstream.signals import on_reload, on_stop
 
 log = logging.getLogger("harstream")
+
+#: Longest time that a second signal waits for the last lines of the log.
+_LAST_LINES_S = 0.2
 
 
 def run(
@@ -109,6 +112,7 @@ def _stop_on_signals(daemon: Daemon) -> None:
 
     def stop(number: signal.Signals) -> None:
         if daemon.stopping.is_set():
+            logs.flush(_LAST_LINES_S)
             os._exit(128 + number)
         log.info("%s: draining; a second signal ends the process at once", number.name)
         daemon.notifier.send("STOPPING=1")

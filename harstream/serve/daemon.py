@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harstream import logs
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import BundleError
@@ -43,8 +44,16 @@ log = logging.getLogger("harstream")
 
 #: Messages in a batch: some ten milliseconds of work, so that the first of them does not wait long.
 MAX_BATCH_MESSAGES = 2048
-#: Bytes in a batch, for large messages: one megabyte becomes twenty when it is decoded and cut into windows.
+#: Bytes in a batch, for large messages: one megabyte becomes four when it is decoded.
 MAX_BATCH_BYTES = 2 * 2**20
+#: Windows in a batch, beside up to two of each device. A message of 256 KiB may make 5,000; it then takes several
+#: batches, in which the other devices have their share.
+MAX_BATCH_WINDOWS = 512
+#: Samples of such messages that may be pending in the engine (24 bytes each): above the first limit no further long
+#: message is taken, above the second limit no message at all.
+MAX_PENDING_OF_LONG, MAX_PENDING = 500_000, 1_000_000
+#: Bytes from which on a message is long.
+LONG_MESSAGE_BYTES = 16 * 1024
 IDLE_WAIT_S = 0.5
 REFRESH_EVERY_S = 1.0
 EVICT_EVERY_S = 5.0
@@ -70,7 +79,7 @@ class Daemon:
         self.config = config
         self.clock = clock  # returns seconds since the epoch, for event times and the lag
         self.monotonic = monotonic  # for everything else: the clock of the machine may be set while the daemon runs
-        self.inbox = Inbox()
+        self.inbox = Inbox(holds_qos_1=config.state_dir is not None)
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
         self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
@@ -88,6 +97,8 @@ class Daemon:
         self.stopping = threading.Event()
         self._failure: BaseException | None = None
         self._messages_received = self._samples_received = 0
+        # Time of arrival of the messages that have samples pending in the engine: since the epoch to monotonic.
+        self._pending_received_s: dict[float, float] = {}
         # Monotonic time of the last step. Infinite before the first one: a daemon that waits for the broker is healthy.
         self._heartbeat_s = math.inf
         self._next_refresh_s = monotonic()
@@ -206,19 +217,21 @@ class Daemon:
                 self.labelling.hand_over(DevicesEvicted(self.pipeline, record.devices))
             else:
                 messages = [message._replace(received_s=now_s) for message in record.messages]
-                self._hand_over(replace(self.make_windows(messages), position=record.position, known=known))
+                self._hand_over(replace(self.make_windows(messages), known=known))
+                self._hand_over_pending(known=known)
+                self._hand_over(replace(self.make_windows([]), position=record.position))
         durability.start()
         if durability.stats.restored:
             log.info("state-dir: fed %d messages again that came after the last checkpoint", durability.stats.restored)
 
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
-        messages = self.inbox.get(MAX_BATCH_MESSAGES, timeout_s, MAX_BATCH_BYTES)
+        messages = self._take_messages(timeout_s)
         self._heartbeat_s = now_s = self.monotonic()
         self.notifier.heartbeat(now_s)
-        if messages and self.durability is not None:
+        if self.durability is not None:
             self._process_durably(self.durability, messages)
-        elif messages:
+        elif messages or self.pipeline.engine.n_pending:
             self._hand_over(self.make_windows(messages))
         if now_s >= self._next_refresh_s or self.devices.wanted:
             self._next_refresh_s = now_s + REFRESH_EVERY_S
@@ -229,37 +242,66 @@ class Daemon:
 
     def _process_durably(self, durability: Durability, messages: Sequence[Message]) -> None:
         """Process a batch of which the broker may have sent messages before, and make a checkpoint if it is time."""
-        new = durability.admit(messages)
-        if new:
+        engine = self.pipeline.engine
+        new = durability.admit(messages) if messages else ()
+        if new or engine.n_pending:
             due = self.make_windows(new)
-            self._hand_over(replace(due, position=durability.position))
-        if durability.checkpoint_due(self.monotonic() - self._heartbeat_s):
+            # Only when all windows of the messages are made, these are labelled.
+            self._hand_over(due if engine.n_pending else replace(due, position=durability.position))
+        if not engine.n_pending and durability.checkpoint_due(self.monotonic() - self._heartbeat_s):
             self._hand_over(self._make_checkpoint(durability))
+
+    def _hand_over_pending(self, *, known: bool = False) -> None:
+        """Make the windows that are pending in the engine, without further messages."""
+        while self.pipeline.engine.n_pending:
+            self._hand_over(replace(self.make_windows([]), known=known))
 
     def _make_checkpoint(self, durability: Durability) -> CheckpointDue:
         checkpoint = durability.begin_checkpoint(self.pipeline.engine.snapshot(), self._subscriptions)
         return CheckpointDue(self.pipeline, checkpoint)
 
+    def _take_messages(self, timeout_s: float) -> list[Message]:
+        """Return the messages of the next batch. Wait for them at most ``timeout_s`` if there is nothing else to do.
+
+        While samples of a device are pending in the engine, its further messages stay in the inbox, which is bounded.
+        """
+        engine, device_of = self.pipeline.engine, self.pipeline.decoder.device_of
+        n_pending = engine.n_pending
+        if not n_pending:
+            return self.inbox.get(MAX_BATCH_MESSAGES, timeout_s, MAX_BATCH_BYTES)
+        if n_pending > MAX_PENDING:
+            return []
+        busy = engine.busy
+        longest = LONG_MESSAGE_BYTES if n_pending > MAX_PENDING_OF_LONG else math.inf
+
+        def waits(message: Message) -> bool:
+            return len(message.payload) > longest or device_of(message.topic) in busy
+
+        return self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES, waits)
+
     def make_windows(self, messages: Sequence[Message]) -> WindowsDue:
         """Decode messages and feed them to the engine. Return the windows that fell due."""
         now_s = self.monotonic()
+        engine = self.pipeline.engine
         batch, rejections = self.pipeline.decode(messages)
         if rejections:
             self.devices.reject(rejections)
-        windows = self.pipeline.engine.feed(batch, now_s)
+        windows = engine.feed(batch, now_s, MAX_BATCH_WINDOWS)
         self._messages_received += len(messages)
         self._samples_received += len(batch.samples)
-        self.metrics.observe_decoded(
-            messages[-1].arrival_s,
-            now_s - np.array([message.received_s for message in messages]),
-            batch,
-            rejections,
-            default_rate_hz=self.pipeline.engine.spec.sample_rate_hz,
-        )
-        received_s = {message.arrival_s: message.received_s for message in messages}
-        # A message that waited in the engine since an earlier batch is completed by one of this batch.
-        first_s = messages[0].received_s
+        if messages:
+            self.metrics.observe_decoded(
+                messages[-1].arrival_s,
+                now_s - np.array([message.received_s for message in messages]),
+                batch,
+                rejections,
+                default_rate_hz=engine.spec.sample_rate_hz,
+            )
+        received_s = self._pending_received_s | {message.arrival_s: message.received_s for message in messages}
+        # A message that waited in the engine for the next one of its device is completed by one of this batch.
+        first_s = messages[0].received_s if messages else now_s
         completed_s = [received_s.get(arrival_s, first_s) for arrival_s in windows.arrival_s.tolist()]
+        self._pending_received_s = {at_s: received_s.get(at_s, first_s) for at_s in engine.pending_arrivals_s}
         return WindowsDue(self.pipeline, windows, np.array(completed_s, np.float64))
 
     def _hand_over(self, item: WindowsDue | CheckpointDue) -> None:
@@ -275,6 +317,7 @@ class Daemon:
         self.devices.forget(evicted)
         if self.durability is not None:
             self.durability.note_evicted(evicted)
+        self.pipeline.decoder.forget_idle_topics(self.pipeline.engine.n_devices)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
@@ -294,9 +337,10 @@ class Daemon:
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_TIMEOUT_S)
         if self.failure is None and self.durability is not None:  # the broker sends again what waits in the inbox
+            self._hand_over_pending()
             self._hand_over(self._make_checkpoint(self.durability))
         elif self.failure is None:
-            while messages := self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES):
+            while (messages := self._take_messages(0)) or self.pipeline.engine.n_pending:
                 self._hand_over(self.make_windows(messages))
         self.labelling.finish()
         if self.failure is None:
@@ -387,4 +431,5 @@ class Daemon:
             windows_classified=self.labelling.windows_classified,
             latency_sum_s=self.labelling.latency_sum_s,
             durability=DurabilityStats() if self.durability is None else self.durability.stats,
+            log_lines_dropped=logs.lines_dropped(),
         )

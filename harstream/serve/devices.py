@@ -19,7 +19,7 @@ from harstream.core.batches import Int64
 from harstream.core.engine import MAX_INCIDENTS
 from harstream.core.health import DeviceHealth
 from harstream.core.problems import Incident, Problem, first_problem, problems_in
-from harstream.serve.health_log import HealthLog
+from harstream.serve.health_log import FullTableLog, HealthLog
 from harstream.serve.pipeline import LastLabels, Pipeline
 from harstream.serve.rejections import Rejected, RejectedDevices, problem_mask
 from harstream.wire.reject import Rejection
@@ -147,6 +147,7 @@ class Devices:
         self._rejected = RejectedDevices()
         self._notes: dict[str, dict[Problem, Note]] = {}  # the device with the newest incident is the last
         self._log = HealthLog()
+        self._full_log = FullTableLog()
         self._incidents: list[Incident] = []  # of rejected messages, since the last refresh
         self._next_review_s = 0.0
         # Devices that have each problem by their rejected messages only, at the last review.
@@ -182,6 +183,7 @@ class Devices:
         self._remember(incidents)
         self._log.report((*incidents, *self._incidents), now_s)
         self._incidents.clear()
+        self._full_log.report(engine.stats.samples_devices, engine.max_devices, engine.turned_away, now_s)
         counts = engine.problem_counts()
         if now_s >= self._next_review_s:
             self._next_review_s = now_s + REVIEW_EVERY_S

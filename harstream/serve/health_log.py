@@ -1,8 +1,9 @@
-"""Log of devices that have a problem."""
+"""Log of devices that have a problem, and of those for which there is no room."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harstream.core.problems import Incident, Problem
@@ -20,6 +21,38 @@ MAX_NAMED = 10
 _WINDOW_S = 600.0
 #: Devices often get a problem together, after an update or with their broker. Their number is logged when it is known.
 _SETTLE_S = 20.0
+
+
+class FullTableLog:
+    """Log of devices that are turned away because as many have state as may: a line at first, and then one an hour."""
+
+    def __init__(self) -> None:
+        self._n_dropped = 0  # at the last report
+        self._next_s = -math.inf
+
+    def report(self, n_dropped: int, max_devices: int, device: str, now_s: float) -> None:
+        """Log if samples were dropped since the last report.
+
+        Args:
+            n_dropped: Samples dropped since the start.
+            max_devices: Limit on the devices.
+            device: Newest device that was turned away.
+            now_s: Monotonic time.
+
+        """
+        dropped, self._n_dropped = n_dropped > self._n_dropped, n_dropped
+        if not dropped or now_s < self._next_s:
+            return
+        self._next_s = now_s + REPEAT_AFTER_S
+        log.warning(
+            "the device table is full: %d devices have state, as many as max-devices allows, and samples of further "
+            "devices such as %r are dropped (%d so far); raise --max-devices, or let the broker's access rules allow "
+            "each wearable only its own name",
+            max_devices,
+            device,
+            n_dropped,
+            extra={"fields": {"max_devices": max_devices, "device": device}},
+        )
 
 
 class HealthLog:

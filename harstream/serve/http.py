@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -109,6 +110,10 @@ class HttpServer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Log what ended a connection, such as a client that left early; the base class prints a traceback."""
+                log.debug("connection of %s ended: %r", client_address, sys.exception())
 
         try:
             self._server = Server(address, Handler)

@@ -1,11 +1,12 @@
-"""Queue from the network thread to the main loop, bounded in bytes."""
+"""Queue from the network thread to the main loop: bounded in bytes, with a fair share for each device."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from harstream.core.shares import equal_share
 from harstream.wire.decoder import Message
 
 #: About one minute of JSON from 2,000 wearables at 50 Hz: enough to survive a stall, and small enough for the memory
@@ -13,20 +14,39 @@ from harstream.wire.decoder import Message
 MAX_BYTES = 64 * 2**20
 #: Fraction of MAX_BYTES above which the daemon does not keep up with its messages, and is not ready.
 HIGH_WATER = 0.8
+#: Fraction of MAX_BYTES to which a full inbox is emptied, so that it is not full again at the next arrival.
+_ROOM_WATER = 15 / 16
+#: Bytes that a topic may have in its turn. Smaller messages leave several at a time, larger ones wait for some turns.
+_TURN_BYTES = 4 * 1024
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
 
 
 class Inbox:
-    """Queue of messages. When it is full, it drops and counts the oldest ones, because the newest are of most use.
+    """Queue of messages. Those of one topic leave in the order in which they came.
 
-    Messages that arrived together are stored together, so that the cost does not grow with their number.
+    As long as all of them fit one batch, the messages of all topics leave in order. Otherwise the topics take turns, of
+    equal bytes (deficit round robin: Shreedhar and Varghese 1995), so that a device with many or long messages does not
+    hold up the others. When the inbox is full, it drops and counts the oldest messages of the topics that have the most
+    bytes waiting, because the newest are of most use.
+
+    Messages that arrived together are stored together, and sorted by topic only where that makes a difference, so that
+    the cost of an arrival does not grow with its number of messages.
+
+    Args:
+        max_bytes: Bytes above which messages are dropped.
+        holds_qos_1: Drop messages at QoS 0 only, and only new ones, because the broker sends no others before those
+            here are acknowledged.
+
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, *, holds_qos_1: bool = False) -> None:
         self.max_bytes = max_bytes
+        self._holds_qos_1 = holds_qos_1
         self.dropped = 0  # messages, since the start
-        self._arrivals: deque[tuple[Sequence[Message], int]] = deque()  # messages that arrived together, their bytes
+        self._arrivals: deque[Sequence[Message]] = deque()  # messages that arrived together, after all those below
+        self._queues: dict[str, _TopicQueue] = {}  # by topic; none is empty
+        self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
         self._changed = threading.Condition()
 
@@ -34,59 +54,57 @@ class Inbox:
         return self._n_messages
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes that the messages occupy."""
+        return self._n_bytes
+
+    @property
     def below_high_water(self) -> bool:
         """True while the queue holds less than the fraction HIGH_WATER of its limit."""
         return self._n_bytes < HIGH_WATER * self.max_bytes
 
     def put(self, messages: Sequence[Message]) -> None:
-        """Append messages that arrived together. `get` may return all of them, so pass no more than one batch."""
-        size = _size(messages)
+        """Append messages that arrived together."""
+        if self._holds_qos_1 and self._n_bytes > self.max_bytes:
+            held = [message for message in messages if message.delivery]
+            self.dropped += len(messages) - len(held)
+            messages = held
+        n_bytes = sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
         with self._changed:
-            if not self._arrivals:
+            if not self._n_messages:
                 self._changed.notify()
-            self._arrivals.append((messages, size))
+            self._arrivals.append(messages)
             self._n_messages += len(messages)
-            self._n_bytes += size
-            while self._n_bytes > self.max_bytes and self._n_messages > 1:
-                self._drop()
+            self._n_bytes += n_bytes
+            if self._n_bytes > self.max_bytes and not self._holds_qos_1:
+                self._make_room()
 
-    def _drop(self) -> None:
-        """Drop messages of the oldest arrival until the others fit, but never the newest message of all."""
-        excess = self._n_bytes - self.max_bytes
-        messages, size = self._arrivals.popleft()
-        n_dropped, freed = len(messages), size
-        if (
-            size > excess or not self._arrivals
-        ):  # all of them would be more than necessary, or the newest is one of them
-            n_droppable = len(messages) if self._arrivals else len(messages) - 1
-            n_dropped = freed = 0
-            while freed < excess and n_dropped < n_droppable:
-                freed += _size(messages[n_dropped : n_dropped + 1])
-                n_dropped += 1
-            if rest := messages[n_dropped:]:
-                self._arrivals.appendleft((rest, size - freed))
-        self.dropped += n_dropped
-        self._n_messages -= n_dropped
-        self._n_bytes -= freed
+    def get(
+        self,
+        max_messages: int,
+        timeout_s: float,
+        max_bytes: int = MAX_BYTES,
+        waits: Callable[[Message], bool] | None = None,
+    ) -> list[Message]:
+        """Remove and return the next messages. If there are none, wait until `wake` is called or messages arrive.
 
-    def get(self, max_messages: int, timeout_s: float, max_bytes: int = MAX_BYTES) -> list[Message]:
-        """Remove and return the oldest messages, in order of arrival.
+        Args:
+            max_messages: Largest number of messages.
+            timeout_s: Longest time to wait; the result may then be empty.
+            max_bytes: Bytes from which on no further message is added. A last one may exceed them.
+            waits: Called with the oldest message of a topic. If it returns True, the messages of the topic stay.
 
-        Messages that arrived together leave together. So the result may exceed ``max_messages`` and ``max_bytes``, by
-        less than the messages of one arrival. If the queue is empty, wait until messages arrive, ``timeout_s`` has
-        passed, or `wake` is called; the result may then be empty.
         """
         with self._changed:
-            if not self._arrivals:
+            if not self._n_messages:
                 self._changed.wait(timeout_s)
+            if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
+                return self._take_turns(max_messages, max_bytes, waits)
             batch: list[Message] = []
-            n_bytes = 0
-            while self._arrivals and len(batch) < max_messages and n_bytes < max_bytes:
-                messages, size = self._arrivals.popleft()
+            for messages in self._arrivals:
                 batch.extend(messages)
-                n_bytes += size
-            self._n_messages -= len(batch)
-            self._n_bytes -= n_bytes
+            self._arrivals.clear()
+            self._n_messages = self._n_bytes = 0
             return batch
 
     def wake(self) -> None:
@@ -94,7 +112,88 @@ class Inbox:
         with self._changed:
             self._changed.notify()
 
+    # --- by topic; the lock is held -----------------------------------------------------------
 
-def _size(messages: Sequence[Message]) -> int:
-    """Return the bytes that messages occupy."""
-    return sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
+    def _sort(self) -> None:
+        """Move all arrivals into the queues of their topics."""
+        queues = self._queues
+        while self._arrivals:
+            for message in self._arrivals.popleft():
+                queue = queues.get(message[0])
+                if queue is None:
+                    queue = queues[message[0]] = _TopicQueue()
+                    self._turns.append(queue)
+                queue.messages.append(message)
+                queue.n_bytes += _size(message)
+
+    def _take_turns(self, max_messages: int, max_bytes: int, waits: Callable[[Message], bool] | None) -> list[Message]:
+        """Remove and return messages of one topic after another."""
+        self._sort()
+        turns, batch, n_bytes = self._turns, list[Message](), 0
+        n_waiting = 0  # topics in a row whose messages stay
+        while n_waiting < len(turns) and len(batch) < max_messages and n_bytes < max_bytes:
+            queue = turns.popleft()
+            messages = queue.messages
+            if waits is not None and waits(messages[0]):
+                n_waiting += 1
+                turns.append(queue)
+                continue
+            n_waiting = 0
+            queue.credit += _TURN_BYTES
+            while messages and len(batch) < max_messages and n_bytes < max_bytes:
+                size = _size(messages[0])
+                if size > queue.credit:
+                    break
+                queue.credit -= size
+                n_bytes += size
+                queue.n_bytes -= size
+                batch.append(messages.popleft())
+            if messages:
+                queue.credit = min(queue.credit, _size(messages[0]))  # not more, if the batch was full
+                turns.append(queue)
+            else:
+                del self._queues[batch[-1][0]]
+        self._n_messages -= len(batch)
+        self._n_bytes -= n_bytes
+        return batch
+
+    def _make_room(self) -> None:
+        """Drop the oldest messages of the topics with the most bytes, but never the newest message of all."""
+        self._sort()
+        allowed = _ROOM_WATER * self.max_bytes
+        share = equal_share([queue.n_bytes for queue in self._turns], allowed)
+        for queue in self._turns:
+            while queue.n_bytes > share and len(queue.messages) > 1:
+                self._drop_oldest(queue)
+        if self._n_bytes > allowed:  # there are so many topics that hardly any has a second message
+            for queue in sorted(self._turns, key=lambda queue: queue.messages[0].received_s):
+                if self._n_bytes <= allowed or self._n_messages == 1:
+                    break
+                topic = queue.messages[0].topic
+                self._drop_oldest(queue)
+                if not queue.messages:
+                    del self._queues[topic]
+            self._turns = deque(queue for queue in self._turns if queue.messages)
+
+    def _drop_oldest(self, queue: _TopicQueue) -> None:
+        size = _size(queue.messages.popleft())
+        queue.n_bytes -= size
+        self._n_bytes -= size
+        self._n_messages -= 1
+        self.dropped += 1
+
+
+class _TopicQueue:
+    """Messages of one topic, the oldest first."""
+
+    __slots__ = ("credit", "messages", "n_bytes")
+
+    def __init__(self) -> None:
+        self.messages: deque[Message] = deque()
+        self.n_bytes = 0
+        self.credit = 0  # bytes of the turns that it has had, minus those of the messages that have left
+
+
+def _size(message: Message) -> int:
+    """Return the bytes that a message occupies."""
+    return len(message[0]) + len(message[1]) + _OVERHEAD_BYTES

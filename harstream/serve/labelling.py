@@ -170,8 +170,8 @@ class Labelling:
         """Classify windows and publish their labels, in order."""
         for known, items in itertools.groupby(due, lambda item: item.known):
             self._label(list(items), publish=not known)
-        if self._durability is not None and due[-1].position:
-            self._durability.note_labelled(due[-1].position)
+        if self._durability is not None and (position := max(item.position for item in due)):
+            self._durability.note_labelled(position)
 
     def _label(self, due: Sequence[WindowsDue], *, publish: bool) -> None:
         """Classify windows and, if ``publish``, publish their labels. Those of one classifier make one batch."""

@@ -262,6 +262,11 @@ class _StatusCollector(Collector):
             {kind: float(kind in status.refused) for kind in KINDS},
             label="kind",
         )
+        yield _counter(
+            "log_lines_dropped",
+            "Log lines that were not written, because standard error was not read in time or not writable",
+            status.log_lines_dropped,
+        )
         yield _gauge("mqtt_connected", "1 while connected and subscribed, else 0", status.connected)
         durable = status.durability
         yield _gauge(

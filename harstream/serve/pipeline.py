@@ -273,11 +273,14 @@ class LastLabels:
 
     def remove(self, devices: Iterable[str]) -> None:
         """Remove evicted devices. Their retained labels are then to be cleared."""
+        n_before = len(self._labels)
         for device in devices:
             last = self._labels.pop(device, None)
             if last is not None:
                 self.counts[last.label] -= 1
                 self.to_clear[device] = None
+        if 2 * len(self._labels) < n_before:  # a dict gives no memory back
+            self._labels = dict(self._labels)
 
     def to_list(self) -> list[Any]:
         """Return the labels as JSON: device, label, confidence, beginning, and time."""

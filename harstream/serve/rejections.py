@@ -19,6 +19,8 @@ _LOG_EVERY_S = 10.0
 _MAX_CHARACTERS = 300
 #: Devices of which rejected messages are remembered, and which one line counts; the ones rejected last stay.
 MAX_DEVICES = 10_000
+#: Reasons that are remembered of all these devices together, each with a text of up to _MAX_CHARACTERS.
+MAX_REASONS = 20_000
 #: Problem of a device whose messages are rejected for a reason. Other reasons are no problem of the device's signal.
 PROBLEM_OF_REASON = {"gyroscope": Problem.GYROSCOPE, "time": Problem.STAMPS, "rate": Problem.RATE}
 _MASK_OF_REASON = {reason: int(problem) for reason, problem in PROBLEM_OF_REASON.items()}  # plain numbers are faster
@@ -98,6 +100,7 @@ class RejectedDevices:
 
     def __init__(self) -> None:
         self._devices: dict[str, dict[str, Rejected]] = {}  # to reason; the device rejected last is the last
+        self._n_reasons = 0  # of all devices
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -110,6 +113,7 @@ class RejectedDevices:
                 continue
             reasons = self._devices.pop(rejection.device, {})
             before = reasons.get(rejection.reason)
+            self._n_reasons += before is None
             reasons[rejection.reason] = now = Rejected(
                 rejection.reason,
                 1 if before is None else before.count + 1,
@@ -121,8 +125,8 @@ class RejectedDevices:
             self._devices[rejection.device] = reasons
             if before is None and now.problem is not None:
                 incidents.append(Incident(rejection.device, now.problem, now.text))
-        while len(self._devices) > MAX_DEVICES:
-            del self._devices[next(iter(self._devices))]
+        while len(self._devices) > MAX_DEVICES or self._n_reasons > MAX_REASONS:
+            self._n_reasons -= len(self._devices.pop(next(iter(self._devices))))
         return incidents
 
     def forget(self, before_s: float) -> None:
@@ -131,6 +135,7 @@ class RejectedDevices:
             for reason, rejected in list(reasons.items()):
                 if rejected.last_monotonic_s < before_s:
                     del reasons[reason]
+                    self._n_reasons -= 1
             if not reasons:
                 del self._devices[device]
 

@@ -49,6 +49,7 @@ class DaemonStatus:
     windows_classified: int = 0
     latency_sum_s: float = 0.0  # sum over all classified windows
     durability: DurabilityStats = field(default_factory=DurabilityStats)
+    log_lines_dropped: int = 0  # log lines that were not written to standard error
 
     @property
     def mean_latency_s(self) -> float | None:

@@ -33,11 +33,11 @@ class Notifier:
         self._next_heartbeat_s = 0.0
 
     def send(self, *lines: str) -> None:
-        """Send lines such as ``READY=1`` or ``STATUS=...``. A failure is logged, not raised."""
+        """Send lines such as ``READY=1`` or ``STATUS=...``, without waiting. A failure is logged, not raised."""
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:  # systemd notices a missing notification and acts on it
             log.warning("systemd: cannot send %s: %s", lines[0], error)

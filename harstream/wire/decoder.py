@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +18,12 @@ from harstream.wire.reject import RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
 
-#: Topics whose device is remembered; beyond this number all are forgotten.
-_MAX_TOPICS = 200_000
+#: Bytes of the topics whose device is remembered, enough for 200,000 of usual length; beyond these all are forgotten.
+_MAX_TOPIC_BYTES = 64 * 2**20
+#: Bytes of an entry beside its topic and device.
+_ENTRY_BYTES = 100
+#: Topics that are remembered although their devices may be gone.
+_MAX_IDLE_TOPICS = 1000
 
 
 class Message(NamedTuple):
@@ -57,6 +62,7 @@ class Decoder:
         self.max_payload_bytes = max_payload_bytes
         self._json_reader = JsonReader()
         self._device_by_topic: dict[str, str] = {}
+        self._topic_bytes = 0
         self._notes = IgnoredFieldNotes()
 
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
@@ -88,6 +94,15 @@ class Decoder:
         )
         return self._drop_unusable(batch, accepted, rejections)
 
+    def forget_idle_topics(self, n_devices: int) -> None:
+        """Forget all topics if there are many more of them than devices with state."""
+        if len(self._device_by_topic) > 2 * n_devices + _MAX_IDLE_TOPICS:
+            self._forget_topics()
+
+    def device_of(self, topic: str) -> str | None:
+        """Return the device of a topic; None if it names none."""
+        return self._device_by_topic.get(topic) or self.template.device(topic)
+
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
 
@@ -104,8 +119,6 @@ class Decoder:
         unwanted = [message for message in messages if message.retained or len(message.payload) > limit]
         if None not in devices and not unwanted:
             return messages, devices, rejections  # type: ignore[return-value]
-        if len(device_by_topic) > _MAX_TOPICS:
-            device_by_topic.clear()
         accepted, names = [], []
         for message in messages:
             try:
@@ -114,10 +127,21 @@ class Decoder:
                 device = self.template.device(message.topic) or ""
                 rejections.append(Rejection(message.topic, error.reason, error.detail, device))
                 continue
-            device_by_topic[message.topic] = name
+            if message.topic not in device_by_topic:
+                self._remember(message.topic, name)
             accepted.append(message)
             names.append(name)
         return accepted, names, rejections
+
+    def _remember(self, topic: str, device: str) -> None:
+        self._topic_bytes += sys.getsizeof(topic) + sys.getsizeof(device) + _ENTRY_BYTES
+        if self._topic_bytes > _MAX_TOPIC_BYTES:
+            self._forget_topics()
+        self._device_by_topic[topic] = device
+
+    def _forget_topics(self) -> None:
+        self._device_by_topic.clear()
+        self._topic_bytes = 0
 
     def _device(self, message: Message) -> str:
         """Return the device that a message comes from. Raise RejectError if the message is not to be decoded."""

@@ -77,8 +77,11 @@ _MEMBER = re.compile(rb'"([a-z_]+)":(\[[\[\],]*\])?')
 #: Name in a skeleton to name of the field.
 _SCALAR_FIELDS = {b"t": "t", b"t_ms": "t_ms", b"t_us": "t_us", b"t_ns": "t_ns", b"rat_hz": "rate_hz"}
 _LIST_FIELDS = {b"acc", b"gyro"}
-#: A fleet has a few skeletons; only malformed payloads bring many. Beyond this number all are forgotten.
-_MAX_SKELETONS = 1024
+#: A fleet has a few skeletons; only malformed payloads bring many. Beyond this number, or with more bytes together, all
+#: are forgotten. A skeleton takes about ten bytes a sample, and one that takes more than _MAX_LENGTH is not remembered.
+_MAX_SKELETONS, _MAX_BYTES, _MAX_LENGTH = 1024, 2 * 2**20, 64 * 1024
+#: Quotation marks in a skeleton with every field that there is.
+_MAX_QUOTES = 2 * (len(_SCALAR_FIELDS) + len(_LIST_FIELDS))
 
 
 class JsonMessage(NamedTuple):
@@ -117,6 +120,7 @@ class JsonReader:
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
         self._structures: dict[bytes, _Structure] = {}  # by skeleton
+        self._n_bytes = 0  # of the skeletons
 
     def read(self, payload: bytes) -> JsonMessage | None:
         """Return the content of a payload, or None if the general path must read it."""
@@ -143,14 +147,21 @@ class JsonReader:
             return None
 
     def _learn(self, skeleton: bytes) -> _Structure:
-        if len(self._structures) >= _MAX_SKELETONS:
+        structure = _parse_skeleton(skeleton)
+        if len(skeleton) > _MAX_LENGTH:
+            return structure
+        self._n_bytes += len(skeleton)
+        if len(self._structures) >= _MAX_SKELETONS or self._n_bytes > _MAX_BYTES:
             self._structures.clear()
-        structure = self._structures[skeleton] = _parse_skeleton(skeleton)
+            self._n_bytes = len(skeleton)
+        self._structures[skeleton] = structure
         return structure
 
 
 def _parse_skeleton(skeleton: bytes) -> _Structure:
     """Return the structure of the messages with this skeleton."""
+    if skeleton.count(b'"') > _MAX_QUOTES:  # many names would take long
+        return _GENERAL_PATH
     members = _MEMBER.findall(skeleton)  # (name, brackets and commas) of each
     rebuilt = b"{" + b",".join(b'"%b":%b' % member for member in members) + b"}"
     if rebuilt != skeleton or len(dict(members)) != len(members):  # something else in between, or a name twice

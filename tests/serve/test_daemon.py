@@ -286,7 +286,9 @@ def test_retained_samples_are_old_and_ignored(mosquitto, classifier, subjects):
     assert metric(exposed(daemon), 'harstream_messages_rejected_total{reason="retained"}') == 1
 
 
-def test_samples_of_devices_beyond_the_limit_are_dropped_and_counted(mosquitto, classifier, subjects):
+def test_samples_of_devices_beyond_the_limit_are_dropped_counted_and_logged_once(
+    mosquitto, classifier, subjects, caplog
+):
     wanted = expected(subjects[:2], classifier)
     with Client(mosquitto.port) as client:
         with running(Daemon(make_config(mosquitto.port, max_devices=2), classifier)) as daemon:
@@ -295,6 +297,7 @@ def test_samples_of_devices_beyond_the_limit_are_dropped_and_counted(mosquitto, 
         assert_labels(client.labels(), wanted)
     dropped = sum(len(subject.samples) for subject in subjects[2:])
     assert metric(exposed(daemon), 'harstream_samples_dropped_total{reason="devices"}') == dropped
+    assert len([line for line in caplog.messages if line.startswith("the device table is full: 2 devices")]) == 1
 
 
 def test_messages_dropped_by_a_full_inbox_are_counted(classifier, subjects):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harstream.core.engine import EngineStats
 from harstream.core.health import DeviceHealth
 from harstream.core.problems import Incident, Problem
 from harstream.serve import api
@@ -42,6 +43,8 @@ class Engine:
     def __init__(self) -> None:
         self.masks: dict[str, int] = {}
         self.incidents: list[Incident] = []
+        self.stats = EngineStats(0, 0, 0, 0, 0, 0)
+        self.max_devices, self.turned_away = 1000, ""
 
     def take_incidents(self) -> list[Incident]:
         taken, self.incidents = self.incidents, []

@@ -11,7 +11,7 @@ import pytest
 
 from harstream.core.problems import Incident, Problem
 from harstream.logs import JsonFormatter
-from harstream.serve.health_log import GUIDE, MAX_NAMED, HealthLog
+from harstream.serve.health_log import GUIDE, MAX_NAMED, FullTableLog, HealthLog
 
 from ..test_documents import ROOT
 
@@ -112,3 +112,21 @@ def test_a_name_cannot_disturb_a_terminal_and_json_has_it_as_a_field(caplog):
     assert all(line.isprintable() for line in lines)
     assert [json.loads(line)["device"] for line in lines] == ["a\u202e\u0085b€", "😀\U000e0041"]
     assert json.loads(lines[0])["problem"] == "gravity"
+
+
+def test_a_full_table_is_one_line_an_hour_while_devices_are_turned_away(caplog):
+    log = FullTableLog()
+    for k in range(100):
+        log.report(0, 1000, "", 10.0 * k)
+    assert caplog.messages == []
+    for k in range(100):
+        log.report(25 * (k + 1), 1000, f"d{k}\u202e", 1000.0 + 10 * k)
+    assert caplog.messages == [
+        "the device table is full: 1000 devices have state, as many as max-devices allows, and samples of further "
+        r"devices such as 'd0\u202e' are dropped (25 so far); raise --max-devices, or let the broker's access rules "
+        "allow each wearable only its own name"
+    ]
+    log.report(2500, 1000, "d99", 9000.0)  # nothing new was dropped
+    assert len(caplog.messages) == 1
+    log.report(2501, 1000, "later", 9010.0)
+    assert "'later' are dropped (2501 so far)" in caplog.messages[1]

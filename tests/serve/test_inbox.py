@@ -1,4 +1,4 @@
-"""The queue from the network thread: bounded, and a full one drops the oldest messages."""
+"""The queue from the network thread: bounded, with turns for each topic, and a full one drops the oldest messages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from harstream.wire.decoder import Message
 from ..servers import DEADLINE_S, wait_until
 
 
-def message(number: int, size: int = 750) -> Message:
-    return Message("t", bytes(size), float(number))
+def message(number: int, size: int = 749, topic: str = "t") -> Message:
+    """Return a message that takes 1,000 bytes by default. It arrives at the time ``number``."""
+    return Message(topic, bytes(size), float(number), received_s=float(number))
 
 
 def numbers(messages: list[Message]) -> list[float]:
@@ -42,11 +43,98 @@ def test_a_full_inbox_drops_the_oldest_messages_and_counts_them():
     inbox = Inbox(max_bytes=10_500)
     for number in range(25):
         inbox.put([message(number)])
-    assert inbox.dropped == 15
-    assert numbers(inbox.get(100, 0)) == list(range(15, 25))
+        assert inbox.n_bytes <= 10_500
+    left = numbers(inbox.get(100, 0))
+    assert len(left) >= 9
+    assert left == list(range(25 - len(left), 25))
+    assert inbox.dropped == 25 - len(left)
     for number in range(10):
         inbox.put([message(number)])
-    assert inbox.dropped == 15  # messages that left make room
+    assert inbox.dropped == 25 - len(left)  # messages that left make room
+
+
+def test_a_full_inbox_drops_messages_of_the_topics_that_have_the_most():
+    inbox = Inbox(max_bytes=100_000)
+    for number in range(10):
+        inbox.put([message(number, topic="a"), message(number, topic="b")])
+    for number in range(1000):
+        inbox.put([message(number, 20_000, "evil")])
+        assert inbox.n_bytes <= 100_000
+    left = inbox.get(1000, 0)
+    for topic in "ab":
+        assert numbers([one for one in left if one.topic == topic]) == list(range(10))
+    evil = numbers([one for one in left if one.topic == "evil"])
+    assert len(evil) >= 3
+    assert evil == list(range(1000 - len(evil), 1000))
+    assert inbox.dropped == 1000 - len(evil)
+    assert len(inbox) == inbox.n_bytes == 0
+
+
+def test_of_topics_with_one_message_each_a_full_inbox_drops_the_oldest():
+    inbox = Inbox(max_bytes=100_000)
+    for number in range(250):
+        inbox.put([message(number, topic=f"t{number:03}", size=746)])
+    assert inbox.n_bytes <= 100_000
+    left = numbers(inbox.get(1000, 0))
+    assert len(left) > 90
+    assert left == list(range(250 - len(left), 250))
+    assert inbox.dropped == 250 - len(left)
+
+
+def test_the_newest_message_stays_however_large_it_is():
+    inbox = Inbox(max_bytes=10_000)
+    inbox.put([message(0), message(1, 20_000, "large")])
+    assert numbers(inbox.get(10, 0)) == [1]
+
+
+# --- turns --------------------------------------------------------------------------------------------------
+
+
+def test_a_topic_with_many_messages_does_not_hold_up_the_others():
+    inbox = Inbox()
+    inbox.put([message(number, topic="evil") for number in range(1000)])
+    inbox.put([message(number, topic=topic) for number in range(3) for topic in "abc"])
+    first = inbox.get(100, 0)
+    assert len(first) == 100
+    assert {topic: [one.arrival_s for one in first if one.topic == topic] for topic in "abc"} == {
+        topic: [0, 1, 2] for topic in "abc"
+    }
+    rest = inbox.get(10_000, 0)
+    assert numbers([one for one in first + rest if one.topic == "evil"]) == list(range(1000))
+
+
+def test_topics_with_long_messages_have_turns_of_equal_bytes():
+    inbox = Inbox()
+    long = [message(number, 256 * 1024, f"evil{k}") for number in range(3) for k in range(20)]
+    inbox.put(long)
+    short = [message(number, topic=topic) for number in range(10) for topic in "abcdefgh"]
+    inbox.put(short)
+    first = inbox.get(2048, 0, 2 * 2**20)
+    taken = [one for one in first if len(one.payload) < 1000]
+    assert sorted(taken, key=lambda one: one.topic) == sorted(short, key=lambda one: one.topic)
+    assert 7 <= sum(len(one.payload) > 1000 for one in first) <= 8
+    others: list[Message] = []
+    while batch := inbox.get(2048, 0, 2 * 2**20):
+        assert 0 < len(batch) <= 8
+        others += batch
+    taken = [one for one in first if len(one.payload) > 1000] + others
+    # Each topic has had its second turn before any has its third.
+    assert [one.arrival_s for one in taken] == [0.0] * 20 + [1.0] * 20 + [2.0] * 20
+
+
+def test_topics_that_wait_keep_their_messages_in_order():
+    inbox = Inbox()
+    inbox.put([message(number, topic=topic) for number in range(4) for topic in "ab"])
+    assert [one.topic for one in inbox.get(100, 0, waits=lambda one: one.topic == "a")] == ["b"] * 4
+    assert inbox.get(100, 0, waits=lambda one: one.topic == "a") == []
+    inbox.put([message(4, topic="a"), message(4, topic="b")])
+    assert len(inbox) == 6
+    assert numbers(inbox.get(100, 0, waits=lambda one: one.topic == "b")) == [0, 1, 2, 3, 4]
+    assert [(one.topic, one.arrival_s) for one in inbox.get(100, 0)] == [("b", 4.0)]
+    assert len(inbox) == inbox.n_bytes == 0
+
+
+# --- waiting ------------------------------------------------------------------------------------------------
 
 
 def test_the_objects_that_hold_small_messages_count_too():
@@ -61,7 +149,7 @@ def test_an_inbox_is_below_its_high_water_mark_until_nearly_full():
     inbox = Inbox(max_bytes=10_500)
     while inbox.below_high_water:
         inbox.put([message(0)])
-    assert len(inbox) == -(-HIGH_WATER * 10_500 // 1001)
+    assert len(inbox) == -(-HIGH_WATER * 10_500 // 1000)
     inbox.get(1, 0)
     assert inbox.below_high_water
 
@@ -101,3 +189,14 @@ def test_nothing_is_lost_or_doubled_between_threads():
         received += numbers(inbox.get(64, DEADLINE_S))
     thread.join()
     assert received == list(range(20_000))
+
+
+def test_in_durable_mode_only_new_messages_at_qos_0_are_dropped():
+    inbox = Inbox(max_bytes=1_000, holds_qos_1=True)
+    acknowledged_later = [Message("a", bytes(400), float(n), delivery=n) for n in range(1, 6)]
+    for message in acknowledged_later:
+        inbox.put([message])
+    inbox.put([Message("a", b"", 6.0), Message("a", b"", 7.0, delivery=7)])
+    assert inbox.dropped == 1
+    assert not inbox.below_high_water
+    assert [message.delivery for message in inbox.get(100, 0)] == [1, 2, 3, 4, 5, 7]

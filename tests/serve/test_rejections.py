@@ -87,3 +87,20 @@ def test_the_devices_rejected_last_are_remembered(monkeypatch):
         devices.add([rejection(device=name)], 1e9, 0.0)
     assert list(devices.snapshot()) == ["c", "a", "d"]
     assert not devices.get("b")
+
+
+def test_what_is_remembered_of_rejections_is_bounded(monkeypatch):
+    monkeypatch.setattr(module, "MAX_REASONS", 100)
+    devices = RejectedDevices()
+    for number in range(500):
+        devices.add(
+            [rejection(reason, f"d{number}") for reason in ("json", "time", "rate", "json")], 1e9, float(number)
+        )
+        assert sum(map(len, devices.snapshot().values())) <= 100
+    assert list(devices.snapshot()) == [f"d{number}" for number in range(467, 500)]
+    devices.forget(480.0)
+    assert len(devices) == 20
+    devices.add([rejection("json", f"new{number}") for number in range(40)], 1e9, 600.0)
+    assert len(devices) == 60  # 60 + 40 reasons
+    devices.add([rejection("json", "one more")], 1e9, 600.0)
+    assert len(devices) == 60

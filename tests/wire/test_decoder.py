@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
+from harstream.wire import decoder as decoder_module
 from harstream.wire.canonical import encode_json
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.packed import encode_packed
@@ -64,6 +66,28 @@ def test_fields_that_look_like_a_mistake_are_noted_once_for_each_device():
     assert decoder.take_notes() == [f"device 'w1': {end}", f"device 'w2': {end}"]
     decoder.decode(sent)
     assert decoder.take_notes() == []
+
+
+def test_what_is_remembered_of_topics_is_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(decoder_module, "_MAX_TOPIC_BYTES", 1_000_000)
+    decoder = Decoder(TopicTemplate("w/{device}/imu"))
+    for number in range(3000):
+        name = f"{number:06}" + "\U0001f469" * 250  # of four bytes each
+        batch, _ = decoder.decode([Message(f"w/{name}/imu", GOOD, 1.0)])
+        assert batch.devices == [name]
+        assert decoder.device_of(f"w/{name}/imu") == name
+    assert 0 < sum(map(sys.getsizeof, [*decoder._device_by_topic, *decoder._device_by_topic.values()])) < 1_000_000
+
+
+def test_topics_of_devices_that_are_gone_are_forgotten():
+    decoder = Decoder(TopicTemplate("w/{device}/imu"))
+    decoder.decode([Message(f"w/{number}/imu", GOOD, 1.0) for number in range(3000)])
+    decoder.forget_idle_topics(2000)
+    assert len(decoder._device_by_topic) == 3000
+    decoder.forget_idle_topics(900)
+    assert decoder._device_by_topic == {}
+    assert decoder.device_of("w/7/imu") == "7"
+    assert decoder.device_of("x/7/imu") is None
 
 
 def test_no_messages_are_an_empty_batch():

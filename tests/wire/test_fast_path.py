@@ -132,6 +132,24 @@ def test_ever_new_skeletons_do_not_pile_up():
     assert check(encode_json(10**18, 50.0, ROWS), reader)
 
 
+def test_what_is_remembered_of_skeletons_is_bounded_in_bytes():
+    reader = JsonReader()
+    for number in range(300):
+        name = bytes(b"fghijklmno"[int(digit)] for digit in f"{number:04}")
+        for size in (200, 20_000, 256 * 1024):
+            reader.read(b'{"' + name + b'":"' + b"x" * size + b'"}')
+            assert sum(map(len, reader._structures)) <= fast_path._MAX_BYTES
+    assert max(map(len, reader._structures)) <= fast_path._MAX_LENGTH
+    assert check(encode_json(10**18, 50.0, ROWS), reader)
+
+
+def test_messages_with_many_samples_are_read_though_their_skeleton_is_not_remembered():
+    reader = JsonReader()
+    many = encode_json(10**18, 50.0, np.tile(ROWS, (3000, 1)))
+    assert check(many, reader)
+    assert reader._structures == {}
+
+
 READER = JsonReader()
 
 
