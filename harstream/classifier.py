@@ -255,8 +255,13 @@ def _load_network(bundle: Bundle, backend: str) -> Network:
     except ConfigError as error:
         alternative = ", or choose --backend litert" if bundles.LITERT in bundle.files else ""
         raise ConfigError(f"{error}{alternative}") from error
-    except (ValueError, RuntimeError, OSError, TypeError) as error:
-        raise BundleError(f"{bundle.path / file}: the {backend} backend cannot load it: {error}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # native code and Keras raise whatever they find
+        raise BundleError(
+            f"{bundle.path / file}: the {backend} backend cannot load it: {' '.join(str(error).split())}; restore the "
+            "bundle's files, or train it again"
+        ) from error
 
 
 def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:
