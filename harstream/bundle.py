@@ -22,7 +22,7 @@ from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
-from harstream.errors import BundleError, ConfigError
+from harstream.errors import BundleError, ConfigError, one_line
 from harstream.int8 import Int8Figures
 
 SCHEMA = 2  # of the bundles written; 1 had neither placement, orientation, states nor familiar
@@ -88,7 +88,7 @@ class Bundle:
         """The reasons why training could not make a model file, by the file's name."""
         missing = self.training.get("missing", {})
         reasons = missing.items() if isinstance(missing, dict) else ()
-        return {name: " ".join(reason.split()) for name, reason in reasons if isinstance(reason, str)}
+        return {name: one_line(reason) for name, reason in reasons if isinstance(reason, str)}
 
     @property
     def best_backend(self) -> str:
@@ -287,11 +287,11 @@ def _parse(path: Path, text: bytes) -> Bundle:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: not JSON: {error}") from error
+        raise BundleError(f"{where}: not JSON: {one_line(error)}") from error
     try:
         return _from_dict(path, data)
     except ConfigError as error:
-        raise BundleError(f"{where}: {error}") from error
+        raise BundleError(f"{where}: {one_line(error)}") from error
     except RecursionError as error:
         raise BundleError(f"{where}: its lists and objects are too deep; restore the file") from error
 

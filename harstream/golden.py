@@ -20,7 +20,7 @@ from harstream.bundle import Bundle
 from harstream.core.batches import Float32, Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
-from harstream.errors import BundleError
+from harstream.errors import BundleError, one_line
 
 WINDOW_TOLERANCE = 1e-5  # g, rad/s
 PROBABILITY_TOLERANCE = 1e-4
@@ -218,14 +218,14 @@ def verify(predictor: Predictor, batch_sizes: Sequence[int]) -> None:
     try:
         golden = Golden.from_bytes(bundle.read(bundles.GOLDEN))
     except ValueError as error:
-        raise BundleError(f"{path}: not a golden file: {error}; {_RESTORE}") from error
+        raise BundleError(f"{path}: not a golden file: {one_line(error)}; {_RESTORE}") from error
     try:
         with np.errstate(all="ignore"):  # numbers that are not finite are a difference like any other
             difference = _difference(predictor, golden, batch_sizes)
     except Exception as error:  # of a backend's native code, whatever it is
         raise BundleError(
             f"{path}: the {predictor.backend} backend fails on the golden streams: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}; {_RESTORE}"
+            f"{one_line(error)}; {_RESTORE}"
         ) from error
     if difference:
         raise BundleError(f"{path}: {difference}")

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,4 +164,6 @@ def _read_array(name: str, data: bytes) -> Any:
         raise ValueError(f"{name} has {len(data) - end} bytes, but its shape {shape} needs {size}")
     flat = np.frombuffer(data, dtype, offset=end) if size else np.zeros(math.prod(shape), dtype)
     array = (flat.reshape(shape[::-1]).T if header[2] == "True" else flat.reshape(shape)).copy("K")
+    if dtype.kind == "U" and flat.view(dtype.str[0] + "u4").max(initial=0) > sys.maxunicode:
+        raise ValueError(f"{name} has a character beyond the last one of Unicode")
     return json.loads(str(array)) if dtype.kind == "U" and not shape else array

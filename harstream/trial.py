@@ -30,7 +30,7 @@ from harstream import bundle as bundles
 from harstream import golden, shipped
 from harstream.bundle import BACKEND_FILES, KERAS
 from harstream.classifier import BATCH_SIZES, Classifier, open_classifier
-from harstream.errors import BundleError, ConfigError, HarstreamError
+from harstream.errors import BundleError, ConfigError, HarstreamError, one_line
 
 #: Seconds after which a trial is ended. It takes 0.1 s, or with TensorFlow some ten seconds.
 TIMEOUT_S = 60
@@ -127,7 +127,7 @@ def _report(path: Path, backend: str, writing: int) -> NoReturn:
         except MemoryError:
             report = {"error": "BundleError", "message": f"{path}: it needs too much memory; {_RESTORE}"}
         except BaseException as error:
-            text = f"{path}: {type(error).__name__}: {' '.join(str(error).split())}; {_RESTORE}"
+            text = f"{path}: {type(error).__name__}: {one_line(error)}; {_RESTORE}"
             report = {"error": "BundleError", "message": text}
         with open(writing, "wb") as pipe:
             pipe.write(json.dumps(report).encode())
