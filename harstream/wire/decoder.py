@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ from harstream.wire.reject import RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
 
+_MAX_DETAIL = 200  # characters of an error that a bug has raised
 #: Topics whose device is remembered; beyond this number all are forgotten.
 _MAX_TOPICS = 200_000
 
@@ -61,8 +65,30 @@ class Decoder:
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         """Return the samples of all well-formed messages, in their order, and a Rejection for each other message.
 
-        No message from a device can make this raise an error.
+        No message from a device can make this raise an error: one for which the decoder fails is rejected as
+        ``internal``, and no other is lost.
         """
+        try:
+            return self._decode(messages)
+        except Exception:  # a bug; which message shows it is found below
+            return self._decode_apart(messages)
+
+    def _decode_apart(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
+        """Decode messages one by one, after decoding all together has failed."""
+        self._json_reader = JsonReader()
+        batch, rejections = self._decode([])
+        batches = [batch]
+        for message in messages:
+            try:
+                batch, rejected = self._decode([message])
+            except Exception as error:
+                rejections.append(self._internal(message, error))
+            else:
+                batches.append(batch)
+                rejections += rejected
+        return SampleBatch.concatenate(batches), rejections
+
+    def _decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         accepted, devices, rejections = self._filter(messages)
         payloads = [message.payload for message in accepted]
         builder = _BatchBuilder(len(accepted), self.units.acc == AUTO)
@@ -86,6 +112,15 @@ class Decoder:
             samples=builder.samples(),
         )
         return self._drop_unusable(batch, accepted, rejections)
+
+    def _internal(self, message: Message, error: Exception) -> Rejection:
+        """Return the rejection of a message for which the decoder failed."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {error}"
+        device = None
+        with suppress(Exception):  # it may be what failed
+            device = self.template.device(message.topic)
+        return Rejection(message.topic, "internal", detail[:_MAX_DETAIL], device or "")
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
