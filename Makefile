@@ -4,6 +4,8 @@ PYTHON ?= python3
 DURATION ?=
 MODES ?=
 JSON ?=
+FUZZ ?=
+RUNS ?= 1000000
 VENV := .venv
 BIN := $(VENV)/bin
 # One process more than cores: some tests wait for a server.
@@ -11,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all check coverage bench figures docs clean
+.PHONY: help demo test test-all check coverage fuzz bench figures docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/docs: $(VENV)/installed
 	@$(PIP) -c constraints.txt --group docs
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/installed
+	@$(PIP) -c constraints.txt --group fuzz
 	@touch $@
 
 demo: $(VENV)/installed ## Watch simulated wearables being recognised live; DURATION=20 ends it after 20 s
@@ -47,6 +53,9 @@ check: $(VENV)/installed ## Lint, check types and layers
 
 coverage: $(VENV)/installed ## Measure which lines and branches the quick tests reach
 	@$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+fuzz: $(VENV)/fuzz ## Fuzz all decoders and the bundle loader; FUZZ="json packed" and RUNS=1000 for a part
+	@$(BIN)/python -m tests.fuzz $(FUZZ) --runs $(RUNS)
 
 bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling; MODES=ingest for a part
 	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))

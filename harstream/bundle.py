@@ -15,20 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harstream import checks
+from harstream import checks, storage
 from harstream.core.familiar import Familiar
 from harstream.core.label_table import LabelTable
 from harstream.core.labels import UNKNOWN
 from harstream.core.smoothing import Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.core.spec import SignalSpec
-from harstream.errors import BundleError, ConfigError
+from harstream.errors import BundleError, ConfigError, one_line
 from harstream.int8 import Int8Figures
 
 SCHEMA = 2  # of the bundles written; 1 had neither placement, orientation, states nor familiar
 READABLE = (1, 2)
 KERAS, LITERT, INT8, GOLDEN = "model.keras", "model.tflite", "model.int8.tflite", "golden.npz"
 MODEL_FILES = (KERAS, LITERT, INT8)
+#: Limits of the files' sizes in bytes. Models of this kind have up to some million bytes, and the largest part of
+#: bundle.json is a square matrix with a row for each feature of the network.
+_MAX_BYTES = {"bundle.json": 2**25, GOLDEN: 2**24, **dict.fromkeys(MODEL_FILES, 2**28)}
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
 ORIENTATIONS = ("fixed", "any")
@@ -84,7 +87,8 @@ class Bundle:
     def missing(self) -> Mapping[str, str]:
         """The reasons why training could not make a model file, by the file's name."""
         missing = self.training.get("missing", {})
-        return missing if isinstance(missing, dict) else {}
+        reasons = missing.items() if isinstance(missing, dict) else ()
+        return {name: one_line(reason) for name, reason in reasons if isinstance(reason, str)}
 
     @property
     def best_backend(self) -> str:
@@ -283,11 +287,13 @@ def _parse(path: Path, text: bytes) -> Bundle:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: not JSON: {error}") from error
+        raise BundleError(f"{where}: not JSON: {one_line(error)}") from error
     try:
         return _from_dict(path, data)
     except ConfigError as error:
-        raise BundleError(f"{where}: {error}") from error
+        raise BundleError(f"{where}: {one_line(error)}") from error
+    except RecursionError as error:
+        raise BundleError(f"{where}: its lists and objects are too deep; restore the file") from error
 
 
 def _from_dict(path: Path, value: Any) -> Bundle:
@@ -384,9 +390,11 @@ def _digests(value: Any) -> dict[str, str]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return storage.read_file(path, _MAX_BYTES.get(path.name, _MAX_BYTES[KERAS]))
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
 
 
 def _sha256(data: bytes) -> str:

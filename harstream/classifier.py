@@ -17,7 +17,7 @@ from harstream import golden, shipped
 from harstream.bundle import BACKEND_FILES, Bundle
 from harstream.core.batches import Float32, Predictions
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.errors import BundleError, ConfigError
+from harstream.errors import BundleError, ConfigError, one_line
 from harstream.quiet import import_tensorflow
 
 #: Sizes of the batches that LiteRT computes. Any number of windows is a sum of them, so no padding is computed, and
@@ -255,8 +255,13 @@ def _load_network(bundle: Bundle, backend: str) -> Network:
     except ConfigError as error:
         alternative = ", or choose --backend litert" if bundles.LITERT in bundle.files else ""
         raise ConfigError(f"{error}{alternative}") from error
-    except (ValueError, RuntimeError, OSError, TypeError) as error:
-        raise BundleError(f"{bundle.path / file}: the {backend} backend cannot load it: {error}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # native code and Keras raise whatever they find
+        raise BundleError(
+            f"{bundle.path / file}: the {backend} backend cannot load it: {one_line(error)}; restore the "
+            "bundle's files, or train it again"
+        ) from error
 
 
 def load_classifier(model: str | Path, backend: str = "auto") -> Classifier:

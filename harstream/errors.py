@@ -1,5 +1,8 @@
 """Errors that harstream raises. The class says where the mistake is; the message is shown to the operator."""
 
+#: Length to which ``one_line`` cuts.
+_MAX_CHARACTERS = 500
+
 
 class HarstreamError(Exception):
     """Base class of the errors below."""
@@ -19,3 +22,11 @@ class BrokerError(HarstreamError):
 
 class DatasetError(HarstreamError):
     """A recording is missing, malformed or cannot be written. The message names the file and, if known, the line."""
+
+
+def one_line(text: object) -> str:
+    """Return a foreign text, such as the message of a library's error, as one printable line that is not too long."""
+    line = " ".join(str(text).split())
+    if len(line) > _MAX_CHARACTERS:
+        line = f"{line[:_MAX_CHARACTERS]}..."
+    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

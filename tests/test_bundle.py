@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -270,6 +271,48 @@ def test_a_bundle_that_could_not_be_loaded_does_not_replace_the_one_that_can(own
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("name", [*bundles.MODEL_FILES, GOLDEN])
+def test_what_is_no_regular_file_is_refused_in_one_line(own_bundle, name):
+    (own_bundle / name).unlink()
+    os.mkfifo(own_bundle / name)
+    with pytest.raises(BundleError, match=f"{name}: it is a FIFO, expected a regular file"):
+        bundles.load(own_bundle)
+    (own_bundle / name).unlink()
+    (own_bundle / name).symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=f"{name}: it is a device, expected a regular file"):
+        bundles.load(own_bundle)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("bundle.json", 2**25), (GOLDEN, 2**24), (LITERT, 2**28)])
+def test_a_file_of_any_size_is_refused_before_it_is_read(own_bundle, name, limit):
+    with (own_bundle / name).open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(BundleError, match=f"{name}: it has {2**40} bytes, expected at most {limit}"):
+        bundles.load(own_bundle)
+
+
+@pytest.mark.parametrize("field", ["labels", "placement", "signal", "smoothing", "files", "familiar", "covers"])
+def test_lists_of_any_depth_are_refused_in_one_line(own_bundle, field):
+    path = own_bundle / "bundle.json"
+    edit(own_bundle, lambda data: data.update({field: "DEEP"}))
+    text = path.read_text()
+    for depth in [*range(20, 1000, 35), 10_000]:  # the deepest are too deep for the parser, others to be shown
+        path.write_text(text.replace('"DEEP"', "[" * depth + "]" * depth))
+        with pytest.raises(BundleError) as caught:
+            bundles.load(own_bundle)
+        assert len(str(caught.value)) < 1000
+        assert "\n" not in str(caught.value)
+
+
+def test_an_error_shows_only_the_begin_of_what_is_very_long(own_bundle):
+    text = (own_bundle / "bundle.json").read_text()
+    for field, value in {"labels": ["A"] * 100_000, "version": 7 * 10**4000, "orientation": "up" * 10**6}.items():
+        (own_bundle / "bundle.json").write_text(json.dumps({**json.loads(text), field: value}))
+        with pytest.raises(BundleError, match=field) as caught:
+            bundles.load(own_bundle)
+        assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -280,6 +323,10 @@ def test_a_bundle_that_could_not_be_loaded_does_not_replace_the_one_that_can(own
         (lambda d: d.pop("labels"), ["'labels' is missing"]),
         (lambda d: d.pop("signal"), ["'signal' is missing"]),
         (lambda d: d.update(name=7), ["name", "7"]),
+        (lambda d: d.update(name="\ud800"), ["name", r"\ud800", "surrogate"]),
+        (lambda d: d.update(version="1\n2"), ["version", r"1\n2", "control character"]),
+        (lambda d: d["labels"].__setitem__(0, "\x1b[0m"), ["labels", r"\x1b", "control character"]),
+        (lambda d: d.update(covers={"\udfff": []}), ["covers", "labels", r"\udfff"]),
         (lambda d: d.update(version=""), ["version", "''"]),
         (lambda d: d.update(labels="WALKING"), ["labels"]),
         (lambda d: d.update(labels=["A"]), ["labels", "two"]),

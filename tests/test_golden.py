@@ -32,7 +32,7 @@ def rewrite(folder, **changes):
         else:
             arrays[name] = change(arrays[name])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     replace_file(folder, GOLDEN, buffer.getvalue())
 
 
@@ -100,6 +100,14 @@ def test_a_seed_always_gives_the_same_stream():
         ({"stream_1": None}, "not a golden file: array 'stream_1' is missing"),
         ({"rate_hz": lambda array: array[:0]}, "not a golden file"),
         ({"rate_hz": lambda array: array * np.nan}, "not a golden file"),
+        ({"rate_hz": lambda array: array + np.inf}, r"not a golden file: rate_hz is \(inf, .*, expected positive"),
+        ({"rate_hz": lambda array: array[:, None]}, "not a golden file"),
+        ({"rate_hz": lambda array: array.astype(complex)}, "not a golden file"),
+        ({"rate_hz": lambda array: array * 1e-300}, r"its streams make .*e\+30\d windows, sealed were 12"),
+        ({"rate_hz": lambda array: np.full_like(array, 6.3)}, r"its streams make \d+(.\d)? windows, sealed were 12"),
+        ({"windows": lambda array: array.astype(object)}, "not a golden file: windows is no array of"),
+        ({"windows": lambda array: array.astype(">f4")}, "not a golden file: windows is >f4"),
+        ({"windows": lambda array: array[:, :5]}, r"windows are \(128, 9\), sealed were \(5, 9\)"),
         ({"windows": lambda array: array.astype("U8")}, "not a golden file"),
         ({"windows": None}, "not a golden file"),
         (
@@ -115,6 +123,28 @@ def test_a_tampered_golden_file_is_refused(own_bundle, changes, expected):
     rewrite(own_bundle, **changes)
     with pytest.raises(BundleError, match=expected):
         load_classifier(own_bundle)
+
+
+def test_a_golden_file_that_unpacks_to_very_much_is_refused(own_bundle):
+    rewrite(own_bundle, windows=lambda array: np.zeros((10_000, 128, 9), array.dtype))
+    assert (own_bundle / GOLDEN).stat().st_size < 2**17
+    with pytest.raises(
+        BundleError, match=r"golden\.npz: not a golden file: its arrays have 46\d+ bytes, expected at most"
+    ):
+        load_classifier(own_bundle)
+
+
+def test_whatever_a_backend_raises_the_bundle_is_refused(random_bundle):
+    def fail(inputs):
+        raise RuntimeError("Node number 2 (CONV_2D)\nfailed to invoke.")
+
+    classifier = Classifier(bundles.load(random_bundle), "litert", FunctionNetwork(fail))
+    with pytest.raises(BundleError) as caught:
+        golden.verify(classifier, BATCH_SIZES)
+    assert str(caught.value) == (
+        f"{random_bundle / GOLDEN}: the litert backend fails on the golden streams: RuntimeError: Node number 2 "
+        "(CONV_2D) failed to invoke.; restore the bundle's files, or train it again"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + bytes(60)], ids=["empty", "text", "zip"])

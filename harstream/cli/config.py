@@ -51,7 +51,7 @@ def check(ctx: click.Context, /, **_: Any) -> None:
 
     No connection to the broker is made. The exit code is that of `harstream run`, such as 2 or 3.
     """
-    from harstream.classifier import load_classifier
+    from harstream import trial
     from harstream.embedded import EmbeddedBroker
 
     effective = GivenSettings.from_context(ctx).read()
@@ -60,7 +60,7 @@ def check(ctx: click.Context, /, **_: Any) -> None:
         broker.tls_context()
     else:
         EmbeddedBroker()  # raises ConfigError if amqtt is not installed
-    classifier = load_classifier(effective.model, effective.backend)
+    classifier = trial.load(effective.model, effective.backend)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
     click.echo(f"good: model {classifier.bundle.id} ({classifier.backend}), broker {where}")
 

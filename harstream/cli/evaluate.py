@@ -52,8 +52,7 @@ def evaluate(
     Recordings are streamed through the engine. A data set of windows (uci-har) goes to the network directly. Several
     data sets are scored one by one and together.
     """
-    from harstream import datasets
-    from harstream.classifier import load_classifier
+    from harstream import datasets, trial
     from harstream.datasets.sets import kind_of, leave_out_without_gyro, recordings_of
     from harstream.evaluate import published, scoring
 
@@ -70,7 +69,7 @@ def evaluate(
     options.check_writable("--json", json_path)
     options.check_writable("--labels", labels_path)
     options.check_writable("--report", report, folder=True)
-    classifier = load_classifier(model, backend)
+    classifier = trial.load(model, backend)
     sets = options.load_sets(data, subjects, placements, windows=True)
     with ProgressBar() as bar:
         evaluation = scoring.score_sets(sets, classifier, stream=stream, progress=bar.update)

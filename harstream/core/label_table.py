@@ -87,7 +87,11 @@ class LabelTable:
             ConfigError: The value is of another form, or the table is not valid.
 
         """
-        covers = {label: checks.sequence(names, label) for label, names in checks.mapping(data, "labels").items()}
+        covers = {}
+        for label, names in checks.mapping(data, "labels").items():
+            if label:  # the constructor refuses the empty one
+                checks.text(label, "labels")
+            covers[label] = checks.sequence(names, label)
         for label, names in covers.items():
             for name in names:
                 checks.text(name, label)

@@ -12,8 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from harstream import __version__, logs
-from harstream.classifier import load_classifier
+from harstream import __version__, logs, trial
 from harstream.config import RunConfig
 from harstream.embedded import EmbeddedBroker
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
@@ -47,7 +46,7 @@ def run(
 
     """
     state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
-    classifier = load_classifier(config.model, config.backend)
+    classifier = trial.load(config.model, config.backend)
     daemon = Daemon(config, classifier)
     reloader = Reloader(daemon, read_config, state)
     _stop_on_signals(daemon)

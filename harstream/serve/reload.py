@@ -7,8 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from harstream import logs, shipped
-from harstream.classifier import load_classifier
+from harstream import logs, shipped, trial
 from harstream.config import OPTIONS, RunConfig
 from harstream.errors import BundleError, HarstreamError
 from harstream.serve.daemon import Daemon
@@ -34,7 +33,8 @@ def folder_state(model: str) -> FolderState:
 class Reloader:
     """Thread that reloads settings and model, so that nothing else waits while a model is verified.
 
-    A model or setting that cannot be used is refused, logged and counted, and the daemon goes on as before.
+    A process of its own verifies a model first (see ``trial``). A model or setting that cannot be used is refused,
+    logged and counted, and the daemon goes on as before.
 
     Args:
         daemon: Daemon to be changed.
@@ -112,9 +112,11 @@ class Reloader:
             if settings_too and self._read_config is not None:
                 config = self._merge(config, self._read_config())
             state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
-            classifier = load_classifier(config.model, config.backend)
+            classifier = trial.load(config.model, config.backend, has_threads=True, cancelled=lambda: self._closing)
             daemon.change_model(config, classifier)
         except Exception as error:
+            if self._closing:  # the trial was given up
+                return None
             daemon.metrics.observe_reload("refused")
             expected = isinstance(error, HarstreamError | OSError)
             log.error(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +21,8 @@ from harstream.wire.reject import RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
 
+#: Characters of an error that a bug has raised.
+_MAX_DETAIL = 200
 #: Bytes of the topics whose device is remembered, enough for 200,000 of usual length; beyond these all are forgotten.
 _MAX_TOPIC_BYTES = 64 * 2**20
 #: Bytes of an entry beside its topic and device.
@@ -68,8 +73,30 @@ class Decoder:
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         """Return the samples of all well-formed messages, in their order, and a Rejection for each other message.
 
-        No message from a device can make this raise an error.
+        No message from a device can make this raise an error: one for which the decoder fails is rejected as
+        ``internal``, and no other is lost.
         """
+        try:
+            return self._decode(messages)
+        except Exception:  # a bug; which message shows it is found below
+            return self._decode_apart(messages)
+
+    def _decode_apart(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
+        """Decode messages one by one, after decoding all together has failed."""
+        self._json_reader = JsonReader()
+        batch, rejections = self._decode([])
+        batches = [batch]
+        for message in messages:
+            try:
+                batch, rejected = self._decode([message])
+            except Exception as error:
+                rejections.append(self._internal(message, error))
+            else:
+                batches.append(batch)
+                rejections += rejected
+        return SampleBatch.concatenate(batches), rejections
+
+    def _decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         accepted, devices, rejections = self._filter(messages)
         payloads = [message.payload for message in accepted]
         builder = _BatchBuilder(len(accepted), self.units.acc == AUTO)
@@ -102,6 +129,15 @@ class Decoder:
     def device_of(self, topic: str) -> str | None:
         """Return the device of a topic; None if it names none."""
         return self._device_by_topic.get(topic) or self.template.device(topic)
+
+    def _internal(self, message: Message, error: Exception) -> Rejection:
+        """Return the rejection of a message for which the decoder failed."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {error}"
+        device = None
+        with suppress(Exception):  # it may be what failed
+            device = self.template.device(message.topic)
+        return Rejection(message.topic, "internal", detail[:_MAX_DETAIL], device or "")
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.

@@ -19,6 +19,7 @@ REASONS = {
     "units": "a unit other than g, m/s2, mg, auto, rad/s, deg/s",
     "gyroscope": "no gyroscope in the message, but the model needs one",
     "retained": "a retained message: its samples were published before harstream subscribed",
+    "internal": "the decoder failed, which is a bug of harstream; please report the line of the log",
 }
 
 

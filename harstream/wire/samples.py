@@ -27,6 +27,7 @@ UNIT_ALIASES = {
     **dict.fromkeys(("rads-1", "rads^-1", "rads⁻¹", "radian/s", "radians/s"), "rad/s"),
     **dict.fromkeys(("dps", "°/s", "degree/s", "degrees/s"), "deg/s"),
 }
+_MAX_SHOWN = 40  # characters of an unknown unit
 
 #: Largest absolute value of a number of a sample, in g or rad/s. No sensor reaches it, and the filters would take
 #: minutes to settle after a larger one.
@@ -85,7 +86,8 @@ def _factor(unit: str, factors: Mapping[str, float]) -> float:
     plain = unit.lower().replace(" ", "")
     factor = factors.get(UNIT_ALIASES.get(plain, plain))
     if factor is None:
-        raise RejectError("units", f"unit {unit!r}, expected one of {', '.join(factors)}")
+        shown = repr(unit) if len(unit) <= _MAX_SHOWN else f"{unit[:_MAX_SHOWN]!r}... ({len(unit)} characters)"
+        raise RejectError("units", f"unit {shown}, expected one of {', '.join(factors)}")
     return factor
 
 

@@ -155,9 +155,9 @@ def broken(self, windows):
     return predict(self, windows)
 GO = []
 Classifier.predict = broken
-from harstream.serve import app
-load = app.load_classifier
-app.load_classifier = lambda *a: (load(*a), GO.append("go"))[0]
+from harstream import trial
+load = trial.load
+trial.load = lambda *a: (load(*a), GO.append("go"))[0]
 from harstream.cli import main
 main()
 """

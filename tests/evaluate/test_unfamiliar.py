@@ -211,7 +211,7 @@ def test_stretches_end_where_the_recording_the_label_or_the_windows_in_a_row_end
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 def test_the_command_states_how_many(spotting: Classifier, monkeypatch, tmp_path, stream: list[str]) -> None:
     monkeypatch.setattr("harstream.datasets.load", lambda data: [sitting("a", ((10, 20),))])
-    monkeypatch.setattr("harstream.classifier.load_classifier", lambda model, backend: spotting)
+    monkeypatch.setattr("harstream.trial.load", lambda model, backend: spotting)
     out = tmp_path / "figures.json"
     result = CliRunner().invoke(main, ["evaluate", "--data", "csv:x", "--json", str(out), *stream])
     assert result.exit_code == 0, result.output

@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ import pytest
 from harstream import bundle as bundles
 from harstream.classifier import Classifier, load_classifier, seal_bundle
 from harstream.config import RunConfig
+from harstream.errors import BundleError
 from harstream.serve import reload as reloading
 from harstream.serve.daemon import Daemon
 from harstream.serve.reload import Reloader
 
+from ..damaged_models import crashing
 from ..live_streams import assert_labels, expected, messages
 from ..servers import Client, Process, http_get, metric, wait_until
+from ..test_bundle import replace_file
 from .daemons import exposed, make_config, publish_all, running
 
 
@@ -38,9 +42,10 @@ def daemon(mosquitto, own_bundle) -> Daemon:
 
 
 @pytest.fixture(autouse=True)
-def handlers(monkeypatch):
-    """Keep pytest's handlers of the log."""
+def in_this_process(monkeypatch):
+    """Keep pytest's handlers of the log, and verify models without a process of their own, which takes seconds."""
     monkeypatch.setattr("harstream.logs.set_up", lambda level, log_format: None)
+    monkeypatch.setattr("harstream.trial.load", lambda model, backend, **_: load_classifier(model, backend))
 
 
 def test_a_new_model_is_used_from_one_window_to_the_next_and_none_is_lost(
@@ -161,12 +166,12 @@ def test_a_changed_folder_is_noticed_once_and_only_when_its_files_are_complete(d
 
 
 def test_a_change_while_the_model_is_loaded_is_noticed_afterwards(daemon, own_bundle, monkeypatch):
-    def load(model: str, backend: str) -> Classifier:
+    def load(model: str, backend: str, **_: Any) -> Classifier:
         loaded = load_classifier(model, backend)
         change(own_bundle, version="0.0.20")
         return loaded
 
-    monkeypatch.setattr(reloading, "load_classifier", load)
+    monkeypatch.setattr("harstream.trial.load", load)
     reloader = Reloader(daemon)
     assert reloader.reload("test") == "random@0.0.1"
     assert not reloader.folder_changed()
@@ -174,14 +179,14 @@ def test_a_change_while_the_model_is_loaded_is_noticed_afterwards(daemon, own_bu
 
 
 def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):
-    def fail(model: str, backend: str) -> Classifier:
+    def fail(model: str, backend: str, **_: Any) -> Classifier:
         raise RuntimeError("of the native code")
 
     monkeypatch.setattr(reloading, "WATCH_EVERY_S", 0.01)
     reloader = Reloader(daemon)
     reloader.start()
     with monkeypatch.context() as broken:
-        broken.setattr(reloading, "load_classifier", fail)
+        broken.setattr("harstream.trial.load", fail)
         reloader.request()
         wait_until(lambda: "of the native code" in caplog.text, "the failure")
     reloader.request()
@@ -224,3 +229,42 @@ def test_sighup_reads_file_and_model_again(start, mosquitto, tmp_path, own_bundl
         process.wait_for("the model's folder changed: reloaded, the model is now random@0.0.3")
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
+
+
+def test_a_model_that_would_end_the_daemon_is_refused_and_the_old_one_labels_on(
+    start, mosquitto, tmp_path, own_bundle, subjects, classifier
+):
+    file = tmp_path / "harstream.toml"
+    file.write_text(f'broker = "{mosquitto.address}"\nmodel = "{own_bundle}"\n')
+    process, metrics = start(file)
+    with process, Client(mosquitto.port) as client:
+        replace_file(own_bundle, bundles.LITERT, crashing((own_bundle / bundles.LITERT).read_bytes()))
+        process.wait_for(
+            "the model's folder changed: reload refused, settings and model stay as they are: "
+            f"{own_bundle}: its model ended the process that verified it by SIGSEGV"
+        )
+        assert metric(http_get(metrics)[1], 'harstream_reloads_total{result="refused"}') == 1
+        publish_all(client, subjects)
+        wanted = expected(subjects, classifier)
+        wait_until(lambda: len(client.labels()) >= len(wanted), "every label of the old model")
+        assert_labels(client.labels(), wanted)
+        assert process.err.count("SIGSEGV") == 1
+
+
+def test_a_stop_does_not_wait_for_the_trial_of_a_model(daemon, monkeypatch, caplog):
+    """The trial of a model that never ends would last a minute."""
+    asked = threading.Event()
+
+    def load(model: str, backend: str, has_threads: bool, cancelled: Callable[[], bool]) -> Classifier:
+        assert has_threads
+        asked.set()
+        wait_until(cancelled, "the stop")
+        raise BundleError("given up")
+
+    monkeypatch.setattr("harstream.trial.load", load)
+    reloader = Reloader(daemon)
+    reloader.start()
+    reloader.request()
+    wait_until(asked.is_set, "the trial")
+    reloader.close()
+    assert "given up" not in caplog.text

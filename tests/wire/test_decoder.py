@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
-from harstream.wire import decoder as decoder_module
+from harstream.wire import decoder as decoding
 from harstream.wire.canonical import encode_json
 from harstream.wire.decoder import Decoder, Message
+from harstream.wire.fast_path import JsonReader
 from harstream.wire.packed import encode_packed
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
@@ -69,7 +70,7 @@ def test_fields_that_look_like_a_mistake_are_noted_once_for_each_device():
 
 
 def test_what_is_remembered_of_topics_is_bounded_in_bytes(monkeypatch):
-    monkeypatch.setattr(decoder_module, "_MAX_TOPIC_BYTES", 1_000_000)
+    monkeypatch.setattr(decoding, "_MAX_TOPIC_BYTES", 1_000_000)
     decoder = Decoder(TopicTemplate("w/{device}/imu"))
     for number in range(3000):
         name = f"{number:06}" + "\U0001f469" * 250  # of four bytes each
@@ -88,6 +89,74 @@ def test_topics_of_devices_that_are_gone_are_forgotten():
     assert decoder._device_by_topic == {}
     assert decoder.device_of("w/7/imu") == "7"
     assert decoder.device_of("x/7/imu") is None
+
+
+def _fail_on(monkeypatch, name, error):
+    """Let a function of the decoder's module fail for payloads that end in a space: a bug."""
+    real = getattr(decoding, name)
+
+    def broken(payloads, *rest):
+        one_or_many = payloads if isinstance(payloads, list) else [payloads]
+        if any(payload.endswith(b" ") for payload in one_or_many):
+            raise error
+        return real(payloads, *rest)
+
+    monkeypatch.setattr(decoding, name, broken)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), MemoryError(), RecursionError("too deep\n"), SystemError("\x1b" * 999)]
+)
+@pytest.mark.parametrize(("name", "bad"), [("decode_payload", b"? "), ("read_packed", GOOD[:-1] + b" ")])
+def test_a_message_for_which_the_decoder_fails_is_counted_for_its_device_and_no_other_is_lost(
+    monkeypatch, error, name, bad
+):
+    _fail_on(monkeypatch, name, error)
+    still = json.dumps({"acc": [[1, 2, 3]], "gyro": [[4, 5, 6]], "more": 1}).encode()
+    sent = [
+        message(topic="wearables/w1/imu", arrival_s=1.0),
+        message(bad, "wearables/w2/imu", 2.0),
+        message(b"nonsense", "wearables/w3/imu", 3.0),
+        message(still, "wearables/w4/imu", 4.0),
+        message(bad, "wearables/w5/imu", 5.0),
+        message(encode_json(10**18, 50.0, ROWS), "wearables/w6/imu", 6.0),
+    ]
+    decoder = Decoder(DECODER.template)
+    for _ in range(2):
+        batch, rejections = decoder.decode(sent)
+        assert list(batch.devices) == ["w1", "w4", "w6"]
+        assert batch.arrival_s.tolist() == [1.0, 4.0, 6.0]
+        np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, [[1, 2, 3, 4, 5, 6]], ROWS]))
+        reasons = {rejection.device: rejection.reason for rejection in rejections}
+        assert reasons == {"w2": "internal", "w3": "json", "w5": "internal"}
+        detail = rejections[0].detail
+        assert detail.startswith(f"{type(error).__name__} in test_decoder.py, line ")
+        assert len(detail) < 300
+
+
+def test_a_topic_for_which_the_decoder_fails_costs_no_other_message(monkeypatch):
+    def broken(self, topic):
+        if "bad" in topic:
+            raise IndexError("levels")
+        return topic.split("/")[1]
+
+    monkeypatch.setattr(TopicTemplate, "device", broken)
+    sent = [message(topic="wearables/w1/imu"), message(topic="wearables/bad/imu"), message(topic="wearables/w2/imu")]
+    batch, rejections = Decoder(TopicTemplate("wearables/{device}/imu")).decode(sent)
+    assert list(batch.devices) == ["w1", "w2"]
+    assert [(rejection.reason, rejection.device) for rejection in rejections] == [("internal", "")]
+
+
+def test_a_reader_that_fails_leaves_the_message_to_the_general_path(monkeypatch):
+    class Broken:
+        def parse(self, payload):
+            raise MemoryError
+
+    payload = encode_json(10**18, 50.0, ROWS)
+    reader = JsonReader()
+    monkeypatch.setattr(reader, "_parser", Broken())
+    assert reader.read(payload) is None
+    assert reader.read(payload) is not None  # with a new parser
 
 
 def test_no_messages_are_an_empty_batch():

@@ -14,6 +14,8 @@ from harstream.wire.other_names import IgnoredField, IgnoredFieldNotes, kind_of
 from harstream.wire.payloads import decode
 from harstream.wire.samples import Samples, Units
 
+from ..calls import count_calls
+
 T_NS = 1_763_668_800_020_000_000
 SINGLE = {"ax": 0, "ay": 0, "az": 1}
 
@@ -152,6 +154,28 @@ def test_no_other_name_makes_a_message_rejected(others):
     samples = read(others)
     assert samples.t_ns is None or samples.t_ns >= 10**18
     assert samples.rate_hz >= 0
+
+
+def test_only_the_first_fields_of_a_message_are_looked_at():
+    samples = read({"datetime": "x", **{f"x{number}": 1 for number in range(5000)}, "hz": 50})
+    assert names(samples) == ["datetime"]
+    samples = read({"units": {f"sensor{number}": "g" for number in range(5000)}})
+    assert len(names(samples)) <= 64
+
+
+def test_the_work_for_a_message_does_not_grow_with_its_fields():
+    few, many = ({f"sensorTime{number}": 1 for number in range(n)} for n in (100, 10_000))
+    payloads = [json.dumps({**SINGLE, **fields, "units": {}}).encode() for fields in (few, many)]
+    calls = [count_calls(decode, payload, Units()) for payload in payloads]
+    assert calls[1] < 1.1 * calls[0]
+
+
+@pytest.mark.parametrize("depth", [10, 300, 900])
+def test_a_value_that_is_long_or_deep_is_named_by_its_begin(depth):
+    payload = b'{"ax":0,"ay":0,"az":1,"timestamp":%s%s}' % (b"[" * depth, b"]" * depth)
+    (field,) = decode(payload, Units()).ignored
+    assert field.name == "timestamp"
+    assert len(field.describe()) < 250
 
 
 # --- notes --------------------------------------------------------------------------------------------

@@ -325,8 +325,17 @@ def test_a_malformed_payload_is_rejected_for_the_right_reason(reason, payload):
 
 
 def test_every_reason_a_payload_can_have_is_shown_above():
-    from_outside = {"too_large", "device", "gyroscope", "retained"}  # test_decoder.py
+    from_outside = {"too_large", "device", "gyroscope", "retained", "internal"}  # test_decoder.py
     assert {reason for reason, _ in BAD} == set(REASONS) - from_outside
+
+
+@pytest.mark.parametrize("length", [40, 41, 200_000])
+def test_an_unknown_unit_is_shown_by_its_begin(length):
+    with pytest.raises(RejectError) as caught:
+        read({"acc": [ROW], "units": {"acc": "x" * length}})
+    shown = "'xxxxxxxx" if length == 40 else f"x'... ({length} characters), expected one of g, "
+    assert shown in caught.value.detail
+    assert len(caught.value.detail) < 200
 
 
 @given(st.binary(max_size=200))

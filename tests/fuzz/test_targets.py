@@ -1,0 +1,83 @@
+"""Examples of every fuzz target: its seeds, their mutations, random bytes, and inputs that once failed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harstream import bundle as bundles
+
+from . import mutation
+from .targets import SEPARATOR, TARGETS
+
+ROOT = Path(__file__).parent.parent.parent
+
+#: Inputs that fuzzing has found, by target; what was wrong.
+FOUND = {
+    # RecursionError, while the fields of the message were read again for other names.
+    "other_names": [b'{"a":' + b"[" * depth for depth in range(900, 1000, 3)],
+    # A detail as long as the unit, up to 256 kB in the log's memory.
+    "units": [b"x" * 5000],
+    # SystemError of NumPy: no character.
+    "golden": [part.replace(b"A\0\0\0B\0\0\0", b"A\0\0\0\xff\xff\xff\xff") for part in TARGETS["golden"].seeds],
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_and_what_was_found(name):
+    for data in (*TARGETS[name].seeds, *FOUND.get(name, ())):
+        TARGETS[name].run(data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(st.data())
+def test_mutations(name, data):
+    """One seed with JSON changed where it is some, or with bytes replaced, or random bytes alone."""
+    content = data.draw(st.sampled_from(TARGETS[name].seeds))
+    rng = data.draw(st.randoms(use_true_random=False))
+    content = mutation.mutate(content, rng)
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(content)))
+        content = content[:at] + data.draw(st.binary(max_size=8)) + content[at + data.draw(st.integers(0, 8)) :]
+    TARGETS[name].run(content)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(st.binary(max_size=200))
+def test_random_bytes(name, content):
+    TARGETS[name].run(content)
+
+
+def test_the_seeds_of_bundles_are_accepted():
+    """Otherwise mutations would only reach the first check."""
+    for seed in TARGETS["bundle"].seeds:
+        assert bundles._parse(Path("folder"), seed).name
+    parts = TARGETS["golden"].seeds[0].split(SEPARATOR)
+    assert len(parts) == 8
+
+
+@pytest.mark.parametrize("name", ["json", "bundle", "messages"])
+@given(st.randoms(use_true_random=False))
+def test_mutations_of_json_are_json(name, rng):
+    seed = TARGETS[name].seeds[1 if name == "json" else 0]
+    assert mutation.mutate(seed, rng) != b""
+
+
+def test_the_command_runs_a_target_on_a_file_and_names_what_is_missing(tmp_path):
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tests.fuzz", *arguments, f"--artifacts={tmp_path}"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    (tmp_path / "input").write_bytes(b"nonsense")
+    assert run("json", "--input", str(tmp_path / "input")).returncode == 0
+    done = run("json", "--runs", "100")
+    if "atheris is not installed" in done.stderr:
+        assert done.returncode == 2
+    else:
+        assert done.returncode == 0, done.stderr
+        assert "stat::number_of_executed_units: 100" in done.stderr
