@@ -34,8 +34,10 @@ _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "mac
 
 #: A network with more parameters than this is a doubt.
 _MANY_PARAMETERS = 5_000_000
-#: Bytes of a parameter in training: its value, gradient, two moments, average, and copies while these are updated.
-_BYTES = 40
+#: Bytes of memory for a parameter in training, measured at 65 million parameters. Value, gradient, two moments and
+#: average are 20 of them. TensorFlow keeps the variables of finished fits, about 16 for each fit, and conversions to
+#: LiteRT hold the weights several times.
+_BYTES = 170
 #: Parameters of ``train`` that a sweep does not have.
 _OF_A_BUNDLE = ("json_path", "logs", "note", "train_only", "states", "version", "worn", "orientation")
 

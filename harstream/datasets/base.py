@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +26,20 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Facts about a file of own recordings: what was understood of it."""
+
+    file: str  # path of the file
+    rows: int  # without header and empty ones
+    left_out: Mapping[str, int]  # number of rows by reason
+    form: str = ""  # separator and units, in words
+    unused: tuple[str, ...] = ()  # names of the columns that are not known
+    subject_by: str = ""  # what tells the subject
+    has_label: bool = True  # there is a column of labels
+    notes: tuple[str, ...] = ()  # sentences about other files of the folder
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """One recording of one subject, without interruption and at a constant rate."""
 
@@ -37,12 +51,17 @@ class Recording:
     has_gyro: bool = True  # False: there was no gyroscope, and the gyro columns are 0
     placement: str = ""  # where the device was worn, one of PLACEMENTS; empty: not known
     data_set: str = ""  # name of the data set, where recordings of several are put together
-    left_out: Mapping[str, int] = field(default_factory=dict)  # rows of its file left out, by reason; on one recording
+    source: Source | None = None  # of own recordings: its file, told by the first recording of a file only
 
     @property
     def duration_s(self) -> float:
         """Duration in seconds."""
         return len(self.samples) / self.rate_hz
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Number of rows of the file that were left out, by reason; on its first recording."""
+        return {} if self.source is None else self.source.left_out
 
 
 @dataclass(frozen=True, slots=True)

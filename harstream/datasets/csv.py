@@ -2,16 +2,15 @@
 
 Layout: ``record`` writes ``t,ax,ay,az,gx,gy,gz,label`` as the first line of a file, and each further line is a sample.
 ``gx,gy,gz`` are left out if there is no gyroscope. Files of other programs may have other separators, a decimal comma,
-other names and another order of columns, and columns besides (``columns``).
+other names and another order of columns, and columns besides (``columns``, ``rows``).
 
-Units: ``t`` in seconds from any instant, ``gx,gy,gz`` in rad/s. Another unit stands in brackets behind the name, such
-as ``t[ms]`` or ``gx[deg/s]``. Without a unit, that of ``ax,ay,az`` is told from gravity.
+Units: ``t`` in seconds from any instant, ``gx,gy,gz`` in rad/s. Another unit stands in brackets behind the name of one
+axis, such as ``t[ms]`` or ``gx[deg/s]``. Without a unit, that of ``ax,ay,az`` is told from gravity, by the file itself,
+or, if it is short, by the other files.
 
 Labels: ``label`` is the activity of the subject, or empty if it is not known.
 
-Subjects: the name of the subject is that of a column ``subject``; else that of the folder, if every file is in one and
-they differ; else the name of the file up to the first ``_``, or up to a number. ``anna_walk.csv``, ``anna_2.csv`` and
-``anna-3.csv`` are recordings of anna.
+Subjects: a column ``subject`` tells them, and may name several in one file; else names and folders do (``subjects``).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
@@ -33,9 +32,11 @@ from harstream.core.batches import Float32, Float64
 from harstream.core.rates import DRIFT
 from harstream.core.spec import SignalSpec
 from harstream.datasets import files
-from harstream.datasets.base import Recording
-from harstream.datasets.columns import Table, read_table
+from harstream.datasets.base import Recording, Source
+from harstream.datasets.columns import ForeignFileError
+from harstream.datasets.rows import Rows, Table, read_rows
 from harstream.datasets.stamped import Piece, StampedLabels, StampedSamples, resample_to_grid
+from harstream.datasets.subjects import BY_COLUMN, BY_FOLDER, subjects_of
 from harstream.errors import ConfigError, DatasetError
 
 log = logging.getLogger("harstream.datasets")
@@ -45,10 +46,6 @@ HEADER = "t,ax,ay,az,gx,gy,gz,label"
 
 _NAMES = HEADER.split(",")
 _NAMES_WITHOUT_GYRO = [name for name in _NAMES if not name.startswith("g")]
-#: A name with the number of a recording, such as ``anna-2`` or ``anna (2)``.
-_NUMBERED = re.compile(r"(.*[^\s-])(?:\s*-\s*|\s+)\(?\d+\)?")
-#: What stands before the number of a subject, not of a recording.
-_ANYBODY = frozenset({"subject", "sub", "s", "user", "participant", "person", "patient", "p", "id", "volunteer"})
 #: Intervals of more than so many medians are gaps.
 _GAP = 1.6
 #: Share of samples that may be lost in short gaps. Where more seem to be, the samples come in bursts.
@@ -59,24 +56,13 @@ _ROUNDING = 0.005
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Content of one file."""
+    """Samples of one subject in a file."""
 
-    name: str  # file name without extension
-    folder: str  # in which the file is, where every file is in a folder and the folders differ; else empty
+    name: str  # of its recordings
+    subject: str
     table: Table
     rate_hz: float  # measured
-
-    @property
-    def subject(self) -> str:
-        """Name of the subject: that of a column, else of the folder, else of the file up to the first separator."""
-        return self.table.subject or self.folder.rpartition("/")[2] or subject_of(self.name)
-
-
-def subject_of(name: str) -> str:
-    """Return the subject that the name of a file tells: what stands before the first ``_``, or before a number."""
-    before, underscore, _ = name.partition("_")
-    numbered = None if underscore else _NUMBERED.fullmatch(name)
-    return numbered[1] if numbered and numbered[1].lower() not in _ANYBODY else before or name
+    source: Source | None  # None: told by another subject of the file
 
 
 def load(path: Path) -> list[Recording]:
@@ -84,36 +70,109 @@ def load(path: Path) -> list[Recording]:
 
     The sample rate is measured. Files whose rates differ by no more than the drift of a clock get one common rate.
     Samples are placed on a grid and short gaps are bridged as in the Engine. After a longer gap, or where the clock was
-    set back, a new recording begins, ``anna_walk_2``, or the next number that is not the name of a file.
+    set back, a new recording begins, ``anna_walk_2``, or the next number that is not the name of a file. A file without
+    any column of a sensor is skipped with a warning, if there are others.
 
     Raises:
         DatasetError: There is no file, two files have one name, or a file is malformed; the message names file and
             line.
 
     """
-    content: list[_File] = []
+    found: list[tuple[PurePosixPath, Rows]] = []
+    foreign: list[ForeignFileError] = []
     for name, text in files.read_files(path, _is_csv):
         inner = PurePosixPath(name)
         where = f"{path}/{name}" if path.name != name else str(path)
         if inner.suffix.lower() == ".gz":
             text = _unpack(text, where)
             inner = inner.with_suffix("")
-        table = read_table(text, where)
-        content.append(_File(inner.stem, inner.parent.as_posix(), table, measured_rate(table, where)))
-        if table.left_out:
-            total = len(table.t_ns) + table.left_out.total()
-            reasons = ", ".join(f"{count} with {reason}" for reason, count in table.left_out.items())
-            log.warning("%s: left out %d of %d rows: %s", where, table.left_out.total(), total, reasons)
-    if not content:
-        raise DatasetError(f"{path}: expected csv files, found none")
-    if len({file.folder for file in content}) == 1 or any(file.folder == "." for file in content):
-        content = [replace(file, folder="") for file in content]  # the folders say nothing of the subjects
-    for key, number in Counter((file.folder, file.name) for file in content).items():
-        if number > 1:
-            raise DatasetError(
-                f"{path}: holds more than one {key[1]}.csv: rename one, the names of recordings must differ"
-            )
+        try:
+            found.append((inner.with_suffix(""), read_rows(text, where)))
+        except ForeignFileError as error:
+            foreign.append(error)
+    if not found:
+        raise foreign[0] if foreign else DatasetError(f"{path}: expected csv files, found none")
+    notes = tuple(f"skipped, as it has no column of a sensor: {str(error).partition(', line')[0]}" for error in foreign)
+    for note in notes:
+        log.warning("%s", note)
+    content = _files(found, notes)
+    _warn_of_rows_left_out(path, [rows for _, rows in found])
     return _make_recordings(content)
+
+
+def _files(found: Sequence[tuple[PurePosixPath, Rows]], notes: Sequence[str]) -> list[_File]:
+    """Return the samples of each file and subject, with the unit that the file, or else most files, show."""
+    shown = [rows.acc_unit for _, rows in found]
+    votes = Counter(
+        unit for unit, (_, rows) in zip(shown, found, strict=True) if unit and "a" not in rows.columns.units
+    )
+    common = votes.most_common(1)[0][0] if votes else None
+    subjects = subjects_of([path for path, _ in found])
+    stems = Counter(path.name for path, _ in found)
+    where: dict[str, str] = {}  # file by name of its recordings
+    content: list[_File] = []
+    for (inner, rows), unit, (told, by) in zip(found, shown, subjects, strict=True):
+        stem = "-".join(inner.parts) if by == BY_FOLDER and stems[inner.name] > 1 else inner.name
+        if where.setdefault(stem, rows.where) != rows.where:
+            raise DatasetError(
+                f"{where[stem]} and {rows.where} have one name: rename one, the names of recordings must differ"
+            )
+        tables = rows.tables(unit or common)
+        column = any(table.subject for table in tables)
+        source: Source | None = Source(
+            rows.where,
+            rows.n,
+            dict(rows.left_out.counts),
+            _form(rows, unit, common),
+            rows.columns.unused,
+            BY_COLUMN if column else by,
+            "label" in rows.columns.index,
+            () if content else tuple(notes),
+        )
+        for table in tables:
+            name = stem if len(tables) == 1 else f"{stem}-{table.subject}"
+            content.append(_File(name, table.subject or told, table, measured_rate(table, rows.where), source))
+            source = None
+    return content
+
+
+def _form(rows: Rows, unit: str | None, common: str | None) -> str:
+    """Return separator and units of a file in words."""
+    units = rows.columns.units
+    parts = [rows.columns.separator_name, *["decimal comma"] * rows.decimal_comma]
+    parts.append("t as date or time of day" if rows.dates else f"t in {units.get('t', 's')}")
+    if "a" in units:
+        how = "as stated"
+    elif unit is not None:
+        how = "by gravity"
+    else:
+        how = "as the other files" if common else "assumed: gravity does not show"
+    parts.append(f"accelerations in {unit or common or 'g'} ({how})")
+    if "gx" in rows.columns.index:
+        parts.append(f"gyroscope in {units['g']} (as stated)" if "g" in units else "gyroscope in rad/s (assumed)")
+    return ", ".join(parts)
+
+
+def _warn_of_rows_left_out(path: Path, content: Sequence[Rows]) -> None:
+    """Log in one line how many rows were left out of all files, and the first of each reason."""
+    partly = [rows for rows in content if rows.left_out.counts]
+    if partly:
+        counts: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        for rows in partly:
+            counts.update(rows.left_out.counts)
+            for reason, case in rows.left_out.first.items():
+                first.setdefault(reason, f"{rows.where}, {case}")
+        reasons = ", ".join(f"{count:,} with {reason} (first: {first[reason]})" for reason, count in counts.items())
+        log.warning(
+            "%s: left out %s of %s rows, in %d of %d files: %s",
+            path,
+            f"{counts.total():,}",
+            f"{sum(rows.n for rows in content):,}",
+            len(partly),
+            len(content),
+            reasons,
+        )
 
 
 def measured_rate(table: Table, where: str) -> float:
@@ -155,12 +214,11 @@ def _unpack(text: bytes, where: str) -> bytes:
 def _make_recordings(content: Sequence[_File]) -> list[Recording]:
     """Place the samples of all files on grids, and return the recordings sorted by name."""
     common = float(np.median([file.rate_hz for file in content]))
-    names = Counter(file.name for file in content)
     by_rate: dict[float, list[_File]] = {}
     for file in content:
         agrees = abs(file.rate_hz / common - 1) <= DRIFT
         by_rate.setdefault(_round_rate(common if agrees else file.rate_hz), []).append(file)
-    used = set(names)
+    used = {file.name for file in content}
     recordings = []
     for rate_hz, group in by_rate.items():
         sources = [(file, part) for file in group for part in file.table.sessions]
@@ -171,11 +229,11 @@ def _make_recordings(content: Sequence[_File]) -> list[Recording]:
         for (file, part), pieces in zip(sources, grids, strict=True):
             pieces_of.setdefault(id(file), []).extend((part, piece) for piece in pieces)
         for file in group:
-            first = file.name if names[file.name] == 1 else f"{file.folder}-{file.name}".replace("/", "-")
+            first = file.name
             numbered = (f"{first}_{number}" for number in itertools.count(2))
             free = itertools.chain([first], (name for name in numbered if name not in used))
             recordings += [
-                _make_recording(name, file, part, piece, rate_hz, first=name == first)
+                _make_recording(name, file, part, piece, rate_hz, file.source if name == first else None)
                 for name, (part, piece) in zip(free, pieces_of[id(file)], strict=False)
             ]
     return sorted(recordings, key=lambda recording: recording.name)
@@ -190,16 +248,17 @@ def _round_rate(rate_hz: float) -> float:
     return rate_hz
 
 
-def _make_recording(name: str, file: _File, part: slice, piece: Piece, rate_hz: float, *, first: bool) -> Recording:
-    """Return one piece as a recording; the first one of a file tells what was left out of it."""
+def _make_recording(
+    name: str, file: _File, part: slice, piece: Piece, rate_hz: float, source: Source | None
+) -> Recording:
+    """Return one piece as a recording; the first one of a file tells of the file."""
     samples = np.zeros((len(piece), 6), np.float32)
     samples[:, : piece.samples.shape[1]] = piece.samples
     table = file.table
     labels = np.array(table.labels)[table.label[part]]
     segments = StampedLabels(table.t_ns[part], labels).segments_of(piece)
     has_gyro = piece.samples.shape[1] == 6
-    left_out = table.left_out if first else {}
-    return Recording(re.sub("[/+#]", "-", name), file.subject, rate_hz, samples, segments, has_gyro, left_out=left_out)
+    return Recording(re.sub("[/+#]", "-", name), file.subject, rate_hz, samples, segments, has_gyro, source=source)
 
 
 class CsvWriter:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harstream.datasets import columns, csv
+from harstream.datasets import csv
+from harstream.datasets import rows as csv_rows
 from harstream.datasets.base import Segment, load
 from harstream.errors import DatasetError
 from harstream.train.fitting.prepare import prepare
@@ -69,11 +70,17 @@ def test_the_writer_overwrites_no_file_and_refuses_a_label_that_would_break_the_
         csv.CsvWriter(tmp_path / "ben_1.csv")
 
 
-def test_units_in_the_header_are_converted(tmp_path: Path) -> None:
-    header = "t[s],ax[m/s2],ay[m/s2],az[g],gx[deg/s],gy[rad/s],gz,label"
-    (recording,) = csv.load(write(tmp_path, [f"{k / 20},{G},{-G},0.5,180,2,3,A" for k in range(40)], header))
-    np.testing.assert_allclose(recording.samples, np.tile([1, -1, 0.5, np.pi, 2, 3], (40, 1)), rtol=1e-6)
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_a_unit_of_one_axis_is_that_of_the_sensor(tmp_path: Path, axis: str) -> None:
+    names = [f"{sensor}{one}" for sensor in "ag" for one in "xyz"]
+    units = {f"a{axis}": "[m/s2]", f"g{axis}": " (°/s)"}
+    header = ",".join(["t[s]", *(name + units.get(name, "") for name in names), "label"])
+    (recording,) = csv.load(write(tmp_path, [f"{k / 20},{G},{-G},{G / 2},180,90,0,A" for k in range(40)], header))
+    expected = np.tile([1, -1, 0.5, np.pi, np.pi / 2, 0], (40, 1))
+    np.testing.assert_allclose(recording.samples, expected, rtol=1e-6)
     assert recording.rate_hz == 20.0
+    assert recording.source is not None
+    assert "accelerations in m/s2 (as stated), gyroscope in deg/s (as stated)" in recording.source.form
 
 
 def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
@@ -89,7 +96,8 @@ def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path
         ("t,ax,ay,gx,gy,gz,label", "expected a header .* but az is missing among: t, ax, ay, gx, gy, gz, label"),
         ("t,ax,ay,az,gx,label", "gy, gz are missing among"),
         ("0.00,0.1,0.2,0.9,1,2,3,WALKING", "t, ax, ay, az are missing among: 0.00, 0.1"),
-        ("", "t, ax, ay, az are missing among: nothing"),
+        ("t,ax[m/s2],ay,az[g],label", r"the unit of ax is m/s2, that of az is g: a sensor has one unit"),
+        ("t,ax,ay,az,gx,gy[dps],gz[rad/s],label", r"the unit of gy is deg/s, that of gz is rad/s"),
         ("t,ax[ft/s2],ay,az,gx,gy,gz,label", r"unit of ax: expected one of g, m/s2, mg, got 'ft/s2'"),
         ("t,ax,ay,az,gx[g],gy,gz,label", r"unit of gx: expected one of rad/s, deg/s, got 'g'"),
         ("t[min],ax,ay,az,gx,gy,gz,label", r"unit of t: expected one of s, ms, us, µs, ns, got 'min'"),
@@ -103,17 +111,17 @@ def test_a_bad_header_is_refused_in_line_1(tmp_path: Path, header: str, message:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("0.2000,0.1,0.2,0.3,1,2,3", columns.OTHER_FIELDS),
-        ("0.2000,0.1,0.2,0.3,1,2,3,A,B", columns.OTHER_FIELDS),
-        ("0.2000,0.1,x,0.3,1,2,3,A", columns.NO_NUMBER),
-        ("0.2000,0.1,nan,0.3,1,2,3,A", columns.NO_NUMBER),
-        ("0.2000,0.1,,0.3,1,2,3,A", columns.NO_NUMBER),
-        ("soon,0.1,0.2,0.3,1,2,3,A", columns.NO_NUMBER),
-        ("0.2000,0.1,1e6,0.3,1,2,3,A", columns.OUT_OF_RANGE),
-        ("0.2000,0.1,0.2,0.3,1,1e30,3,A", columns.OUT_OF_RANGE),
-        ("0.1800,0.1,0.2,0.3,1,2,3,A", columns.OUT_OF_ORDER),
-        ("0.1000,0.1,0.2,0.3,1,2,3,A", columns.OUT_OF_ORDER),
-        ("0.2", columns.OTHER_FIELDS),  # a full disk ended the line
+        ("0.2000,0.1,0.2,0.3,1,2,3", csv_rows.OTHER_FIELDS),
+        ("0.2000,0.1,0.2,0.3,1,2,3,A,B", csv_rows.OTHER_FIELDS),
+        ("0.2000,0.1,x,0.3,1,2,3,A", csv_rows.NO_NUMBER),
+        ("0.2000,0.1,nan,0.3,1,2,3,A", csv_rows.NO_NUMBER),
+        ("0.2000,0.1,,0.3,1,2,3,A", csv_rows.NO_NUMBER),
+        ("soon,0.1,0.2,0.3,1,2,3,A", csv_rows.NO_NUMBER),
+        ("0.2000,0.1,1e6,0.3,1,2,3,A", csv_rows.OUT_OF_RANGE),
+        ("0.2000,0.1,0.2,0.3,1,1e30,3,A", csv_rows.OUT_OF_RANGE),
+        ("0.1800,0.1,0.2,0.3,1,2,3,A", csv_rows.OUT_OF_ORDER),
+        ("0.1000,0.1,0.2,0.3,1,2,3,A", csv_rows.OUT_OF_ORDER),
+        ("0.2", csv_rows.OTHER_FIELDS),  # a full disk ended the line
     ],
 )
 @pytest.mark.parametrize("at", [10, 49])
@@ -124,7 +132,8 @@ def test_a_bad_row_is_a_counted_gap_and_nothing_else_is_lost(
     lines[at] = row
     (recording,) = csv.load(write(tmp_path, lines))
     assert recording.left_out == {reason: 1}
-    assert f"anna_walk.csv: left out 1 of 50 rows: 1 with {reason}" in caplog.text
+    assert f"{tmp_path}: left out 1 of 50 rows, in 1 of 1 files: 1 with {reason} (first: " in caplog.text
+    assert f"anna_walk.csv, line {at + 2}" in caplog.text
     kept = 49 if at == 49 else 50
     assert len(recording.samples) == kept
     np.testing.assert_allclose(recording.samples[:, 2], np.arange(kept) / 100, atol=1e-6)
@@ -178,7 +187,7 @@ def test_a_zip_is_read_and_two_files_of_one_name_are_refused(tmp_path: Path) -> 
     assert [recording.name for recording in csv.load(zip_of(tmp_path / "own", tmp_path / "own.zip"))] == ["anna_walk"]
     (tmp_path / "own/more").mkdir()
     write(tmp_path / "own/more", rows(50))
-    with pytest.raises(DatasetError, match=r"holds more than one anna_walk\.csv"):
+    with pytest.raises(DatasetError, match=r"own/anna_walk\.csv and .*own/more/anna_walk\.csv have one name"):
         csv.load(tmp_path / "own")
 
 
@@ -218,9 +227,113 @@ def test_the_name_of_a_file_tells_the_subject(tmp_path: Path, name: str, subject
 def test_a_column_names_the_subject_of_a_file(tmp_path: Path) -> None:
     lines = [f"{line},eva" for line in rows(50)]
     assert csv.load(write(tmp_path, lines, csv.HEADER + ",subject"))[0].subject == "eva"
-    lines[3] = lines[3].replace("eva", "ida")
-    with pytest.raises(DatasetError, match=r"it holds 2 subjects \(eva, ida\): make a file for each"):
-        csv.load(write(tmp_path, lines, csv.HEADER + ",subject"))
+
+
+@pytest.mark.parametrize("order", ["one after another", "at the same time"])
+def test_a_file_of_several_subjects_is_a_recording_of_each(tmp_path: Path, order: str) -> None:
+    of_each = [[f"{line},{name}" for line in rows(50, label=name.upper())] for name in ("eva", "ida")]
+    mixed = [line for pair in zip(*of_each, strict=True) for line in pair]
+    lines = [*(of_each[0] + of_each[1] if order == "one after another" else mixed), "9.0,0,0,1,0,0,0,EVA,"]
+    found = csv.load(write(tmp_path, lines, csv.HEADER + ",user_id", "all.csv"))
+    assert [(one.name, one.subject, one.segments) for one in found] == [
+        ("all-eva", "eva", (Segment(0, 50, "EVA"),)),
+        ("all-ida", "ida", (Segment(0, 50, "IDA"),)),
+    ]
+    np.testing.assert_array_equal(found[0].samples, found[1].samples)
+    assert [one.left_out for one in found] == [{csv_rows.NO_SUBJECT: 1}, {}]
+    assert found[0].source is not None
+    assert (found[0].source.rows, found[0].source.subject_by) == (101, "column")
+
+
+@pytest.mark.parametrize(
+    ("paths", "subjects", "by"),
+    [
+        ("anna/walk ben/walk", "anna ben", "folder"),
+        ("anna/day1/walk anna/day2/walk ben/day1/walk", "anna anna ben", "folder"),
+        ("all/anna/walk all/ben/walk", "anna ben", "folder"),
+        ("day1/anna_1 anna_2", "anna anna", "file name"),
+        ("all/anna_1 all/ben_1", "anna ben", "file name"),
+        (
+            "days/day1/anna_phone_1_20261127T164411Z days/day2/anna_phone-2_20261127T164411Z-2",
+            "anna anna",
+            "file name SUBJECT_DEVICE_TIME",
+        ),
+    ],
+)
+def test_names_of_record_then_folders_then_names_tell_the_subjects(
+    tmp_path: Path, paths: str, subjects: str, by: str
+) -> None:
+    for path in paths.split():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write((tmp_path / path).parent, rows(50), name=f"{path.rpartition('/')[2]}.csv")
+    found = csv.load(tmp_path)
+    assert sorted(one.subject for one in found) == subjects.split()
+    assert {one.source.subject_by for one in found if one.source} == {by}
+    assert len({one.name for one in found}) == len(found)
+
+
+def test_recordings_of_record_keep_their_subjects_beside_folders_of_others(tmp_path: Path) -> None:
+    for folder, name in (("own", "eva_phone1_20261127T164411Z"), ("more/anna", "walk"), ("more/ben", "walk")):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder, rows(50), name=f"{name}.csv")
+    assert sorted(one.subject for one in csv.load(tmp_path)) == ["anna", "ben", "eva"]
+
+
+def test_what_is_no_recording_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, rows(50))
+    write(tmp_path, ["anna,30"], "subject,age", "notes.csv")
+    (tmp_path / "empty.csv").write_text("")
+    (recording,) = csv.load(tmp_path)
+    assert recording.source is not None
+    assert [note.rpartition("/")[2] for note in recording.source.notes] == ["empty.csv", "notes.csv"]
+    assert f"skipped, as it has no column of a sensor: {tmp_path}/notes.csv" in caplog.text
+    write(tmp_path, rows(50), "Zeit,ax,ay,az,gx,gy,gz,label", "ben_1.csv")
+    with pytest.raises(DatasetError, match=r"ben_1\.csv, line 1: .* but t is missing among: Zeit"):
+        csv.load(tmp_path)
+
+
+def test_an_empty_file_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "anna_walk.csv").write_text("")
+    with pytest.raises(DatasetError, match=r"anna_walk\.csv, line 1: .*t, ax, ay, az are missing among: nothing"):
+        csv.load(tmp_path)
+
+
+@pytest.mark.parametrize("n", [30, 100])
+def test_a_short_file_has_the_unit_that_the_others_show(tmp_path: Path, n: int) -> None:
+    def lines(count: int, unit: float) -> list[str]:
+        return [f"{k / 50:.2f},{unit / 4},0,{-0.96 * unit},A" for k in range(count)]
+
+    write(tmp_path, lines(300, 1000.0), "t,ax,ay,az,label", "anna_1.csv")
+    write(tmp_path, lines(n, 1000.0), "t,ax,ay,az,label", "ben_1.csv")
+    for one in csv.load(tmp_path):
+        np.testing.assert_allclose(np.linalg.norm(one.samples, axis=1), 1, atol=0.02)
+        assert one.source is not None
+        alone = "as the other files" if one.name == "ben_1" and n < 50 else "by gravity"
+        assert f"accelerations in mg ({alone})" in one.source.form
+    (tmp_path / "anna_1.csv").unlink()
+    write(tmp_path, lines(30, 1.0), "t,ax,ay,az,label", "ben_1.csv")
+    (alone_in_folder,) = csv.load(tmp_path)
+    assert alone_in_folder.source is not None
+    assert "accelerations in g (assumed: gravity does not show)" in alone_in_folder.source.form
+
+
+def test_rows_that_cannot_be_used_are_shown(tmp_path: Path) -> None:
+    dates = [f"27.11.2026 16:58:{20 + k // 50}.{k % 50 * 20:03d},0,0,1,A" for k in range(100)]
+    case = r"100 with no number .* \(line 3, t: '27\.11\.2026 16:58:20\.000': expected a number or a date of ISO 8601"
+    with pytest.raises(DatasetError, match=case):
+        csv.load(write(tmp_path, ["t,ax,ay,az,label", *dates], "# made by hand"))
+    commas = [f"{k / 50:.2f},0,0,1,A".replace(".", ",") for k in range(100)]
+    with pytest.raises(DatasetError, match=r"100 with another number .* \(line 2: 6 fields, the header has 5\)"):
+        csv.load(write(tmp_path, commas, "t,ax,ay,az,label"))
+
+
+def test_of_several_columns_for_the_label_the_one_called_so_counts(tmp_path: Path) -> None:
+    (recording,) = csv.load(
+        write(tmp_path, [f"{k / 50},0,0,1,train,A,7" for k in range(50)], "t,ax,ay,az,class,label,n")
+    )
+    assert recording.segments == (Segment(0, 50, "A"),)
+    assert recording.source is not None
+    assert recording.source.unused == ("class", "n")
 
 
 SAMPLES = [(k / 50, 0.1, -0.25, 0.98) for k in range(200)]
@@ -240,12 +353,18 @@ SAMPLES = [(k / 50, 0.1, -0.25, 0.98) for k in range(200)]
         "Time,Accel X (m/s^2),Accel Y (m/s²),Accel Z (m/s2),Activity\n"
         + "\n".join(f"{t:.3f},{x * G},{y * G},{z * G},WALK" for t, x, y, z in SAMPLES),
         "t,ax,ay,az,label\n" + "\n".join(f"{t:.3f},{x * G},{y * G},{z * G},WALK" for t, x, y, z in SAMPLES),
+        "sep=;\nt;ax;ay;az;activity_label\n" + "\n".join(f"{t:.3f};{x};{y};{z};WALK" for t, x, y, z in SAMPLES),
+        "# MyApp\n# 2\nt,ax,ay,az,Activity Name\n" + "\n".join(f"{t:.3f},{x},{y},{z},WALK" for t, x, y, z in SAMPLES),
+        "timestamp_ms,acc_x_mg,acc_y_mg,acc_z_mg,labels\n"
+        + "\n".join(f"{1000 * t:.0f},{1000 * x},{1000 * y},{1000 * z},WALK" for t, x, y, z in SAMPLES),
+        "time,ax,ay,az,label\n" + "\n".join(f"16:58:{20 + t:06.3f},{x},{y},{z},WALK" for t, x, y, z in SAMPLES),
         "t,ax,ay,az,label,\n"
         + "\n".join(f"2018-12-08T18:19:{20 + t:06.3f}Z,{x},{y},{z},WALK," for t, x, y, z in SAMPLES),
     ],
     ids=(
         *("semicolons", "decimal commas", "tabs in capitals", "quotes", "other names and order", "milliseconds"),
-        *("nanoseconds of the epoch", "spaces and brackets", "m/s2 without a unit", "dates and a last comma"),
+        *("nanoseconds of the epoch", "spaces and brackets", "m/s2 without a unit"),
+        *("a line for spreadsheets", "comments", "units in names", "times of day", "dates and a last comma"),
     ),
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -264,7 +383,7 @@ def test_a_file_is_read_however_it_is_written(tmp_path: Path, text: str, packed:
 def test_stamps_in_whole_numbers_and_in_others_are_of_one_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(csv_rows, "_BLOCK_ROWS", 7)
     stamps = [f"{10_000 + 20 * k}" + ("" if k < 20 else ".5") for k in range(50)]
     (recording,) = csv.load(write(tmp_path, [f"{t},0,0,1,A" for t in stamps], "t[ms],ax,ay,az,label"))
     assert (recording.rate_hz, len(recording.samples)) == (50.0, 50)
@@ -305,7 +424,7 @@ def test_a_single_wrong_stamp_is_a_counted_gap(tmp_path: Path, stamp: float) -> 
     t = 100 + np.arange(300) / 50
     t[200] = stamp
     (recording,) = csv.load(write(tmp_path, [f"{one:.3f},0,0,1,0,0,0,A" for one in t]))
-    assert (len(recording.samples), recording.left_out) == (300, {columns.OUT_OF_ORDER: 1})
+    assert (len(recording.samples), recording.left_out) == (300, {csv_rows.OUT_OF_ORDER: 1})
 
 
 def test_a_clock_that_is_set_back_begins_another_recording(tmp_path: Path) -> None:
