@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ..servers import free_port, listens, program, wait_until
+from ..servers import DEADLINE_S, free_port, listens, program, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEVICES = ("sim-0001", "sim-0002")
+SERVICES = ("harstream", "viewer")
 
 
 class Site:
@@ -27,11 +29,16 @@ class Site:
         tools = Path(program("mosquitto_passwd")).parent
         self.environment = {**os.environ, "PATH": f"{os.environ['PATH']}:{tools}:/usr/sbin"}
         self.prepare("localhost", *DEVICES)
-        self.port, self.certificate_port = free_port(), free_port()
+        names = "wearables", "wearables-certificates", "services", "services-certificates"
+        self._ports = {name: free_port() for name in names}  # in the order of the listeners
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self, *arguments: str) -> None:
         subprocess.run(["./prepare", *arguments], cwd=self.folder, env=self.environment, check=True)
+
+    def port(self, listener: str) -> int:
+        """Return the port of a listener: wearables, services, or either with -certificates."""
+        return self._ports[listener]
 
     def secret(self, name: str) -> Path:
         return self.folder / "secrets" / name
@@ -60,8 +67,8 @@ class Site:
 
     def start(self) -> None:
         text = (self.folder / "mosquitto.conf").read_text()
-        text = re.sub(r"(?m)^listener 8883$", f"listener {self.port} 127.0.0.1", text)
-        text = re.sub(r"(?m)^listener 8884$", f"listener {self.certificate_port} 127.0.0.1", text)
+        for shipped, port in zip((8883, 8884, 8885, 8886), self._ports.values(), strict=True):
+            text = re.sub(rf"(?m)^listener {shipped}$", f"listener {port} 127.0.0.1", text)
         # Without this line mosquitto would change to a user who cannot read the folder of a test.
         if os.getuid() == 0 and "user root" not in text:
             text += "user root\n"
@@ -75,13 +82,26 @@ class Site:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
-        return listens(self.port) and listens(self.certificate_port)
+        return all(map(listens, self._ports.values()))
+
+    def reload(self) -> None:
+        """Let the broker read its passwords and access lists again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
+        """Kill the broker."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def restart(self) -> None:
+        """Stop the broker as its service manager does, so that it saves its state, and start it again."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(DEADLINE_S)
+        self.start()
 
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.secret("ca.crt"))

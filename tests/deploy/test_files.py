@@ -116,6 +116,30 @@ def test_the_overlay_has_as_many_replicas_as_workers():
     assert f"partition({settings['partition_count']}," in (DEPLOY / "cluster" / "partitions.conf").read_text()
 
 
+# --- brokers ---
+
+
+def test_the_daemon_connects_to_the_services_listener_and_the_network_policy_lets_it():
+    text = (DEPLOY / "mosquitto" / "mosquitto.conf").read_text()
+    listeners = {part.split()[0]: part for part in text.split("\nlistener ")[1:]}
+    services = [port for port, part in listeners.items() if "acl_file services.acl\n" in part]
+    wearables = [port for port, part in listeners.items() if "acl_file wearables.acl\n" in part]
+    assert len(services) == len(wearables) == 2
+    for port in wearables:
+        assert "use_username_as_clientid true\n" in listeners[port]
+    base = DEPLOY / "kubernetes" / "base"
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    addresses = [
+        config.read_file(path)["broker"] for path in (DEPLOY / "systemd" / "harstream.toml", base / "harstream.toml")
+    ]
+    for address in (*addresses, compose["harstream"]["environment"]["HARSTREAM_RUN_BROKER"]):
+        assert address.rpartition(":")[2] in services
+    overlay = config.read_file(DEPLOY / "kubernetes" / "overlays" / "cluster" / "harstream.toml")["broker"]
+    used = {int(address.rpartition(":")[2]) for address in f"{addresses[1]} {overlay}".split()}
+    policy = yaml.safe_load((base / "networkpolicy.yaml").read_text())["spec"]["egress"]
+    assert used == {each["port"] for rule in policy for each in rule["ports"]} - {53}
+
+
 # --- containers ---------------------------------------------------------------------------------------
 
 
@@ -124,10 +148,12 @@ def test_docker_compose_accepts_the_file(tmp_path):
     run(program("docker-compose"), "-f", DEPLOY / "compose.yaml", "--profile", "demo", "config", "-q", cwd=tmp_path)
 
 
-def test_compose_publishes_only_the_tls_ports_of_the_broker_and_grafana_on_loopback():
+def test_compose_publishes_only_the_tls_ports_of_the_broker_and_those_for_services_and_grafana_on_loopback():
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"mosquitto": ["8883:8883", "8884:8884"], "grafana": ["127.0.0.1:3000:3000"]}
+    services_ports = ["127.0.0.1:8885:8885", "127.0.0.1:8886:8886"]
+    assert published.pop("mosquitto") == ["8883:8883", "8884:8884", *services_ports]
+    assert published == {"grafana": ["127.0.0.1:3000:3000"]}
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
