@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import paho.mqtt.client as paho
 import pytest
@@ -137,7 +138,7 @@ class Mosquitto:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> Mosquitto:
+    def start(self) -> Self:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([self._program, "-c", str(self._config)], stdout=log, stderr=log)
         wait_until(self._listens, "mosquitto to listen")
@@ -160,7 +161,7 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
-    def __enter__(self) -> Mosquitto:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -195,6 +196,10 @@ class Client:
         while self._published:
             self._published[-1].wait_for_publish(DEADLINE_S)
             assert self._published.pop().is_published(), "the broker has not acknowledged a message"
+
+    def states(self, topic: str) -> list[bytes]:
+        """Return the payloads of a topic that differ from the one before; a status may be repeated at any time."""
+        return [payload for payload, _ in itertools.groupby(self.payloads(topic))]
 
     def payloads(self, topic: str) -> list[bytes]:
         """Return the payloads received on one topic."""
