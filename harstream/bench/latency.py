@@ -15,7 +15,7 @@ import numpy as np
 from harstream.bench import packets
 from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT
 from harstream.bench.listener import received
-from harstream.bench.testbed import SAMPLE_TOPICS, Testbed, Traffic
+from harstream.bench.testbed import DAEMONS, SAMPLE_TOPICS, Testbed, Traffic
 from harstream.core.batches import Float64, Int64
 
 #: Subscription to the labels of all devices.
@@ -44,8 +44,8 @@ def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm
 
     Args:
         testbed: Broker, folder and model.
-        receiver: ``daemon`` gives the latency of labels. ``idle`` gives that of the samples at a subscriber, which is
-            the broker's round trip on an otherwise idle machine.
+        receiver: ``daemon`` and ``durable`` give the latency of labels. ``idle`` gives that of the samples at a
+            subscriber, which is the broker's round trip on an otherwise idle machine.
         traffic: Messages that are published.
         seconds: Duration of the measurement.
         warm_up_s: Duration of the warm-up.
@@ -54,7 +54,7 @@ def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm
     folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
-    subscription = LABEL_TOPICS if receiver == "daemon" else SAMPLE_TOPICS
+    subscription = LABEL_TOPICS if receiver in DAEMONS else SAMPLE_TOPICS
     with testbed.under_load(receiver, traffic, lead=0, log=log, listen=(subscription, folder)) as running:
         counters = running.counters
         time.sleep(warm_up_s)

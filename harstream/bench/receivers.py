@@ -109,6 +109,7 @@ def _report_in_background(counters: SharedCounters, report: Callable[[], None]) 
 
 RECEIVERS: dict[str, Callable[[dict[str, Any], SharedCounters], None]] = {
     "daemon": run_daemon,
+    "durable": run_daemon,
     "paho": run_paho,
     "idle": run_idle,
     "script": run_script,

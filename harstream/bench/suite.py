@@ -14,7 +14,7 @@ from harstream import shipped
 from harstream.bench import growth, inference, latency, startup
 from harstream.bench.broker import Broker
 from harstream.bench.results import Figure
-from harstream.bench.testbed import Testbed, Traffic
+from harstream.bench.testbed import DAEMONS, Testbed, Traffic
 from harstream.bench.throughput import Throughput, saturate
 from harstream.classifier import load_classifier
 from harstream.errors import HarstreamError
@@ -22,6 +22,7 @@ from harstream.errors import HarstreamError
 #: Names of ceilings in the table.
 PAHO = "paho, empty callback"
 ROUND_TRIP = "the broker's round trip"
+WITHOUT = "the daemon without --state-dir"
 #: Messages per second of a device at life speed.
 MESSAGES_S = 2
 
@@ -226,6 +227,44 @@ class Suite:
         runs = sorted(run.messages_s for run in self._saturated[traffic])
         return max(round(runs[len(runs) // 2] / MESSAGES_S / 2), 1)
 
+    def durable(self, testbed: Testbed) -> None:
+        """Measure throughput and latency in durable mode, beside those without it."""
+        traffics = [Traffic(self.options.n_devices, payload) for payload in ("json", "packed")]
+        few = Traffic(self.options.n_live, "json")
+        rates: dict[tuple[Traffic, str], list[Throughput]] = defaultdict(list)
+        delays: dict[str, list[latency.Latency]] = defaultdict(list)
+        for number in range(self.options.repeats):
+            self._tick(f"durable {number + 1}")
+            for receiver in DAEMONS:
+                for traffic in traffics:
+                    rates[traffic, receiver].append(self._saturate(testbed, receiver, traffic))
+                run = latency.live(testbed, receiver, few, self.options.latency_s, self.options.warm_up_s)
+                delays[receiver].append(run)
+        for traffic in traffics:
+            ours, without = (rates[traffic, receiver] for receiver in ("durable", "daemon"))
+            self._add(
+                "durable",
+                f"{traffic.payload} at QoS 1: messages a second",
+                "1/s",
+                [run.messages_s for run in ours],
+                WITHOUT,
+                [run.messages_s for run in without],
+                cpu_us_per_message=[run.cpu_us for run in ours],
+                ceiling_cpu_us_per_message=[run.cpu_us for run in without],
+                dropped=sum(run.dropped for run in ours),
+            )
+        for q in latency.PERCENTILES:
+            self._add(
+                "durable",
+                f"p{q} at {few.n_devices:,} live wearables: sample sent to label heard",
+                "ms",
+                [_received(run.percentile(q)) for run in delays["durable"]],
+                WITHOUT,
+                [_received(run.percentile(q)) for run in delays["daemon"]],
+                cores=[run.cpu for run in delays["durable"]],
+                dropped=sum(run.dropped for run in delays["durable"]),
+            )
+
     def live(self, testbed: Testbed) -> None:
         """Count the messages that the daemon has not done when a large fleet at life speed stops."""
         self._tick("live")
@@ -325,6 +364,7 @@ MODES: dict[str, Callable[[Suite, Testbed], None]] = {
         Suite.baseline,
         Suite.inference,
         Suite.latency,
+        Suite.durable,
         Suite.live,
         Suite.start,
         Suite.memory,

@@ -5,11 +5,15 @@ The receiver is the process under test: the daemon, or what it is compared with 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
@@ -20,6 +24,14 @@ SAMPLE_TOPICS = "wearables/+/imu"
 #: Messages that the load may be ahead of the receiver: enough that the receiver never waits for the load, too few to
 #: overflow an inbox.
 LEAD = 12_000
+#: Longest wait for the end of a session, seconds.
+_END_S = 10.0
+
+
+#: Receivers that are the daemon: as it is, and in durable mode.
+DAEMONS = ("daemon", "durable")
+#: Client identifier of the daemon in durable mode.
+SESSION = "harstream-bench-durable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +115,15 @@ class Testbed:
             for each in (load, measured, listener):
                 if each is not None:
                     each.wait()
+            if receiver == "durable":
+                _end_session(self.broker.port)
 
     def _receiver_settings(self, receiver: str, counters: Path, traffic: Traffic) -> dict[str, Any]:
         broker = self.broker
         common = {"counters": str(counters), "ca": str(broker.ca) if traffic.tls else None}
         port = broker.tls_port if traffic.tls else broker.port
-        if receiver == "daemon":
-            config = {
+        if receiver in DAEMONS:
+            config: dict[str, Any] = {
                 "broker": f"{'mqtts' if traffic.tls else 'mqtt'}://127.0.0.1:{port}",
                 "model": self.model,
                 "backend": self.backend,
@@ -117,6 +131,8 @@ class Testbed:
                 "instance": "bench",
                 "http": "127.0.0.1:0",
             }
+            if receiver == "durable":
+                config |= {"state_dir": str(self.folder / f"state-{self._measurements}"), "client_id": SESSION}
             if not broker.is_mosquitto:
                 config["mqtt_version"] = "3.1.1"
             return {**common, "config": config}
@@ -129,3 +145,19 @@ class Testbed:
             "version": 5 if broker.is_mosquitto else 4,
             "model": self.model,
         }
+
+
+def _end_session(port: int) -> None:
+    """Let the broker forget the session of durable mode, for which it would keep the messages of later measurements."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=SESSION, protocol=paho.MQTTv311, clean_session=True)
+    ended = threading.Event()
+
+    def disconnect(*_: Any) -> None:
+        client.disconnect()
+
+    client.on_connect = disconnect
+    client.on_disconnect = lambda *_: ended.set()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    ended.wait(_END_S)
+    client.loop_stop()

@@ -17,7 +17,7 @@ from harstream.shipped import SIMULATED_MODEL
 if TYPE_CHECKING:
     from harstream.bench.suite import Options, Suite
 
-_MODES = ("ingest", "tls", "baseline", "inference", "latency", "live", "start", "memory", "growth")
+_MODES = ("ingest", "tls", "baseline", "inference", "latency", "durable", "live", "start", "memory", "growth")
 
 
 @click.command()
