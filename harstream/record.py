@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from harstream.core.batches import Float32, Int64, SampleBatch
+from harstream.core.labels import UNKNOWN
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
 from harstream.core.rates import MEASURE_MAX_SAMPLES
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import Timeline
 from harstream.datasets.csv import CsvWriter
+from harstream.datasets.rows import NO_LABEL
 from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
@@ -59,13 +61,15 @@ def check_label(label: str) -> str:
 
     Raises:
         ConfigError: It is empty, or has a comma, a quote, a line end, a control character, or a space at its start or
-            end.
+            end, or it stands for no label, such as NA, or for what a model does not know (UNKNOWN).
 
     """
     if not label or label != label.strip() or _NOT_IN_LABEL.search(label):
         raise ConfigError(
             f"label: {label!r}: expected a text without commas, quotes, control characters and spaces at its ends"
         )
+    if label.lower() in NO_LABEL or label.upper() == UNKNOWN:
+        raise ConfigError(f"label: {label!r}: it stands for no label when the file is read; choose another name")
     return label
 
 

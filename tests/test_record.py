@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from pathlib import Path
 
@@ -296,6 +297,12 @@ def test_a_subject_that_a_file_name_would_not_give_back_is_refused(tmp_path, sub
 )
 def test_a_label_that_a_csv_file_would_not_give_back_is_refused(label):
     with pytest.raises(ConfigError, match="label"):
+        check_label(label)
+
+
+@pytest.mark.parametrize("label", ["NA", "n/a", "None", "null", "nan", "-", "?", "UNKNOWN", "unknown"])
+def test_a_label_that_stands_for_none_is_refused(label):
+    with pytest.raises(ConfigError, match=f"label: {re.escape(repr(label))}: it stands for no label"):
         check_label(label)
 
 

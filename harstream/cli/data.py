@@ -33,7 +33,7 @@ def list_data_sets() -> None:
         click.echo(f"  terms: {data_set.terms}\n  for: {use}")
         click.echo(f"  source: {data_set.source}\n  archive: {data_set.url}{size}")
     click.echo("csv  your own recordings, one file each in a folder: see `harstream record --help`")
-    click.echo("  look at them: harstream data inspect csv:FOLDER")
+    click.echo("  look at them: harstream data inspect csv:FOLDER; its --help tells which files are understood")
     click.echo("  for: train, evaluate, replay")
 
 
@@ -48,7 +48,20 @@ def list_data_sets() -> None:
 )
 @options.json_file
 def inspect(what: str, window: float, json_path: Path | None) -> None:
-    """Say what is understood of recordings, and what is doubtful, before anything is trained on them."""
+    """Say what is understood of recordings, and what is doubtful, before anything is trained on them.
+
+    WHAT is KIND:PATH, such as csv:recordings for a folder of your own csv files, one for each recording.
+
+    Columns are found by name, in any order: t or timestamp; ax, ay, az or acc_x, acc_y, acc_z; gx, gy, gz or gyro_x,
+    gyro_y, gyro_z if there is a gyroscope; label, activity or class; subject or user, if it is not told by file or
+    folder.
+
+    Units stand behind the name of one axis: t[ms], ax[m/s2], gx[deg/s]. Without one, t is in seconds or a date of
+    ISO 8601, accelerations are in what gravity shows (g, m/s2 or mg), and the gyroscope is in rad/s.
+
+    Subjects are what stands before the first _ of a file name, as in anna_walk.csv and anna_2.csv, or folders, if
+    every file is in one. Folds are made by subject, so all recordings of one person need one name.
+    """
     from harstream import datasets
     from harstream.datasets import inspection
 

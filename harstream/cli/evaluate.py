@@ -12,10 +12,12 @@ import click
 from harstream import tables
 from harstream.cli import options
 from harstream.cli.progress import ProgressBar
+from harstream.core.batches import Bool, Float64
 from harstream.core.labels import UNKNOWN
 from harstream.errors import ConfigError
 
 if TYPE_CHECKING:
+    from harstream.datasets.sets import DataSet
     from harstream.evaluate.evaluation import Evaluation
     from harstream.evaluate.sessions import SessionScores
 
@@ -71,6 +73,7 @@ def evaluate(
     options.check_writable("--report", report, folder=True)
     classifier = trial.load(model, backend)
     sets = options.load_sets(data, subjects, placements, windows=True)
+    _print_doubts(sets, classifier.bundle.spec.window_samples / classifier.bundle.spec.sample_rate_hz)
     with ProgressBar() as bar:
         evaluation = scoring.score_sets(sets, classifier, stream=stream, progress=bar.update)
     if labels_path is not None:
@@ -96,15 +99,29 @@ def evaluate(
         click.echo(f"wrote {write(evaluation, report)}")
 
 
+def _print_doubts(sets: Sequence[DataSet], window_s: float) -> None:
+    """Print what is doubtful about recordings before they are scored in windows of ``window_s`` seconds."""
+    from harstream.datasets.inspection import inspect
+
+    for data_set in sets:
+        if data_set.recordings:
+            for doubt in inspect(data_set.data, data_set.recordings, window_s, for_training=False).warnings:
+                click.echo(f"doubt: {data_set.name}: {doubt}")
+
+
 def _print_scores(evaluation: Evaluation, notes: Sequence[str]) -> None:
     scores = evaluation.scores
     name = f"{evaluation.data}: " if not evaluation.parts else ""
     click.echo(f"{evaluation.model} ({evaluation.backend}) on {name}{evaluation.source}")
     for note in notes:
         click.echo(f"note: {note}")
+    there = scores.windows_by_label > 0
+    occur = there | (scores.confusion.sum(axis=0) > 0)
+    of_true = "" if there.all() else f" ({int(there.sum())} labels with windows)"
+    of_both = "" if occur.all() and there.all() else f" ({int(occur.sum())} labels with windows or predictions)"
     click.echo(
-        f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}, "
-        f"macro recall {scores.macro_recall:.4f}, calibration error {evaluation.reliability.error:.4f}"
+        f"windows {scores.windows}, accuracy {scores.accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}{of_both}, "
+        f"macro recall {scores.macro_recall:.4f}{of_true}, calibration error {evaluation.reliability.error:.4f}"
     )
     if scores.unfamiliar is not None:
         n = int(scores.unfamiliar.sum())
@@ -115,14 +132,24 @@ def _print_scores(evaluation: Evaluation, notes: Sequence[str]) -> None:
     order = "" if scores.unknown is None else f" (in this order, then {UNKNOWN})"
     unfamiliar = [[]] * len(counts) if scores.unfamiliar is None else [[str(n)] for n in scores.unfamiliar.tolist()]
     rows = [
-        (label, f"{precision:.4f}", f"{recall:.4f}", *cell, " ".join(f"{count:6d}" for count in row))
+        (label, precision, recall, *cell, " ".join(f"{count:6d}" for count in row))
         for label, precision, recall, cell, row in zip(
-            scores.labels, scores.precision, scores.recall, unfamiliar, counts, strict=True
+            scores.labels,
+            _figures(scores.precision, there),
+            _figures(scores.recall, there),
+            unfamiliar,
+            counts,
+            strict=True,
         )
     ]
     column = () if scores.unfamiliar is None else ("unfamiliar",)
     head = ("truth", "precision", "recall", *column, f"predicted as{order}")
     click.echo(tables.plain(head, rows, right=range(1, len(head) - 1)))
+
+
+def _figures(values: Float64, known: Bool) -> list[str]:
+    """Return the values as text, ``-`` for a label without windows."""
+    return [f"{value:.4f}" if one else "-" for value, one in zip(values, known, strict=True)]
 
 
 def _print_sessions(stream: SessionScores) -> None:

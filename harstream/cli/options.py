@@ -97,7 +97,10 @@ subjects = click.option(
     metavar="A,B,C",
 )
 data = click.option(
-    "--data", required=True, help="Kind and path of the recordings, such as hapt:hapt.zip.", metavar="KIND:PATH"
+    "--data",
+    required=True,
+    help="Kind and path of the recordings, such as csv:recordings or hapt:hapt.zip.",
+    metavar="KIND:PATH",
 )
 
 
@@ -112,7 +115,8 @@ several_data = click.option(
     required=True,
     multiple=True,
     type=_DataType(),
-    help="Kind and path of the recordings, such as hapt:hapt.zip; given again, several data sets are used together.",
+    help="Kind and path of the recordings, such as csv:recordings or hapt:hapt.zip; given again, several data sets are "
+    "used together.",
     metavar="KIND:PATH",
 )
 placements = click.option(

@@ -77,7 +77,9 @@ def record(
 ) -> None:
     """Record live devices with a label into csv files, for training and evaluation.
 
-    Each recording of a device becomes a file SUBJECT_DEVICE_TIME.csv; `--data csv:DIR` reads the folder.
+    Each recording of a device becomes a file SUBJECT_DEVICE_TIME.csv with the columns t (seconds), ax, ay, az (g),
+    gx, gy, gz (rad/s) and label; `--data csv:DIR` reads the folder, and `harstream data inspect csv:DIR` tells what is
+    understood of it.
     """
     from harstream.record import Recorder, check_label
     from harstream.signals import on_stop
@@ -241,6 +243,9 @@ class _Keyboard:
 
     def poll(self, timeout_s: float = 0.0) -> str | None:
         """Return the next line, or None if none comes within ``timeout_s`` seconds."""
+        if not self._is_readable():
+            self._stop.wait(timeout_s)
+            return None
         if b"\n" not in self._buffer and not self._closed and select.select([sys.stdin], [], [], timeout_s)[0]:
             data = os.read(sys.stdin.fileno(), 4096)
             self._closed = not data
@@ -250,6 +255,13 @@ class _Keyboard:
             return None
         self._buffer = rest
         return line.decode(errors="replace").strip()
+
+    def _is_readable(self) -> bool:
+        """Return False in the background of a terminal, whose keys are for others: reading them stops the process."""
+        try:
+            return not self.terminal or os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        except OSError:  # it is not the terminal that controls this process
+            return True
 
     def read_line(self) -> str:
         """Wait for the next line and return it; empty at the end of the input or when a signal stops the command."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,14 @@ class Request:
     def load(self, states: Sequence[str] = ()) -> tuple[list[DataSet], LabelTable]:
         """Return the chosen recordings, with labels in place of activities, and the table of the labels.
 
+        What was understood of the recordings is printed first, so that an error in them can be seen there.
+
         ``states`` are the states between labels, which keep their names.
         """
         from harstream.train.fitting.prepare import default_table
 
         sets = options.load_sets(self.data, self.subjects, self.placements)
+        self._describe(sets, states)
         table = self.table or default_table([data_set for data_set in sets if not data_set.is_empty], states)
         return [data_set.cover(table, states) for data_set in sets], table
 
@@ -71,18 +75,26 @@ class Request:
 
     def usable(self, sets: Sequence[DataSet], signal: SignalSpec) -> list[DataSet]:
         """Return the recordings that the signal can be made of, and print what was left out so far."""
-        from harstream.datasets.inspection import inspect
         from harstream.datasets.sets import leave_out_without_gyro, notes_of
 
-        for data_set in sets:
-            if not data_set.is_empty:
-                window_s = signal.window_samples / signal.sample_rate_hz
-                click.echo(inspect(data_set.data, data_set.recordings, window_s).to_text())
         usable = leave_out_without_gyro(sets, signal)
         for note in notes_of(usable):
             click.echo(f"note: {note}")
         self.check_names([data_set.name for data_set in usable if not data_set.is_empty])
         return usable
+
+    def _describe(self, sets: Sequence[DataSet], states: Sequence[str]) -> None:
+        """Print each data set as it was understood, with the labels of ``--labels`` if there are any."""
+        from harstream.datasets.inspection import inspect
+
+        for data_set in sets:
+            if not data_set.is_empty:
+                signal = self.signal()
+                rates = Counter(one.rate_hz for one in data_set.recordings)
+                rate_hz = self.settings.get("sample_rate_hz", rates.most_common(1)[0][0])
+                window_s = self.settings.get("window_samples", signal.window_samples) / rate_hz
+                covered = data_set if self.table is None else data_set.cover(self.table, states)
+                click.echo(inspect(data_set.data, covered.recordings, window_s).to_text())
 
     def signal(self, recordings: Sequence[Recording] | None = None) -> SignalSpec:
         """Return the signal of ``--spec``, completed for the recordings, or by the defaults without recordings.

@@ -175,7 +175,7 @@ def train(
     """Train a bundle on recordings and validate it on subjects, or whole data sets, that it was not trained on.
 
     With --sweep or --variant, configs are compared instead, in results.json, table.md and boxplot.png. The same
-    command continues interrupted work.
+    command continues interrupted work. `harstream data inspect --help` tells which csv files are understood.
     """
     options.need_extra("train", "tensorflow")
     from harstream.datasets.sets import names_of

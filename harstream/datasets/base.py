@@ -129,7 +129,8 @@ def _split_kind(data: str) -> tuple[str, Path]:
     kind, colon, path = data.partition(":")
     kinds = [*KINDS, *WINDOW_KINDS]
     if not colon or not path or kind not in kinds:
-        raise DatasetError(f"expected KIND:PATH with KIND one of {', '.join(kinds)}, got {data!r}")
+        mend = f": did you mean csv:{data}?" if data and Path(data).exists() else ""
+        raise DatasetError(f"expected KIND:PATH with KIND one of {', '.join(kinds)}, got {data!r}{mend}")
     if not Path(path).exists():
         raise DatasetError(f"{path}: no such file or folder")
     return kind, Path(path)

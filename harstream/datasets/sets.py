@@ -134,6 +134,16 @@ def recordings_of(sets: Iterable[DataSet]) -> list[Recording]:
     return [recording for data_set in sets for recording in data_set.recordings]
 
 
+def seconds_of(recordings: Iterable[Recording]) -> dict[str, float]:
+    """Return the duration of each label in seconds, in alphabetical order."""
+    seconds: dict[str, float] = {}
+    for recording in recordings:
+        for segment in recording.segments:
+            length = (segment.stop - segment.start) / recording.rate_hz
+            seconds[segment.label] = seconds.get(segment.label, 0.0) + length
+    return dict(sorted(seconds.items()))
+
+
 def notes_of(sets: Sequence[DataSet]) -> tuple[str, ...]:
     """Return the notes of all sets, each with the name of its set."""
     return tuple(f"{data_set.name}: {note}" for data_set in sets for note in data_set.notes)

@@ -6,7 +6,7 @@ An activity counts as the label that covers it (see ``core.label_table``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from harstream.core.labels import UNKNOWN
 from harstream.core.spec import DEFAULT_CHANNELS
 from harstream.datasets import public
 from harstream.datasets.base import PrecutWindows, Recording, subject_names
-from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, notes_of
+from harstream.datasets.sets import DataSet, kind_of, leave_out_without_gyro, notes_of, seconds_of
 from harstream.datasets.windows import LabelledWindows, cut_windows, require_gyro, whole_streams
 from harstream.errors import DatasetError
 from harstream.evaluate.evaluation import Evaluation, together
@@ -89,7 +89,7 @@ def score_recordings(
     bundle = classifier.bundle
     recordings, left_out = _usable(recordings, data, bundle)
     windows = cut_windows(whole_streams(recordings), bundle.spec, bundle.labels, progress)
-    _require_windows(len(windows), data, bundle)
+    _require_windows(len(windows), data, bundle, seconds_of(recordings))
     predictions = classifier.predict(windows.windows)
     subjects = subject_names(recordings)
     placement = {recording.name: recording.placement for recording in recordings}
@@ -133,7 +133,7 @@ def score_sessions(
     require_gyro(recordings, bundle.spec)
     stream = score_streams(recordings, classifier, progress)
     scores = stream.published.scores
-    _require_windows(scores.windows, data, bundle)
+    _require_windows(scores.windows, data, bundle, seconds_of(recordings))
     subjects = subject_names(recordings)
 
     def score_sessions_by(names: Iterable[str]) -> dict[str, Scores]:
@@ -207,7 +207,7 @@ def score_windows(windows: PrecutWindows, classifier: Classifier, data: str) -> 
     index = np.array([-1 if label is None else bundle.labels.index(label) for label in covering])
     true_label = index[windows.label]
     known = true_label >= 0
-    _require_windows(int(known.sum()), data, bundle)
+    _require_windows(int(known.sum()), data, bundle, dict.fromkeys(windows.labels))
     true_label = true_label[known]
     single = _SingleWindows(bundle, classifier.predict(windows.windows[known][:, :, channels]), true_label)
     notes = ["windows cut and filtered by their publisher: only the network was applied, not the engine"]
@@ -298,13 +298,29 @@ def _stretches(
     )
 
 
-def _require_windows(n_windows: int, data: str, bundle: Bundle) -> None:
-    """Raise DatasetError if there is no window to score."""
-    if not n_windows:
+def _require_windows(n_windows: int, data: str, bundle: Bundle, found: Mapping[str, float | None]) -> None:
+    """Raise DatasetError if there is no window to score.
+
+    Args:
+        n_windows: Number of windows to score.
+        data: KIND:PATH of the data set.
+        bundle: The bundle.
+        found: The labels of the data set, with their duration in seconds if it is known.
+
+    """
+    if n_windows:
+        return
+    if not found:
         raise DatasetError(
-            f"{data}: no window lies inside an activity that {bundle.id} knows ({', '.join(bundle.labels)}): "
-            "compare the labels of the data set"
+            f"{data}: the recordings have no labels: expected a column label, activity or class, with labels such as "
+            f"{', '.join(bundle.labels[:2])}"
         )
+    names = ", ".join(f"{name} {seconds:.0f} s" if seconds is not None else name for name, seconds in found.items())
+    window_s = bundle.spec.window_samples / bundle.spec.sample_rate_hz
+    raise DatasetError(
+        f"{data}: no window lies inside an activity that {bundle.id} knows ({', '.join(bundle.labels)}); found: "
+        f"{names}: name the labels alike, or record segments longer than {window_s:.2f} s"
+    )
 
 
 def _training_notes(bundle: Bundle, data: str, subjects: Iterable[str]) -> tuple[str, ...]:

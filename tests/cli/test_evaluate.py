@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,3 +214,43 @@ def test_recordings_and_windows_are_scored_together(random_bundle, recordings, w
     result = evaluate(random_bundle, "--data", "hapt:x", "--data", "uci-har:x", "--json", str(out))
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text())["by_data"]["uci-har"]["windows"] == 20
+
+
+def test_labels_without_windows_have_no_figures(random_bundle, recordings):
+    result = evaluate(random_bundle, "--data", "hapt:x")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"macro recall \d\.\d{4} \(2 labels with windows\), calibration", result.output)
+    assert re.search(r"macro-F1 \d\.\d{4} \(\d labels with windows or predictions\), ", result.output)
+    assert re.search(r"^WALKING +- +- ", result.output, re.MULTILINE)
+    assert re.search(r"^SITTING +\d\.\d{4} +\d\.\d{4} ", result.output, re.MULTILINE)
+
+
+def test_doubts_about_the_recordings_are_printed_and_those_about_training_are_not(random_bundle, recordings):
+    recordings[:] = [replace(one, samples=one.samples * np.float32([9.8, 9.8, 9.8, 1, 1, 1])) for one in recordings[:1]]
+    recordings[0].samples[:200] = (9.8, 0, 0, 0, 0, 0)
+    result = evaluate(random_bundle, "--data", "hapt:x")
+    assert "doubt: hapt: |acc| at rest is 9.80 g" in result.output
+    assert "one subject only" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("Cycling", "", "JUMP"), r"knows \(.*SITTING.*\); found: Cycling 28 s, JUMP 28 s: name the labels alike"),
+        (
+            ("", "", ""),
+            "the recordings have no labels: expected a column label, activity or class",
+        ),
+    ],
+)
+def test_what_there_is_in_place_of_known_labels_is_named(random_bundle, recordings, names, message):
+    recordings[:] = [
+        replace(
+            one,
+            segments=tuple(replace(part, label=name) for part, name in zip(one.segments, names, strict=True) if name),
+        )
+        for one in recordings
+    ]
+    result = evaluate(random_bundle, "--data", "hapt:x")
+    assert result.exit_code == 2
+    assert re.search(message, result.output.splitlines()[-1])

@@ -192,3 +192,38 @@ def test_without_a_broker_it_exits_with_4(tmp_path):
     with Process("record", *given, folder=tmp_path) as process:
         assert process.exit_code() == 4
     assert f"broker mqtt://{UNREACHABLE}" in process.err
+
+
+#: A session whose leader is in the foreground of a terminal with a line typed, and a child in the background of it.
+SESSION = """
+import os, sys, threading
+from harstream.cli.record import _Keyboard
+ours, theirs = os.openpty()
+os.setsid()
+terminal = os.open(os.ttyname(theirs), os.O_RDWR)
+os.write(ours, b"x\\n")
+def state(foreground):
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os.dup2(terminal, 0)
+        sys.stdin = open(0)
+        ready.wait()
+        os._exit(1 if _Keyboard(threading.Event()).poll(0.1) == "x" else 0)
+    if foreground:
+        os.setpgid(child, child)
+        os.tcsetpgrp(terminal, child)
+    ready.set()
+    return os.waitpid(child, os.WUNTRACED)[1]
+import multiprocessing
+ready = multiprocessing.Event()
+background = state(False)
+ready.clear()
+foreground = state(True)
+print(os.WIFSTOPPED(background), os.waitstatus_to_exitcode(background), os.waitstatus_to_exitcode(foreground))
+"""
+
+
+def test_in_the_background_of_a_terminal_the_keyboard_is_left_to_others():
+    done = subprocess.run([sys.executable, "-c", SESSION], capture_output=True, text=True, check=True)
+    assert done.stdout == "False 0 1\n"  # not stopped; nothing read in the background, the line in the foreground

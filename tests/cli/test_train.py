@@ -289,6 +289,46 @@ def test_what_the_names_of_the_data_sets_rule_out_is_said_before_they_are_read(
     assert message in result.output
 
 
+def test_activities_in_place_of_subjects_are_refused_before_a_fit_and_after_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "hold_out", lambda *_: pytest.fail("a network was fitted"))
+    people = [subject(name, n) for n, name in enumerate(("anna", "ben"))]
+    parts = [
+        replace(one, name=f"{segment.label.lower()}_{one.subject}", segments=(segment,))
+        for one in people
+        for segment in one.segments
+    ]
+    done = train("--data", write_csv(tmp_path / "own", parts), "--out", tmp_path / "x", *SMALL)
+    assert done.exit_code == 2
+    assert "doubt: subjects are named like activities: moving, still like MOVING, STILL" in done.output
+    assert done.output.splitlines()[-1].startswith(
+        "harstream: nothing can be validated, as the subjects held out share no label (moving has MOVING; still has "
+        "STILL): record each label with several subjects, and name csv files SUBJECT_ACTIVITY.csv"
+    )
+
+
+def test_other_spellings_are_one_label_and_named(tmp_path: Path, seen: list[LabelledWindows]) -> None:
+    data = write_csv(tmp_path / "own", [subject("anna", 1), subject("ben", 2)])
+    path = tmp_path / "own/ben_1.csv"
+    path.write_text(path.read_text().replace("STILL", "Still"))
+    done = train("--data", data, "--out", tmp_path / "x", *SMALL)
+    assert "note: STILL: also spelled Still\n" in done.output
+    assert "doubt: " not in done.output
+    assert seen[0].labels == ("MOVING", "STILL")
+
+
+@pytest.mark.parametrize("fault", ["labels", "rates"])
+def test_what_was_understood_is_printed_before_an_error(tmp_path: Path, fault: str) -> None:
+    people = [subject("anna", 1), subject("ben", 2, 50.0 if fault == "labels" else 25.0)]
+    names = {"STILL": "", "MOVING": "A"} if fault == "labels" else {}
+    done = train("--data", write_csv(tmp_path / "own", people, names), "--out", tmp_path / "x", *SMALL)
+    assert done.exit_code == 2
+    assert "subject  recordings" in done.output
+    last = "the recordings have 1 known labels (A)" if fault == "labels" else "25"
+    assert last in done.output.splitlines()[-1]
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
     """Return --data twice: two subjects who stand and walk, and two of the same names who sit and jump."""

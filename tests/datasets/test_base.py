@@ -54,3 +54,8 @@ def test_recordings_of_some_subjects_only_and_none_is_an_error() -> None:
     assert [recording.name for recording in select_subjects(recordings, ["01"])] == ["01a", "01b"]
     with pytest.raises(DatasetError, match="subject '03' has no recording: the subjects are 01, 02"):
         select_subjects(recordings, ["01", "03"])
+
+
+def test_a_folder_without_its_kind_is_answered_with_csv(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"got '{tmp_path}': did you mean csv:{tmp_path}"):
+        base.load(str(tmp_path))

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.familiar import energy
+from harstream.errors import DatasetError
 from harstream.evaluate.metrics import Scores, calibration_error, score_by
 from harstream.progress import Progress, silent
 from harstream.tables import mean_and_deviation, spread
@@ -23,11 +24,13 @@ from harstream.train.fitting.prepare import Prepared
 from harstream.train.fitting.recipe import FitConfig
 from harstream.train.validation import pool
 from harstream.train.validation.calibration import Calibration, calibrate
-from harstream.train.validation.task import FoldResult, FoldStore, labels_of_logits, tasks_of
+from harstream.train.validation.task import FoldResult, FoldStore, FoldTask, is_held_out, labels_of_logits, tasks_of
 
 BY_SUBJECT, BY_DATA = "subject", "data"
 #: What is held out together: some subjects of any data set, or all subjects of one data set.
 FOLDS = (BY_SUBJECT, BY_DATA)
+#: Parts that an error names.
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ def cross_validate(
     scored = prepared.scored
     data_sets = dict(zip(scored.subject.tolist(), scored.data_set.tolist(), strict=True)) if folds == BY_DATA else None
     tasks = tasks_of(scored.subject.tolist(), prepared.spec, config, repeats, int8=int8, data_sets=data_sets)
+    _require_learnt_labels(prepared, tasks, folds)
     paths: list[Path] = []
     results: dict[int, FoldResult] = {}
     if work is not None:
@@ -286,6 +290,33 @@ def cross_validate(
     by_data = folds == BY_DATA
     calibration = calibrate([fold for _, parts in raw for fold in parts], by_data=by_data)
     return CrossValidation(config, tuple(_calibrated(*one, by_data=by_data) for one in raw), calibration, folds)
+
+
+def _require_learnt_labels(prepared: Prepared, tasks: Sequence[FoldTask], folds: str) -> None:
+    """Raise DatasetError, before any fit, if the validation could say nothing.
+
+    A fold is calibrated by the others of its seed, so two of them must be scored on a label that they have learnt.
+    """
+    training, scored = prepared.training, prepared.scored
+    for _, group in groupby(tasks, key=lambda task: task.config.seed):
+        judged = 0
+        for task in group:
+            learnt = set(training.label[~is_held_out(training, task)].tolist())
+            judged += not learnt.isdisjoint(scored.label[np.isin(scored.subject, task.held_out)].tolist())
+        if judged >= 2:
+            continue
+        names = scored.data_set if folds == BY_DATA else scored.subject
+        parts = "data sets" if folds == BY_DATA else "subjects"
+        labels_of = "; ".join(
+            f"{name} has {', '.join(scored.labels[index] for index in np.unique(scored.label[names == name]))}"
+            for name in np.unique(names).tolist()[:_NAMED]
+        )
+        mend = (
+            "choose --folds subject, or add recordings of the same labels"
+            if folds == BY_DATA
+            else "record each label with several subjects, and name csv files SUBJECT_ACTIVITY.csv, not the other way"
+        )
+        raise DatasetError(f"nothing can be validated, as the {parts} held out share no label ({labels_of}): {mend}")
 
 
 def _calibrated(seed: int, folds: tuple[FoldResult, ...], *, by_data: bool) -> SeedRun:

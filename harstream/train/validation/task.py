@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Float32, Float64, Int64
+from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
@@ -202,8 +202,13 @@ def not_held_out(windows: LabelledWindows, task: FoldTask) -> LabelledWindows:
 
     A data set is held out as a whole: a subject whose windows are too few to be scored is not trained on either.
     """
+    return windows.select(np.flatnonzero(~is_held_out(windows, task)))
+
+
+def is_held_out(windows: LabelledWindows, task: FoldTask) -> Bool:
+    """Return which windows the network of a task is not trained on, (n_windows,)."""
     inside = windows.data_set == task.data_set if task.data_set else np.isin(windows.subject, task.held_out)
-    return windows.select(np.flatnonzero(~inside))
+    return np.asarray(inside, np.bool_)
 
 
 def hold_out(prepared: Prepared, task: FoldTask, progress: Progress = silent) -> FoldResult:
