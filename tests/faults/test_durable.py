@@ -19,8 +19,10 @@ from harstream.mqtt.connection import Connection
 from harstream.serve.daemon import Daemon
 
 from ..live_streams import expected, messages
+from ..serve.daemons import WrappedClassifier, running
 from ..servers import Client, Mosquitto, Process, wait_until
-from .daemons import WrappedClassifier, running
+from .processes import StoringMosquitto, kill
+from .proxy import FaultyNetwork
 
 #: Smallest limit on the messages in flight that users meet: mosquitto's default.
 INFLIGHT = 20
@@ -66,8 +68,7 @@ def test_killed_at_any_moment_it_loses_and_changes_no_label(
             for topic, payload in [next(sent) for _ in range(30)]:
                 client.publish(topic, payload)
                 time.sleep(rng.uniform(0, 0.01))
-            daemon.send(signal.SIGKILL)
-            daemon.exit_code()
+            kill(daemon)
             daemon = start()
             if rng.random() < 0.7:  # else it may be killed while it starts
                 daemon.wait_for("ready")
@@ -125,6 +126,51 @@ def test_while_the_broker_has_no_label_no_message_is_acknowledged(mosquitto, tmp
         hold.clear()
         daemon.durability.note_answers()
         wait_until(lambda: len(acknowledged) == len(sent), "the acknowledgements")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["cut", "reset", "half_open"])
+def test_cut_off_again_and_again_it_loses_and_changes_no_label(broker, tmp_path, classifier, subjects, fault):
+    labels, sent = wanted(subjects, classifier), list(messages(subjects))
+    with FaultyNetwork(broker.port) as network, Client(broker.port, "wearables/+/activity") as client:
+        config = RunConfig(broker=network.address, instance="test", http="off", state_dir=tmp_path / "state")
+        with running(Daemon(config, classifier)) as daemon:
+            assert daemon.connection is not None
+            for number in range(0, len(sent), 40):
+                connects = daemon.connection.connects
+                for topic, payload in sent[number : number + 40]:
+                    client.publish(topic, payload)
+                getattr(network, fault)()
+                wait_until(
+                    lambda connects=connects: daemon.connection.connects > connects and daemon.connected, "a reconnect"
+                )
+            wait_until(lambda: labels <= labels_of(client), "every label")
+    assert labels_of(client) == labels
+
+
+@pytest.mark.slow
+def test_the_broker_restarted_again_and_again_loses_and_changes_no_label(tmp_path, classifier, subjects):
+    labels, sent = wanted(subjects, classifier), list(messages(subjects))
+    config = {"instance": "test", "http": "off", "state_dir": tmp_path / "state"}
+    received: set[tuple[str, float, str]] = set()
+    with (
+        StoringMosquitto(tmp_path) as broker,
+        running(Daemon(RunConfig(broker=broker.address, **config), classifier)) as daemon,
+    ):
+        for number in range(0, len(sent), 40):
+            with Client(broker.port, "wearables/+/activity") as client:
+                for topic, payload in sent[number : number + 40]:
+                    client.publish(topic, payload)
+                client.flush()
+                wait_until(lambda: labels_of(client), "a label")
+                received |= labels_of(client)
+            broker.restart()
+            wait_until(lambda: daemon.connected, "a reconnect")
+        with Client(broker.port, "wearables/+/activity") as client:
+            wait_until(lambda: daemon.durability.position >= len(sent), "every message")
+    # Labels that came while no client listened are those that the engine and the smoother have given since.
+    assert received <= labels
+    assert daemon.labelling.windows_classified == len(labels)
 
 
 @pytest.fixture
