@@ -19,6 +19,8 @@ MAX_BYTES = 1024 * 1024
 _MAX_LINE = 64 * 1024
 #: Longest time that the end of the process waits for its last lines, seconds.
 EXIT_S = 2.0
+#: The same for ``sys.stderr.flush()``, which comes after a traceback: a process may end without its exit functions.
+FLUSH_S = 0.2
 
 
 class JsonFormatter(logging.Formatter):
@@ -164,10 +166,11 @@ class StandardError(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Let the beginning of a line be written. Do not wait for it."""
+        """Let the beginning of a line be written. Wait for it for a moment only."""
         if begun := getattr(self._begun, "text", ""):
             self._begun.text = ""
             self._writer.put(begun.encode(self._encoding, self.errors))
+        self._writer.flush(FLUSH_S)
 
 
 class _Handler(logging.Handler):

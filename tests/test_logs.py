@@ -160,8 +160,8 @@ def test_what_else_is_written_to_standard_error_takes_the_same_way(pipe, monkeyp
     with contextlib.suppress(ZeroDivisionError):
         1 / 0  # noqa: B018
     click.echo("grün", file=stream)
+    monkeypatch.setattr(logs, "FLUSH_S", DEADLINE_S)
     stream.flush()
-    assert writer.flush(DEADLINE_S)
     assert pipe.read() == "whole line\ntwo\nlines\nand a halfgr\\xfcn\n"
     with pytest.raises(TypeError, match="bytes"):
         stream.write(b"bytes")  # type: ignore[arg-type]
@@ -216,6 +216,22 @@ raise SystemExit("the end")
         assert process.stdout is not None
         dropped = int(process.stdout.read())
     assert 0 <= dropped < 10_000
+
+
+def test_a_process_that_ends_abruptly_after_a_flush_has_written_everything(pipe):
+    code = """
+import logging, os, sys
+from harstream import logs
+logs.set_up("info", "text")
+logs.FLUSH_S = 100.0
+logging.info("one")
+print("two", file=sys.stderr)
+sys.stderr.flush()
+os._exit(3)
+"""
+    with run(code, pipe) as process:
+        assert process.wait(DEADLINE_S) == 3
+    assert [line.rpartition(" ")[2] for line in pipe.read().splitlines()] == ["one", "two"]
 
 
 def test_a_closed_standard_error_is_no_problem(pipe):

@@ -24,9 +24,6 @@ from harstream.signals import on_reload, on_stop
 
 log = logging.getLogger("harstream")
 
-#: Longest time that a second signal waits for the last lines of the log.
-_LAST_LINES_S = 0.2
-
 
 def run(
     config: RunConfig,
@@ -111,7 +108,7 @@ def _stop_on_signals(daemon: Daemon) -> None:
 
     def stop(number: signal.Signals) -> None:
         if daemon.stopping.is_set():
-            logs.flush(_LAST_LINES_S)
+            logs.flush(logs.FLUSH_S)
             os._exit(128 + number)
         log.info("%s: draining; a second signal ends the process at once", number.name)
         daemon.notifier.send("STOPPING=1")

@@ -16,7 +16,8 @@ MAX_BYTES = 64 * 2**20
 HIGH_WATER = 0.8
 #: Fraction of MAX_BYTES to which a full inbox is emptied, so that it is not full again at the next arrival.
 _ROOM_WATER = 15 / 16
-#: Bytes that a topic may have in its turn. Smaller messages leave several at a time, larger ones wait for some turns.
+#: Longest message that leaves at each turn of its topic, in bytes. A longer one waits for as many turns as it has times
+#: these bytes.
 _TURN_BYTES = 4 * 1024
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
@@ -26,9 +27,9 @@ class Inbox:
     """Queue of messages. Those of one topic leave in the order in which they came.
 
     As long as all of them fit one batch, the messages of all topics leave in order. Otherwise the topics take turns, of
-    equal bytes (deficit round robin: Shreedhar and Varghese 1995), so that a device with many or long messages does not
-    hold up the others. When the inbox is full, it drops and counts the oldest messages of the topics that have the most
-    bytes waiting, because the newest are of most use.
+    one message or equal bytes (as in the deficit round robin of Shreedhar and Varghese 1995), so that a device with
+    many or long messages does not hold up the others. When the inbox is full, it drops and counts the oldest messages
+    of the topics that have the most bytes waiting, because the newest are of most use.
 
     Messages that arrived together are stored together, and sorted by topic only where that makes a difference, so that
     the cost of an arrival does not grow with its number of messages.
@@ -119,12 +120,13 @@ class Inbox:
         queues = self._queues
         while self._arrivals:
             for message in self._arrivals.popleft():
-                queue = queues.get(message[0])
+                topic = message[0]
+                queue = queues.get(topic)
                 if queue is None:
-                    queue = queues[message[0]] = _TopicQueue()
+                    queue = queues[topic] = _TopicQueue()
                     self._turns.append(queue)
                 queue.messages.append(message)
-                queue.n_bytes += _size(message)
+                queue.n_bytes += len(topic) + len(message[1]) + _OVERHEAD_BYTES
 
     def _take_turns(self, max_messages: int, max_bytes: int, waits: Callable[[Message], bool] | None) -> list[Message]:
         """Remove and return messages of one topic after another."""
@@ -134,25 +136,25 @@ class Inbox:
         while n_waiting < len(turns) and len(batch) < max_messages and n_bytes < max_bytes:
             queue = turns.popleft()
             messages = queue.messages
-            if waits is not None and waits(messages[0]):
+            message = messages[0]
+            if waits is not None and waits(message):
                 n_waiting += 1
                 turns.append(queue)
                 continue
             n_waiting = 0
-            queue.credit += _TURN_BYTES
-            while messages and len(batch) < max_messages and n_bytes < max_bytes:
-                size = _size(messages[0])
-                if size > queue.credit:
-                    break
-                queue.credit -= size
-                n_bytes += size
-                queue.n_bytes -= size
-                batch.append(messages.popleft())
+            size = len(message[0]) + len(message[1]) + _OVERHEAD_BYTES
+            if size > queue.credit + _TURN_BYTES:
+                queue.credit += _TURN_BYTES
+                turns.append(queue)
+                continue
+            queue.credit = 0
+            queue.n_bytes -= size
+            n_bytes += size
+            batch.append(messages.popleft())
             if messages:
-                queue.credit = min(queue.credit, _size(messages[0]))  # not more, if the batch was full
                 turns.append(queue)
             else:
-                del self._queues[batch[-1][0]]
+                del self._queues[message[0]]
         self._n_messages -= len(batch)
         self._n_bytes -= n_bytes
         return batch
@@ -176,7 +178,8 @@ class Inbox:
             self._turns = deque(queue for queue in self._turns if queue.messages)
 
     def _drop_oldest(self, queue: _TopicQueue) -> None:
-        size = _size(queue.messages.popleft())
+        topic, payload, *_ = queue.messages.popleft()
+        size = len(topic) + len(payload) + _OVERHEAD_BYTES
         queue.n_bytes -= size
         self._n_bytes -= size
         self._n_messages -= 1
@@ -191,9 +194,4 @@ class _TopicQueue:
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
         self.n_bytes = 0
-        self.credit = 0  # bytes of the turns that it has had, minus those of the messages that have left
-
-
-def _size(message: Message) -> int:
-    """Return the bytes that a message occupies."""
-    return len(message[0]) + len(message[1]) + _OVERHEAD_BYTES
+        self.credit = 0  # bytes of the turns that it has had since its last message left
