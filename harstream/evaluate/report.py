@@ -152,10 +152,13 @@ def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _activities(scores: Scores) -> str:
-    """Return the table of precision, recall and F1 of each label, and of its unfamiliar windows if they can be told."""
+    """Return the table of precision, recall and F1 of each label, and of its unfamiliar windows if they can be told.
+
+    A label without windows has no figures.
+    """
     columns = (scores.windows_by_label, scores.precision, scores.recall, scores.f1)
     rows = [
-        (escape(label), f"{windows:,}", *(_bar(value) for value in values))
+        (escape(label), f"{windows:,}", *(_bar(value) if windows else "-" for value in values))
         for label, windows, *values in zip(scores.labels, *(column.tolist() for column in columns), strict=True)
     ]
     head = ("activity", "windows", "precision", "recall", "F1")

@@ -175,6 +175,7 @@ def test_a_silent_device_is_named_with_topic_and_broker(mosquitto, tmp_path):
     [
         (["--subject", "a_b"], "subject: 'a_b'"),
         (["--label", "a,b"], "label: 'a,b'"),
+        (["--label", "NA"], "label: 'NA': it stands for no label"),
         (["--device", "a/b"], "device: 'a/b'"),
         (["--topic", "x"], "topic: 'x'"),
     ],

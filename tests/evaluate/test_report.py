@@ -142,6 +142,13 @@ def test_every_section_that_was_asked_for_is_there() -> None:
         assert words in text
 
 
+def test_a_label_without_windows_has_no_figures() -> None:
+    page = report.render(replace(evaluation(), scores=score([0, 1], [0, 2], LABELS)))
+    row = re.search(r"<tr><t[hd][^>]*>LYING &amp; RESTING.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert re.findall(r">(-)<", row[0]) == ["-"] * 3
+
+
 def test_without_sessions_or_subjects_the_page_has_a_note_and_draws_the_rest() -> None:
     bare = replace(evaluation(), by_subject={}, stream=None)
     text = Checked(report.render(bare)).text
