@@ -34,6 +34,7 @@ MODEL_FILES = (KERAS, LITERT, INT8)
 _MAX_BYTES = {"bundle.json": 2**25, GOLDEN: 2**24, **dict.fromkeys(MODEL_FILES, 2**28)}
 #: The file that each backend computes.
 BACKEND_FILES = {"litert": LITERT, "int8": INT8, "tensorflow": KERAS}
+_TOO_DEEP = "lists and objects lie too deep inside each other; restore the file"
 ORIENTATIONS = ("fixed", "any")
 #: List of numbers in indented JSON, which bundle.json holds in one line: a matrix is read by its rows.
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.,\deE\s]*\]")
@@ -258,7 +259,7 @@ def _write(bundle: Bundle) -> None:
 
 
 def _to_json(bundle: Bundle) -> bytes:
-    """Return the text of bundle.json."""
+    """Return the text of bundle.json. Raise BundleError if ``training``, which may hold anything, is too deep."""
     data = {
         "schema": SCHEMA,
         "name": bundle.name,
@@ -276,9 +277,12 @@ def _to_json(bundle: Bundle) -> bytes:
         "files": {name: {"sha256": digest} for name, digest in bundle.files.items()},
         "training": dict(bundle.training),
     }
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    except RecursionError as error:
+        raise BundleError(f"{bundle.path / 'bundle.json'}: training: {_TOO_DEEP}") from error
     text = _LIST_OF_NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
-    return text.encode()
+    return text.encode(errors="backslashreplace")  # half a surrogate pair becomes its escape in JSON
 
 
 def _parse(path: Path, text: bytes) -> Bundle:
@@ -293,7 +297,7 @@ def _parse(path: Path, text: bytes) -> Bundle:
     except ConfigError as error:
         raise BundleError(f"{where}: {one_line(error)}") from error
     except RecursionError as error:
-        raise BundleError(f"{where}: its lists and objects are too deep; restore the file") from error
+        raise BundleError(f"{where}: {_TOO_DEEP}") from error
 
 
 def _from_dict(path: Path, value: Any) -> Bundle:

@@ -79,7 +79,9 @@ def _parse(payload: bytes) -> _Payload:
         if "Number out of range" in detail:
             raise RejectError("rate" if "`$.rate_hz" in detail else "not_finite", detail) from None
         raise RejectError("shape", detail) from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise RejectError("json", "lists and objects lie too deep inside each other; send samples flat") from None
+    except (msgspec.DecodeError, ValueError) as error:
         # Many encoders write NaN and Infinity, although JSON has no such numbers.
         not_finite = b"NaN" in payload or b"Infinity" in payload
         if payload.startswith(_GZIP):

@@ -23,6 +23,11 @@ FOUND = {
     "other_names": [b'{"a":' + b"[" * depth for depth in range(900, 1000, 3)],
     # A detail as long as the unit, up to 256 kB in the log's memory.
     "units": [b"x" * 5000],
+    # UnicodeEncodeError and RecursionError when a bundle that has been read was written again.
+    "bundle": [
+        TARGETS["bundle"].seeds[0][:-1] + b', "training": %s}' % value
+        for value in (b'{"note": "\\ud800"}', b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}")
+    ],
     # SystemError of NumPy: no character.
     "golden": [part.replace(b"A\0\0\0B\0\0\0", b"A\0\0\0\xff\xff\xff\xff") for part in TARGETS["golden"].seeds],
 }

@@ -329,6 +329,12 @@ def test_every_reason_a_payload_can_have_is_shown_above():
     assert {reason for reason, _ in BAD} == set(REASONS) - from_outside
 
 
+@pytest.mark.parametrize("begin", [b"[", b'{"a":'])
+def test_a_message_that_is_too_deep_is_told_so(begin):
+    with pytest.raises(RejectError, match="too deep inside each other; send samples flat"):
+        read(b'{"acc": [[0, 0, 1]], "more": %s' % (begin * 5000))
+
+
 @pytest.mark.parametrize("length", [40, 41, 200_000])
 def test_an_unknown_unit_is_shown_by_its_begin(length):
     with pytest.raises(RejectError) as caught:
