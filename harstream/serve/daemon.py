@@ -105,6 +105,7 @@ class Daemon:
             on_messages=self.receive,
             on_change=self._connection_changed,
             on_answers=self._publishes_answered,
+            on_death=self.stop,
         )
         self.connection.open(self.stopping)
 
@@ -238,8 +239,9 @@ class Daemon:
 
     @property
     def failure(self) -> BaseException | None:
-        """Error that ended the main loop or the labelling thread."""
-        return self._failure or self.labelling.failure
+        """Error that ended the main loop, the labelling thread or the network thread."""
+        network = None if self.connection is None else self.connection.failure
+        return self._failure or self.labelling.failure or network
 
     # --- other threads ------------------------------------------------------------------------
 
