@@ -94,8 +94,10 @@ def publish(
             wait_s = stream_s / speed - (time.monotonic() - started_s)
             if wait_s > 0 and stop.wait(wait_s):
                 break
-        while connection.outgoing > _MAX_OUTGOING and not stop.is_set():
+        while connection.outgoing > _MAX_OUTGOING and not stop.is_set() and connection.failure is None:
             time.sleep(0.001)
+        if connection.failure is not None:
+            raise connection.failure
         payload_bytes = encode(message.t_ns, message.rate_hz, message.samples)
         if connection.publish(template.topic(sources[i].device), payload_bytes, qos=qos):
             messages, samples = messages + 1, samples + len(message.samples)

@@ -25,6 +25,7 @@ class FakeConnection:
     """Connection that accepts every message and notes the time."""
 
     ready = True
+    failure: BaseException | None = None
 
     def __init__(self, clock: Clock) -> None:
         self.published: list[tuple[str, bytes, float]] = []
@@ -178,3 +179,15 @@ def test_a_slow_broker_slows_the_publisher_down():
     counts = publish(connection, sources(3), speed=0)
     assert counts.messages == len(connection.published) == 12
     assert connection.most <= 2_700
+
+
+def test_a_connection_whose_thread_has_died_ends_it_with_its_error():
+    class Dead(FakeConnection):
+        failure = ZeroDivisionError("a bug")
+
+        @property
+        def outgoing(self) -> int:
+            return 1_000_000
+
+    with pytest.raises(ZeroDivisionError):
+        publish(Dead(Clock()), sources(3), speed=0)

@@ -3,10 +3,10 @@
 paho makes at least three system calls for each packet it reads, waits for the socket between two packets, writes each
 packet by itself, wakes its thread for each, and walks through all unacknowledged messages at every acknowledgement.
 ``FastClient`` reads and writes the socket in large pieces and hands over the messages of one read together. Connecting,
-keep-alive, sending again after a reconnect and TLS remain paho's. Decisions (which address, when to drop a connection,
+sending again after a reconnect and TLS remain paho's. Decisions (which address, when to drop a connection,
 what an error means) belong to ``connection``; ``FastClient`` offers the hooks for them.
 
-This module and ``transport`` alone use private names of paho; ``paho_private`` lists them.
+This module, ``network`` and ``transport`` alone use private names of paho; ``paho_private`` lists them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import MessageState, MQTTErrorCode
 
 from harstream.mqtt import deliveries
+from harstream.mqtt.network import NetworkClient
 from harstream.mqtt.outbound import UNWATCHED, Answer, OutboundMessage
 from harstream.mqtt.packets import (
     CONNACK,
@@ -36,7 +37,6 @@ from harstream.mqtt.packets import (
     encode_publish,
     packet_extent,
 )
-from harstream.mqtt.transport import Transport
 
 log = logging.getLogger("harstream.mqtt")
 
@@ -53,7 +53,7 @@ WRITE_BYTES = 64 * 1024
 InboundMessage = tuple[str, bytes, bool, int]
 
 
-class FastClient(Transport):
+class FastClient(NetworkClient):
     """MQTT client that receives and publishes messages in batches.
 
     Publish with ``publish_all`` only: ``_update_inflight`` needs the messages in flight to be the oldest ones.
@@ -64,25 +64,22 @@ class FastClient(Transport):
         on_messages: Called with the messages of one read.
         on_answers: Called with the broker's answers to messages at QoS 1: with the refusals, and if
             ``report_accepted`` is set, with the others too.
-        on_pong: Called when the broker has answered a ping.
         on_settled: Called when the broker has answered messages at QoS 1, after they are counted in ``answered``.
         report_accepted: See ``on_answers``.
         manual_ack: Let messages at QoS 1 wait for ``acknowledge``. Do not change it on a connection.
 
-    These functions are called in the network thread and must not raise.
+    These functions are called in the network thread. What they raise ends the connection.
 
     """
 
     on_messages: Callable[[list[InboundMessage]], None]
     on_answers: Callable[[list[Answer]], None]
-    on_pong: Callable[[], None]
     on_settled: Callable[[], None]
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.on_messages = lambda messages: None
         self.on_answers = lambda answers: None
-        self.on_pong = lambda: None
         self.on_settled = lambda: None
         self.report_accepted = False
         self.manual_ack = False
@@ -93,7 +90,6 @@ class FastClient(Transport):
         self._unparsed = bytearray()  # beginning of a packet whose end has not been read yet
         self._needed_bytes = 2  # size of ``_unparsed`` below which parsing cannot succeed
         self._next_read_s = 0.0  # time.monotonic() before which nothing is read
-        self._last_read_s = 0.0
         self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
@@ -128,6 +124,12 @@ class FastClient(Transport):
             self._inflight_messages -= 1
             return message._topic.decode(), bytes(message.payload)
 
+    def count_waiting(self, topic: str) -> int:
+        """Return the number of messages on a topic that the broker has not answered."""
+        name = topic.encode()
+        with self._out_message_mutex:
+            return sum(message._topic == name for message in self._out_messages.values())
+
     def reconnect(self) -> MQTTErrorCode:
         """Connect again, without the beginning of a packet that the lost connection left behind.
 
@@ -144,11 +146,6 @@ class FastClient(Transport):
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         """Wait for the socket, then read and write. During the pause after a read only write, so that input gathers."""
-        if time.monotonic() >= self._call_s:
-            self._call_s = math.inf
-            self._call()
-            if self._sock is None:
-                return MQTTErrorCode.MQTT_ERR_CONN_LOST
         while (pause_s := self._next_read_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []
             waking: list[Any] = [self._sockpairR]
@@ -173,13 +170,12 @@ class FastClient(Transport):
             return MQTTErrorCode.MQTT_ERR_AGAIN
         except (OSError, ValueError) as error:  # ValueError: another thread closed a TLS socket
             self.on_socket_error(error)
-            log.debug("cannot read from the broker: %s", error)
+            self.end_reason = self.end_reason or str(error)
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         if not data:
+            self.closed_by_broker = True
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         now_s = time.monotonic()
-        with self._msgtime_mutex:
-            self._last_bytes_received = now_s
         if len(data) < READ_BYTES // 2 and not self._decrypted():
             bytes_s = len(data) / max(now_s - self._last_read_s, MIN_PAUSE_S)
             self._next_read_s = now_s + min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
@@ -211,33 +207,45 @@ class FastClient(Transport):
                 qos = command >> 1 & 3
                 if command & 0xF0 == PUBLISH and qos < 2:
                     start = body + 2 + (data[body] << 8 | data[body + 1])
-                    if start > end:
-                        raise ValueError("the topic is longer than its packet")
                     topic = data[body + 2 : start].decode()
-                    delivery = 0
-                    if qos and manual_ack:
-                        mid = data[start] << 8 | data[start + 1]
-                        delivery = deliveries.number(mid, repeated=bool(command & 8), connection=connection)
-                        start += 2
-                    elif qos:
-                        acknowledgements += b"\x40\x02"
-                        acknowledgements += data[start : start + 2]
+                    delivery, identifier = 0, b""
+                    if qos:
+                        identifier = data[start : start + 2]
                         start += 2
                     if version_5:
                         start, length = decode_length(data, start)
                         start += length
+                    if start > end:
+                        raise ValueError("a part of it is longer than the packet")
+                    if qos and manual_ack:
+                        mid = int.from_bytes(identifier, "big")
+                        delivery = deliveries.number(mid, repeated=bool(command & 8), connection=connection)
+                    elif qos:
+                        acknowledgements += b"\x40\x02"
+                        acknowledgements += identifier
                     messages.append((topic, data[start:end], bool(command & 1), delivery))
-                elif command == PUBACK and (end == body + 2 or data[body + 2] < 0x80):
+                elif command == PUBACK and end == body + 2:
                     acknowledged.append(data[body] << 8 | data[body + 1])
                 elif command == PUBACK:
-                    refused.append((data[body] << 8 | data[body + 1], data[body + 2]))
+                    if end < body + 2:
+                        raise ValueError("it has no identifier")
+                    mid, code = data[body] << 8 | data[body + 1], data[body + 2]
+                    if code < 0x80:
+                        acknowledged.append(mid)
+                    else:
+                        refused.append((mid, code))
                 else:  # in the order of arrival: no message may follow the answer to an UNSUBSCRIBE
-                    self._deliver(messages, acknowledgements, acknowledged, refused)
+                    before = messages, acknowledgements, acknowledged, refused
                     messages, acknowledgements, acknowledged, refused = [], bytearray(), [], []
+                    self._deliver(*before)
                     rc = self._handle_with_paho(command, data[body:end])
+                    if rc != MQTTErrorCode.MQTT_ERR_SUCCESS and command != CONNACK:  # which may refuse us
+                        raise ValueError("it is not expected here")
+                    if self._sock is None:  # it was a DISCONNECT
+                        return rc
                 at = end
-        except (IndexError, UnicodeDecodeError, ValueError) as error:
-            log.error("the broker sent a malformed MQTT packet: %s; dropping the connection", error)
+        except Exception as error:  # paho raises errors of many types
+            self.note_error(error, f"cannot handle the packet {data[at : at + 8].hex(' ')} of the broker: ")
             rc = MQTTErrorCode.MQTT_ERR_PROTOCOL
         self._deliver(messages, acknowledgements, acknowledged, refused)
         return rc
@@ -271,7 +279,7 @@ class FastClient(Transport):
         finally:
             self._in_packet = empty
         if command == PINGRESP:
-            self.on_pong()
+            self._take_pong()
         if command == CONNACK and rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             with self._out_message_mutex:
                 return self._update_inflight()
@@ -393,11 +401,6 @@ class FastClient(Transport):
         }
         self._out_packet.append(entry)
 
-    def _wake_thread(self) -> None:
-        if self._sockpairW is not None:
-            with suppress(BlockingIOError):  # the pipe is full, so the thread is about to wake
-                self._sockpairW.send(b"0")
-
     def _packet_write(self) -> MQTTErrorCode:
         """Write the queued packets in large pieces; paho writes a last single one and a DISCONNECT."""
         queue = self._out_packet
@@ -414,8 +417,6 @@ class FastClient(Transport):
                 queue.extendleft(reversed(packets))
                 again = isinstance(error, BlockingIOError)
                 return MQTTErrorCode.MQTT_ERR_AGAIN if again else MQTTErrorCode.MQTT_ERR_CONN_LOST
-            with self._msgtime_mutex:
-                self._last_msg_out = time.monotonic()
             for number, packet in enumerate(packets):
                 if sent < packet["to_process"]:
                     packet["pos"] += sent

@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from harstream.errors import BrokerError
 from harstream.mqtt.client import FastClient
 from harstream.mqtt.dialling import accepts_without_will, connect, make_client
-from harstream.mqtt.failures import MAX_ENDS, RETRY_MAX_S, RETRY_MIN_S, EarlyEnds, Failure, publish_mend
-from harstream.mqtt.link import Link, log_errors
+from harstream.mqtt.failures import MAX_ENDS, Attempts, Failure, RareLine, in_seconds, publish_mend
+from harstream.mqtt.link import Link
 from harstream.mqtt.probing import scheme_hint
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
@@ -45,17 +47,21 @@ class Connection(Link):
             broker lets us publish there.
         kind_of: Returns the name of the kind of a topic, such as its template, for messages about refusals.
         on_message: Called with (topic, payload, retained) of each message. Its exceptions are logged, never raised.
-        on_messages: Called instead of ``on_message`` with a list of such triples, for many messages per second.
+        on_messages: Called instead of ``on_message`` with a list of such triples, for many messages per second. What it
+            raises ends the connection, and the messages are not acknowledged.
         on_change: Called with True when the connection becomes ready and with False when it is lost.
         on_answers: Called with the topics of messages at QoS 1 that the broker has accepted, and with the refusals.
             Accepted ones are told only while ``report_accepted`` is set. MQTT 3.1.1 has no refusals.
         on_settled: Called when ``answered`` has grown.
+        on_death: Called when an error has ended the network thread, which means a bug. Nothing is received or sent any
+            more.
 
     Callbacks run in the network thread and must not block.
 
     Attributes:
         connects: Number of connections made since ``open``, the first one included.
         version: MQTT version in use, "5" or "3.1.1"; "" if it is not known yet.
+        failure: Error that has ended the network thread; None while it lives.
 
     """
 
@@ -72,7 +78,7 @@ class Connection(Link):
             ConfigError: A TLS file is unusable.
 
         """
-        delay_s, urls, n_closed = RETRY_MIN_S, self.settings.urls, 0
+        urls, n_closed, attempts, rare = self.settings.urls, 0, Attempts(), RareLine()
         while True:
             failures: list[Failure] = []
             for url in urls:
@@ -90,10 +96,12 @@ class Connection(Link):
                 raise BrokerError(f"broker {urls[0]}: {failures[0].reason}")
             if stop is None:
                 raise BrokerError(f"broker {urls[-1]}: {failures[-1].reason}")
-            log.warning("broker %s: %s; trying again in %d s", urls[-1], failures[-1].reason, delay_s)
-            if stop.wait(delay_s):
+            attempts.fail()
+            if rare.due(failures[-1].reason):
+                again = in_seconds(attempts.pause_s)
+                log.warning("broker %s: %s; trying again %s", urls[-1], failures[-1].reason, again)
+            if stop.wait(attempts.pause_s):
                 return
-            delay_s = min(2 * delay_s, RETRY_MAX_S)
 
     def _try_address(self, url: BrokerUrl) -> Failure | None:
         """Connect to one address, in the newest version that it accepts."""
@@ -128,8 +136,9 @@ class Connection(Link):
         self._next_urls = itertools.cycle((*self.settings.urls[first:], *self.settings.urls[:first]))
         self._handshake_ended.clear()
         self._failure, self._tls_alert, self._checking = None, "", False
+        self._opened = self._accepted = False
         self.connects = 0  # a connection whose subscription was refused does not count
-        self._ends = EarlyEnds()
+        self._attempts = Attempts()
         client = self._new_client(version)
         failure = connect(client, url)
         if failure is not None:
@@ -142,6 +151,8 @@ class Connection(Link):
         self._client = None
         client.disconnect()
         client.loop_stop()
+        if self.failure is not None:
+            raise self.failure
         if self._tls_alert == "internal error":  # a fault of the broker, not of our certificate
             return Failure("TLS: internal error of the broker")
         if self._tls_alert:
@@ -163,23 +174,28 @@ class Connection(Link):
             )
         # A broker without MQTT 5 may close the connection, or not answer at all.
         reason = "connection closed during the MQTT handshake" if ended else f"no answer within {HANDSHAKE_S:.0f} s"
+        reason += f" ({client.end_reason})" if ended and client.end_reason else ""
         return Failure(
             reason, older_version_may_help=True, will_may_be_refused=ended and self._has_will, other_protocol=True
         )
 
     def _new_client(self, version: str) -> FastClient:
         client = make_client(self.settings, self._client_id, version, self._presence, session=self._session)
-        client.on_pre_connect = log_errors(self._choose_address)
-        client.on_socket_error = log_errors(self._note_tls_alert)
-        client.on_connect = log_errors(self._on_connack)
-        client.on_subscribe = log_errors(self._on_suback)
-        client.on_unsubscribe = lambda *_: self._unsubscribed.set()
-        client.on_disconnect = log_errors(self._on_disconnect)
-        client.on_messages = log_errors(self._on_received)
-        client.on_answers = log_errors(self._on_answered)
-        client.on_pong = log_errors(self._on_pong)
+        hooks: Any = client  # paho's types of callbacks know neither FastClient nor version 2 alone
+        hooks.on_pre_connect = self._choose_address
+        client.on_socket_error = self._note_tls_alert
+        hooks.on_connect = self._on_connack
+        hooks.on_subscribe = self._on_suback
+        hooks.on_unsubscribe = self._on_unsuback
+        hooks.on_disconnect = self._on_disconnect
+        client.on_messages = self._on_received
+        client.on_answers = self._on_answered
         if self._on_settled is not None:
             client.on_settled = self._on_settled
+        client.handshake_s = HANDSHAKE_S
+        client.next_pause = functools.partial(self._next_pause, client)
+        client.on_attempt_failed = functools.partial(self._attempt_failed, client)
+        client.on_death = functools.partial(self._die, client)
         return client
 
     # --- from any thread -----------------------------------------------------------------------
@@ -245,6 +261,7 @@ class Connection(Link):
             *([] if self._presence is None else [self._presence.topic]),
         ]
         if self._client is not None and topics and self._ready:
+            self._unsubscribing = True
             self._client.unsubscribe(topics)
             self._unsubscribed.wait(timeout_s)
 

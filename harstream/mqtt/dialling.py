@@ -15,12 +15,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from harstream.mqtt.client import FastClient
-from harstream.mqtt.failures import RETRY_MAX_S, RETRY_MIN_S, Failure, alert_of
+from harstream.mqtt.failures import Failure, alert_of
 from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.mqtt.websocket import WebSocketError
 
-KEEPALIVE_S = 30
+#: Time without a packet from us, seconds, after half as long again the broker closes the connection. The client pings
+#: more often.
+KEEPALIVE_S = 10
 #: Time for which the broker keeps the session of a client that is away, seconds. MQTT 3.1.1 names none.
 SESSION_EXPIRY_S = 7 * 24 * 3600
 #: Messages that the broker may send before it waits for acknowledgements, if it allows so many.
@@ -48,6 +50,7 @@ def make_client(
         client_id=client_id,
         protocol=paho.MQTTv5 if version == "5" else paho.MQTTv311,
         clean_session=None if version == "5" else not session,
+        reconnect_on_failure=False,  # else paho falls back to MQTT 3.1 by itself; `network` reconnects
     )
     client.manual_ack = session
     client.set_credentials(settings.url.user, settings.url.password)
@@ -56,7 +59,6 @@ def make_client(
         client.tls_set_context(context)
     if presence is not None and presence.will:
         client.will_set(presence.topic, presence.offline, qos=presence.qos, retain=presence.retain)
-    client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
     client.on_socket_open = _disable_nagle
     return client
 
@@ -75,20 +77,8 @@ def connect(client: FastClient, url: BrokerUrl) -> Failure | None:
             )
         else:
             client.connect(url.host, url.port, keepalive=KEEPALIVE_S)
-    except ssl.SSLEOFError:  # a proxy whose broker is away
-        return Failure("connection closed during the TLS handshake", other_protocol=True)
-    except ssl.SSLCertVerificationError as error:
-        return Failure(f"TLS: {error.verify_message or error.reason or error}", permanent=True)
-    except ssl.SSLError as error:
-        mend = "; ask for another one by --alpn" if alert_of(error) == "no application protocol" else ""
-        return Failure(f"TLS: {error.reason or error}{mend}", permanent=True, other_protocol=True)
-    except WebSocketError as error:
-        permanent = 400 <= error.status < 500 and error.status not in (408, 429)
-        return Failure(f"WebSocket: {error}", permanent, other_protocol=not error.status)
-    except ConnectionResetError as error:
-        return Failure(f"cannot connect: {error}", other_protocol=True)
     except (OSError, ValueError) as error:
-        return Failure(f"cannot connect: {error}")
+        return failure_of(error)
     return None
 
 
@@ -98,6 +88,26 @@ def _session_properties() -> Any:
     properties.SessionExpiryInterval = SESSION_EXPIRY_S
     properties.ReceiveMaximum = RECEIVE_MAXIMUM
     return properties
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return the reason that an error gives for a connection that could not be made."""
+    match error:
+        case ssl.SSLEOFError():  # a proxy whose broker is away
+            return Failure("connection closed during the TLS handshake", other_protocol=True)
+        case ssl.SSLCertVerificationError():
+            return Failure(f"TLS: {error.verify_message or error.reason or error}", permanent=True)
+        case ssl.SSLError():
+            mend = "; ask for another one by --alpn" if alert_of(error) == "no application protocol" else ""
+            return Failure(f"TLS: {error.reason or error}{mend}", permanent=True, other_protocol=True)
+        case WebSocketError():
+            permanent = 400 <= error.status < 500 and error.status not in (408, 429)
+            return Failure(f"WebSocket: {error}", permanent, other_protocol=not error.status)
+        case ConnectionResetError():
+            return Failure(f"cannot connect: {error}", other_protocol=True)
+        case OSError() | ValueError():
+            return Failure(f"cannot connect: {error}")
+    return Failure(f"cannot connect: {type(error).__name__}: {error}")
 
 
 def accepts_without_will(

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import math
+import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Pause before another attempt, seconds. It doubles from the minimum to the maximum.
-RETRY_MIN_S, RETRY_MAX_S = 1, 30
-#: A connection that lasts shorter than this, seconds, ended early.
-EARLY_S = 10.0
+#: Pause before the second attempt, seconds, when the first one, made at once, has failed. It doubles with each.
+RETRY_FIRST_S = 0.5
+#: Longest pause, seconds: while broker or network are away; while the broker refuses us or closes each connection.
+RETRY_MAX_S, REFUSED_MAX_S = 5.0, 30.0
+#: First and longest pause after another client has taken over our session, seconds. The other one may do as we do.
+TAKEN_OVER_FIRST_S, TAKEN_OVER_MAX_S = 5.0, 300.0
+#: A connection that lasts shorter than this, seconds, ended early. Twice the pause before it is added: two clients
+#: with one identifier end each other's connections, each after its pause.
+EARLY_S = 3.0
+#: Time, seconds, after which a log line about one lasting failure is written again.
+SAY_AGAIN_S = 60.0
 #: Number of early ends in a row, all behind a message of the same kind, after which the broker is taken to refuse it.
 MAX_ENDS = 3
+#: Reason code of MQTT 5 for a connection that ends because another client comes with the same identifier.
+TAKEN_OVER = "Session taken over"
 #: What to do about a reason code of MQTT 5.
 _MENDS = {
     "Retain not supported": "use --no-retain",
     "QoS not supported": "use --qos 0",
-    "Session taken over": "another program uses the same client id; give each one of its own",
+    TAKEN_OVER: "another program uses the same client id; give each one of its own",
 }
 #: Reasons of refusals that end by themselves. A person must remove any other reason.
 TRANSIENT_REASONS = frozenset(
-    {"Server unavailable", "Server busy", "Server shutting down", "Quota exceeded", "Connection rate exceeded"}
+    {
+        "Server unavailable",
+        "Server busy",
+        "Server shutting down",
+        "Quota exceeded",
+        "Connection rate exceeded",
+        TAKEN_OVER,  # at the start: the other one may be a predecessor that is about to stop
+    }
 )
 
 
@@ -55,56 +72,110 @@ def publish_mend(user: str | None, topic: str) -> str:
     return f"let {who} publish to {topic} in the broker's access list"
 
 
-class EarlyEnds:
-    """Counts the connections in a row that ended early, and what they ended behind.
+def pause(number: int, first_s: float, max_s: float, jitter: Callable[[], float]) -> float:
+    """Return the pause before attempt ``number``, counted from 0, in seconds: none, then one that doubles.
+
+    Up to a half is taken off at random, so that the clients of one broker do not all come back at the same moment.
+    """
+    return 0.0 if number == 0 else min(first_s * 2.0 ** (number - 1), max_s) * (1 - jitter() / 2)
+
+
+class Attempts:
+    """Attempts in a row to have a connection that lasts: what ended the last ones, and the pause before the next one.
+
+    Args:
+        jitter: Returns random numbers from 0 to 1.
 
     Attributes:
-        number: Early ends in a row.
+        pause_s: Pause before the next attempt. 0 after a connection that lasted.
+        failed: Attempts in a row that led to no connection.
+        early: Connections in a row that ended early.
+        closed: How many of them were closed by the broker, since an attempt has failed.
         of_kind: How many of them, counted from the last, came behind a message of one kind.
         of_topic: How many of them, counted from the last, came behind a message on one topic.
+        taken_over: How many, counted from the last, ended because another client came with our identifier.
 
     """
 
-    def __init__(self) -> None:
-        self.number = self.of_kind = self.of_topic = 0
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self.pause_s = 0.0
+        self.failed = self.early = self.closed = self.of_kind = self.of_topic = self.taken_over = 0
         self._last = "", ""  # kind and topic
-        self._began_s = -math.inf
+        self._began_s: float | None = None  # None: the broker has not accepted the present connection
 
     def begin(self) -> None:
         """Note that the broker has accepted a connection."""
-        self._began_s = time.monotonic()
+        self._began_s, self.failed = time.monotonic(), 0
 
-    def end(self, kind: str, topic: str) -> None:
-        """Note that the connection has ended behind a message on ``topic``; "" if there was none."""
-        if time.monotonic() - self._began_s > EARLY_S:
-            self.number = self.of_kind = self.of_topic = 0
+    def fail(self, refused: bool = False) -> None:
+        """Note that an attempt has failed; ``refused`` says that only a person can change that."""
+        self.failed += 1
+        self.closed = self.taken_over = 0
+        self.pause_s = pause(
+            self.early + self.failed, RETRY_FIRST_S, REFUSED_MAX_S if refused else RETRY_MAX_S, self._jitter
+        )
+
+    def end(
+        self,
+        kind: str = "",
+        topic: str = "",
+        *,
+        closed: bool = False,
+        taken_over: bool = False,
+        refused: bool = False,
+    ) -> None:
+        """Note that a connection has ended.
+
+        Args:
+            kind: Kind of the topic of the last message before the end, such as its template; "" if there was none.
+            topic: The topic.
+            closed: Whether the broker closed it.
+            taken_over: Whether another client came with our identifier, which we cannot change.
+            refused: Whether the broker refused what only a person can change.
+
+        """
+        if self._began_s is None:
+            self.fail(refused)
             return
-        self.number += 1
-        self.of_kind = self.of_kind + 1 if kind == self._last[0] else 1
-        self.of_topic = self.of_topic + 1 if topic == self._last[1] else 1
-        self._last = kind, topic
-        if not topic:
-            self.of_kind = self.of_topic = 0
-
-    @property
-    def pause_s(self) -> int:
-        """Pause before the next attempt."""
-        return int(min(RETRY_MIN_S * 2 ** max(self.number - 1, 0), RETRY_MAX_S))
+        lasted_s, self._began_s = time.monotonic() - self._began_s, None
+        if lasted_s > EARLY_S + 2 * self.pause_s:
+            self.early = self.closed = self.of_kind = self.of_topic = self.taken_over = 0
+        else:
+            self.early += 1
+            self.closed += closed  # an error may hide that the broker closed it, if we were just writing
+            self.of_kind = self.of_kind + 1 if kind == self._last[0] else 1
+            self.of_topic = self.of_topic + 1 if topic == self._last[1] else 1
+            self._last = kind, topic
+            if not topic:
+                self.of_kind = self.of_topic = 0
+        self.taken_over = self.taken_over + 1 if taken_over else 0
+        if self.taken_over:
+            self.pause_s = pause(self.taken_over, TAKEN_OVER_FIRST_S, TAKEN_OVER_MAX_S, self._jitter)
+        else:
+            refused = refused or max(self.closed, self.of_kind) >= MAX_ENDS
+            max_s = REFUSED_MAX_S if refused else RETRY_MAX_S
+            self.pause_s = pause(self.early, RETRY_FIRST_S, max_s, self._jitter)
 
     def describe(self, kind: str, topic: str, reason: str, user: str | None, client_id: str | None) -> str:
-        """Return the text of a log line about a lost connection.
+        """Return the text of a log line about a connection that has ended.
 
         Args:
             kind: Kind of the topic of the last message, such as its template; "" if there was none.
             topic: The topic.
-            reason: Reason that the broker gave; "" if it gave none.
+            reason: Reason why it ended; "" if it is not known.
             user: User name at the broker.
-            client_id: Fixed client identifier; None without one.
+            client_id: Client identifier, if it is a fixed one.
 
         """
-        because = f" ({with_mend(reason)})" if reason else ""
-        again = f"reconnecting in {self.pause_s} s"
-        if self.number >= MAX_ENDS and client_id is not None:
+        because = f" ({reason})" if reason else ""
+        again = f"reconnecting {in_seconds(self.pause_s)}"
+        if self.taken_over:
+            return (
+                f"connection closed{because}: another program uses the client id {client_id!r}; give each one of its "
+                f"own by --client-id; {again}"
+            )
+        if self.early >= MAX_ENDS and client_id is not None:
             again = f"or another program uses the client id {client_id!r}, which must differ; {again}"
         if self.of_kind < MAX_ENDS:
             return f"connection lost{because}; {again}"
@@ -113,3 +184,21 @@ class EarlyEnds:
             f"connection closed{because} {self.of_kind} times in a row right after a message to {where}, so the broker "
             f"probably does not allow it; {publish_mend(user, kind)}; {again}"
         )
+
+
+def in_seconds(seconds: float) -> str:
+    """Return a pause in words."""
+    return f"in {seconds:.1f} s" if seconds else "at once"
+
+
+class RareLine:
+    """Log lines about a failure that lasts: each text is written at once, and then once in a while."""
+
+    def __init__(self) -> None:
+        self._said_s: dict[str, float] = {}  # text to time.monotonic()
+
+    def due(self, text: str) -> bool:
+        """Return True if a line with this text should be written now."""
+        now_s = time.monotonic()
+        self._said_s = {each: said_s for each, said_s in self._said_s.items() if now_s - said_s < SAY_AGAIN_S}
+        return self._said_s.setdefault(text, now_s) == now_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +36,10 @@ class PresenceKeeper:
     publishes `stopped`. Both may come after the `online` of the next one with the same name. Two living clients do not
     contradict each other; whoever else does is answered in pauses that double.
 
+    ``online`` is published before the topic is subscribed to, since the broker's answer belongs to the start, and
+    again when it is subscribed to: of two daemons with one name that start at the same moment, the one that has
+    subscribed first then hears the other.
+
     All methods but ``leave`` are called in the network thread.
 
     Args:
@@ -48,10 +53,11 @@ class PresenceKeeper:
     def __init__(self, presence: Presence) -> None:
         self.presence = presence
         self.may_announce = True
+        self._lock = threading.Lock()  # nothing may be published after the last message
         self._leaving = False
-        self._connects = 0
         self._reads = False  # the broker has sent a message of the topic on this connection
-        self._own = 0  # messages of ours that the broker will send back
+        self._subscribed = False  # the broker has accepted the subscription on this connection
+        self._own = 0  # messages of ours that the broker may send back
         self._mid: int | None = None  # identifier of the SUBSCRIBE, until it is answered
         self._unanswered = 0  # connections in a row that ended before it was answered
         self._due = False  # a correction is on its way
@@ -64,9 +70,7 @@ class PresenceKeeper:
 
     def connect(self) -> None:
         """Note that a new connection begins."""
-        self._connects += 1
-        self._due = self._reads = False
-        self._own = 0  # what was sent on the lost connection is not sent back on this one
+        self._due = self._reads = self._subscribed = False
 
     def lose(self) -> bool:
         """Note that the connection has ended. Return True if the broker may have closed it for our subscription."""
@@ -80,17 +84,16 @@ class PresenceKeeper:
     def announce(self, client: FastClient) -> None:
         """Publish that the client is there."""
         self._due = False
-        if not self.may_announce or self._leaving:
-            return
-        # Over MQTT 3.1.1 the broker sends back what follows the subscription. After a reconnect a backlog may delay
-        # this message until then.
-        self._own += client.protocol != paho.MQTTv5 and (self._reads or self._connects > 1)
-        self._publish(client, self.presence.online)
+        with self._lock:
+            if self.may_announce and not self._leaving:
+                self._own += self._subscribed and client.protocol != paho.MQTTv5
+                self._publish(client, self.presence.online)
 
     def leave(self, client: FastClient, payload: bytes) -> None:
         """Publish that the client stops, and how. Whatever the topic says from now on is right."""
-        self._leaving = True
-        self._publish(client, payload)
+        with self._lock:
+            self._leaving = True
+            self._publish(client, payload)
 
     def _publish(self, client: FastClient, payload: bytes) -> None:
         presence = self.presence
@@ -101,17 +104,23 @@ class PresenceKeeper:
     def watch(self, client: FastClient) -> None:
         """Subscribe to the topic. A broker that does not allow it stops nothing."""
         if self._unanswered < MAX_ENDS:  # else it closes the connection for that
+            # Over MQTT 3.1.1 the broker sends back what follows the subscription, such as what a backlog has delayed.
+            self._own = client.count_waiting(self.presence.topic) if client.protocol != paho.MQTTv5 else 0
             # At QoS 0, so that a session does not keep what an earlier daemon of this name published.
             self._mid = subscribe(client, [self.presence.topic], 0, retained=True, own=False)
-            client.call_after(READ_BACK_S, self._check_reading)
+            client.call_after("read back", READ_BACK_S, self._check_reading)
 
-    def take_suback(self, mid: int, reason_codes: Sequence[Any]) -> bool:
+    def take_suback(self, client: FastClient, mid: int, reason_codes: Sequence[Any]) -> bool:
         """Return True if this is the answer to our subscription."""
         if mid != self._mid:
             return False
         self._mid, self._unanswered = None, 0
-        if reason_codes[0].is_failure:
-            self._cannot_read(f"the broker refused the subscription: {reason_codes[0]}")
+        refused = [code for code in reason_codes if code.is_failure]
+        if refused:
+            self._cannot_read(f"the broker refused the subscription: {refused[0]}")
+        else:
+            self._subscribed = True
+            self.announce(client)
         return True
 
     def _check_reading(self) -> None:
@@ -133,7 +142,7 @@ class PresenceKeeper:
             if topic == own:
                 delay_s = self.judge(payload, retained)
                 if delay_s is not None:
-                    client.call_after(delay_s, partial(self.announce, client))
+                    client.call_after("announce", delay_s, partial(self.announce, client))
         return [message for message in messages if message[0] != own]
 
     def judge(self, payload: bytes, retained: bool) -> float | None:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import logging
 import operator
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from harstream.mqtt.client import FastClient, InboundMessage
-from harstream.mqtt.dialling import subscribe
+from harstream.mqtt.dialling import failure_of, subscribe
 from harstream.mqtt.failures import (
     MAX_ENDS,
-    RETRY_MAX_S,
-    RETRY_MIN_S,
+    TAKEN_OVER,
     TRANSIENT_REASONS,
-    EarlyEnds,
+    Attempts,
     Failure,
+    RareLine,
     alert_of,
+    in_seconds,
     publish_mend,
     with_mend,
 )
@@ -56,13 +58,23 @@ class Refusal:
     reason: str  # name of a reason code of MQTT 5, such as "Not authorized", or "Connection closed"
 
 
+def reason_of(code: int) -> str:
+    """Return the name of a reason code of a PUBACK, also of one that MQTT does not know."""
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
+    except KeyError:
+        return f"reason code 0x{code:02X}"
+
+
 def log_errors(callback: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a callback so that it logs its exceptions; a raised one would end paho's network thread for good."""
+    """Wrap a callback so that it logs its exceptions, because a bug in it is no reason to close the connection."""
 
     @functools.wraps(callback)
     def call(*args: Any) -> None:
         try:
             callback(*args)
+        except MemoryError:
+            raise
         except Exception:
             log.exception("MQTT callback failed; the messages given to it are lost")
 
@@ -89,9 +101,11 @@ class Link:
         on_change: Callable[[bool], None] | None = None,
         on_answers: Callable[[Sequence[str], Sequence[Refusal]], None] | None = None,
         on_settled: Callable[[], None] | None = None,
+        on_death: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
         self.connects = 0
+        self.failure: BaseException | None = None
         self.version = "" if settings.version == "auto" else settings.version
         self._client_id = client_id
         self._subscriptions = tuple(subscriptions)
@@ -108,17 +122,22 @@ class Link:
         self._on_change = on_change
         self._on_answers = log_errors(on_answers) if on_answers is not None else None
         self._on_settled = on_settled
+        self._on_death = on_death
         self._client: FastClient | None = None
         self._url = settings.url
         self._next_urls = itertools.cycle(settings.urls)
+        self._unsubscribing = False
         self._unsubscribed = threading.Event()
         self._handshake_ended = threading.Event()  # successfully or not
+        self._opened = False  # there was a complete connection, so that it is made again when it ends
         self._failure: Failure | None = None  # of the handshake
         self._tls_alert = ""
+        self._accepted = False  # the broker has accepted the present connection
+        self._subscribing: int | None = None  # identifier of the SUBSCRIBE, until it is answered
         self._ready = False
         self._checking = False  # at the start: whether the broker lets us publish our presence
-        self._subscribe_again_s = RETRY_MIN_S  # pause after a refused subscription
-        self._ends = EarlyEnds()
+        self._attempts = Attempts()
+        self._rare = RareLine()
         self._closing = False
 
     @property
@@ -146,6 +165,9 @@ class Link:
         self._tls_alert = alert_of(error) or self._tls_alert
 
     def _on_connack(self, client: FastClient, _: Any, flags: Any, reason_code: Any, properties: Any) -> None:
+        if self._accepted:
+            client.drop("the broker accepted the connection twice")
+            return
         if reason_code.is_failure:
             reason = str(reason_code)
             old_broker = (
@@ -155,24 +177,30 @@ class Link:
             )
             permanent = not old_broker and reason not in TRANSIENT_REASONS
             self._handshake_failed(
+                client,
                 Failure(
                     f"refused the connection: {with_mend(reason)}",
                     permanent,
                     old_broker,
                     will_may_be_refused=permanent and self._has_will,
-                )
+                ),
             )
             return
-        opened_before = self._handshake_ended.is_set()
         presence = self._presence
-        if not opened_before and presence is not None:
+        if not self._opened and presence is not None:
             if presence.retain and not getattr(properties, "RetainAvailable", 1):
-                self._handshake_failed(Failure(f"the broker says: {with_mend('Retain not supported')}", permanent=True))
+                self._handshake_failed(
+                    client, Failure(f"the broker says: {with_mend('Retain not supported')}", permanent=True)
+                )
                 return
             if presence.qos > getattr(properties, "MaximumQoS", 1):
-                self._handshake_failed(Failure(f"the broker says: {with_mend('QoS not supported')}", permanent=True))
+                self._handshake_failed(
+                    client, Failure(f"the broker says: {with_mend('QoS not supported')}", permanent=True)
+                )
                 return
-        self._ends.begin()
+        self._accepted = True
+        self._attempts.begin()
+        client.begin_pings()
         client.limit_inflight(min(_MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", _MAX_INFLIGHT)))
         self.connects += 1
         if self._keeper is not None:
@@ -182,7 +210,7 @@ class Link:
             if self._out_of_use and flags.session_present:
                 client.unsubscribe(self._out_of_use)
         if self._subscriptions:
-            subscribe(client, self._subscriptions, self._qos, retained=self._retained)
+            self._subscribing = subscribe(client, self._subscriptions, self._qos, retained=self._retained)
         else:
             self._on_subscribed(client)
 
@@ -205,85 +233,137 @@ class Link:
             )
 
     def _on_suback(self, client: FastClient, _: Any, mid: int, reason_codes: list[Any], __: Any) -> None:
-        if self._keeper is not None and self._keeper.take_suback(mid, reason_codes):
+        if self._keeper is not None and self._keeper.take_suback(client, mid, reason_codes):
+            return
+        if mid != self._subscribing:
+            return
+        self._subscribing = None
+        if len(reason_codes) != len(self._subscriptions):
+            client.drop(f"the broker answered {len(self._subscriptions)} subscriptions by {len(reason_codes)} codes")
             return
         refused = [
             f"refused the subscription to {subscription}: {reason_code}"
-            for subscription, reason_code in zip(self._subscriptions, reason_codes, strict=False)
+            for subscription, reason_code in zip(self._subscriptions, reason_codes, strict=True)
             if reason_code.is_failure
         ]
-        if not refused:
+        if refused:  # a cluster that has just lost a node may accept it at the next address or a little later
+            self._handshake_failed(client, Failure(refused[0], permanent=True))
+        else:
             self._on_subscribed(client)
-            return
-        opened_before = self._handshake_ended.is_set()
-        self._handshake_failed(Failure(refused[0], permanent=True))
-        if opened_before:  # a cluster that has just lost a node may accept it at the next address or a little later
-            client.call_after(self._subscribe_again_s, client.drop)
-            self._subscribe_again_s = min(2 * self._subscribe_again_s, RETRY_MAX_S)
+
+    def _on_unsuback(self, *_: Any) -> None:
+        if self._unsubscribing:
+            self._unsubscribed.set()
 
     def _on_subscribed(self, client: FastClient) -> None:
         """Become ready; at the start only when the broker has accepted our presence and is still there."""
-        self._checking = self._presence is not None and not self._handshake_ended.is_set()
+        self._checking = self._presence is not None and not self._opened
         client.report_accepted = client.report_accepted or self._checking
         if self._keeper is not None:
             self._keeper.announce(client)
         if not self._checking:
             self._become_ready(client)
         elif self._presence is not None and self._presence.qos == 0:
-            client.ping()
+            client.ping(functools.partial(self._checked, client))
 
     def _on_answered(self, answers: Sequence[Answer]) -> None:
         refusals = [
-            Refusal(answer.topic, answer.payload, str(ReasonCode(PacketTypes.PUBACK, identifier=answer.code)))
-            for answer in answers
-            if answer.code >= 0x80
+            Refusal(answer.topic, answer.payload, reason_of(answer.code)) for answer in answers if answer.code >= 0x80
         ]
-        if self._checking and self._presence is not None and self._client is not None:
+        client = self._client
+        if self._checking and self._presence is not None and client is not None:
             own = self._presence.topic
             for refusal in refusals:
                 if refusal.topic == own:
                     mend = publish_mend(self.settings.url.user, own)
                     reason = f"refused the status message to {own}: {with_mend(refusal.reason)}; {mend}"
-                    self._handshake_failed(Failure(reason, permanent=True))
+                    self._handshake_failed(client, Failure(reason, permanent=True))
                     return
             if any(answer.topic == own for answer in answers):
                 # A broker may acknowledge a message that it does not allow, and then close the connection.
-                self._client.ping()
+                client.ping(functools.partial(self._checked, client))
         elif self._on_answers is not None:
             self._on_answers([answer.topic for answer in answers if answer.code < 0x80], refusals)
 
-    def _on_pong(self) -> None:
-        if self._checking and self._client is not None and self._failure is None:
-            self._client.report_accepted = False
+    def _checked(self, client: FastClient) -> None:
+        """Become ready, because the broker is still there after it got our presence."""
+        if self._checking and self._failure is None:
+            client.report_accepted = False
             self._checking = False
-            self._become_ready(self._client)
+            self._become_ready(client)
 
     def _on_disconnect(self, client: FastClient, _: Any, flags: Any, reason_code: Any, __: Any) -> None:
         if client is not self._client:
             return
         was_ready, self._ready = self._ready, False
-        reason = str(reason_code) if flags.is_disconnect_packet_from_server else ""
-        if not self._handshake_ended.is_set():
-            if reason and self._failure is None:
-                self._failure = self._closed(reason)
+        self._accepted, self._subscribing = False, None
+        told = str(reason_code) if flags.is_disconnect_packet_from_server else ""
+        if not self._opened:
+            if self._failure is None and told:
+                self._failure = self._closed(told)
             self._handshake_ended.set()
         elif not self._closing:
-            for_reading = self._keeper is not None and self._keeper.lose()
-            topic = "" if for_reading else client.last_publish(_BLAME_S)
-            kind = self._kind_of(topic) if topic else ""
-            self._ends.end(kind, topic)
-            if self._keeper is not None and not self._ends.number:  # it lasted a while
-                self._keeper.may_announce = True
-            client.reconnect_delay_set(self._ends.pause_s, RETRY_MAX_S)
-            if was_ready:
-                settings = self.settings
-                text = self._ends.describe(kind, topic, reason, settings.url.user, settings.client_id)
-                log.log(
-                    logging.WARNING if self._ends.of_kind < MAX_ENDS else logging.ERROR, "broker %s: %s", self.url, text
-                )
-                self._notify(False)
-            if self._ends.of_topic >= MAX_ENDS:
-                self._give_up(client, topic)
+            self._lose(client, told, was_ready)
+
+    def _lose(self, client: FastClient, told: str, was_ready: bool) -> None:
+        """Judge the end of a connection, for which the broker ``told`` a reason or "", and log it."""
+        for_reading = self._keeper is not None and self._keeper.lose()
+        topic = "" if for_reading or client.dropped else client.last_publish(_BLAME_S)
+        kind = self._kind_of(topic) if topic else ""
+        attempts, settings = self._attempts, self.settings
+        taken_over, renamable = told == TAKEN_OVER, settings.client_id is None
+        closed = client.closed_by_broker
+        refused = self._failure is not None and self._failure.permanent
+        attempts.end(kind, topic, closed=closed, taken_over=taken_over and not renamable, refused=refused)
+        if self._keeper is not None and not attempts.early:  # it lasted a while
+            self._keeper.may_announce = True
+        reason = told if taken_over else with_mend(told) or client.end_reason
+        if renamable and (taken_over or attempts.early >= MAX_ENDS):
+            other = self._rename(client)
+            reason = f"{told}: another client uses our client id; {other!r} is the next" if taken_over else reason
+        blamed = taken_over or attempts.of_kind >= MAX_ENDS
+        level = logging.ERROR if blamed or refused else logging.WARNING
+        if was_ready or blamed:
+            text = attempts.describe(kind, topic, reason, settings.url.user, None if renamable else self._client_id)
+            log.log(level, "broker %s: %s", self.url, text)
+        else:
+            self._log_attempt(level, reason or "connection closed during the MQTT handshake")
+        self._failure = None
+        if was_ready:
+            self._notify(False)
+        if attempts.of_topic >= MAX_ENDS:
+            self._give_up(client, topic)
+
+    def _rename(self, client: FastClient) -> str:
+        """Take another random client identifier from the next connection on, and return it."""
+        name = f"{self._client_id}-{secrets.token_hex(4)}"
+        client.set_client_id(name)
+        return name
+
+    def _attempt_failed(self, client: FastClient, error: Exception) -> None:
+        """Note that no connection could be made."""
+        if client is self._client:
+            failure = failure_of(error)
+            self._attempts.fail(failure.permanent)
+            self._log_attempt(logging.WARNING, failure.reason)
+
+    def _log_attempt(self, level: int, reason: str) -> None:
+        """Write a line about an attempt that led to no complete connection, if there was none like it just before."""
+        if self._rare.due(reason):
+            again = in_seconds(self._attempts.pause_s)
+            log.log(level, "broker %s: %s; trying again %s", self.url, reason, again)
+
+    def _next_pause(self, client: FastClient) -> float | None:
+        """Return the pause before the next attempt, in seconds; None if there shall be none."""
+        return self._attempts.pause_s if self._opened and client is self._client else None
+
+    def _die(self, client: FastClient, error: BaseException) -> None:
+        """Note the error that has ended the network thread. There is no connection any more."""
+        if client is self._client:
+            self.failure, self._ready = error, False
+            self._handshake_ended.set()
+            if self._on_death is not None:
+                self._on_death()
 
     def _closed(self, reason: str) -> Failure:
         """Return the failure of a connection that the broker closed at the start, with a reason."""
@@ -319,21 +399,21 @@ class Link:
             for message in messages:
                 self._on_message(*message[:3])
 
-    def _handshake_failed(self, failure: Failure) -> None:
+    def _handshake_failed(self, client: FastClient, failure: Failure) -> None:
+        """End a connection that the broker does not let become ready. After the start that is never fatal."""
         self._failure = failure
-        if self._handshake_ended.is_set():  # a reconnect: never fatal, because the broker may change its mind
-            log.error("broker %s: %s; trying again", self.url, failure.reason)
+        client.drop(failure.reason)
         self._handshake_ended.set()
 
     def _become_ready(self, client: FastClient) -> None:
-        self._ready = True
-        self._subscribe_again_s = RETRY_MIN_S
+        self._ready = self._opened = True
+        client.hold()
         if self.connects > 1:
             log.warning("broker %s: reconnected", self.url)
         if self._keeper is not None and self.connects == 1:
             self._keeper.watch(client)
         elif self._keeper is not None:  # later, so that a loss before then is not taken for an answer to this
-            client.call_after(_WATCH_AFTER_S, functools.partial(self._keeper.watch, client))
+            client.call_after("status", _WATCH_AFTER_S, functools.partial(self._keeper.watch, client))
         self._handshake_ended.set()
         self._notify(True)
 

@@ -1,19 +1,16 @@
 """paho's client with the connections that harstream needs: TLS, WebSockets, several addresses, a password alone.
 
-This module and ``client`` alone use private names of paho; ``paho_private`` lists them.
+This module, ``network`` and ``client`` alone use private names of paho; ``paho_private`` lists them.
 """
 
 from __future__ import annotations
 
-import math
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
 
 from harstream.mqtt.packets import CONNECT, add_password
 from harstream.mqtt.urls import BrokerUrl
@@ -35,14 +32,16 @@ class Transport(paho.Client):
         self.on_socket_error = lambda error: None
         self._url: BrokerUrl | None = None
         self._password_alone = b""  # password without a user name, which paho does not send
-        self._call_s = math.inf  # time.monotonic() at which ``_call`` is called
-        self._call: Callable[[], None] = lambda: None
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
 
     def set_address(self, url: BrokerUrl) -> None:
         """Set the address of the next connection. Call it in ``on_pre_connect``."""
         self._url, self._host, self._port = url, url.host, url.port
+
+    def set_client_id(self, client_id: str) -> None:
+        """Use a client identifier from the next connection on."""
+        self._client_id = client_id.encode()
 
     def set_credentials(self, user: str | None, password: str | None) -> None:
         """Use a user and password, or one of them, from the next connection on. MQTT 3.1.1 needs the user."""
@@ -53,37 +52,7 @@ class Transport(paho.Client):
         """Use ``context`` from the next connection on. paho's ``tls_set_context`` works only once."""
         self._ssl_context = context
 
-    def call_after(self, delay_s: float, function: Callable[[], None]) -> None:
-        """Call a function after a delay if this connection lasts, in place of one asked for before.
-
-        Both run in the network thread.
-        """
-        self._call_s, self._call = time.monotonic() + delay_s, function
-
-    def drop(self) -> None:
-        """Drop this connection and reconnect as after a loss. Call it in the network thread."""
-        self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
-
-    def ping(self) -> None:
-        """Ask the broker for a sign of life. Call it in the network thread."""
-        self._send_pingreq()
-
     # --- connecting -----------------------------------------------------------------------------------
-
-    def reconnect(self) -> MQTTErrorCode:
-        """Connect again.
-
-        Raises:
-            OSError: The broker cannot be reached.
-
-        """
-        self._call_s = math.inf
-        try:
-            return super().reconnect()
-        except OSError:  # first, because the error of an untrusted certificate is a ValueError too
-            raise
-        except ValueError as error:  # a malformed host name; paho's thread would end with anything but an OSError
-            raise OSError(str(error)) from error
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         """Do the TLS handshake, and close the socket if it fails. The context verifies the host name."""
@@ -121,17 +90,3 @@ class Transport(paho.Client):
     def _decrypted(self) -> bool:
         """Return True if TLS holds bytes that it has read and decrypted already."""
         return self._ssl_context is not None and self._sock is not None and self._sock.pending() > 0  # type: ignore
-
-    def _sock_send(self, data: Any) -> int:
-        """Write to the socket. If the broker has closed it, read the TLS alert that the broker may have sent first."""
-        try:
-            return super()._sock_send(data)
-        except BlockingIOError:
-            raise
-        except OSError:
-            if self._ssl_context is not None and self._sock is not None:
-                try:
-                    self._sock.recv(1)
-                except (OSError, ValueError) as error:
-                    self.on_socket_error(error)
-            raise

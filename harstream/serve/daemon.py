@@ -132,6 +132,7 @@ class Daemon:
             on_change=self._connection_changed,
             on_answers=self._publishes_answered,
             on_settled=None if durability is None else durability.note_answers,
+            on_death=self.stop,
         )
         self.connection.open(self.stopping)
 
@@ -361,7 +362,9 @@ class Daemon:
     @property
     def failure(self) -> BaseException | None:
         """Error that ended the main loop or another thread."""
-        return self._failure or self.labelling.failure or (None if self.durability is None else self.durability.failure)
+        network = None if self.connection is None else self.connection.failure
+        durability = None if self.durability is None else self.durability.failure
+        return self._failure or self.labelling.failure or network or durability
 
     # --- other threads ------------------------------------------------------------------------
 

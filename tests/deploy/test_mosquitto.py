@@ -161,7 +161,8 @@ def test_the_daemon_may_correct_its_own_status(site, run):
     topic = "harstream/ward/status"
     with User(site, "viewer", topic) as viewer, User(site, "harstream") as predecessor:
         assert predecessor.publish(topic, b"stopped", retain=True)
-        wait_until(lambda: viewer.received[-1:] == [(topic, b"online")] and len(viewer.received) > 1, "the correction")
+        wait_until(lambda: (topic, b"stopped") in viewer.received, "what the predecessor says")
+        wait_until(lambda: viewer.received[-1] == (topic, b"online"), "the correction")
 
 
 def test_a_daemon_without_the_right_to_publish_its_status_is_one_line_and_exit_4(site, run):

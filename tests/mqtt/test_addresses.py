@@ -93,7 +93,7 @@ def test_a_password_without_a_user_is_sent_over_mqtt_5():
         connection.open()
         wait_until(lambda: len(packets) >= 2, "the reconnect")  # the password is sent then too
         connection.close()
-    head = b"\x00\x04MQTT\x05\x42\x00\x1e\x00"  # flags: password, clean start
+    head = b"\x00\x04MQTT\x05\x42\x00\x0a\x00"  # flags: password, clean start; keep-alive 10 s
     assert packets[0] == head + b"\x00\x02id" + b"\x00\x06secret"
     assert packets[1][-8:] == b"\x00\x06secret"
 

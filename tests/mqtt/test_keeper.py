@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 from paho.mqtt.client import MQTTv311
@@ -17,6 +21,7 @@ from harstream.mqtt.presence import Presence
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 from ..fakes import Clock, replace_monotonic
+from ..faults.proxy import FaultyNetwork
 from ..servers import DEADLINE_S, Client, Mosquitto, wait_until
 from .brokers import Peer, scripted
 
@@ -27,17 +32,25 @@ TOPIC = "harstream/x/status"
 def daemon(mosquitto) -> Iterator[Callable[..., Connection]]:
     """Open connections with a presence, which are closed after the test."""
     opened: list[Connection] = []
+    numbers = itertools.count()  # two may be opened at the same moment
 
     def begin(version: str = "5", **presence) -> Connection:
         settings = BrokerSettings(BrokerUrl.parse(mosquitto.address), version)
-        connection = Connection(settings, f"daemon-{len(opened)}", presence=Presence(TOPIC, **presence))
+        connection = Connection(settings, f"daemon-{next(numbers)}", presence=Presence(TOPIC, **presence))
         connection.open()
         opened.append(connection)
+        wait_until(lambda: is_back(connection, 1), "its status, also after the subscription")
         return connection
 
     yield begin
     for connection in opened:
         connection.close()
+
+
+def is_back(connection: Connection, number: int) -> bool:
+    """Return True if connection ``number`` has published its status and subscribed to it."""
+    keeper: Any = connection._keeper
+    return connection.connects == number and keeper._subscribed and not connection.outgoing
 
 
 def retained(broker: Mosquitto) -> bytes:
@@ -53,7 +66,7 @@ def test_a_wrong_status_of_a_predecessor_is_corrected(mosquitto, daemon, version
     daemon(version)
     with Client(mosquitto.port, TOPIC) as client:
         client.publish(TOPIC, payload, retain=True)
-        wait_until(lambda: client.payloads(TOPIC)[-2:] == [payload, b"online"], "the correction")
+        wait_until(lambda: client.states(TOPIC) == [b"online", payload, b"online"], "the correction")
     assert retained(mosquitto) == b"online"
     assert "two have the same name" not in caplog.text
 
@@ -64,7 +77,7 @@ def test_a_status_that_was_wrong_before_the_start_is_replaced(mosquitto, daemon,
         client.publish(TOPIC, b"offline", retain=True)
         client.flush()
         daemon(version)
-        wait_until(lambda: client.payloads(TOPIC) == [b"offline", b"online"], "the status")
+        wait_until(lambda: client.states(TOPIC) == [b"offline", b"online"], "the status")
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -83,10 +96,7 @@ def test_a_daemon_that_leaves_does_not_contradict_its_successor(mosquitto, daemo
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_two_living_daemons_with_one_name_do_not_fight_and_one_line_tells_of_them(mosquitto, daemon, version, caplog):
     with Client(mosquitto.port, "#") as client:
-        first = daemon(version)
-        # Its subscription may be sent after `open` returns. What is published before that comes as a retained message,
-        # which may be its own.
-        wait_until(lambda: first._keeper is not None and first._keeper._reads, "the subscription of the first")
+        daemon(version)
         second = daemon(version)
         wait_until(lambda: "two have the same name" in caplog.text, "the line")
         second.leave(b"stopped")
@@ -95,10 +105,48 @@ def test_two_living_daemons_with_one_name_do_not_fight_and_one_line_tells_of_the
         wait_until(lambda: client.payloads(TOPIC)[-2:] == [b"stopped", b"online"], "the correction by the first")
         client.publish("after", b"")
         wait_until(lambda: client.payloads("after"))
-        assert client.payloads(TOPIC) == [b"online", b"online", b"stopped", b"online"]
+        assert client.payloads(TOPIC) == [b"online"] * 4 + [b"stopped", b"online"]
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert line.startswith(f"{TOPIC}: another daemon published online too.")
     assert "--instance" in line
+
+
+@pytest.mark.parametrize("versions", [("5", "5"), ("3.1.1", "3.1.1"), ("5", "3.1.1")])
+def test_two_daemons_with_one_name_that_start_at_the_same_moment_are_told_of_in_one_line(
+    mosquitto, daemon, versions, caplog, monkeypatch
+):
+    both, watch = threading.Barrier(2), PresenceKeeper.watch
+
+    def wait_for_the_other(own: PresenceKeeper, client: FastClient) -> None:
+        both.wait(DEADLINE_S)  # each has published `online`, and none has subscribed
+        watch(own, client)
+
+    monkeypatch.setattr(PresenceKeeper, "watch", wait_for_the_other)
+    threads = [threading.Thread(target=daemon, args=(version,)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    wait_until(lambda: "two have the same name" in caplog.text, "the line")
+    assert "--instance" in caplog.text
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_one_daemon_alone_is_not_taken_for_two_whatever_it_loses(tmp_path, version, caplog):
+    with (
+        Mosquitto(tmp_path, "", "allow_anonymous true\nretain_available true") as broker,
+        FaultyNetwork(broker.port) as net,
+    ):
+        connection = Connection(BrokerSettings(BrokerUrl.parse(net.address), version), "x", presence=Presence(TOPIC))
+        connection.open()
+        for number in range(2, 6):
+            net.reset()
+            wait_until(partial(is_back, connection, number), "the next connection")
+        with Client(broker.port, "after") as client:
+            assert connection.publish("after", b"")
+            wait_until(lambda: client.messages, "a message behind the others")
+        connection.close()
+    assert "two have the same name" not in caplog.text
 
 
 def test_whoever_contradicts_again_and_again_is_answered_in_pauses_that_double(monkeypatch, caplog):
@@ -124,9 +172,15 @@ def test_a_second_daemon_is_noticed_however_often_the_connection_was_lost(caplog
     own, client = PresenceKeeper(Presence(TOPIC)), FastClient(CallbackAPIVersion.VERSION2, protocol=MQTTv311)
     for _ in range(5):
         own.connect()
-        own.announce(client)  # right before the subscription, so it is not sent back
+        own.announce(client)
+        client._out_messages.clear()  # answered before the subscription, so it is not sent back
+    own.announce(client)  # not answered yet when the subscription is sent, so it may be sent back
+    own.watch(client)
+    own._mid = 7
+    assert own.take_suback(client, 7, [])  # publishes once more, which is sent back
     own.judge(b"online", retained=True)
-    own.judge(b"online", retained=False)  # the one that may be ours
+    own.judge(b"online", retained=False)
+    own.judge(b"online", retained=False)
     assert not caplog.messages
     own.judge(b"online", retained=False)
     assert "another daemon published online too" in caplog.text

@@ -13,11 +13,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from harstream.mqtt import client as client_module
 from harstream.mqtt import paho_private
 from harstream.mqtt.client import FastClient
+from harstream.mqtt.network import NetworkClient
 from harstream.mqtt.transport import Transport
 
 PACKAGE = Path(client_module.__file__).parent
 #: The modules that may use private names of paho.
-OWN = ("client.py", "transport.py")
+OWN = ("client.py", "network.py", "transport.py")
 HINT = "paho has changed: adapt mqtt/client.py and mqtt/paho_private.py to the new release"
 
 
@@ -68,10 +69,10 @@ def test_every_private_name_of_paho_is_listed_and_every_listed_one_is_used():
 
 
 def test_an_overridden_method_is_listed_as_such():
-    own = {**vars(Transport), **vars(FastClient)}
+    own = {**vars(Transport), **vars(NetworkClient), **vars(FastClient)}
     overridden = {name for name in own if name in vars(paho.Client) and not name.startswith("__")}
     listed = {name for name, (_, purpose) in paho_private.METHODS.items() if purpose.startswith("overridden")}
-    assert overridden == {*listed, "reconnect"}
+    assert overridden == {*listed, "reconnect", "disconnect", "loop_misc", "loop_stop"}
 
 
 def test_no_other_module_touches_private_names_of_paho():

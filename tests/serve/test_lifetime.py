@@ -41,8 +41,8 @@ def test_a_restarted_broker_gets_everything_that_comes_after(tmp_path, classifie
 def test_the_retained_status_is_online_and_then_stopped(mosquitto, classifier):
     with Client(mosquitto.port) as client:
         with running(Daemon(make_config(mosquitto.port), classifier)):
-            wait_until(lambda: client.payloads("harstream/test/status") == [b"online"], "online")
-        wait_until(lambda: client.payloads("harstream/test/status") == [b"online", b"stopped"], "stopped")
+            wait_until(lambda: client.states("harstream/test/status") == [b"online"], "online")
+        wait_until(lambda: client.states("harstream/test/status") == [b"online", b"stopped"], "stopped")
     with Client(mosquitto.port) as client:
         wait_until(lambda: client.messages)
         assert client.messages == [("harstream/test/status", b"stopped", True)]
@@ -54,10 +54,12 @@ def test_the_status_survives_the_late_will_and_the_stop_of_a_predecessor(mosquit
     config = make_config(mosquitto.port, mqtt_version=version)
     with Client(mosquitto.port, topic) as client:
         with running(Daemon(config, classifier)):
-            wait_until(lambda: client.payloads(topic) == [b"online"], "the first")
+            wait_until(
+                lambda: client.payloads(topic) == [b"online"] * 2, "the first, before and after its subscription"
+            )
             dead = Daemon(config, classifier)
             with running(dead):
-                wait_until(lambda: client.payloads(topic) == [b"online"] * 2, "the second")
+                wait_until(lambda: client.payloads(topic) == [b"online"] * 4, "the second")
                 connection: Any = dead.connection
                 connection._client._sock.shutdown(socket.SHUT_RDWR)  # the broker publishes its will
                 wait_until(lambda: b"offline" in client.payloads(topic), "the will")
@@ -167,3 +169,29 @@ def test_a_bug_in_the_main_loop_ends_the_run_after_the_windows_before_are_publis
         wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"offline"], "goodbye")
         wait_for_labels(client, n_windows[0])
         assert len(client.labels()) == n_windows[0] < len(expected(subjects, classifier))
+
+
+class LastError(BaseException):
+    """Error that no handler expects."""
+
+
+def test_a_dead_network_thread_ends_the_run_with_its_error_and_the_daemon_is_not_ready(
+    mosquitto, classifier, subjects, monkeypatch
+):
+    def fail(*_: Any) -> None:
+        raise LastError
+
+    daemon = Daemon(make_config(mosquitto.port), classifier)
+    settings = daemon.config.read_broker_settings()
+    assert settings is not None
+    daemon.connect(settings)
+    assert daemon.status().ready
+    connection: Any = daemon.connection
+    with Client(mosquitto.port) as client:
+        connection._client.on_messages = fail
+        publish_all(client, subjects[:1])
+        with pytest.raises(LastError):
+            daemon.run()  # drains, although nothing can be published any more
+        wait_until(lambda: client.states("harstream/test/status")[-1:] == [b"offline"], "the will")
+    assert not daemon.connected
+    assert not daemon.status().ready
