@@ -106,6 +106,8 @@ class Daemon:
             on_change=self._connection_changed,
             on_answers=self._publishes_answered,
             on_death=self.stop,
+            silence_s=config.silence_s,
+            on_silence=self.metrics.observe_silence,
         )
         self.connection.open(self.stopping)
 
