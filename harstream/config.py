@@ -169,6 +169,12 @@ class RunConfig:
         minimum=1.0,
         reloadable=True,
     )
+    silence_s: float = option(
+        "Seconds without a message after which a topic of samples that had some is subscribed to again; after twice "
+        "that time the connection is made again. 0 never does either.",
+        120.0,
+        minimum=0.0,
+    )
     log_level: str = option(
         "Lowest severity of log lines.", "info", choices=("debug", "info", "warning", "error"), reloadable=True
     )

@@ -55,6 +55,9 @@ class Connection(Link):
         on_settled: Called when ``answered`` has grown.
         on_death: Called when an error has ended the network thread, which means a bug. Nothing is received or sent any
             more.
+        silence_s: Time without a message, seconds, after which a topic filter that had messages is subscribed to again;
+            after twice that time without any message the connection is made again. 0: never.
+        on_silence: Called with "subscribed" or "reconnected" when that is done.
 
     Callbacks run in the network thread and must not block.
 
@@ -138,7 +141,7 @@ class Connection(Link):
         self._failure, self._tls_alert, self._checking = None, "", False
         self._opened = self._accepted = False
         self.connects = 0  # a connection whose subscription was refused does not count
-        self._attempts = Attempts()
+        self._recovery.attempts = Attempts()
         client = self._new_client(version)
         failure = connect(client, url)
         if failure is not None:

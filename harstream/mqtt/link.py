@@ -6,7 +6,6 @@ import functools
 import itertools
 import logging
 import operator
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,30 +16,19 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from harstream.mqtt.client import FastClient, InboundMessage
-from harstream.mqtt.dialling import failure_of, subscribe
-from harstream.mqtt.failures import (
-    MAX_ENDS,
-    TAKEN_OVER,
-    TRANSIENT_REASONS,
-    Attempts,
-    Failure,
-    RareLine,
-    alert_of,
-    in_seconds,
-    publish_mend,
-    with_mend,
-)
+from harstream.mqtt.dialling import subscribe
+from harstream.mqtt.failures import TRANSIENT_REASONS, Failure, alert_of, publish_mend, with_mend
 from harstream.mqtt.keeper import PresenceKeeper
 from harstream.mqtt.outbound import Answer
 from harstream.mqtt.presence import Presence
+from harstream.mqtt.recovery import Recovery
+from harstream.mqtt.silence import SilenceWatch
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 log = logging.getLogger("harstream.mqtt")
 
 _TOPIC = operator.itemgetter(0)
 
-#: Longest time from a message to the end of the connection, seconds, for which the broker may have ended it.
-_BLAME_S = 2.0
 #: Time from a reconnect to the subscription to the own status, seconds.
 _WATCH_AFTER_S = 1.0
 #: Limit of the messages sent and not yet acknowledged, unless the broker asks for a lower one.
@@ -64,6 +52,11 @@ def reason_of(code: int) -> str:
         return str(ReasonCode(PacketTypes.PUBACK, identifier=code))
     except KeyError:
         return f"reason code 0x{code:02X}"
+
+
+def listed(topics: Sequence[str]) -> str:
+    """Return the first of some topics, and how many there are beside it."""
+    return topics[0] + (f" and {len(topics) - 1} more" if topics[1:] else "")
 
 
 def log_errors(callback: Callable[..., None]) -> Callable[..., None]:
@@ -102,6 +95,8 @@ class Link:
         on_answers: Callable[[Sequence[str], Sequence[Refusal]], None] | None = None,
         on_settled: Callable[[], None] | None = None,
         on_death: Callable[[], None] | None = None,
+        silence_s: float = 0.0,
+        on_silence: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.connects = 0
@@ -116,13 +111,14 @@ class Link:
         self._out_of_use = [] if earlier is None else sorted(set(earlier) - set(subscriptions))
         self._presence = presence
         self._keeper = None if presence is None else PresenceKeeper(presence)
-        self._kind_of = kind_of
         self._on_message = log_errors(on_message) if on_message is not None else None
         self._on_messages = on_messages
         self._on_change = on_change
         self._on_answers = log_errors(on_answers) if on_answers is not None else None
         self._on_settled = on_settled
         self._on_death = on_death
+        self._silence = SilenceWatch(subscriptions, silence_s) if subscriptions and silence_s else None
+        self._silence_s, self._on_silence = silence_s, on_silence
         self._client: FastClient | None = None
         self._url = settings.url
         self._next_urls = itertools.cycle(settings.urls)
@@ -134,10 +130,10 @@ class Link:
         self._tls_alert = ""
         self._accepted = False  # the broker has accepted the present connection
         self._subscribing: int | None = None  # identifier of the SUBSCRIBE, until it is answered
+        self._renewing: int | None = None  # identifier of one that subscribes again
         self._ready = False
         self._checking = False  # at the start: whether the broker lets us publish our presence
-        self._attempts = Attempts()
-        self._rare = RareLine()
+        self._recovery = Recovery(settings, client_id, self._keeper, kind_of, self._give_up)
         self._closing = False
 
     @property
@@ -199,7 +195,7 @@ class Link:
                 )
                 return
         self._accepted = True
-        self._attempts.begin()
+        self._recovery.attempts.begin()
         client.begin_pings()
         client.limit_inflight(min(_MAX_INFLIGHT, getattr(properties, "ReceiveMaximum", _MAX_INFLIGHT)))
         self.connects += 1
@@ -234,6 +230,10 @@ class Link:
 
     def _on_suback(self, client: FastClient, _: Any, mid: int, reason_codes: list[Any], __: Any) -> None:
         if self._keeper is not None and self._keeper.take_suback(client, mid, reason_codes):
+            return
+        if mid == self._renewing:
+            if any(code.is_failure for code in reason_codes):
+                client.drop("refused a subscription that it had accepted before")
             return
         if mid != self._subscribing:
             return
@@ -296,66 +296,27 @@ class Link:
         if client is not self._client:
             return
         was_ready, self._ready = self._ready, False
-        self._accepted, self._subscribing = False, None
+        self._accepted, self._subscribing, self._renewing = False, None, None
         told = str(reason_code) if flags.is_disconnect_packet_from_server else ""
         if not self._opened:
             if self._failure is None and told:
                 self._failure = self._closed(told)
             self._handshake_ended.set()
         elif not self._closing:
-            self._lose(client, told, was_ready)
-
-    def _lose(self, client: FastClient, told: str, was_ready: bool) -> None:
-        """Judge the end of a connection, for which the broker ``told`` a reason or "", and log it."""
-        for_reading = self._keeper is not None and self._keeper.lose()
-        topic = "" if for_reading or client.dropped else client.last_publish(_BLAME_S)
-        kind = self._kind_of(topic) if topic else ""
-        attempts, settings = self._attempts, self.settings
-        taken_over, renamable = told == TAKEN_OVER, settings.client_id is None
-        closed = client.closed_by_broker
-        refused = self._failure is not None and self._failure.permanent
-        attempts.end(kind, topic, closed=closed, taken_over=taken_over and not renamable, refused=refused)
-        if self._keeper is not None and not attempts.early:  # it lasted a while
-            self._keeper.may_announce = True
-        reason = told if taken_over else with_mend(told) or client.end_reason
-        if renamable and (taken_over or attempts.early >= MAX_ENDS):
-            other = self._rename(client)
-            reason = f"{told}: another client uses our client id; {other!r} is the next" if taken_over else reason
-        blamed = taken_over or attempts.of_kind >= MAX_ENDS
-        level = logging.ERROR if blamed or refused else logging.WARNING
-        if was_ready or blamed:
-            text = attempts.describe(kind, topic, reason, settings.url.user, None if renamable else self._client_id)
-            log.log(level, "broker %s: %s", self.url, text)
-        else:
-            self._log_attempt(level, reason or "connection closed during the MQTT handshake")
-        self._failure = None
-        if was_ready:
-            self._notify(False)
-        if attempts.of_topic >= MAX_ENDS:
-            self._give_up(client, topic)
-
-    def _rename(self, client: FastClient) -> str:
-        """Take another random client identifier from the next connection on, and return it."""
-        name = f"{self._client_id}-{secrets.token_hex(4)}"
-        client.set_client_id(name)
-        return name
+            refused = self._failure is not None and self._failure.permanent
+            self._failure = None
+            self._recovery.lose(self.url, client, told, was_ready=was_ready, refused=refused)
+            if was_ready:
+                self._notify(False)
 
     def _attempt_failed(self, client: FastClient, error: Exception) -> None:
         """Note that no connection could be made."""
         if client is self._client:
-            failure = failure_of(error)
-            self._attempts.fail(failure.permanent)
-            self._log_attempt(logging.WARNING, failure.reason)
-
-    def _log_attempt(self, level: int, reason: str) -> None:
-        """Write a line about an attempt that led to no complete connection, if there was none like it just before."""
-        if self._rare.due(reason):
-            again = in_seconds(self._attempts.pause_s)
-            log.log(level, "broker %s: %s; trying again %s", self.url, reason, again)
+            self._recovery.fail(self.url, error)
 
     def _next_pause(self, client: FastClient) -> float | None:
         """Return the pause before the next attempt, in seconds; None if there shall be none."""
-        return self._attempts.pause_s if self._opened and client is self._client else None
+        return self._recovery.attempts.pause_s if self._opened and client is self._client else None
 
     def _die(self, client: FastClient, error: BaseException) -> None:
         """Note the error that has ended the network thread. There is no connection any more."""
@@ -375,14 +336,9 @@ class Link:
                 text += f"; {publish_mend(self.settings.url.user, topic)}"
         return Failure(text, permanent=reason not in TRANSIENT_REASONS)
 
-    def _give_up(self, client: FastClient, topic: str) -> None:
-        """Give up the message for which the broker closes one connection after another, so that others get through."""
-        taken = client.take_oldest()
-        if self._keeper is not None and topic == self._keeper.presence.topic:
-            self._keeper.may_announce = False
-            taken = topic, self._keeper.presence.online
-        if taken is not None and self._on_answers is not None:
-            self._on_answers([], [Refusal(*taken, "Connection closed")])
+    def _give_up(self, topic: str, payload: bytes) -> None:
+        if self._on_answers is not None:
+            self._on_answers([], [Refusal(topic, payload, "Connection closed")])
 
     def _on_received(self, messages: list[InboundMessage]) -> None:
         if (
@@ -393,6 +349,10 @@ class Link:
             own = self._keeper.presence.topic
             self._client.acknowledge([delivery for topic, _, _, delivery in messages if delivery and topic == own])
             messages = self._keeper.hear(self._client, messages)
+            if not messages:
+                return
+        if self._silence is not None:
+            self._silence.hear(messages)
         if self._on_messages is not None:
             self._on_messages(messages)
         elif self._on_message is not None:
@@ -414,8 +374,36 @@ class Link:
             self._keeper.watch(client)
         elif self._keeper is not None:  # later, so that a loss before then is not taken for an answer to this
             client.call_after("status", _WATCH_AFTER_S, functools.partial(self._keeper.watch, client))
+        if self._silence is not None:
+            self._silence.restart()
+            client.call_after("watch", self._silence.every_s, functools.partial(self._check_silence, client))
         self._handshake_ended.set()
         self._notify(True)
+
+    def _check_silence(self, client: FastClient) -> None:
+        """Subscribe again to topics that have fallen silent; if that does not help, connect again."""
+        assert self._silence is not None
+        client.call_after("watch", self._silence.every_s, functools.partial(self._check_silence, client))
+        found = self._silence.check()
+        if found.lasts:
+            self._tell_silence("reconnected")
+            topics = listed(self._subscriptions)
+            client.drop(
+                f"no message on {topics} for {2 * self._silence_s:g} s, also after a new subscription", politely=True
+            )
+        elif found.filters:
+            self._tell_silence("subscribed")
+            log.info(
+                "broker %s: no message on %s for %g s, where some came before; subscribing again",
+                self.url,
+                listed(found.filters),
+                self._silence_s,
+            )
+            self._renewing = subscribe(client, found.filters, self._qos)
+
+    def _tell_silence(self, action: str) -> None:
+        if self._on_silence is not None:
+            self._on_silence(action)
 
     def _notify(self, ready: bool) -> None:
         if self._on_change is not None:

@@ -101,7 +101,7 @@ class NetworkClient(Transport):
         """Ask the broker for a sign of life, and call a function when it is there."""
         self._pings.append((time.monotonic(), then))
         self._send_pingreq()
-        self.call_after("silence", SILENCE_S, self._check_silence)
+        self.call_after("pong", SILENCE_S, self._check_silence)
 
     def begin_pings(self) -> None:
         """Ping the broker from now on, after its CONNACK."""
@@ -275,7 +275,7 @@ class NetworkClient(Transport):
         heard_s = max(pinged_s, self._last_read_s)
         left_s = min(heard_s + SILENCE_S, pinged_s + PONG_S) - time.monotonic()
         if left_s > 0:
-            self.call_after("silence", left_s, self._check_silence)
+            self.call_after("pong", left_s, self._check_silence)
         else:
             self.drop(f"no answer to a ping within {time.monotonic() - pinged_s:.0f} s")
 

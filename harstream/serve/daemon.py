@@ -133,6 +133,8 @@ class Daemon:
             on_answers=self._publishes_answered,
             on_settled=None if durability is None else durability.note_answers,
             on_death=self.stop,
+            silence_s=config.silence_s,
+            on_silence=self.metrics.observe_silence,
         )
         self.connection.open(self.stopping)
 

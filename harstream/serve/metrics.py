@@ -103,6 +103,12 @@ class DaemonMetrics:
             values=["outgoing", "refused"],
         )
         self._mqtt_reconnects = counter("mqtt_reconnects", "Connections to the broker after the first")
+        self._mqtt_silences = counter(
+            "mqtt_silences",
+            "Times that topics of samples fell silent, by what was done: subscribed (to them again), reconnected",
+            label="action",
+            values=["subscribed", "reconnected"],
+        )
         self._reloads = counter(
             "reloads",
             "Reloads of settings and model, by result: done, refused",
@@ -196,6 +202,10 @@ class DaemonMetrics:
     def observe_reconnect(self) -> None:
         """Observe a connection to the broker after the first."""
         self._mqtt_reconnects.inc()
+
+    def observe_silence(self, action: str) -> None:
+        """Observe what was done about topics that had fallen silent: ``subscribed`` or ``reconnected``."""
+        self._mqtt_silences.labels(action).inc()
 
     def observe_refused(self, kind: str, number: int) -> None:
         """Observe messages of a kind that the broker refused. The gauge tells about the status."""

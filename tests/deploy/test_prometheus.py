@@ -18,6 +18,7 @@ from harstream.bench import load as loads
 from harstream.bench.counters import READY, STOP, SharedCounters
 from harstream.bench.processes import process
 
+from ..faults.proxy import FaultyNetwork
 from ..servers import Mosquitto, Process, free_port, http_get, program, wait_until
 from .conftest import DEPLOY
 
@@ -78,12 +79,15 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, Mosquitto, Path]]:
+def watched(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Prometheus, Mosquitto, FaultyNetwork, Path]]:
     """Start a daemon with the shipped model under simulated load, and a Prometheus that has data of it."""
     folder = tmp_path_factory.mktemp("watched")
     with (
         Mosquitto(folder) as broker,
-        Process("run", "--broker", broker.address, "--http", "127.0.0.1:0", folder=folder) as daemon,
+        FaultyNetwork(broker.port) as network,
+        Process("run", "--broker", network.address, "--http", "127.0.0.1:0", folder=folder) as daemon,
     ):
         daemon.wait_for(" ready: ")
         address = re.search(r"http http://(\S+)", daemon.err)
@@ -94,7 +98,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
                 wait_until(
                     lambda: prometheus.query("sum(increase(harstream_windows_classified_total[10s])) > 50"), "labels"
                 )
-                yield prometheus, broker, folder
+                yield prometheus, broker, network, folder
         finally:
             prometheus.close()
 
@@ -166,7 +170,7 @@ def test_dashboards_have_different_ids_and_use_the_provisioned_source():
 @pytest.mark.slow
 @pytest.mark.parametrize("expression", QUERIES)
 def test_every_panel_has_data_under_load(watched, expression):
-    prometheus, _, _ = watched
+    prometheus, *_ = watched
     query = expression.replace("$__rate_interval", "10s")
 
     def has_numbers() -> bool:
@@ -178,7 +182,7 @@ def test_every_panel_has_data_under_load(watched, expression):
 
 @pytest.mark.slow
 def test_every_rule_is_evaluated_and_no_alert_fires_without_a_cause(watched):
-    prometheus, _, _ = watched
+    prometheus, *_ = watched
     wait_until(lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), "every rule to be evaluated")
     assert {rule["name"] for rule in prometheus.rules() if rule["type"] == "alerting"} == {
         alert["alert"] for alert in ALERTS
@@ -191,7 +195,7 @@ def test_every_rule_is_evaluated_and_no_alert_fires_without_a_cause(watched):
 
 @pytest.mark.slow
 def test_the_most_important_alerts_fire_while_their_cause_lasts(watched):
-    prometheus, broker, folder = watched
+    prometheus, broker, network, folder = watched
     # Several times the load that two cores can process: the inbox fills up, labels are late, messages are dropped.
     counters = SharedCounters(folder / "counters")
     settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
@@ -208,6 +212,10 @@ def test_the_most_important_alerts_fire_while_their_cause_lasts(watched):
     broker.stop()
     wait_until(lambda: "HarstreamBrokerLost" in prometheus.firing(), "the alert of the lost broker")
     broker.start()
+    wait_until(lambda: "HarstreamBrokerLost" not in prometheus.firing(), "its end")
+    network.half_open(new=True)  # nobody closes the connection, and nothing comes over it any more
+    wait_until(lambda: "HarstreamBrokerLost" in prometheus.firing(), "the alert of a dead link")
+    network.heal()
     wait_until(lambda: "HarstreamBrokerLost" not in prometheus.firing(), "its end")
     overload = {"HarstreamInboxDropping", "HarstreamLatencyHigh"}
     wait_until(lambda: not overload & prometheus.firing(), "the end of the overload")

@@ -35,6 +35,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "devices": ("", ()),
     "mqtt_connected": ("", ()),
     "mqtt_reconnects_total": ("", ()),
+    "mqtt_silences_total": ("action", ("subscribed", "reconnected")),
     "publish_refused": ("kind", ("labels", "events", "status")),
     "last_message_timestamp_seconds": ("", ()),
     "events_dropped_total": ("reason", ("outgoing", "refused")),
