@@ -64,7 +64,7 @@ class SilenceWatch:
             if not messages[-1][2]:
                 self._unheard.clear()
             return
-        for topic, _, retained in messages:
+        for topic, _, retained, _ in messages:
             if not retained:
                 self._unheard.difference_update(self._matching(topic))
                 if not self._unheard:

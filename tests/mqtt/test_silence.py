@@ -44,7 +44,7 @@ def after(watch: SilenceWatch, clock: Clock, seconds: float, *topics: str) -> li
     while passed_s < seconds:
         clock.now_s += watch.every_s
         passed_s += watch.every_s
-        watch.hear([(topic, b"", False) for topic in topics] or [("x", b"", True)])
+        watch.hear([(topic, b"", False, 0) for topic in topics] or [("x", b"", True, 0)])
         if (one := watch.check()) != Silence():
             found.append((passed_s, one))
     return found
@@ -85,7 +85,7 @@ def test_messages_retained_by_the_broker_are_no_sign_of_life(clock):
         after(watch, clock, 10, "w/1")
         for _ in range(8):
             clock.now_s += 10
-            watch.hear([("w/1", b"", True)])
+            watch.hear([("w/1", b"", True, 0)])
             found = watch.check()
         assert found == Silence(("w/+",))
 
@@ -93,7 +93,7 @@ def test_messages_retained_by_the_broker_are_no_sign_of_life(clock):
 @given(st.lists(FILTERS, unique=True, min_size=2, max_size=4), st.lists(TOPICS, max_size=5))
 def test_topics_and_filters_match_as_in_paho(filters: list[str], topics: list[str]) -> None:
     watch = SilenceWatch(filters, 80)
-    watch.hear([(topic, b"", False) for topic in topics])
+    watch.hear([(topic, b"", False, 0) for topic in topics])
     assert watch._unheard == {each for each in filters if not any(topic_matches_sub(each, topic) for topic in topics)}
 
 
