@@ -184,3 +184,10 @@ def test_links_in_documents_lead_to_files():
             if "://" not in target and not (document.parent / target).exists():
                 broken.append(f"{document.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_every_test_that_the_page_of_faults_names_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page("explanation/faults.md"))
+    assert len(named) > 20
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {name}"
