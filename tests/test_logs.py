@@ -79,9 +79,13 @@ def test_lines_are_written_in_order(pipe):
 def test_a_stuck_reader_holds_up_nobody_and_the_oldest_lines_are_dropped_and_counted(pipe, caplog):
     writer = LineWriter(pipe.write_end, 2000)
     line = "%06d " + "x" * 92 + "\n"
+
+    def put(lines: list[bytes]) -> None:
+        for one in lines:
+            writer.put(one)
+
     threads = [
-        threading.Thread(target=lambda k=k: [writer.put((line % (1000 * k + n)).encode()) for n in range(250)])
-        for k in range(4)
+        threading.Thread(target=put, args=([(line % (1000 * k + n)).encode() for n in range(250)],)) for k in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -159,7 +163,7 @@ def test_what_else_is_written_to_standard_error_takes_the_same_way(pipe, monkeyp
     stream.write("two\nlines\nand a half")
     with contextlib.suppress(ZeroDivisionError):
         1 / 0  # noqa: B018
-    click.echo("grün", file=stream)
+    click.echo("grün", file=stream)  # type: ignore[arg-type]
     monkeypatch.setattr(logs, "FLUSH_S", DEADLINE_S)
     stream.flush()
     assert pipe.read() == "whole line\ntwo\nlines\nand a halfgr\\xfcn\n"

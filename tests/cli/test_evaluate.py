@@ -226,7 +226,9 @@ def test_labels_without_windows_have_no_figures(random_bundle, recordings):
 
 
 def test_doubts_about_the_recordings_are_printed_and_those_about_training_are_not(random_bundle, recordings):
-    recordings[:] = [replace(one, samples=one.samples * np.float32([9.8, 9.8, 9.8, 1, 1, 1])) for one in recordings[:1]]
+    recordings[:] = [
+        replace(one, samples=one.samples * np.array([9.8, 9.8, 9.8, 1, 1, 1], np.float32)) for one in recordings[:1]
+    ]
     recordings[0].samples[:200] = (9.8, 0, 0, 0, 0, 0)
     result = evaluate(random_bundle, "--data", "hapt:x")
     assert "doubt: hapt: |acc| at rest is 9.80 g" in result.output

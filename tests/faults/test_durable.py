@@ -41,6 +41,20 @@ def labels_of(client: Client) -> set[tuple[str, float, str]]:
     return {(device, message["t"], message["label"]) for device, message in client.labels()}
 
 
+def wait_for_position(daemon: Daemon, position: int) -> None:
+    """Wait until so many messages were taken."""
+    durability = daemon.durability
+    assert durability is not None
+    wait_until(lambda: durability.position >= position, f"{position} messages")
+
+
+def wait_for_reconnect(daemon: Daemon, connects: int) -> None:
+    """Wait until the daemon has connected more than ``connects`` times."""
+    connection = daemon.connection
+    assert connection is not None
+    wait_until(lambda: connection.connects > connects and daemon.connected, "a reconnect")
+
+
 def wanted(subjects, classifier) -> set[tuple[str, float, str]]:
     """Return device, time and label of every label of a daemon that is never interrupted."""
     return {(device, round(t * 1e6) / 1e6, label) for device, t, label, *_ in expected(subjects, classifier)}
@@ -89,7 +103,7 @@ def test_a_daemon_that_is_stopped_goes_on_where_it_was(broker, tmp_path, classif
                 for topic, payload in sent[first : first + 100]:
                     client.publish(topic, payload)
                 client.flush()
-                wait_until(lambda daemon=daemon: daemon.durability.position >= 50, "some work")
+                wait_for_position(daemon, 50)
         with running(Daemon(config, classifier)):
             wait_until(lambda: labels <= labels_of(client), "every label")
         assert labels_of(client) == labels
@@ -120,10 +134,11 @@ def test_while_the_broker_has_no_label_no_message_is_acknowledged(mosquitto, tmp
         daemon.connection.__class__ = Held
         for topic, payload in sent:
             client.publish(topic, payload)
-        wait_until(lambda: daemon.durability.position == len(sent), "all messages")
+        wait_for_position(daemon, len(sent))
         wait_until(lambda: labels_of(client), "a label")
         assert len(acknowledged) < len(sent)
         hold.clear()
+        assert daemon.durability is not None
         daemon.durability.note_answers()
         wait_until(lambda: len(acknowledged) == len(sent), "the acknowledgements")
 
@@ -141,9 +156,7 @@ def test_cut_off_again_and_again_it_loses_and_changes_no_label(broker, tmp_path,
                 for topic, payload in sent[number : number + 40]:
                     client.publish(topic, payload)
                 getattr(network, fault)()
-                wait_until(
-                    lambda connects=connects: daemon.connection.connects > connects and daemon.connected, "a reconnect"
-                )
+                wait_for_reconnect(daemon, connects)
             wait_until(lambda: labels <= labels_of(client), "every label")
     assert labels_of(client) == labels
 
@@ -167,7 +180,7 @@ def test_the_broker_restarted_again_and_again_loses_and_changes_no_label(tmp_pat
             broker.restart()
             wait_until(lambda: daemon.connected, "a reconnect")
         with Client(broker.port, "wearables/+/activity") as client:
-            wait_until(lambda: daemon.durability.position >= len(sent), "every message")
+            wait_for_position(daemon, len(sent))
     # Labels that came while no client listened are those that the engine and the smoother have given since.
     assert received <= labels
     assert daemon.labelling.windows_classified == len(labels)

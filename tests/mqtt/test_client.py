@@ -91,7 +91,7 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     st.sampled_from([0, 1]),
 )
 def test_messages_are_whole_however_their_bytes_are_cut(
-    sent: list[InboundMessage], cuts: list[int], version: int, qos: int
+    sent: list[tuple[str, bytes, bool]], cuts: list[int], version: int, qos: int
 ) -> None:
     data = b"".join(
         publish(topic, payload, qos=qos, mid=number + 1, retain=retain, version=version)

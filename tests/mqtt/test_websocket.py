@@ -33,7 +33,7 @@ def exchange(address: str, broker: Mosquitto, ca: Path | None = None, version: s
         BrokerSettings(BrokerUrl.parse(address), version, ca),
         "web",
         subscriptions=["a/+/imu"],
-        on_messages=lambda messages: received.extend((topic, payload) for topic, payload, _ in messages),
+        on_messages=lambda messages: received.extend((topic, payload) for topic, payload, *_ in messages),
     )
     connection.open()
     with Client(broker.port, "labels/#") as client:

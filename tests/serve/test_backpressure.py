@@ -7,8 +7,9 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,13 +49,23 @@ def windows_of(payloads: Sequence[bytes]) -> int:
     return n
 
 
+def taking(handed: list[Any]) -> Callable[[Any, float | None], bool]:
+    """Return a replacement of ``Labelling.hand_over`` that keeps what it gets."""
+
+    def hand_over(item: Any, timeout_s: float | None) -> bool:
+        handed.append(item)
+        return True
+
+    return hand_over
+
+
 class Steps:
     """A daemon without a broker, whose main loop a test moves step by step."""
 
     def __init__(self, classifier, monkeypatch: pytest.MonkeyPatch) -> None:
         self.daemon = Daemon(make_config(), classifier)
         self.handed: list[Handover] = []
-        monkeypatch.setattr(self.daemon.labelling, "hand_over", lambda item, _: self.handed.append(item) or True)
+        monkeypatch.setattr(self.daemon.labelling, "hand_over", taking(self.handed))
 
     @property
     def engine(self) -> Engine:
@@ -84,7 +95,7 @@ def steps(classifier, monkeypatch) -> Steps:
 def live_messages(n_turns: int) -> list[bytes]:
     """Return the messages of a device, of which each makes a window due, but for the first, which makes none."""
     stride = SPEC.stride_samples
-    samples = np.zeros((stride, 6), np.float32) + np.float32([1, 0, 0, 0, 0, 0])
+    samples = np.tile(np.array([1, 0, 0, 0, 0, 0], np.float32), (stride, 1))
     return [encode_packed(T0_NS + k * stride * 20_000_000, 50.0, samples) for k in range(n_turns)]
 
 
@@ -130,7 +141,7 @@ def test_the_further_messages_of_a_busy_device_wait_in_the_inbox(steps, monkeypa
 
 def test_one_wearable_with_many_messages_silences_nobody(steps, monkeypatch):
     monkeypatch.setattr(serving, "MAX_BATCH_MESSAGES", 100)
-    samples = np.zeros((1, 6), np.float32) + np.float32([1, 0, 0, 0, 0, 0])
+    samples = np.tile(np.array([1, 0, 0, 0, 0, 0], np.float32), (1, 1))
     receive_all(
         steps.daemon,
         [("wearables/evil/imu", encode_packed(T0_NS + k * 20_000_000, 50.0, samples)) for k in range(2000)],
@@ -196,7 +207,7 @@ def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_win
     now, arrival = [100.0], [T0_NS / 1e9]
     daemon = Daemon(make_config(), classifier, clock=lambda: arrival[0], monotonic=lambda: now[0])
     handed: list[WindowsDue] = []
-    monkeypatch.setattr(daemon.labelling, "hand_over", lambda item, _: handed.append(item) or True)
+    monkeypatch.setattr(daemon.labelling, "hand_over", taking(handed))
     receive_all(daemon, [("wearables/evil/imu", long_payload(400))])
     step = 0
     while step == 0 or daemon.pipeline.engine.n_pending:
@@ -216,7 +227,11 @@ def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_win
 
 def test_a_slow_model_fills_the_inbox_which_drops_the_oldest_and_says_so(mosquitto, classifier, subjects, monkeypatch):
     go_on = threading.Event()
-    slow = WrappedClassifier(classifier, lambda call: go_on.wait())
+
+    def wait(_: int) -> None:
+        go_on.wait()
+
+    slow = WrappedClassifier(classifier, wait)
     daemon = Daemon(make_config(mosquitto.port), slow)
     daemon.inbox.max_bytes = 100_000
     stuck, hand_over = threading.Event(), daemon.labelling.hand_over
@@ -280,7 +295,7 @@ def test_labels_for_a_broker_that_does_not_read_are_bounded_and_counted(
         with running(daemon):
             broker._process.send_signal(signal.SIGSTOP)
             if qos == 0:  # these leave as long as the system takes them, so the network thread has to be stuck
-                sock = daemon.connection._client._sock  # type: ignore[union-attr]
+                sock: Any = daemon.connection._client._sock  # type: ignore[union-attr]
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             rounds = 1 if qos else 40
             for k in range(rounds):

@@ -45,9 +45,25 @@ def begin(path, broker: Broker | None = None) -> tuple[Durability, Broker]:
     return one, broker
 
 
+def positions(one: Durability) -> list[int]:
+    """Return the positions of the messages that are restored."""
+    return [record.position for record, _ in one.records() if isinstance(record, journal.Messages)]
+
+
+def payloads(one: Durability) -> list[bytes]:
+    """Return the payloads of the messages that are restored."""
+    records = [record for record, _ in one.records() if isinstance(record, journal.Messages)]
+    return [message.payload for record in records for message in record.messages]
+
+
+def wait_for_checkpoints(one: Durability, number: int) -> None:
+    """Wait until that many checkpoints are written."""
+    wait_until(lambda: one.stats.checkpoints == number, "the checkpoint")
+
+
 # --- journal ------------------------------------------------------------------------------------
 
-RECORDS = [
+RECORDS: list[journal.Record] = [
     journal.Messages(2, [message(1, mid=7), message(2, retained=True)]),
     journal.Labelled(2),
     journal.Evicted(["w0", "w/ö"]),
@@ -129,7 +145,7 @@ def test_what_a_full_disk_took_of_a_record_is_written_over(tmp_path, monkeypatch
         def __getattr__(self, name):
             return getattr(real, name)
 
-    real, writer._file = writer._file, Full()
+    real, writer._file = writer._file, Full()  # type: ignore[assignment]
     with pytest.raises(OSError, match="No space left"):
         writer.write(data)
     writer._file = real
@@ -154,7 +170,9 @@ def test_the_newest_checkpoint_that_is_whole_is_read_whatever_part_of_the_other_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-00000002", "checkpoint-00000003", "lock"]
     newest = tmp_path / "checkpoint-00000003"
     data = newest.read_bytes()
-    generation, facts, arrays = folder.load()
+    loaded = folder.load()
+    assert loaded is not None
+    generation, facts, arrays = loaded
     assert (generation, facts, arrays["array"].tolist()) == (3, {"generation": 3}, [0, 1, 2])
     body = len(folders.HEADER) + 32
     for damaged in (
@@ -163,7 +181,9 @@ def test_the_newest_checkpoint_that_is_whole_is_read_whatever_part_of_the_other_
         b"",
     ):
         newest.write_bytes(damaged)
-        assert folder.load()[0] == 2
+        loaded = folder.load()
+        assert loaded is not None
+        assert loaded[0] == 2
     assert f"{newest} is damaged" in caplog.text
     (tmp_path / "checkpoint-00000002").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"no checkpoint in .* can be read; restore the folder from a copy"):
@@ -249,7 +269,7 @@ def test_what_the_broker_sends_again_is_known_and_acknowledged_but_not_fed_again
     one.finish()
 
     two, broker = begin(tmp_path)
-    assert [record.position for record, _ in two.records()] == [2]
+    assert positions(two) == [2]
     two.start()
     two.note_labelled(2)
     again = [message(1, 11, repeated=True), message(3, 12, repeated=True), message(4, 13)]
@@ -295,14 +315,14 @@ def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp
     assert not list(tmp_path.glob("checkpoint-*"))
     broker.answered = 1
     one.note_answers()
-    wait_until(lambda: one.stats.checkpoints == 1, "the checkpoint")
+    wait_for_checkpoints(one, 1)
     one.finish()
 
     two, _ = begin(tmp_path)
     assert two.subscriptions == ["a/+"]
     assert two.restored is not None
     assert two.restored.arrays["engine x"].tolist() == [0, 1, 2]
-    assert [record.messages[0].payload for record, _ in two.records()] == [b"payload 2"]
+    assert payloads(two) == [b"payload 2"]
     assert two.position == 2
     two.finish()
 
@@ -315,12 +335,12 @@ def test_after_damage_to_the_newest_checkpoint_the_one_before_gives_the_same_mes
         one.note_labelled(number)
         if number < 4:
             one.save(one.begin_checkpoint({}, []))
-            wait_until(lambda number=number: one.stats.checkpoints == number, "the checkpoint")
+            wait_for_checkpoints(one, number)
     wait_until(lambda: len(broker.acknowledged) == 4, "the acknowledgements")
     one.finish()
     newest = max(tmp_path.glob("checkpoint-*"))
     newest.write_bytes(newest.read_bytes()[:-1])
 
     two, _ = begin(tmp_path)
-    assert [record.messages[0].payload for record, _ in two.records()] == [b"payload 3", b"payload 4"]
+    assert payloads(two) == [b"payload 3", b"payload 4"]
     two.finish()

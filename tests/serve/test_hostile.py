@@ -37,7 +37,7 @@ class RecordingDaemon(Daemon):
         self.published = []
         self.labelling.start()
         for start in range(0, len(sent), 7):
-            self.receive([(topic, content, False) for topic, content in sent[start : start + 7]])
+            self.receive([(topic, content, False, 0) for topic, content in sent[start : start + 7]])
             self.step(0)
         self.labelling.finish()
 
