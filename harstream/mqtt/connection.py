@@ -35,6 +35,7 @@ class Connection(Link):
         settings: Addresses, protocol version and TLS files.
         client_id: Client identifier; a broker keeps one connection for each.
         subscriptions: Topic filters. They are subscribed to again after every reconnect.
+        changing: Further topic filters, which may change while the connection lasts.
         qos: QoS of the subscriptions.
         retained: Whether to receive messages retained before the subscription. MQTT 3.1.1 always sends them.
         presence: Topic on which to say that this client is there. At the start the connection becomes ready only if the
@@ -168,7 +169,7 @@ class Connection(Link):
         client.on_socket_error = log_errors(self._note_tls_alert)
         client.on_connect = log_errors(self._on_connack)
         client.on_subscribe = log_errors(self._on_suback)
-        client.on_unsubscribe = lambda *_: self._unsubscribed.set()
+        client.on_unsubscribe = log_errors(self._on_unsuback)
         client.on_disconnect = log_errors(self._on_disconnect)
         client.on_messages = log_errors(self._on_received)
         client.on_answers = log_errors(self._on_answered)
@@ -216,6 +217,7 @@ class Connection(Link):
     def unsubscribe(self, timeout_s: float) -> None:
         """End the subscriptions and wait for the broker's answer; every message sent before has then been received."""
         topics = [*self._subscriptions, *([] if self._presence is None else [self._presence.topic])]
+        topics += [] if self._changing is None else sorted(self._changing.delivering)
         if self._client is not None and topics and self._ready:
             self._client.unsubscribe(topics)
             self._unsubscribed.wait(timeout_s)

@@ -31,6 +31,7 @@ from harstream.mqtt.failures import (
 from harstream.mqtt.keeper import PresenceKeeper
 from harstream.mqtt.outbound import Answer
 from harstream.mqtt.presence import Presence
+from harstream.mqtt.subscriptions import Subscriptions
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 log = logging.getLogger("harstream.mqtt")
@@ -76,6 +77,7 @@ class Link:
         client_id: str,
         *,
         subscriptions: Sequence[str] = (),
+        changing: Subscriptions | None = None,
         qos: int = 1,
         retained: bool = False,
         presence: Presence | None = None,
@@ -90,6 +92,7 @@ class Link:
         self.version = "" if settings.version == "auto" else settings.version
         self._client_id = client_id
         self._subscriptions = tuple(subscriptions)
+        self._changing = changing
         self._qos = qos
         self._retained = retained
         self._presence = presence
@@ -176,6 +179,8 @@ class Link:
     def _on_suback(self, client: FastClient, _: Any, mid: int, reason_codes: list[Any], __: Any) -> None:
         if self._keeper is not None and self._keeper.take_suback(mid, reason_codes):
             return
+        if self._changing is not None and self._changing.take_suback(mid, reason_codes):
+            return
         refused = [
             f"refused the subscription to {subscription}: {reason_code}"
             for subscription, reason_code in zip(self._subscriptions, reason_codes, strict=False)
@@ -189,6 +194,10 @@ class Link:
         if opened_before:  # a cluster that has just lost a node may accept it at the next address or a little later
             client.call_after(self._subscribe_again_s, client.drop)
             self._subscribe_again_s = min(2 * self._subscribe_again_s, RETRY_MAX_S)
+
+    def _on_unsuback(self, _: FastClient, __: Any, mid: int, *___: Any) -> None:
+        if self._changing is None or not self._changing.take_unsuback(mid):
+            self._unsubscribed.set()
 
     def _on_subscribed(self, client: FastClient) -> None:
         """Become ready; at the start only when the broker has accepted our presence and is still there."""
@@ -231,6 +240,8 @@ class Link:
         if client is not self._client:
             return
         was_ready, self._ready = self._ready, False
+        if self._changing is not None:
+            self._changing.close()
         reason = str(reason_code) if flags.is_disconnect_packet_from_server else ""
         if not self._handshake_ended.is_set():
             if reason and self._failure is None:
@@ -301,6 +312,8 @@ class Link:
             self._keeper.watch(client)
         elif self._keeper is not None:  # later, so that a loss before then is not taken for an answer to this
             client.call_after(_WATCH_AFTER_S, functools.partial(self._keeper.watch, client))
+        if self._changing is not None:
+            self._changing.open(client)
         self._handshake_ended.set()
         self._notify(True)
 
