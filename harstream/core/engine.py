@@ -138,6 +138,12 @@ class Engine:
         self._maker.units.restart(rows, np.zeros(len(rows), np.bool_))
         return devices
 
+    def forget(self, devices: Sequence[str]) -> list[str]:
+        """Forget these devices as if they were idle, and return those that had state."""
+        rows = self._devices.find(devices)
+        self._devices.last_accepted_s[rows[rows >= 0]] = -np.inf
+        return self.evict(-np.finfo(np.float64).max)
+
     def take_incidents(self) -> list[Incident]:
         """Return the incidents since the last call, the first MAX_INCIDENTS of them; ``incidents_lost`` counts more."""
         incidents, self._incidents = self._incidents, []

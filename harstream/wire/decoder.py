@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,11 @@ class Decoder:
             samples=builder.samples(),
         )
         return self._drop_unusable(batch, accepted, rejections)
+
+    def devices_of(self, partitions: Collection[int]) -> list[str]:
+        """Return the devices of which messages in these partitions were decoded."""
+        partition_of = self.template.partition
+        return list({device for topic, device in self._device_by_topic.items() if partition_of(topic) in partitions})
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
