@@ -13,13 +13,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
-from harstream.errors import BundleError
+from harstream.errors import BrokerError, BundleError
 from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.link import Refusal
@@ -34,6 +34,8 @@ from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
 from harstream.serve.status import DaemonStatus
 from harstream.serve.systemd import Notifier
+from harstream.serve.takeover import Takeover
+from harstream.serve.workers import Workers
 from harstream.wire.decoder import Message
 
 log = logging.getLogger("harstream")
@@ -48,6 +50,7 @@ EVICT_EVERY_S = 5.0
 READ_TIMEOUT_S = 2.0
 UNSUBSCRIBE_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
+_SETTLE_S = 0.02
 #: The main loop counts as alive if it began its last step within this time.
 HEARTBEAT_S = 10.0
 
@@ -70,6 +73,11 @@ class Daemon:
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
         self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
         self.labelling = Labelling(self.publish, self.metrics, monotonic, on_failure=self.stop)
+        self.takeover: Takeover | None = None
+        self.workers: Workers | None = None
+        if config.worker_of is not None:
+            self.takeover = Takeover(self.pipeline, self.labelling, self.inbox, self.devices.forget)
+            self.workers = Workers(config, self.takeover, self._is_able, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
         self.refusals: Refusals | None = None
@@ -95,10 +103,13 @@ class Daemon:
         if config.events_template is not None:
             templates[EVENTS] = [config.events_template]
         self.refusals = Refusals(templates, config.status_topic, settings.url.user, self.metrics.observe_refused)
+        workers, fixed = self.workers, config.samples_template.subscriptions(config.served_partitions)
+        client_id = settings.name_client(f"harstream-{config.instance}")
         self.connection = Connection(
             settings,
-            settings.name_client(f"harstream-{config.instance}"),
-            subscriptions=config.samples_template.subscriptions(config.served_partitions),
+            client_id,
+            subscriptions=fixed if workers is None else (),
+            changing=None if workers is None else workers.subscriptions,
             qos=config.qos,
             presence=Presence(config.status_topic, qos=config.qos, retain=config.retain, will=config.will),
             kind_of=self.refusals.template_of,
@@ -107,6 +118,25 @@ class Daemon:
             on_answers=self._publishes_answered,
         )
         self.connection.open(self.stopping)
+        if workers is not None and self.connected:
+            self._join(workers, settings, client_id)
+
+    def _join(self, workers: Workers, settings: BrokerSettings, client_id: str) -> None:
+        """Join the group of workers, and wait until this one serves its partitions."""
+        assert self.connection is not None
+        assert self.takeover is not None
+        try:
+            workers.open(settings, client_id, self.stopping)
+        except BrokerError:
+            self.connection.close()
+            raise
+        while not workers.settled and not self.stopping.is_set():
+            self.takeover.step(self.monotonic())
+            time.sleep(_SETTLE_S)
+
+    def _is_able(self) -> bool:
+        """Return whether samples can be received and labelled. The thread of the workers calls this."""
+        return self.connected and self.monotonic() - self._heartbeat_s < HEARTBEAT_S
 
     def receive(self, messages: Sequence[InboundMessage]) -> None:
         """Put messages into the inbox. The network thread calls this, so it does nothing else.
@@ -162,11 +192,18 @@ class Daemon:
 
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
-        messages = self.inbox.get(MAX_BATCH_MESSAGES, timeout_s, MAX_BATCH_BYTES)
+        takeover = self.takeover
+        messages = self.inbox.get(
+            MAX_BATCH_MESSAGES, 0 if takeover is not None and takeover.waits else timeout_s, MAX_BATCH_BYTES
+        )
         self._heartbeat_s = now_s = self.monotonic()
+        if takeover is not None:
+            messages = takeover.admit(messages, now_s)
         self.notifier.heartbeat(now_s)
         if messages:
             self._hand_over(self.make_windows(messages))
+        if takeover is not None:
+            takeover.step(now_s)
         if now_s >= self._next_refresh_s or self.devices.wanted:
             self._next_refresh_s = now_s + REFRESH_EVERY_S
             self.devices.refresh(self.config.idle_s)
@@ -219,11 +256,15 @@ class Daemon:
     def drain(self) -> None:
         """Label and publish what has arrived, publish the events held back, and disconnect."""
         connection = self.connection
+        if self.workers is not None:
+            self.workers.leave()
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_TIMEOUT_S)
         if self.failure is None:
             while messages := self.inbox.get(MAX_BATCH_MESSAGES, 0, MAX_BATCH_BYTES):
                 self._hand_over(self.make_windows(messages))
+            if self.takeover is not None and self.config.partition_count is not None:
+                self.takeover.lose(range(self.config.partition_count))
         self.labelling.finish()
         if self.failure is None:
             self.devices.refresh(self.config.idle_s)
@@ -235,11 +276,13 @@ class Daemon:
             if not connection.flush(DRAIN_TIMEOUT_S if connection.ready else 0):
                 log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
             connection.close()
+        if self.workers is not None:
+            self.workers.close()
 
     @property
     def failure(self) -> BaseException | None:
-        """Error that ended the main loop or the labelling thread."""
-        return self._failure or self.labelling.failure
+        """Error that ended the main loop or another thread."""
+        return self._failure or self.labelling.failure or (None if self.workers is None else self.workers.failure)
 
     # --- other threads ------------------------------------------------------------------------
 
@@ -263,6 +306,8 @@ class Daemon:
                 )
         if self.connection is not None and (settings := config.read_broker_settings()) is not None:
             self.connection.replace_credentials(settings)
+            if self.workers is not None:
+                self.workers.replace_credentials(settings)
         self.config = config
         self.pipeline.decoder.max_payload_bytes = config.max_payload_bytes
         item = ModelChanged(self.pipeline, classifier, config.smoothing_of(classifier.bundle.smoothing))
@@ -273,6 +318,11 @@ class Daemon:
     def connected(self) -> bool:
         """True while the daemon is connected to the broker and subscribed."""
         return self.connection is not None and self.connection.ready
+
+    @property
+    def served_partitions(self) -> Collection[int]:
+        """Partitions that are served now; empty if the topic has none."""
+        return self.config.served_partitions if self.workers is None else self.workers.served
 
     def read_devices(self) -> Snapshot:
         """Return what is known of each device, at most a second ago if the loop moves. Any thread may call this."""
@@ -292,12 +342,16 @@ class Daemon:
             ready=works and self.inbox.below_high_water and not self.stopping.is_set(),
             connected=connected,
             refused=refused,
+            partitions=len(self.served_partitions),
+            partitions_gained=0 if self.workers is None else self.workers.gained,
+            partitions_lost=0 if self.workers is None else self.workers.lost,
             devices=self.pipeline.engine.n_devices,
             devices_by_label=self.pipeline.last_labels.counts.copy(),
             devices_by_problem=self.devices.counts,
             messages_received=self._messages_received,
             messages_waiting=len(self.inbox),
             messages_dropped=self.inbox.dropped,
+            messages_foreign=0 if self.takeover is None else self.takeover.dropped,
             samples_received=self._samples_received,
             samples_late=stats.samples_late,
             samples_rate=stats.samples_rate,
