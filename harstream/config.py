@@ -97,10 +97,15 @@ class RunConfig:
     partitions: str | None = option("Partitions to serve, such as 0-7,12.", default_text="all", metavar="LIST")
     worker: str | None = option(
         "In place of --partitions: the number of this worker, counted from 0, and the number of workers, such as 3/8; "
-        "auto/8 takes the number at the end of the host name.",
+        "auto/8 takes the number at the end of the host name. If one is lost, the others serve its partitions.",
         metavar="N/WORKERS",
     )
     partition_count: int | None = option("Number of partitions that the workers share; --worker needs it.", minimum=1)
+    worker_group: str = option(
+        "Name of the workers that share the partitions. They know of each other by harstream/GROUP/workers/N.",
+        "harstream",
+        metavar="GROUP",
+    )
     qos: int = option(
         "MQTT quality of service of samples, labels, events and status. With 0 the broker cannot tell what it refuses.",
         1,
@@ -191,6 +196,11 @@ class RunConfig:
             raise ConfigError(
                 f"instance: {self.instance!r} is not one level of a topic; leave out /, +, # and control characters"
             )
+        if not (self.worker_group and is_topic_level(self.worker_group)):
+            raise ConfigError(
+                f"worker-group: {self.worker_group!r} is not one level of a topic; leave out /, +, # and control "
+                "characters"
+            )
         self._check_topics()
         if self.state_dir is not None:
             self._check_durable()
@@ -200,6 +210,11 @@ class RunConfig:
         """Raise ConfigError if nothing can be durable."""
         if self.broker is None:
             raise ConfigError("state-dir: the embedded broker keeps no session; give a broker, such as a mosquitto")
+        if self.worker is not None:
+            raise ConfigError(
+                "state-dir: workers take over partitions from each other, and state does not move with them; leave out "
+                "state-dir, or give each daemon fixed partitions"
+            )
         if self.qos == 0:
             raise ConfigError("state-dir: qos 0 means that the broker keeps nothing; leave out qos, or set it to 1")
 
@@ -213,12 +228,16 @@ class RunConfig:
                 raise ConfigError(
                     f"{second}: {other.text!r} and {first} {one.text!r} match the same topics; make them differ"
                 )
+        own = {"status topic": (self.status_topic, "instance")}
+        if self.worker_of is not None:
+            own["topic of the workers"] = f"{self.workers_topic}/{self.worker_of[0]}", "worker-group"
         for name, template in templates.items():
-            if template.device(self.status_topic) is not None:
-                raise ConfigError(
-                    f"{name}: {template.text!r} matches the daemon's status topic {self.status_topic!r}; "
-                    "choose another topic or instance"
-                )
+            for kind, (topic, option_name) in own.items():
+                if template.device(topic) is not None:
+                    raise ConfigError(
+                        f"{name}: {template.text!r} matches the daemon's {kind} {topic!r}; "
+                        f"choose another topic or {option_name}"
+                    )
         if self.served_partitions and not self.samples_template.has_partition:
             raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
 
@@ -243,17 +262,29 @@ class RunConfig:
         return f"harstream/{self.instance}/status"
 
     @property
+    def workers_topic(self) -> str:
+        """Topic below which the workers of the group tell each other what they serve."""
+        return f"harstream/{self.worker_group}/workers"
+
+    @property
+    def worker_of(self) -> tuple[int, int] | None:
+        """Number of this worker and number of workers; None if the daemon is no worker of a group."""
+        if self.worker is None and self.partition_count is None:
+            return None
+        if self.worker is None or self.partition_count is None:
+            raise ConfigError("worker: worker and partition-count need each other; give both or neither")
+        return partitions.parse_worker(self.worker, self.partition_count, socket.gethostname())
+
+    @property
     def served_partitions(self) -> tuple[int, ...]:
-        """Numbers of the served partitions; empty if all are served."""
+        """Partitions that are served whatever others do, or by a worker unless it is lost; empty if all are served."""
         if self.partitions is not None:
             if self.worker is not None or self.partition_count is not None:
                 raise ConfigError("partitions: give either partitions, or worker and partition-count, not both")
             return partitions.parse(self.partitions)
-        if self.worker is None and self.partition_count is None:
+        if self.worker_of is None or self.partition_count is None:
             return ()
-        if self.worker is None or self.partition_count is None:
-            raise ConfigError("worker: worker and partition-count need each other; give both or neither")
-        return partitions.of_worker(self.worker, self.partition_count, socket.gethostname())
+        return partitions.homes(*self.worker_of, self.partition_count)
 
     @property
     def http_address(self) -> tuple[str, int] | None:

@@ -1,12 +1,14 @@
 """Partitions of the devices, for more devices than one worker can serve.
 
 The broker assigns every device to one of a fixed number of partitions, by a hash of its name. Each partition is served
-by one worker, so that all messages of a device reach the worker that holds its state.
+by one worker, so that all messages of a device reach the worker that holds its state: by its home while that is there,
+otherwise by another worker.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
 from harstream.errors import ConfigError
 
@@ -34,12 +36,16 @@ def parse(text: str) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-def of_worker(worker: str, count: int, host: str) -> tuple[int, ...]:
-    """Return the partitions that one of several workers serves: every N-th, from its own number on.
+def to_text(partitions: Iterable[int]) -> str:
+    """Return a list of partitions such as ``0,4,8``, which ``parse`` reads, sorted; "" for none."""
+    return ",".join(map(str, sorted(partitions)))
+
+
+def parse_worker(worker: str, count: int, host: str) -> tuple[int, int]:
+    """Parse the number of a worker, counted from 0, and the number of workers.
 
     Args:
-        worker: Number of the worker, counted from 0, and number of workers, such as ``3/8``; ``auto/8`` takes the
-            number from ``host``.
+        worker: Text such as ``3/8``; ``auto/8`` takes the number from ``host``.
         count: Number of partitions.
         host: Host name, such as ``harstream-3``.
 
@@ -65,4 +71,32 @@ def of_worker(worker: str, count: int, host: str) -> tuple[int, ...]:
         raise ConfigError(
             f"worker: {worker!r}: expected {workers} to {MAX_PARTITIONS} partitions, one for each worker, got {count}"
         )
-    return tuple(range(int(number), count, workers))
+    return int(number), workers
+
+
+def homes(number: int, workers: int, count: int) -> tuple[int, ...]:
+    """Return the partitions whose home is worker ``number``: every N-th, from its own number on."""
+    return tuple(range(number, count, workers))
+
+
+def owner(partition: int, workers: int, alive: Collection[int]) -> int | None:
+    """Return the worker that is to serve a partition: its home, or the next living one of its own order.
+
+    The orders differ, so that the partitions of a lost worker are spread evenly over the others, and those of living
+    workers stay where they are.
+
+    Args:
+        partition: Number of the partition.
+        workers: Number of workers, living or not.
+        alive: Numbers of the living workers.
+
+    Returns:
+        Number of the worker; None if none is alive.
+
+    """
+    home = partition % workers
+    if home in alive:
+        return home
+    others = workers - 1
+    order = ((home + 1 + (partition // workers + step) % others) % workers for step in range(others))
+    return next((number for number in order if number in alive), None)

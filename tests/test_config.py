@@ -93,6 +93,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "smoothing": "none",
         "unknown_below": "0.75",
         "partitions": "3",
+        "worker_group": "ward",
         "qos": "0",
         "http": "off",
         "instance": "i",

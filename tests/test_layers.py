@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "config": {"options", "partitions", "mqtt", "wire", "bundle", "shipped", *_BASE},
     "logs": set(),
     "signals": set(),
-    "serve": {"config", "logs", "signals", "mqtt", "embedded", "wire", "trial", *_MODEL, *_BASE, ""},
+    "serve": {"config", "partitions", "logs", "signals", "mqtt", "embedded", "wire", "trial", *_MODEL, *_BASE, ""},
     "evaluate": {"datasets", "wire", *_MODEL, *_BASE, ""},
     "train": {"evaluate", "datasets", "wire", *_MODEL, *_BASE, ""},
     "sources": _BASE,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harstream import partitions
 from harstream.config import RunConfig
@@ -27,13 +31,38 @@ def test_any_other_text_is_an_error(text):
 
 @pytest.mark.parametrize("workers", [1, 3, 8, 64])
 def test_every_partition_is_served_by_exactly_one_worker(workers):
-    shares = [partitions.of_worker(f"{number}/{workers}", 64, "") for number in range(workers)]
+    shares = [partitions.homes(number, workers, 64) for number in range(workers)]
     assert sorted(number for share in shares for number in share) == list(range(64))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@given(st.integers(1, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
+def test_a_lost_worker_moves_only_its_own_partitions_and_evenly(workers, alive, lost):
+    alive = {number for number in alive if number < workers} - {lost}
+    before = [partitions.owner(p, workers, alive | {lost}) for p in range(200)]
+    after = [partitions.owner(p, workers, alive) for p in range(200)]
+    assert all(old in (lost, new) for old, new in zip(before, after, strict=True))
+    assert set(after) <= (alive or {None})
+    if len(alive) == workers - 1 > 0 and lost < workers:
+        moved = [new for old, new in zip(before, after, strict=True) if old == lost]
+        numbers = [moved.count(number) for number in alive]
+        assert max(numbers) - min(numbers) <= 1
+
+
+def test_every_partition_is_at_home_while_all_are_there():
+    for workers in (1, 2, 7):
+        owners = [partitions.owner(p, workers, range(workers)) for p in range(64)]
+        assert owners == [p % workers for p in range(64)]
+
+
+def test_a_list_as_text_is_read_again():
+    assert partitions.to_text({12, 3, 4}) == "3,4,12"
+    assert partitions.parse(partitions.to_text(range(5))) == tuple(range(5))
+    assert partitions.to_text([]) == ""
+
+
 def test_a_pod_of_a_statefulset_knows_its_number():
-    assert partitions.of_worker("auto/8", 64, "harstream-3") == partitions.of_worker("3/8", 64, "")
+    assert partitions.parse_worker("auto/8", 64, "harstream-3") == partitions.parse_worker("3/8", 64, "") == (3, 8)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +71,7 @@ def test_a_pod_of_a_statefulset_knows_its_number():
 )
 def test_a_worker_out_of_range_is_an_error(worker, count, host):
     with pytest.raises(ConfigError, match="worker"):
-        partitions.of_worker(worker, count, host)
+        partitions.parse_worker(worker, count, host)
 
 
 def test_settings_that_contradict_each_other_are_an_error(monkeypatch):
@@ -58,5 +87,12 @@ def test_settings_that_contradict_each_other_are_an_error(monkeypatch):
     ):
         with pytest.raises(ConfigError):
             RunConfig(topic=TOPIC, **wrong)
+    for name in ("", "a/b", "a+"):
+        with pytest.raises(ConfigError, match="worker-group"):
+            RunConfig(topic=TOPIC, worker="0/2", partition_count=4, worker_group=name)
+    with pytest.raises(ConfigError, match="state-dir: workers take over partitions from each other"):
+        RunConfig(topic=TOPIC, broker="host", worker="0/2", partition_count=4, state_dir=Path("state"))
+    with pytest.raises(ConfigError, match="topic of the workers 'harstream/7/workers/0'; choose another"):
+        RunConfig(topic="harstream/{partition}/workers/{device}", worker="0/2", partition_count=4, worker_group="7")
     with pytest.raises(ConfigError, match="no level"):
         RunConfig(partitions="1")

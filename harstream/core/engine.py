@@ -167,8 +167,8 @@ class Engine:
         self._forget(rows)
         return devices
 
-    def forget(self, devices: Sequence[str]) -> None:
-        """Forget devices, each once, whether they are idle or not; those without state are ignored.
+    def forget(self, devices: Sequence[str]) -> list[str]:
+        """Forget devices, each once, whether they are idle or not, and return those that had state.
 
         Raises:
             ValueError: Samples are pending. Feed empty batches first.
@@ -176,7 +176,10 @@ class Engine:
         """
         if self._pending is not None:
             raise ValueError(f"forget: {self.n_pending} samples are pending; feed empty batches until none are")
-        self._forget(self._devices.remove(devices))
+        rows = self._devices.find(devices)
+        had_state = [device for device, row in zip(devices, rows.tolist(), strict=True) if row >= 0]
+        self._forget(self._devices.remove(had_state))
+        return had_state
 
     def _forget(self, rows: Int64) -> None:
         self._grid.evict(rows, self._rows(), self._pending)

@@ -37,6 +37,7 @@ class Connection(Link):
         settings: Addresses, protocol version and TLS files.
         client_id: Client identifier; a broker keeps one connection for each.
         subscriptions: Topic filters. They are subscribed to again after every reconnect.
+        changing: Further topic filters, which may change while the connection lasts.
         qos: QoS of the subscriptions.
         retained: Whether to receive messages retained before the subscription. MQTT 3.1.1 always sends them.
         session: Whether the broker keeps subscriptions and messages while the client is away. Messages at QoS 1 then
@@ -262,6 +263,7 @@ class Connection(Link):
         topics = [
             *([] if self._session else self._subscriptions),
             *([] if self._presence is None else [self._presence.topic]),
+            *([] if self._changing is None else sorted(self._changing.delivering)),
         ]
         if self._client is not None and topics and self._ready:
             self._unsubscribing = True

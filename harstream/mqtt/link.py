@@ -23,6 +23,7 @@ from harstream.mqtt.outbound import Answer
 from harstream.mqtt.presence import Presence
 from harstream.mqtt.recovery import Recovery
 from harstream.mqtt.silence import SilenceWatch
+from harstream.mqtt.subscriptions import Subscriptions
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 
 log = logging.getLogger("harstream.mqtt")
@@ -83,6 +84,7 @@ class Link:
         client_id: str,
         *,
         subscriptions: Sequence[str] = (),
+        changing: Subscriptions | None = None,
         qos: int = 1,
         retained: bool = False,
         session: bool = False,
@@ -104,6 +106,7 @@ class Link:
         self.version = "" if settings.version == "auto" else settings.version
         self._client_id = client_id
         self._subscriptions = tuple(subscriptions)
+        self._changing = changing
         self._qos = qos
         self._retained = retained
         self._session = session
@@ -231,6 +234,8 @@ class Link:
     def _on_suback(self, client: FastClient, _: Any, mid: int, reason_codes: list[Any], __: Any) -> None:
         if self._keeper is not None and self._keeper.take_suback(client, mid, reason_codes):
             return
+        if self._changing is not None and self._changing.take_suback(mid, reason_codes):
+            return
         if mid == self._renewing:
             if any(code.is_failure for code in reason_codes):
                 client.drop("refused a subscription that it had accepted before")
@@ -251,7 +256,9 @@ class Link:
         else:
             self._on_subscribed(client)
 
-    def _on_unsuback(self, *_: Any) -> None:
+    def _on_unsuback(self, _: FastClient, __: Any, mid: int, *___: Any) -> None:
+        if self._changing is not None and self._changing.take_unsuback(mid):
+            return
         if self._unsubscribing:
             self._unsubscribed.set()
 
@@ -297,6 +304,8 @@ class Link:
             return
         was_ready, self._ready = self._ready, False
         self._accepted, self._subscribing, self._renewing = False, None, None
+        if self._changing is not None:
+            self._changing.close()
         told = str(reason_code) if flags.is_disconnect_packet_from_server else ""
         if not self._opened:
             if self._failure is None and told:
@@ -377,6 +386,8 @@ class Link:
         if self._silence is not None:
             self._silence.restart()
             client.call_after("watch", self._silence.every_s, functools.partial(self._check_silence, client))
+        if self._changing is not None:
+            self._changing.open(client)
         self._handshake_ended.set()
         self._notify(True)
 

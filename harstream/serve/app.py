@@ -87,7 +87,9 @@ def _log_ready(daemon: Daemon, http_url: str) -> None:
     """Log that the daemon is ready, with its model, broker, topics and HTTP address."""
     config, classifier, connection = daemon.config, daemon.pipeline.classifier, daemon.connection
     assert connection is not None
-    first, *others = config.samples_template.subscriptions(config.served_partitions)
+    first, *others = config.samples_template.subscriptions(sorted(daemon.served_partitions))
+    if daemon.workers is not None and not daemon.served_partitions:
+        first = "none yet: other workers serve the partitions"
     log.info(
         "harstream %s ready: model %s (%s), broker %s%s (MQTT %s), samples %s%s, labels %s, http %s",
         __version__,

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from harstream import logs
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
-from harstream.errors import BundleError
+from harstream.errors import BrokerError, BundleError
 from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.link import Refusal
@@ -38,6 +38,8 @@ from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
 from harstream.serve.status import DaemonStatus, DurabilityStats
 from harstream.serve.systemd import Notifier
+from harstream.serve.takeover import Takeover
+from harstream.serve.workers import Workers
 from harstream.wire.decoder import Message
 
 log = logging.getLogger("harstream")
@@ -62,6 +64,7 @@ READ_TIMEOUT_S = 2.0
 _ROOM_WAIT_S = 0.01
 UNSUBSCRIBE_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
+_SETTLE_S = 0.02
 #: The main loop counts as alive if it began its last step within this time.
 HEARTBEAT_S = 10.0
 
@@ -91,6 +94,13 @@ class Daemon:
                 restored = self.pipeline.restore(self.durability.restored, monotonic())
         self._first_events = restored
         self.labelling = Labelling(self.publish, self.metrics, monotonic, self.stop, self.durability)
+        self.takeover: Takeover | None = None
+        self.workers: Workers | None = None
+        if config.worker_of is not None:
+            self.takeover = Takeover(
+                self.pipeline, self.labelling, self.inbox, self.devices.forget, self._hand_over_pending
+            )
+            self.workers = Workers(config, self.takeover, self._is_able, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
         self.refusals: Refusals | None = None
@@ -119,10 +129,13 @@ class Daemon:
             templates[EVENTS] = [config.events_template]
         durability = self.durability
         self.refusals = Refusals(templates, config.status_topic, settings.url.user, self.metrics.observe_refused)
+        workers = self.workers
+        client_id = settings.name_client(f"harstream-{config.instance}")
         self.connection = Connection(
             settings,
-            settings.name_client(f"harstream-{config.instance}"),
-            subscriptions=self._subscriptions,
+            client_id,
+            subscriptions=self._subscriptions if workers is None else (),
+            changing=None if workers is None else workers.subscriptions,
             qos=config.qos,
             session=durability is not None,
             earlier=None if durability is None else durability.subscriptions,
@@ -137,6 +150,25 @@ class Daemon:
             on_silence=self.metrics.observe_silence,
         )
         self.connection.open(self.stopping)
+        if workers is not None and self.connected:
+            self._join(workers, settings, client_id)
+
+    def _join(self, workers: Workers, settings: BrokerSettings, client_id: str) -> None:
+        """Join the group of workers, and wait until this one serves its partitions."""
+        assert self.connection is not None
+        assert self.takeover is not None
+        try:
+            workers.open(settings, client_id, self.stopping)
+        except BrokerError:
+            self.connection.close()
+            raise
+        while not workers.settled and not self.stopping.is_set():
+            self.takeover.step(self.monotonic())
+            time.sleep(_SETTLE_S)
+
+    def _is_able(self) -> bool:
+        """Return whether samples can be received and labelled. The thread of the workers calls this."""
+        return self.connected and self.monotonic() - self._heartbeat_s < HEARTBEAT_S
 
     @property
     def _subscriptions(self) -> tuple[str, ...]:
@@ -229,13 +261,18 @@ class Daemon:
 
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
-        messages = self._take_messages(timeout_s)
+        takeover = self.takeover
+        messages = self._take_messages(0 if takeover is not None and takeover.waits else timeout_s)
         self._heartbeat_s = now_s = self.monotonic()
+        if takeover is not None:
+            messages = takeover.admit(messages, now_s)
         self.notifier.heartbeat(now_s)
         if self.durability is not None:
             self._process_durably(self.durability, messages)
         elif messages or self.pipeline.engine.n_pending:
             self._hand_over(self.make_windows(messages))
+        if takeover is not None:
+            takeover.step(now_s)
         if now_s >= self._next_refresh_s or self.devices.wanted:
             self._next_refresh_s = now_s + REFRESH_EVERY_S
             self.devices.refresh(self.config.idle_s)
@@ -337,6 +374,8 @@ class Daemon:
     def drain(self) -> None:
         """Label and publish what has arrived, publish the events held back, and disconnect."""
         connection = self.connection
+        if self.workers is not None:
+            self.workers.leave()
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_TIMEOUT_S)
         if self.failure is None and self.durability is not None:  # the broker sends again what waits in the inbox
@@ -345,6 +384,8 @@ class Daemon:
         elif self.failure is None:
             while (messages := self._take_messages(0)) or self.pipeline.engine.n_pending:
                 self._hand_over(self.make_windows(messages))
+            if self.takeover is not None and self.config.partition_count is not None:
+                self.takeover.lose(range(self.config.partition_count))
         self.labelling.finish()
         if self.failure is None:
             self.devices.refresh(self.config.idle_s)
@@ -360,13 +401,16 @@ class Daemon:
             self.durability.finish()
         if connection is not None:
             connection.close()
+        if self.workers is not None:
+            self.workers.close()
 
     @property
     def failure(self) -> BaseException | None:
         """Error that ended the main loop or another thread."""
         network = None if self.connection is None else self.connection.failure
         durability = None if self.durability is None else self.durability.failure
-        return self._failure or self.labelling.failure or network or durability
+        workers = None if self.workers is None else self.workers.failure
+        return self._failure or self.labelling.failure or network or durability or workers
 
     # --- other threads ------------------------------------------------------------------------
 
@@ -390,6 +434,8 @@ class Daemon:
                 )
         if self.connection is not None and (settings := config.read_broker_settings()) is not None:
             self.connection.replace_credentials(settings)
+            if self.workers is not None:
+                self.workers.replace_credentials(settings)
         self.config = config
         self.pipeline.decoder.max_payload_bytes = config.max_payload_bytes
         item = ModelChanged(self.pipeline, classifier, config.smoothing_of(classifier.bundle.smoothing))
@@ -402,6 +448,11 @@ class Daemon:
     def connected(self) -> bool:
         """True while the daemon is connected to the broker and subscribed."""
         return self.connection is not None and self.connection.ready
+
+    @property
+    def served_partitions(self) -> Collection[int]:
+        """Partitions that are served now; empty if the topic has none."""
+        return self.config.served_partitions if self.workers is None else self.workers.served
 
     def read_devices(self) -> Snapshot:
         """Return what is known of each device, at most a second ago if the loop moves. Any thread may call this."""
@@ -421,12 +472,16 @@ class Daemon:
             ready=works and self.inbox.below_high_water and not self.stopping.is_set(),
             connected=connected,
             refused=refused,
+            partitions=len(self.served_partitions),
+            partitions_gained=0 if self.workers is None else self.workers.gained,
+            partitions_lost=0 if self.workers is None else self.workers.lost,
             devices=self.pipeline.engine.n_devices,
             devices_by_label=self.pipeline.last_labels.counts.copy(),
             devices_by_problem=self.devices.counts,
             messages_received=self._messages_received,
             messages_waiting=len(self.inbox),
             messages_dropped=self.inbox.dropped,
+            messages_foreign=0 if self.takeover is None else self.takeover.dropped,
             samples_received=self._samples_received,
             samples_late=stats.samples_late,
             samples_rate=stats.samples_rate,

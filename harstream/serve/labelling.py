@@ -52,6 +52,15 @@ class DevicesEvicted:
 
 
 @dataclass(frozen=True, slots=True)
+class DevicesLost:
+    """Devices of one pipeline that have another worker from now on. It follows the last windows of these devices."""
+
+    pipeline: Pipeline
+    devices: Sequence[str]
+    then: Callable[[], None]  # called when their last labels and events are published
+
+
+@dataclass(frozen=True, slots=True)
 class ModelChanged:
     """Another model and smoothing for the windows of one pipeline that follow."""
 
@@ -73,7 +82,7 @@ class Stop:
     """End of the thread, after everything handed over before."""
 
 
-Handover = WindowsDue | DevicesEvicted | ModelChanged | CheckpointDue | Stop
+Handover = WindowsDue | DevicesEvicted | DevicesLost | ModelChanged | CheckpointDue | Stop
 
 
 class Publish(Protocol):
@@ -144,6 +153,9 @@ class Labelling:
                         self.label([first, *self._waiting_windows()])
                     case DevicesEvicted(pipeline, devices):
                         self.evict(pipeline, devices)
+                    case DevicesLost(pipeline, devices, then):
+                        self._publish_events(pipeline.give_up(devices))
+                        then()
                     case ModelChanged(pipeline, classifier, smoothing):
                         self.change_model(pipeline, classifier, smoothing)
                     case CheckpointDue(pipeline, checkpoint):

@@ -234,8 +234,9 @@ class _StatusCollector(Collector):
         yield _counter("messages_received", "Messages taken from the inbox", status.messages_received)
         yield _counter(
             "messages_dropped",
-            "Messages dropped unread, by reason: inbox (it was full, and the oldest were dropped)",
-            {"inbox": status.messages_dropped},
+            "Messages dropped unread, by reason: inbox (it was full, and the oldest were dropped), "
+            "partition (another worker serves it, or may serve it)",
+            {"inbox": status.messages_dropped, "partition": status.messages_foreign},
             label="reason",
         )
         yield _counter("samples_received", "Samples in well-formed messages", status.samples_received)
@@ -253,6 +254,13 @@ class _StatusCollector(Collector):
             status.rates_measured,
         )
         yield _gauge("inbox_messages", "Messages waiting in the inbox", status.messages_waiting)
+        yield _gauge("partitions", "Partitions served; 0 if the topic has none", status.partitions)
+        yield _counter(
+            "partition_changes",
+            "Partitions that a worker began to serve (gained) or ceased to serve (lost)",
+            {"gained": status.partitions_gained, "lost": status.partitions_lost},
+            label="change",
+        )
         yield _gauge("devices", "Devices with state", status.devices)
         yield _gauge(
             "devices_by_activity",

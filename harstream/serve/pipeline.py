@@ -149,6 +149,15 @@ class Pipeline:
         self.last_labels.remove(devices)
         return self._encode_events(self.smoother.evict(devices))
 
+    def give_up(self, devices: Sequence[str]) -> list[Publication]:
+        """Forget the labels of devices that have another worker from now on, and return the events as above.
+
+        Their retained labels stay: they are the other worker's.
+        """
+        self._end_unfamiliar(devices)
+        self.last_labels.give_up(devices)
+        return self._encode_events(self.smoother.evict(devices))
+
     def clearing_messages(self) -> list[Publication]:
         """Return the empty messages that clear the retained labels of evicted devices, in the order of eviction."""
         return [(self._labels_topic(device), b"") for device in self.last_labels.to_clear]
@@ -292,6 +301,12 @@ class LastLabels:
             self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
             self.counts[label] = self.counts.get(label, 0) + 1
         self.to_clear = dict.fromkeys(to_clear)
+
+    def give_up(self, devices: Sequence[str]) -> None:
+        """Remove devices whose retained labels are not ours any more."""
+        self.remove(devices)
+        for device in devices:
+            self.to_clear.pop(device, None)
 
     def mark_cleared(self, number: int) -> None:
         """Note that the broker has cleared the labels of the first ``number`` devices of ``to_clear``."""

@@ -33,6 +33,9 @@ class DaemonStatus:
     refused: Mapping[str, str] = field(default_factory=dict)  # what the broker refuses: labels, events or status to
     # the topic and the reason
 
+    partitions: int = 0  # served now; 0 if the topic has none
+    partitions_gained: int = 0  # by a worker, since the start
+    partitions_lost: int = 0
     devices: int = 0  # devices with state
     devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
     devices_by_problem: Mapping[str, int] = field(default_factory=dict)  # problem to devices that have it
@@ -40,6 +43,7 @@ class DaemonStatus:
     messages_received: int = 0  # messages taken from the inbox
     messages_waiting: int = 0  # messages in the inbox
     messages_dropped: int = 0  # messages removed from a full inbox
+    messages_foreign: int = 0  # messages of partitions that another worker serves, or may serve
     samples_received: int = 0  # samples in well-formed messages
     samples_late: int = 0  # samples not newer than the newest accepted one of their device
     samples_rate: int = 0  # samples of a rate that cannot be resampled

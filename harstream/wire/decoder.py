@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -138,6 +138,11 @@ class Decoder:
         with suppress(Exception):  # it may be what failed
             device = self.template.device(message.topic)
         return Rejection(message.topic, "internal", detail[:_MAX_DETAIL], device or "")
+
+    def devices_of(self, partitions: Collection[int]) -> list[str]:
+        """Return the devices of which messages in these partitions were decoded."""
+        partition_of = self.template.partition
+        return list({device for topic, device in self._device_by_topic.items() if partition_of(topic) in partitions})
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.

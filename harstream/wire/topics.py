@@ -114,6 +114,13 @@ class TopicTemplate:
                 return None
         return name if name is not None and is_device_name(name) else None
 
+    def partition(self, topic: str) -> int | None:
+        """Return the partition that a topic or topic filter names; None if it names none."""
+        if PARTITION not in self._levels:
+            return None
+        level = topic.split("/")[self._levels.index(PARTITION) :][:1]
+        return int(level[0]) if level and level[0].isdecimal() else None
+
     def overlaps(self, other: TopicTemplate) -> bool:
         """Return whether a topic exists that fits both templates, so that harstream would receive its own messages."""
         return len(self._levels) == len(other._levels) and all(

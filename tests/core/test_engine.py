@@ -225,6 +225,18 @@ def test_devices_with_nothing_accepted_for_long_are_evicted():
     assert (engine.stats.samples_late, engine.stats.restarts) == (10, 0)
 
 
+def test_given_devices_are_forgotten_and_the_others_continue_to_the_bit():
+    engine, alone = Engine(SPEC), Engine(SPEC)
+    first, second = walk("a", 50.0)[:6], walk("b", 50.0, seed=2)
+    feed(engine, [*first, *second[:5]])
+    feed(alone, second[:5])
+    assert sorted(engine.forget(["a", "unknown", "a"])) == ["a"]
+    assert engine.health().devices == ["b"]
+    assert_same(feed(engine, second[5:]), feed(alone, second[5:]))
+    assert_same(feed(engine, first), feed(Engine(SPEC), first))
+    assert engine.forget([]) == []
+
+
 @EACH
 @pytest.mark.parametrize("rate_hz", [50.0, 100.0, 20.0])
 @pytest.mark.parametrize("before_hz", [50.0, 100.0, 20.0, 1.0])

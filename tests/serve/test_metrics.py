@@ -40,7 +40,7 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "last_message_timestamp_seconds": ("", ()),
     "events_dropped_total": ("reason", ("outgoing", "refused")),
     "confidence_count": ("label", (*LABELS, "UNKNOWN")),
-    "messages_dropped_total": ("reason", ("inbox",)),
+    "messages_dropped_total": ("reason", ("inbox", "partition")),
     "rates_measured_total": ("", ()),
     "reloads_total": ("result", ("done", "refused")),
     "activity_changes_total": ("label", (*LABELS, "UNKNOWN")),

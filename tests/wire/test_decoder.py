@@ -48,6 +48,13 @@ def test_messages_become_one_batch_in_their_order():
     np.testing.assert_array_equal(batch.samples, np.vstack([ROWS, [[1, 2, 3, 4, 5, 6]], ROWS]))
 
 
+def test_the_devices_of_partitions_are_known():
+    decoder = Decoder(TopicTemplate("p/{partition}/{device}/imu", may_partition=True))
+    decoder.decode([message(topic=f"p/{number % 3}/w{number}/imu") for number in range(6)])
+    assert sorted(decoder.devices_of([0, 2])) == ["w0", "w2", "w3", "w5"]
+    assert decoder.devices_of(range(3, 100)) == []
+
+
 def test_a_rejection_names_the_device_unless_the_topic_names_none():
     bad = {"device": message(topic="elsewhere/w1/imu"), "json": message(b"?"), "retained": message(retained=True)}
     bad |= {"too_large": message(b" " * 300_000), "range": message(encode_packed(10**18, 50.0, 1e9 * ROWS))}

@@ -183,6 +183,15 @@ def test_a_partition_is_a_number_and_no_part_of_the_name(topic, device):
     assert PARTITIONED.device(topic) == device
 
 
+@pytest.mark.parametrize(
+    ("topic", "partition"),
+    [("p/63/wearables/w1/imu", 63), ("p/0/wearables/+/imu", 0), ("p/x/wearables/w1/imu", None), ("p", None)],
+)
+def test_a_topic_and_a_topic_filter_tell_their_partition(topic, partition):
+    assert PARTITIONED.partition(topic) == partition
+    assert TEMPLATE.partition(topic) is None
+
+
 @pytest.mark.parametrize("text", ["{partition}/{partition}/{device}", "{partition}", "a{partition}/{device}"])
 def test_a_partition_is_one_level_of_its_own(text):
     with pytest.raises(ConfigError):
