@@ -33,6 +33,7 @@ from harstream.mqtt.packets import (
     PINGRESP,
     PUBACK,
     PUBLISH,
+    Incomplete,
     decode_length,
     encode_publish,
     packet_extent,
@@ -87,8 +88,7 @@ class FastClient(NetworkClient):
         self._connection = 0  # number of the connection, for the numbers of deliveries
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
-        self._unparsed = bytearray()  # beginning of a packet whose end has not been read yet
-        self._needed_bytes = 2  # size of ``_unparsed`` below which parsing cannot succeed
+        self._incomplete = Incomplete(self._is_mqtt_5)
         self._next_read_s = 0.0  # time.monotonic() before which nothing is read
         self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
@@ -97,6 +97,10 @@ class FastClient(NetworkClient):
     def limit_inflight(self, count: int) -> None:
         """Limit the messages sent and not yet acknowledged; unlike paho's setter, while connected too."""
         self._max_inflight_messages = count
+
+    def limit_payload(self, max_bytes: int) -> None:
+        """Keep no payload that is much longer than this; zeros replace it, one byte too many."""
+        self._incomplete.max_payload_bytes = max_bytes
 
     def last_publish(self, max_age_s: float) -> str:
         """Return the topic that the broker may have closed the connection for; "" if there is none.
@@ -137,7 +141,7 @@ class FastClient(NetworkClient):
             OSError: The broker cannot be reached.
 
         """
-        self._unparsed, self._needed_bytes = bytearray(), 2
+        self._incomplete.clear()
         self._last_sent = b"", -math.inf
         self._connection += 1  # what came before is sent again, with the same packet identifiers
         return super().reconnect()
@@ -180,13 +184,8 @@ class FastClient(NetworkClient):
             bytes_s = len(data) / max(now_s - self._last_read_s, MIN_PAUSE_S)
             self._next_read_s = now_s + min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
         self._last_read_s = now_s
-        if self._unparsed:
-            self._unparsed += data
-            if len(self._unparsed) < self._needed_bytes:
-                return MQTTErrorCode.MQTT_ERR_AGAIN
-            data = bytes(self._unparsed)
-            self._unparsed = bytearray()
-        return self._handle_packets(data)
+        whole = self._incomplete.add(data) if self._incomplete else data
+        return MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
 
     def _handle_packets(self, data: bytes) -> MQTTErrorCode:
         """Handle every whole packet in ``data`` and keep the rest."""
@@ -200,8 +199,8 @@ class FastClient(NetworkClient):
             while rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 body, end = packet_extent(data, at)
                 if end > len(data):
-                    self._unparsed += data[at:]
-                    self._needed_bytes = end - at
+                    if at < len(data):
+                        self._incomplete.begin(data[at:], end - at)
                     break
                 command = data[at]
                 qos = command >> 1 & 3

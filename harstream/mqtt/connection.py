@@ -56,6 +56,7 @@ class Connection(Link):
         on_settled: Called when ``answered`` has grown.
         on_death: Called when an error has ended the network thread, which means a bug. Nothing is received or sent any
             more.
+        max_payload_bytes: Longest payload that is kept whole. A longer one may be cut or replaced, but stays too long.
         silence_s: Time without a message, seconds, after which a topic filter that had messages is subscribed to again;
             after twice that time without any message the connection is made again. 0: never.
         on_silence: Called with "subscribed" or "reconnected" when that is done.
@@ -197,6 +198,7 @@ class Connection(Link):
         if self._on_settled is not None:
             client.on_settled = self._on_settled
         client.handshake_s = HANDSHAKE_S
+        client.limit_payload(self._max_payload_bytes)
         client.next_pause = functools.partial(self._next_pause, client)
         client.on_attempt_failed = functools.partial(self._attempt_failed, client)
         client.on_death = functools.partial(self._die, client)
@@ -239,6 +241,12 @@ class Connection(Link):
             client.set_tls_context(context)
         if client is not None and (settings.url.user, settings.url.password) != (None, None):
             client.set_credentials(settings.url.user, settings.url.password)
+
+    def limit_payload(self, max_bytes: int) -> None:
+        """Change the longest payload that is kept whole."""
+        self._max_payload_bytes = max_bytes
+        if self._client is not None:
+            self._client.limit_payload(max_bytes)
 
     def report_accepted(self, wanted: bool) -> None:
         """Tell ``on_answers`` of the accepted messages too, from now on, or no longer."""

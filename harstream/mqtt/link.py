@@ -20,6 +20,7 @@ from harstream.mqtt.dialling import subscribe
 from harstream.mqtt.failures import TRANSIENT_REASONS, Failure, alert_of, publish_mend, with_mend
 from harstream.mqtt.keeper import PresenceKeeper
 from harstream.mqtt.outbound import Answer
+from harstream.mqtt.packets import MAX_BYTES
 from harstream.mqtt.presence import Presence
 from harstream.mqtt.recovery import Recovery
 from harstream.mqtt.silence import SilenceWatch
@@ -97,6 +98,7 @@ class Link:
         on_answers: Callable[[Sequence[str], Sequence[Refusal]], None] | None = None,
         on_settled: Callable[[], None] | None = None,
         on_death: Callable[[], None] | None = None,
+        max_payload_bytes: int = MAX_BYTES,
         silence_s: float = 0.0,
         on_silence: Callable[[str], None] | None = None,
     ) -> None:
@@ -120,6 +122,7 @@ class Link:
         self._on_answers = log_errors(on_answers) if on_answers is not None else None
         self._on_settled = on_settled
         self._on_death = on_death
+        self._max_payload_bytes = max_payload_bytes
         self._silence = SilenceWatch(subscriptions, silence_s) if subscriptions and silence_s else None
         self._silence_s, self._on_silence = silence_s, on_silence
         self._client: FastClient | None = None

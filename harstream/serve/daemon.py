@@ -146,6 +146,7 @@ class Daemon:
             on_answers=self._publishes_answered,
             on_settled=None if durability is None else durability.note_answers,
             on_death=self.stop,
+            max_payload_bytes=config.max_payload_bytes,
             silence_s=config.silence_s,
             on_silence=self.metrics.observe_silence,
         )
@@ -438,6 +439,8 @@ class Daemon:
                 self.workers.replace_credentials(settings)
         self.config = config
         self.pipeline.decoder.max_payload_bytes = config.max_payload_bytes
+        if self.connection is not None:
+            self.connection.limit_payload(config.max_payload_bytes)
         item = ModelChanged(self.pipeline, classifier, config.smoothing_of(classifier.bundle.smoothing))
         while not self.stopping.is_set() and not self.labelling.hand_over(item, IDLE_WAIT_S):
             pass

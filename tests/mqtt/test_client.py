@@ -135,6 +135,44 @@ def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:
     assert wire.received == [("a/w1/imu", payload, False, 0)]
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_message_that_is_too_long_takes_no_memory_and_is_still_too_long(wire: Any, qos: int) -> None:
+    wire.client.limit_payload(1000)
+    long = publish("a/w1/imu", bytes(range(256)) * 40_000, qos=qos, mid=7, version=wire.version)
+    data = publish("b", b"1", version=wire.version) + long + publish("b", b"2", version=wire.version)
+    for start in range(0, len(data), 9_999):
+        wire.feed(data[start : start + 9_999])
+        assert len(wire.client._incomplete._kept) < 100_000
+    assert wire.received == [("b", b"1", False, 0), ("a/w1/imu", bytes(1001), False, 0), ("b", b"2", False, 0)]
+    assert wire.answered() == (b"\x40\x02\x00\x07" if qos else b"")
+
+
+def test_a_message_that_is_a_little_too_long_is_not_cut(wire: Any) -> None:
+    wire.client.limit_payload(1000)
+    data = publish("a", bytes([1]) * 2000, version=wire.version)
+    wire.feed(data[:500])
+    wire.feed(data[500:])
+    assert wire.received == [("a", bytes([1]) * 2000, False, 0)]
+
+
+def test_properties_of_any_length_do_not_hide_a_message_that_is_too_long() -> None:
+    wire = Wire(5)
+    wire.client.limit_payload(1000)
+    properties = b"\x26\x00\x01k\xff\xff" + bytes(65535)
+    body = b"\x00\x01a" + length(10 * len(properties)) + properties * 10 + b"payload"
+    data = b"\x30" + length(len(body)) + body
+    for start in range(0, len(data), 100_000):
+        wire.feed(data[start : start + 100_000])
+    assert wire.received == [("a", bytes(1001), False, 0)]
+    wire.close()
+
+
+def test_a_packet_of_another_type_that_is_too_long_ends_the_connection(wire: Any) -> None:
+    wire.client.limit_payload(1000)
+    assert wire.feed(b"\x90" + length(2**27) + bytes(100)) == MQTTErrorCode.MQTT_ERR_PROTOCOL
+    assert "it has 134217733 bytes" in wire.client.end_reason
+
+
 def test_other_packets_are_handled_by_paho_in_order_among_the_messages(wire: Any) -> None:
     order: list[str] = []
     wire.client.on_messages = lambda messages: order.extend(message[0] for message in messages)

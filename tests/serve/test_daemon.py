@@ -261,6 +261,17 @@ def test_poison_changes_nothing_for_others_and_is_counted_by_reason(
     assert max(map(len, rejections)) < 1000  # whatever was in it
 
 
+def test_a_huge_message_is_counted_as_too_large_and_costs_no_connection(mosquitto, classifier, subjects):
+    with Client(mosquitto.port) as client, running(Daemon(make_config(mosquitto.port), classifier)) as daemon:
+        client.publish("wearables/evil/imu", bytes(20_000_000))
+        publish_all(client, subjects[:1])
+        wait_for_labels(client, len(expected(subjects[:1], classifier)))
+        text = exposed(daemon)
+        assert metric(text, 'harstream_messages_rejected_total{reason="too_large"}') == 1
+        assert daemon.connection is not None
+        assert daemon.connection.connects == 1
+
+
 def test_a_message_larger_than_the_inbox_does_not_push_the_others_out(classifier, subjects):
     daemon = Daemon(make_config(), classifier)
     daemon.inbox.max_bytes = 2_000_000
