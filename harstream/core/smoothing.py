@@ -127,6 +127,10 @@ class Smoother:
         self._unfamiliar.reset(rows)
         return had
 
+    def unfamiliar_devices(self) -> list[str]:
+        """Return the devices that have the problem UNFAMILIAR."""
+        return [name for name, row in self._devices.items() if self._unfamiliar.problem[row]]
+
     def adopt_unfamiliar(self, other: Smoother) -> None:
         """Judge the devices of another smoother as it does, by the windows that it has seen."""
         devices = [name for name, _ in other._devices.items()]

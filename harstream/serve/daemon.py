@@ -90,8 +90,12 @@ class Daemon:
         restored: list[Publication] = []  # events that end activities of another model
         if config.state_dir is not None:
             self.durability = Durability(config.state_dir, monotonic, self.stop)
-            if self.durability.restored is not None:
-                restored = self.pipeline.restore(self.durability.restored, monotonic())
+            if (state := self.durability.take_restored()) is not None:
+                try:
+                    restored = self.pipeline.restore(state, monotonic())
+                except BaseException:
+                    self.durability.finish()  # unlocks the folder
+                    raise
         self._first_events = restored
         self.labelling = Labelling(self.publish, self.metrics, monotonic, self.stop, self.durability)
         self.takeover: Takeover | None = None
@@ -193,7 +197,7 @@ class Daemon:
     def publish(self, messages: Sequence[Publication], *, retain: bool) -> int:
         """Publish messages, and return how many were accepted, always the first ones.
 
-        In durable mode, wait until all are accepted, or the daemon stops and the broker is away.
+        In durable mode, wait until all are accepted, or the daemon stops and the broker is away or takes no more.
         """
         connection = self.connection
         if connection is None:
@@ -203,7 +207,21 @@ class Daemon:
                 return len(messages)
             retain = False
         n = connection.publish_all(messages, qos=self.config.qos, retain=retain)
-        while self.durability is not None and n < len(messages) and not (self.stopping.is_set() and not self.connected):
+        if self.durability is not None and n < len(messages):
+            n += self._publish_rest(self.durability, connection, messages[n:], retain=retain)
+        return n
+
+    def _publish_rest(
+        self, durability: Durability, connection: Connection, messages: Sequence[Publication], *, retain: bool
+    ) -> int:
+        """Publish messages as soon as there is room. Return how many were published before a stop gave up the rest."""
+        n, give_up_s = 0, math.inf
+        while n < len(messages):
+            if self.stopping.is_set():
+                give_up_s = min(give_up_s, self.monotonic() + DRAIN_TIMEOUT_S)
+                if durability.is_cut_short or not self.connected or self.monotonic() >= give_up_s:
+                    durability.cut_short()
+                    break
             time.sleep(_ROOM_WAIT_S)
             n += connection.publish_all(messages[n:], qos=self.config.qos, retain=retain)
         return n
@@ -250,7 +268,7 @@ class Daemon:
             self.notifier.heartbeat(now_s)
             if isinstance(record, Evicted):
                 self.pipeline.engine.forget(record.devices)
-                self.labelling.hand_over(DevicesEvicted(self.pipeline, record.devices))
+                self._hand_over(DevicesEvicted(self.pipeline, record.devices, known))
             else:
                 messages = [message._replace(received_s=now_s) for message in record.messages]
                 self._hand_over(replace(self.make_windows(messages), known=known))
@@ -306,6 +324,9 @@ class Daemon:
 
         While samples of a device are pending in the engine, its further messages stay in the inbox, which is bounded.
         """
+        if self.durability is not None and not self.durability.has_room:
+            self.stopping.wait(min(timeout_s, _ROOM_WAIT_S))
+            return []
         engine, device_of = self.pipeline.engine, self.pipeline.decoder.device_of
         n_pending = engine.n_pending
         if not n_pending:
@@ -345,7 +366,7 @@ class Daemon:
         self._pending_received_s = {at_s: received_s.get(at_s, first_s) for at_s in engine.pending_arrivals_s}
         return WindowsDue(self.pipeline, windows, np.array(completed_s, np.float64))
 
-    def _hand_over(self, item: WindowsDue | CheckpointDue) -> None:
+    def _hand_over(self, item: WindowsDue | CheckpointDue | DevicesEvicted) -> None:
         """Hand an item to the labelling thread. While that waits for the broker, the daemon lives."""
         if isinstance(item, WindowsDue) and not len(item.windows) and not item.position:
             return
@@ -362,7 +383,7 @@ class Daemon:
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
-            self.labelling.hand_over(DevicesEvicted(self.pipeline, evicted))
+            self._hand_over(DevicesEvicted(self.pipeline, evicted))
         return_free_memory()
 
     # --- stop ---------------------------------------------------------------------------------

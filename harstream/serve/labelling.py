@@ -49,6 +49,7 @@ class DevicesEvicted:
 
     pipeline: Pipeline
     devices: Sequence[str]
+    known: bool = False  # the broker has the events and has cleared the labels already, from before a crash
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,8 @@ class Labelling:
                 match self._waiting.get():
                     case WindowsDue() as first:
                         self.label([first, *self._waiting_windows()])
-                    case DevicesEvicted(pipeline, devices):
-                        self.evict(pipeline, devices)
+                    case DevicesEvicted(pipeline, devices, known):
+                        self.evict(pipeline, devices, publish=not known)
                     case DevicesLost(pipeline, devices, then):
                         self._publish_events(pipeline.give_up(devices))
                         then()
@@ -229,13 +230,17 @@ class Labelling:
         if events:
             self._metrics.observe_events(n_dropped=len(events) - self._publish(events, retain=False))
 
-    def evict(self, pipeline: Pipeline, devices: Sequence[str]) -> None:
+    def evict(self, pipeline: Pipeline, devices: Sequence[str], *, publish: bool = True) -> None:
         """End the activities of evicted devices, and clear their retained labels, which are out of date.
 
         Labels that the broker does not accept now are cleared at the next eviction.
         """
-        self._publish_events(pipeline.end_activities(devices))
-        n_cleared = self._publish(pipeline.clearing_messages(), retain=True)
+        events, clearing = pipeline.end_activities(devices), pipeline.clearing_messages()
+        if not publish:  # such a device may be back, with a label that is not published again
+            pipeline.last_labels.mark_cleared(len(clearing))
+            return
+        self._publish_events(events)
+        n_cleared = self._publish(clearing, retain=True)
         pipeline.last_labels.mark_cleared(n_cleared)
 
     def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:

@@ -15,7 +15,8 @@ from harstream.config import RunConfig
 from harstream.core.batches import Predictions, SampleBatch, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ActivityEvent
-from harstream.core.smoothing import SmoothedLabels
+from harstream.core.problems import Problem
+from harstream.core.smoothing import SmoothedLabels, Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.serve.durable.durability import Restored
@@ -111,15 +112,28 @@ class Pipeline:
         names, states = tuple(facts["labels"]), tuple(facts["states"])
         old = replace(bundle, labels=names, states=states).smoother(Smoothing.from_dict(facts["smoothing"]))
         old.restore(_part(arrays, "smoother"))
+        if facts["model"] != bundle.id:  # it may know other signals
+            old.forget_unfamiliar()
+        self._restore_unfamiliar(old)
         if (names, states) == (bundle.labels, bundle.states) and old.smoothing == self.smoother.smoothing:
             self.smoother = old
             return []
+        self.smoother.adopt_unfamiliar(old)
         log.warning(
             "state-dir: it is of %s, whose labels or smoothing differ from those of %s; every activity ends",
             facts["model"],
             bundle.id,
         )
         return self._encode_events(old.evict(self.last_labels.devices), (*names, *states), facts["model"])
+
+    def _restore_unfamiliar(self, smoother: Smoother) -> None:
+        """Let the engine agree with the smoother on unfamiliar devices; a change may have been on its way to it."""
+        detail = _describe_unfamiliar(self.classifier.bundle)
+        found = smoother.unfamiliar_devices()
+        for device in set(self.engine.devices_with(Problem.UNFAMILIAR)) - set(found):
+            self._unfamiliar.put(UnfamiliarChanged(device, None))
+        for device in found:
+            self._unfamiliar.put(UnfamiliarChanged(device, detail))
 
     def take_unfamiliar(self) -> list[UnfamiliarChanged]:
         """Return the changes since the last call, in order."""

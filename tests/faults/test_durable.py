@@ -16,8 +16,13 @@ from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import ConfigError
 from harstream.mqtt.connection import Connection
+from harstream.serve import daemon as daemons
 from harstream.serve.daemon import Daemon
+from harstream.serve.durable.durability import Durability
+from harstream.serve.durable.folder import StateFolder
+from harstream.wire.decoder import Message
 
+from ..constants import UNREACHABLE
 from ..live_streams import expected, messages
 from ..serve.daemons import WrappedClassifier, running
 from ..servers import Client, Mosquitto, Process, wait_until
@@ -186,6 +191,81 @@ def test_the_broker_restarted_again_and_again_loses_and_changes_no_label(tmp_pat
     assert daemon.labelling.windows_classified == len(labels)
 
 
+def journal_of(folder: Path, sent) -> None:
+    """Leave a state folder behind as after a crash: all messages are in the journal, and none was labelled."""
+    durability = Durability(folder, lambda: 0.0, lambda: None)
+    durability.start()
+    durability.admit([Message(topic, payload, 0.0) for topic, payload in sent])
+    durability.finish()
+
+
+def test_stopped_while_the_broker_is_away_it_publishes_the_rest_later(mosquitto, tmp_path, classifier, subjects):
+    folder = tmp_path / "state"
+    journal_of(folder, messages(subjects))
+    away = Daemon(RunConfig(broker=UNREACHABLE, instance="test", http="off", state_dir=folder), classifier)
+    away.stop()
+    settings = away.config.read_broker_settings()
+    assert settings is not None
+    away.connect(settings)
+    away.run()
+    labels = wanted(subjects, classifier)
+    with Client(mosquitto.port, "wearables/+/activity") as client:
+        config = RunConfig(broker=mosquitto.address, instance="test", http="off", state_dir=folder)
+        with running(Daemon(config, classifier)):
+            wait_until(lambda: labels <= labels_of(client), "every label")
+        assert labels_of(client) == labels
+
+
+def test_stopped_while_the_broker_answers_nothing_it_gives_up_and_publishes_the_rest_later(
+    mosquitto, tmp_path, classifier, subjects, monkeypatch
+):
+    folder = tmp_path / "state"
+    journal_of(folder, messages(subjects))
+    config = RunConfig(broker=mosquitto.address, instance="test", http="off", state_dir=folder)
+
+    class Full(Connection):
+        """Connection whose queue has no room."""
+
+        def publish_all(self, messages, **options) -> int:
+            return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemons, "DRAIN_TIMEOUT_S", 0.1)
+        patch.setattr(daemons, "Connection", Full)
+        with running(Daemon(config, classifier)):
+            pass
+    labels = wanted(subjects, classifier)
+    with Client(mosquitto.port, "wearables/+/activity") as client, running(Daemon(config, classifier)):
+        wait_until(lambda: labels <= labels_of(client), "every label")
+
+
+def test_while_the_journal_has_no_room_nothing_is_taken_from_the_inbox(mosquitto, tmp_path, classifier, subjects):
+    config = RunConfig(broker=mosquitto.address, instance="test", http="off", state_dir=tmp_path / "state")
+
+    class Full(Durability):
+        """Journal without room while ``full`` is set."""
+
+        full = True
+
+        @property
+        def has_room(self) -> bool:
+            return not self.full
+
+    daemon = Daemon(config, classifier)
+    durability = daemon.durability
+    assert durability is not None
+    durability.__class__ = Full
+    labels = wanted(subjects, classifier)
+    with running(daemon), Client(mosquitto.port, "wearables/+/activity") as client:
+        for topic, payload in messages(subjects):
+            client.publish(topic, payload)
+        client.flush()
+        wait_until(lambda: len(daemon.inbox), "messages in the inbox")
+        assert durability.position == 0
+        durability.full = False  # type: ignore[attr-defined]
+        wait_until(lambda: labels <= labels_of(client), "every label")
+
+
 @pytest.fixture
 def stopped(mosquitto, tmp_path, classifier, subjects) -> RunConfig:
     """Return settings of a daemon that was stopped after some labels."""
@@ -209,6 +289,7 @@ def test_state_of_a_model_with_other_windows_is_refused_in_one_line(stopped, cla
     with pytest.raises(ConfigError, match=r"state-dir: its windows are those of .*start with the old model") as error:
         Daemon(stopped, other(classifier, spec=spec))
     assert "\n" not in str(error.value)
+    StateFolder(stopped.state_dir).close()  # nobody has it locked
 
 
 def test_with_a_model_of_other_labels_the_windows_go_on_and_every_activity_ends(stopped, classifier, caplog):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,6 +56,11 @@ def payloads(one: Durability) -> list[bytes]:
     """Return the payloads of the messages that are restored."""
     records = [record for record, _ in one.records() if isinstance(record, journal.Messages)]
     return [message.payload for record in records for message in record.messages]
+
+
+def equals(owner: object, name: str, value: int) -> bool:
+    """Return True if an attribute has a value."""
+    return bool(getattr(owner, name) == value)
 
 
 def wait_for_checkpoints(one: Durability, number: int) -> None:
@@ -297,7 +304,8 @@ def test_labels_that_the_broker_has_are_known_after_a_crash(tmp_path):
     two, _ = begin(tmp_path)
     records = list(two.records())
     assert [known for record, known in records if isinstance(record, journal.Messages)] == [True, True, False]
-    assert [record.devices for record, _ in records if isinstance(record, journal.Evicted)] == [["w1"], ["w2"], ["w3"]]
+    evicted = [(record.devices, known) for record, known in records if isinstance(record, journal.Evicted)]
+    assert evicted == [(["w1"], True), (["w2"], False), (["w3"], False)]  # the second came after the labels of 2
     two.finish()
 
 
@@ -320,8 +328,9 @@ def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp
 
     two, _ = begin(tmp_path)
     assert two.subscriptions == ["a/+"]
-    assert two.restored is not None
-    assert two.restored.arrays["engine x"].tolist() == [0, 1, 2]
+    restored = two.take_restored()
+    assert restored is not None
+    assert restored.arrays["engine x"].tolist() == [0, 1, 2]
     assert payloads(two) == [b"payload 2"]
     assert two.position == 2
     two.finish()
@@ -344,3 +353,169 @@ def test_after_damage_to_the_newest_checkpoint_the_one_before_gives_the_same_mes
     two, _ = begin(tmp_path)
     assert payloads(two) == [b"payload 3", b"payload 4"]
     two.finish()
+
+
+# --- what goes wrong together -------------------------------------------------------------------
+
+
+def full_disk(monkeypatch, takes=lambda data: False) -> None:
+    """Let every synchronised write to a journal fail that ``takes`` does not admit."""
+    monkeypatch.setattr(durable, "_RETRY_S", 0.001)
+    write_record = journal.JournalWriter.write
+
+    def write(self, data, *, sync=True):
+        if sync and self.size and not takes(data):
+            raise OSError(28, "No space left on device")
+        write_record(self, data, sync=sync)
+
+    monkeypatch.setattr(journal.JournalWriter, "write", write)
+
+
+def test_labels_accepted_before_the_messages_are_on_disk_are_not_taken_for_those_of_later_messages(
+    tmp_path, monkeypatch
+):
+    first = journal.encode(journal.Messages(1, [message(1, 11)]))
+    one, broker = begin(tmp_path / "one")
+    one.start()
+    write_record = journal.JournalWriter.write
+
+    def write(self, data, *, sync=True):
+        if sync and self.size and data != first:
+            raise OSError(28, "No space left on device")
+        write_record(self, data, sync=sync)
+        if data == first:  # while it is written, the next message comes and is labelled
+            one.admit([message(2, 12)])
+            broker.published = broker.answered = 2
+            one.note_labelled(2)
+
+    monkeypatch.setattr(journal.JournalWriter, "write", write)
+    one.admit([message(1, 11)])
+    wait_until(lambda: one.stats.failures, "the second message")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")  # as a crash leaves it
+    one.finish()
+    monkeypatch.setattr(journal.JournalWriter, "write", write_record)
+
+    two, _ = begin(tmp_path / "two")
+    assert positions(two) == [1]
+    two.start()
+    two.admit([message(9, 13)])
+    wait_until(lambda: two._journaled == 2, "the journal")
+    shutil.copytree(tmp_path / "two", tmp_path / "three")
+    two.finish()
+
+    three, _ = begin(tmp_path / "three")
+    found = [(record.position, known) for record, known in three.records() if isinstance(record, journal.Messages)]
+    assert found == [(1, True), (2, False)]
+    three.finish()
+
+
+def test_what_follows_a_message_that_found_no_room_is_not_acknowledged_at_a_stop(tmp_path, monkeypatch):
+    one, broker = begin(tmp_path)
+    one.start()
+    full_disk(monkeypatch, takes=lambda data: len(data) < 1_000)  # the end of the last block is still free
+    one.admit([message(1, 11)._replace(payload=bytes(10_000))])
+    wait_until(lambda: one.stats.failures, "a failure")
+    one.admit([message(2, 12)])
+    one.note_labelled(2)
+    one.finish()
+    assert broker.acknowledged == []
+
+
+def test_what_follows_a_journal_that_could_not_be_created_is_not_acknowledged_at_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_RETRY_S", 0.001)
+    one, broker = begin(tmp_path)
+    one.start()
+
+    def fail(self, generation):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StateFolder, "open_journal", fail)
+    one.save(one.begin_checkpoint({}, []))
+    wait_until(lambda: one.stats.failures, "a failure")
+    one.admit([message(1, 11)])
+    one.note_labelled(1)
+    one.finish()
+    assert broker.acknowledged == []
+    assert not list(StateFolder(tmp_path).records(1))
+
+
+def test_a_checkpoint_waits_for_the_events_after_its_labels_too(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    one.admit([message(1, 11)])
+    broker.published = 1
+    one.note_labelled(1)
+    broker.published = 2  # such as the end of an activity of a device that was evicted
+    one.save(one.begin_checkpoint({}, []))
+    broker.answered = 1
+    one.note_answers()
+    wait_until(lambda: broker.acknowledged, "the acknowledgement")
+    one.admit([message(2, 12)])
+    wait_until(lambda: one._journaled == 2, "the journal")
+    assert one.stats.checkpoints == 0
+    broker.answered = 2
+    one.note_answers()
+    wait_until(lambda: one.stats.checkpoints == 1, "the checkpoint")
+    one.finish()
+
+
+def test_while_the_disk_is_full_the_messages_that_wait_for_it_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_MAX_WAITING_BYTES", 10_000)
+    one, _ = begin(tmp_path)
+    one.start()
+    with monkeypatch.context() as patch:
+        full_disk(patch)
+        number = 0
+        while one.has_room:
+            number += 1
+            one.admit([message(number)])
+        assert 10 < number < 100
+    wait_until(lambda: one.has_room, "room")
+    one.finish()
+
+
+def test_after_something_was_not_published_nothing_is_acknowledged_or_saved(tmp_path):
+    one, broker = begin(tmp_path)
+    one.start()
+    one.admit([message(1, 11)])
+    one.note_labelled(1)
+    one.admit([message(2, 12)])
+    one.cut_short()
+    one.note_labelled(2)
+    one.save(one.begin_checkpoint({}, []))
+    one.finish()
+    assert [number & deliveries.MID for number in broker.acknowledged] == [11]
+    assert one.stats.checkpoints == 0
+
+
+def test_a_failed_checkpoint_is_logged_once_and_made_again_after_a_pause(tmp_path, monkeypatch, caplog):
+    one, _ = begin(tmp_path)
+    one.start()
+
+    def fail(self, generation, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StateFolder, "save", fail)
+    for number in (1, 2):
+        one.save(one.begin_checkpoint({}, []))
+        wait_until(partial(equals, one.stats, "failures", number), "the failure")
+        one.admit([message(number)])
+        one.note_labelled(number)
+        wait_until(partial(equals, one, "_safe", number), "the journal")
+    assert not one.checkpoint_due(100.0)
+    one.finish()
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(lines) == 1
+    assert "no checkpoint can be written" in lines[0]
+
+
+def test_the_state_of_the_last_run_is_not_kept(tmp_path):
+    folder = StateFolder(tmp_path)
+    facts = {"position": 0, "subscriptions": ["a/+"]}
+    folder.save(1, folders.encode(facts, {"deliveries": np.zeros((0, 3), np.int64)}))
+    folder.close()
+    one, _ = begin(tmp_path)
+    assert one.take_restored() is not None
+    assert one.take_restored() is None
+    assert one.subscriptions == ["a/+"]
+    one.finish()

@@ -156,3 +156,14 @@ def test_evictions_follow_the_windows_before_them(labelling, broker, make_pipeli
     labelling.finish()
     assert len(broker.accepted) == len(windows) + 1
     assert broker.accepted[-1] == (f"wearables/{subjects[0].name}/activity", b"")
+
+
+def test_an_eviction_from_before_a_crash_that_the_broker_knows_clears_no_label_again(
+    labelling, broker, make_pipeline, subjects
+):
+    pipeline, devices = make_pipeline(), [subject.name for subject in subjects[:2]]
+    labelling.label([replace(due_now(pipeline, windows_of(pipeline, subjects[:2])), known=True)])
+    labelling.evict(pipeline, devices, publish=False)
+    labelling.evict(pipeline, [])
+    assert broker.accepted == []
+    assert pipeline.last_labels.devices == []

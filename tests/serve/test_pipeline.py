@@ -11,7 +11,9 @@ import pytest
 
 from harstream.classifier import Classifier, load_classifier, to_predictions
 from harstream.config import RunConfig
-from harstream.core.batches import WindowBatch
+from harstream.core.batches import SampleBatch, WindowBatch
+from harstream.core.problems import Problem
+from harstream.serve.durable.durability import Restored
 from harstream.serve.pipeline import LastLabels, Pipeline
 from harstream.wire.decoder import Message
 
@@ -125,3 +127,34 @@ def test_since_begins_again_when_the_clock_of_a_device_jumps(t_ns):
     for at_ns in (t_ns, t_ns + 10**9):
         last.update(["a"], ["WALKING"], [1.0], [at_ns])
     assert last.get("a") == ("WALKING", 1.0, t_ns, t_ns + 10**9)
+
+
+def unfamiliar_of(pipeline_: Pipeline) -> set[str]:
+    """Return the devices of which the engine knows that they are unfamiliar, after the changes on their way to it."""
+    for change in pipeline_.take_unfamiliar():
+        if change.detail is None:
+            pipeline_.engine.end_problem(change.device, Problem.UNFAMILIAR)
+        else:
+            pipeline_.engine.set_problem(change.device, Problem.UNFAMILIAR, change.detail)
+    return set(pipeline_.engine.devices_with(Problem.UNFAMILIAR))
+
+
+@pytest.mark.parametrize("model", ["same", "other version", "other smoothing"])
+def test_a_restored_engine_agrees_with_the_smoother_on_unfamiliar_devices(classifier, model):
+    before = Pipeline(RunConfig(instance="i"), classifier)
+    for device in ("begins", "ends"):
+        before.engine.feed(SampleBatch.from_message(device, np.zeros((10, 6), np.float32), t_ns=0))
+    before.engine.set_problem("ends", Problem.UNFAMILIAR, "its end was on the way when the state was saved")
+    rows = before.smoother._rows_of(["begins", "ends"])
+    before.smoother._unfamiliar.problem[rows[0]] = True
+    facts, arrays = before.snapshot_labels()
+    state = {f"engine {name}": array for name, array in before.engine.snapshot().items()}
+    config, used = RunConfig(instance="i"), classifier
+    if model == "other version":
+        used = Classifier(replace(classifier.bundle, version="9.9.9"), "litert", classifier._network)
+    elif model == "other smoothing":
+        config = RunConfig(instance="i", smoothing="none")
+    after = Pipeline(config, used)
+    after.restore(Restored(facts, arrays | state), 0.0)
+    assert unfamiliar_of(after) == (set() if model == "other version" else {"begins"})
+    assert set(after.smoother.unfamiliar_devices()) == unfamiliar_of(after)

@@ -18,6 +18,7 @@ what was not acknowledged. Such a message is known by its packet identifier and 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import zlib
@@ -44,8 +45,13 @@ log = logging.getLogger("harstream")
 _WORK_S, _COST = 0.2, 1 / 20
 #: Size of the journals at which a checkpoint is made in any case, bytes.
 _MAX_JOURNAL_BYTES = 64 * 2**20
-#: Pause after a failed write, seconds.
-_RETRY_S = 1.0
+#: Bytes that may wait for the journal, above which no further message is taken: the broker holds those at QoS 1, and
+#: the inbox drops others.
+_MAX_WAITING_BYTES = 64 * 2**20
+#: Bytes of the Python objects that hold a message, beside its payload.
+_OVERHEAD_BYTES = 300
+#: Pause after a failed write to the journal, and after a failed checkpoint, seconds.
+_RETRY_S, _RETRY_CHECKPOINT_S = 1.0, 10.0
 #: Failed writes are logged this often, seconds.
 _LOG_EVERY_S = 60.0
 #: Deliveries that are remembered, more than any broker has in flight to us.
@@ -91,6 +97,7 @@ class _Admitted:
 
     record: journal.Messages | None
     deliveries: Sequence[tuple[int, int]]
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,24 @@ def checksum_of(message: Message) -> int:
     return zlib.crc32(message.payload, zlib.crc32(message.topic.encode()))
 
 
+class _FailureLog:
+    """Log of the failures of one kind of write, one line a minute while they last."""
+
+    def __init__(self, path: Path, consequence: str, monotonic: Callable[[], float]) -> None:
+        self._path, self._consequence, self._monotonic = path, consequence, monotonic
+        self._logged_s = -math.inf
+
+    def add(self, error: OSError) -> None:
+        """Note a failure."""
+        if self._monotonic() - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = self._monotonic()
+            log.error("state-dir: %s: %s; %s", self._path, error, self._consequence)
+
+    def end(self) -> None:
+        """Note that a write has succeeded."""
+        self._logged_s = -math.inf
+
+
 class Durability:
     """Journal, checkpoints and acknowledgements of a daemon.
 
@@ -152,7 +177,9 @@ class Durability:
         self.stats = DurabilityStats()
         self.failure: BaseException | None = None
         loaded = self._folder.load()
-        self.restored = None if loaded is None else Restored(loaded[1], loaded[2])
+        self._restored = None if loaded is None else Restored(loaded[1], loaded[2])
+        #: Topic filters of the session when the last checkpoint was made; None without a checkpoint.
+        self.subscriptions: Sequence[str] | None = None if loaded is None else list(loaded[1]["subscriptions"])
         self._generation = 0 if loaded is None else loaded[0]
         self._deliveries = Deliveries()
         self.position = 0  # of the last message that was admitted
@@ -162,20 +189,28 @@ class Durability:
         # Main loop.
         self._work_s = 0.0  # since the last checkpoint
         self._wanted = False  # a checkpoint is asked for
+        self._admitted_bytes = 0  # since the start
         self._next_generation = self._folder.new_generation()
         # Journal thread.
+        self._written_bytes = 0  # of _admitted_bytes
         self._broker: Broker | None = None
         self._items: queue.SimpleQueue[_Admitted | journal.Evicted | _NextJournal | None] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._labelled: deque[tuple[int, int]] = deque()  # position, and number of messages published up to it
+        self._cut_short = False  # some of what was to be published was given up
         self._pending: deque[tuple[int, int]] = deque()  # position and delivery, until both are safe
-        self._journaled = self.position
-        self._logged_s = -_LOG_EVERY_S
-        self._writer: journal.JournalWriter | None = None
+        self._journaled = self._accepted = self.position  # the latter: the broker has the labels up to there
+        self._told = self.position  # accepted according to the journal
+        self._log = _FailureLog(self._folder.path, "nothing is acknowledged until it can be written", monotonic)
+        self._writer: journal.JournalWriter | None = None  # None before the start, and after a stop on a full disk
         # Checkpoint thread.
         self._changed = threading.Condition()
-        self._accepted = self.position  # position up to which the broker has the labels
-        self._to_save: Checkpoint | None = None
+        self._safe = self.position  # position up to which messages are in the journal and labels accepted
+        self._answered = 0  # number of published messages that the broker has answered
+        self._to_save: tuple[Checkpoint, int] | None = None  # and the number of messages published before it
+        self._checkpoint_log = _FailureLog(
+            self._folder.path, "no checkpoint can be written, so the journals grow", monotonic
+        )
         self._busy_until_s = 0.0  # the next checkpoint is not begun before; infinite while one is on its way
         self._ending = False  # after the end of the journal thread
         self._stopping = threading.Event()
@@ -186,17 +221,17 @@ class Durability:
 
     # --- start, in the main thread ------------------------------------------------------------
 
-    @property
-    def subscriptions(self) -> Sequence[str] | None:
-        """Topic filters of the session when the last checkpoint was made; None without a checkpoint."""
-        return None if self.restored is None else list(self.restored.facts["subscriptions"])
+    def take_restored(self) -> Restored | None:
+        """Return the state of the last run once, so that its memory is free again; None without a checkpoint."""
+        restored, self._restored = self._restored, None
+        return restored
 
     def connect(self, broker: Broker) -> None:
         """Use a connection, before anything is labelled."""
         self._broker = broker
 
     def records(self) -> Iterator[tuple[journal.Messages | journal.Evicted, bool]]:
-        """Yield what came after the checkpoint, and whether the broker has all labels of it.
+        """Yield what came after the checkpoint, and whether the broker has all that was published because of it.
 
         Raises:
             ConfigError: A journal cannot be read.
@@ -213,8 +248,10 @@ class Durability:
                     if message.delivery:
                         self._deliveries.note(message.delivery & MID, checksum_of(message), number)
                 self.stats.restored += len(record.messages)
-            if not isinstance(record, journal.Labelled):
+            if isinstance(record, journal.Messages):
                 yield record, self.position <= accepted
+            elif isinstance(record, journal.Evicted):  # what it caused was published before the labels that follow
+                yield record, self.position < accepted
         self._journaled = self.position
 
     def start(self) -> None:
@@ -252,9 +289,16 @@ class Durability:
             position += 1
             new.append(message)
         self.position = position
-        self._items.put(_Admitted(journal.Messages(position, new) if new else None, deliveries))
+        n_bytes = sum([len(message[1]) for message in new]) + _OVERHEAD_BYTES * len(messages)
+        self._admitted_bytes += n_bytes
+        self._items.put(_Admitted(journal.Messages(position, new) if new else None, deliveries, n_bytes))
         self._wake.set()
         return new
+
+    @property
+    def has_room(self) -> bool:
+        """False while the journal cannot be written as fast as messages come, such as on a full disk."""
+        return self._admitted_bytes - self._written_bytes < _MAX_WAITING_BYTES
 
     def note_evicted(self, devices: Sequence[str]) -> None:
         """Write to the journal that devices were evicted."""
@@ -296,14 +340,28 @@ class Durability:
     def note_labelled(self, position: int) -> None:
         """Note that the labels of all messages up to ``position`` are queued for publishing."""
         assert self._broker is not None
+        if self._cut_short:
+            return
         self._labelled.append((position, self._broker.published))
         self._wake.set()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint once its labels are accepted."""
+        """Write a checkpoint once everything that was published before it is accepted."""
+        assert self._broker is not None
+        if self._cut_short:
+            return
         with self._changed:
-            self._to_save = checkpoint
-            self._changed.notify_all()
+            self._to_save = checkpoint, self._broker.published
+        self._wake.set()
+
+    def cut_short(self) -> None:
+        """Note that something could not be published: neither that nor what comes later is acknowledged or saved."""
+        self._cut_short = True
+
+    @property
+    def is_cut_short(self) -> bool:
+        """True after ``cut_short``. The next daemon publishes what is missing."""
+        return self._cut_short
 
     # --- network thread -----------------------------------------------------------------------
 
@@ -328,10 +386,11 @@ class Durability:
     def _write(self, items: Sequence[_Admitted | journal.Evicted | _NextJournal | None]) -> None:
         """Write what has come, and wait until it is on disk."""
         data: list[bytes] = []
-        position = self._journaled
+        position, n_bytes = self._journaled, 0
         for item in items:
             match item:
-                case _Admitted(record, deliveries):
+                case _Admitted(record, deliveries, size):
+                    n_bytes += size
                     self._pending.extend(deliveries)
                     if record is not None:
                         data.append(journal.encode(record))
@@ -341,12 +400,14 @@ class Durability:
                 case _NextJournal(generation):
                     self._append(b"".join(data), position)
                     data = []
-                    self._attempt(lambda: self._open(generation))
+                    if self._writer is not None:
+                        self._attempt(lambda: self._open(generation))
         self._append(b"".join(data), position)
+        self._written_bytes += n_bytes
 
     def _append(self, data: bytes, position: int) -> None:
         """Append records, of which the last message has this position, unless the daemon stops on a full disk."""
-        if not data:
+        if not data or self._writer is None:
             return
 
         def write() -> None:
@@ -367,41 +428,43 @@ class Durability:
     def _attempt(self, write: Callable[[], None]) -> bool:
         """Write, again and again if the disk is full. Meanwhile nothing is acknowledged, so the broker holds.
 
-        Return False if the daemon stops before it succeeds.
+        Return False if the daemon stops before it succeeds. Then nothing is written any more, because a smaller record
+        might find room, and would follow a gap.
         """
         while not self._try(write):
             if self._stopping.wait(_RETRY_S):
+                if self._writer is not None:
+                    self._writer.close()
+                    self._writer = None
                 return False
         return True
 
-    def _try(self, write: Callable[[], None]) -> bool:
+    def _try(self, write: Callable[[], None], failures: _FailureLog | None = None) -> bool:
+        failures = failures or self._log
         try:
             write()
         except OSError as error:
             self.stats.failures += 1
-            if self._monotonic() - self._logged_s >= _LOG_EVERY_S:
-                self._logged_s = self._monotonic()
-                log.error(
-                    "state-dir: %s: %s; nothing is acknowledged until it can be written", self._folder.path, error
-                )
+            failures.add(error)
             return False
-        self._logged_s = -_LOG_EVERY_S
+        failures.end()
         return True
 
     def _release(self) -> None:
         """Acknowledge the messages that are in the journal and whose labels the broker has."""
         assert self._broker is not None
-        accepted, answered = self._accepted, self._broker.answered
+        answered = self._broker.answered
         while self._labelled and self._labelled[0][1] <= answered:
-            accepted = self._labelled.popleft()[0]
-        if accepted > self._accepted:
-            with self._changed:
-                self._accepted = accepted
+            self._accepted = self._labelled.popleft()[0]
+        # Labels may be accepted before the messages are written; after a crash their positions belong to others.
+        safe = min(self._journaled, self._accepted)
+        if safe > self._told and self._writer is not None:
+            self._told = safe
+            self._try(partial(self._writer.write, journal.encode(journal.Labelled(safe)), sync=False))
+        with self._changed:
+            self._safe, self._answered = safe, answered
+            if self._to_save is not None:
                 self._changed.notify_all()
-            if self._writer is not None:
-                record = journal.encode(journal.Labelled(accepted))
-                self._try(partial(self._writer.write, record, sync=False))
-        safe = min(self._journaled, accepted)
         ready = []
         while self._pending and self._pending[0][0] <= safe:
             ready.append(self._pending.popleft()[1])
@@ -417,17 +480,21 @@ class Durability:
                 self._changed.wait_for(lambda: self._ending or self._may_save())
                 if not self._may_save():
                     return
-                checkpoint, self._to_save = self._to_save, None
-            assert checkpoint is not None
+                assert self._to_save is not None
+                (checkpoint, _), self._to_save = self._to_save, None
             started_s = self._monotonic()
             data = encode(checkpoint.facts, checkpoint.arrays)
-            if self._try(partial(self._folder.save, checkpoint.generation, data)):
-                self.stats.checkpoints += 1
+            saved = self._try(partial(self._folder.save, checkpoint.generation, data), self._checkpoint_log)
+            self.stats.checkpoints += saved
             self.stats.checkpoint_s = self._monotonic() - started_s
-            self._busy_until_s = self._monotonic() + self.stats.checkpoint_s / _COST
+            pause_s = self.stats.checkpoint_s / _COST if saved else _RETRY_CHECKPOINT_S
+            self._busy_until_s = self._monotonic() + pause_s
 
     def _may_save(self) -> bool:
-        return self._to_save is not None and self._to_save.position <= self._accepted
+        if self._to_save is None:
+            return False
+        checkpoint, published = self._to_save
+        return checkpoint.position <= self._safe and published <= self._answered
 
     # --- stop, in the main thread -------------------------------------------------------------
 
