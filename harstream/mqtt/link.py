@@ -384,6 +384,9 @@ class Link:
         """Subscribe again to topics that have fallen silent; if that does not help, connect again."""
         assert self._silence is not None
         client.call_after("watch", self._silence.every_s, functools.partial(self._check_silence, client))
+        if client.holds_messages:  # the broker may be silent because it waits for us, such as for room on our disk
+            self._silence.wait()
+            return
         found = self._silence.check()
         if found.lasts:
             self._tell_silence("reconnected")
