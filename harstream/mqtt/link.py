@@ -248,8 +248,15 @@ class Link:
         ]
         if refused:  # a cluster that has just lost a node may accept it at the next address or a little later
             self._handshake_failed(client, Failure(refused[0], permanent=True))
-        else:
-            self._on_subscribed(client)
+            return
+        if self._session and self.connects == 1 and any(code.value == 0 for code in reason_codes):
+            log.warning(
+                "broker %s: it grants QoS 0 to the subscription to %s, so messages are lost while nobody reads them; "
+                "let it grant QoS 1",
+                self.url,
+                listed(self._subscriptions),
+            )
+        self._on_subscribed(client)
 
     def _on_unsuback(self, *_: Any) -> None:
         if self._unsubscribing:

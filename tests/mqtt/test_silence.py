@@ -194,6 +194,21 @@ def test_a_broker_that_refuses_what_it_had_accepted_is_left(connect, caplog):
     assert "connection lost (refused a subscription that it had accepted before)" in caplog.text
 
 
+@pytest.mark.parametrize("session", [True, False])
+def test_a_session_whose_subscription_is_granted_qos_0_is_one_warning(connect, caplog, session):
+    def grant(peer: Peer) -> None:
+        peer.accept()
+        kind = 1
+        while kind:
+            kind, body = peer.packet()
+            if kind == 0x80:
+                peer.sock.sendall(b"\x90\x04" + body[:2] + b"\0\0")
+
+    with scripted(grant) as port:
+        assert connect(port, "5", session=session).ready
+    assert ("it grants QoS 0 to the subscription to a, so messages are lost" in caplog.text) == session
+
+
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 def test_a_broker_that_waits_for_acknowledgements_is_not_taken_for_silent(mosquitto, connect, version):
     received, actions = list[Any](), list[str]()
