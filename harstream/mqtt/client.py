@@ -86,6 +86,7 @@ class FastClient(NetworkClient):
         self.manual_ack = False
         self.published = 0  # messages at QoS 1 that were queued since the start
         self._connection = 0  # number of the connection, for the numbers of deliveries
+        self._n_held = self._n_acknowledged = 0  # on this connection: messages to ``acknowledge``, and those that were
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
         self._incomplete = Incomplete(self._is_mqtt_5)
@@ -144,6 +145,7 @@ class FastClient(NetworkClient):
         self._incomplete.clear()
         self._last_sent = b"", -math.inf
         self._connection += 1  # what came before is sent again, with the same packet identifiers
+        self._n_held = self._n_acknowledged = 0
         return super().reconnect()
 
     # --- reading --------------------------------------------------------------------------------------
@@ -219,6 +221,7 @@ class FastClient(NetworkClient):
                     if qos and manual_ack:
                         mid = int.from_bytes(identifier, "big")
                         delivery = deliveries.number(mid, repeated=bool(command & 8), connection=connection)
+                        self._n_held += 1
                     elif qos:
                         acknowledgements += b"\x40\x02"
                         acknowledgements += identifier
@@ -333,7 +336,13 @@ class FastClient(NetworkClient):
         connection = self._connection
         mids = [number & deliveries.MID for number in numbers if deliveries.connection_of(number) == connection]
         if mids and self.is_connected():
+            self._n_acknowledged += len(mids)
             self._packet_queue(PUBACK, bytearray(b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)), 0, 0)
+
+    @property
+    def holds_messages(self) -> bool:
+        """True while messages of this connection wait for ``acknowledge``; the broker may wait for that too."""
+        return self._n_acknowledged < self._n_held
 
     # --- writing --------------------------------------------------------------------------------------
 

@@ -256,8 +256,15 @@ class Link:
         ]
         if refused:  # a cluster that has just lost a node may accept it at the next address or a little later
             self._handshake_failed(client, Failure(refused[0], permanent=True))
-        else:
-            self._on_subscribed(client)
+            return
+        if self._session and self.connects == 1 and any(code.value == 0 for code in reason_codes):
+            log.warning(
+                "broker %s: it grants QoS 0 to the subscription to %s, so messages are lost while nobody reads them; "
+                "let it grant QoS 1",
+                self.url,
+                listed(self._subscriptions),
+            )
+        self._on_subscribed(client)
 
     def _on_unsuback(self, _: FastClient, __: Any, mid: int, *___: Any) -> None:
         if self._changing is not None and self._changing.take_unsuback(mid):
@@ -398,6 +405,9 @@ class Link:
         """Subscribe again to topics that have fallen silent; if that does not help, connect again."""
         assert self._silence is not None
         client.call_after("watch", self._silence.every_s, functools.partial(self._check_silence, client))
+        if client.holds_messages:  # the broker may be silent because it waits for us, such as for room on our disk
+            self._silence.wait()
+            return
         found = self._silence.check()
         if found.lasts:
             self._tell_silence("reconnected")

@@ -56,6 +56,12 @@ class SilenceWatch:
         self._unheard = set(self._filters)
         self._renewed.clear()
 
+    def wait(self) -> None:
+        """Let the time of silence begin later, since it is our own doing."""
+        self.check()
+        self._heard_s = dict.fromkeys(self._heard_s, time.monotonic())
+        self._renewed.clear()
+
     def hear(self, messages: Sequence[InboundMessage]) -> None:
         """Note messages. Retained ones are no sign of life: a new subscription brings them."""
         if not self._unheard:

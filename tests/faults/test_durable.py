@@ -24,6 +24,7 @@ from harstream.wire.decoder import Message
 
 from ..constants import UNREACHABLE
 from ..live_streams import expected, messages
+from ..real_brokers import RabbitMq
 from ..serve.daemons import WrappedClassifier, running
 from ..servers import Client, Mosquitto, Process, wait_until
 from .processes import StoringMosquitto, kill
@@ -70,16 +71,32 @@ def wanted(subjects, classifier) -> set[tuple[str, float, str]]:
 def test_killed_at_any_moment_it_loses_and_changes_no_label(
     broker, tmp_path, random_bundle, classifier, subjects, version
 ):
-    labels, rng = wanted(subjects, classifier), random.Random(version)
+    kill_again_and_again(broker.port, tmp_path, random_bundle, wanted(subjects, classifier), subjects, version)
+
+
+@pytest.mark.slow
+def test_a_broker_that_sends_again_under_other_identifiers_changes_no_label(
+    tmp_path, random_bundle, classifier, subjects
+):
+    broker = RabbitMq(tmp_path)
+    try:
+        kill_again_and_again(broker.port, tmp_path, random_bundle, wanted(subjects, classifier), subjects, "3.1.1")
+    finally:
+        broker.close()
+
+
+def kill_again_and_again(port: int, tmp_path: Path, bundle: Path, labels, subjects, version: str) -> None:
+    """Kill a daemon at random moments while it gets all messages, and assert that it publishes these labels."""
+    rng = random.Random(version)
 
     def start() -> Process:
         return Process(
-            *("run", "--broker", broker.address, "--model", str(random_bundle), "--http", "off"),
+            *("run", "--broker", f"127.0.0.1:{port}", "--model", str(bundle), "--http", "off"),
             *("--instance", "x", "--state-dir", str(tmp_path / "state"), "--mqtt-version", version),
             folder=tmp_path,
         )
 
-    with Client(broker.port, "wearables/+/activity") as client:
+    with Client(port, "wearables/+/activity") as client:
         daemon = start()
         daemon.wait_for("ready")
         sent = iter(list(messages(subjects)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -191,6 +192,34 @@ def test_a_broker_that_refuses_what_it_had_accepted_is_left(connect, caplog):
         connection = connect(port, "5")
         wait_until(lambda: connection.connects == 2 and connection.ready, "the next connection")
     assert "connection lost (refused a subscription that it had accepted before)" in caplog.text
+
+
+@pytest.mark.parametrize("session", [True, False])
+def test_a_session_whose_subscription_is_granted_qos_0_is_one_warning(connect, caplog, session):
+    def grant(peer: Peer) -> None:
+        peer.accept()
+        kind = 1
+        while kind:
+            kind, body = peer.packet()
+            if kind == 0x80:
+                peer.sock.sendall(b"\x90\x04" + body[:2] + b"\0\0")
+
+    with scripted(grant) as port:
+        assert connect(port, "5", session=session).ready
+    assert ("it grants QoS 0 to the subscription to a, so messages are lost" in caplog.text) == session
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_broker_that_waits_for_acknowledgements_is_not_taken_for_silent(mosquitto, connect, version):
+    received, actions = list[Any](), list[str]()
+    connection = connect(mosquitto.port, version, session=True, on_messages=received.extend, on_silence=actions.append)
+    with Client(mosquitto.port) as client:
+        client.publish("a", b"x")
+        wait_until(lambda: received, "the message")
+        time.sleep(6 * 0.4)
+        assert (actions, connection.connects) == ([], 1)
+        connection.acknowledge([received[0][3]])
+        wait_until(lambda: "subscribed" in actions, "a new subscription")
 
 
 def test_wearables_that_are_all_off_cost_one_reconnection_without_a_word_on_the_status_topic(mosquitto, connect):

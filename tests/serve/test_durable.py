@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from harstream import storage
 from harstream.errors import ConfigError
 from harstream.mqtt import deliveries
 from harstream.serve.durable import durability as durable
@@ -195,6 +196,12 @@ def test_the_newest_checkpoint_that_is_whole_is_read_whatever_part_of_the_other_
     (tmp_path / "checkpoint-00000002").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"no checkpoint in .* can be read; restore the folder from a copy"):
         folder.load()
+
+
+def test_a_checkpoint_of_very_many_devices_can_be_read(monkeypatch):
+    monkeypatch.setattr(storage.from_npz, "__defaults__", (100,))  # bytes of other archives
+    array = np.arange(1_000)
+    assert folders.decode(folders.encode({"a": 1}, {"x": array}))[1]["x"].tolist() == array.tolist()
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):

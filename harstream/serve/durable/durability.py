@@ -17,11 +17,8 @@ what was not acknowledged. Such a message is known by its packet identifier and 
 
 from __future__ import annotations
 
-import logging
-import math
 import queue
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,16 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from harstream.errors import ConfigError
 from harstream.mqtt.deliveries import MID, REPEATED
 from harstream.serve.durable import journal
+from harstream.serve.durable.failure_log import FailureLog
 from harstream.serve.durable.folder import StateFolder, encode
+from harstream.serve.durable.received import Deliveries, checksum_of
 from harstream.serve.status import DurabilityStats
 from harstream.wire.decoder import Message
-
-log = logging.getLogger("harstream")
 
 #: Work of the main loop after a checkpoint, seconds, after which the next is made: so long takes the way to it again
 #: after a crash. A checkpoint may cost at most a twentieth of the time.
@@ -52,10 +47,6 @@ _MAX_WAITING_BYTES = 64 * 2**20
 _OVERHEAD_BYTES = 300
 #: Pause after a failed write to the journal, and after a failed checkpoint, seconds.
 _RETRY_S, _RETRY_CHECKPOINT_S = 1.0, 10.0
-#: Failed writes are logged this often, seconds.
-_LOG_EVERY_S = 60.0
-#: Deliveries that are remembered, more than any broker has in flight to us.
-_MAX_DELIVERIES = 8_192
 
 
 class Broker(Protocol):
@@ -107,56 +98,6 @@ class _NextJournal:
     generation: int
 
 
-class Deliveries:
-    """Packet identifiers of the newest messages, with their checksums and positions."""
-
-    def __init__(self) -> None:
-        self._by_mid: dict[int, tuple[int, int]] = {}
-
-    def find(self, mid: int, checksum: int) -> int | None:
-        """Return the position of the message with this identifier and checksum; None if it is another message."""
-        found = self._by_mid.get(mid)
-        return found[1] if found is not None and found[0] == checksum else None
-
-    def note(self, mid: int, checksum: int, position: int) -> None:
-        """Remember a message."""
-        self._by_mid.pop(mid, None)
-        self._by_mid[mid] = checksum, position
-        if len(self._by_mid) > _MAX_DELIVERIES:
-            del self._by_mid[next(iter(self._by_mid))]
-
-    def to_array(self) -> np.ndarray[Any, Any]:
-        """Return (n, 3) identifiers, checksums and positions, oldest first."""
-        return np.array([(mid, *entry) for mid, entry in self._by_mid.items()], np.int64).reshape(-1, 3)
-
-    def restore(self, array: np.ndarray[Any, Any]) -> None:
-        """Take over what ``to_array`` returned."""
-        self._by_mid = {mid: (checksum, position) for mid, checksum, position in array.tolist()}
-
-
-def checksum_of(message: Message) -> int:
-    """Return a checksum of topic and payload."""
-    return zlib.crc32(message.payload, zlib.crc32(message.topic.encode()))
-
-
-class _FailureLog:
-    """Log of the failures of one kind of write, one line a minute while they last."""
-
-    def __init__(self, path: Path, consequence: str, monotonic: Callable[[], float]) -> None:
-        self._path, self._consequence, self._monotonic = path, consequence, monotonic
-        self._logged_s = -math.inf
-
-    def add(self, error: OSError) -> None:
-        """Note a failure."""
-        if self._monotonic() - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = self._monotonic()
-            log.error("state-dir: %s: %s; %s", self._path, error, self._consequence)
-
-    def end(self) -> None:
-        """Note that a write has succeeded."""
-        self._logged_s = -math.inf
-
-
 class Durability:
     """Journal, checkpoints and acknowledgements of a daemon.
 
@@ -201,14 +142,14 @@ class Durability:
         self._pending: deque[tuple[int, int]] = deque()  # position and delivery, until both are safe
         self._journaled = self._accepted = self.position  # the latter: the broker has the labels up to there
         self._told = self.position  # accepted according to the journal
-        self._log = _FailureLog(self._folder.path, "nothing is acknowledged until it can be written", monotonic)
+        self._log = FailureLog(self._folder.path, "nothing is acknowledged until it can be written", monotonic)
         self._writer: journal.JournalWriter | None = None  # None before the start, and after a stop on a full disk
         # Checkpoint thread.
         self._changed = threading.Condition()
         self._safe = self.position  # position up to which messages are in the journal and labels accepted
         self._answered = 0  # number of published messages that the broker has answered
         self._to_save: tuple[Checkpoint, int] | None = None  # and the number of messages published before it
-        self._checkpoint_log = _FailureLog(
+        self._checkpoint_log = FailureLog(
             self._folder.path, "no checkpoint can be written, so the journals grow", monotonic
         )
         self._busy_until_s = 0.0  # the next checkpoint is not begun before; infinite while one is on its way
@@ -439,7 +380,7 @@ class Durability:
                 return False
         return True
 
-    def _try(self, write: Callable[[], None], failures: _FailureLog | None = None) -> bool:
+    def _try(self, write: Callable[[], None], failures: FailureLog | None = None) -> bool:
         failures = failures or self._log
         try:
             write()

@@ -63,7 +63,7 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     body = memoryview(data)[start + _DIGEST_BYTES :]
     if hashlib.sha256(body).digest() != data[start : start + _DIGEST_BYTES]:
         raise ValueError("its checksum is wrong")
-    arrays = from_npz(bytes(body))
+    arrays = from_npz(bytes(body), max_bytes=len(body))  # it is what was written, however many devices there are
     facts, texts = arrays.pop("facts"), arrays.pop("texts")
     return facts, arrays | {name: np.array(text) for name, text in texts.items()}
 
