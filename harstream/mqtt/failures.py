@@ -14,9 +14,12 @@ RETRY_FIRST_S = 0.5
 RETRY_MAX_S, REFUSED_MAX_S = 5.0, 30.0
 #: First and longest pause after another client has taken over our session, seconds. The other one may do as we do.
 TAKEN_OVER_FIRST_S, TAKEN_OVER_MAX_S = 5.0, 300.0
-#: A connection that lasts shorter than this, seconds, ended early. Twice the pause before it is added: two clients
-#: with one identifier end each other's connections, each after its pause.
+#: A connection that lasts shorter than this, seconds, ended early.
 EARLY_S = 3.0
+#: Number of connections within a time, seconds, each of which the broker closed before it lasted for the second time,
+#: from which on it seems to do so on purpose. Two clients with one identifier end each other's connections, each after
+#: its pause, so those are not all early.
+MAX_CLOSES, CLOSES_WITHIN_S, CLOSE_S = 20, 600.0, 40.0
 #: Time, seconds, after which a log line about one lasting failure is written again.
 SAY_AGAIN_S = 60.0
 #: Number of early ends in a row, all behind a message of the same kind, after which the broker is taken to refuse it.
@@ -90,7 +93,6 @@ class Attempts:
         pause_s: Pause before the next attempt. 0 after a connection that lasted.
         failed: Attempts in a row that led to no connection.
         early: Connections in a row that ended early.
-        closed: How many of them were closed by the broker, since an attempt has failed.
         of_kind: How many of them, counted from the last, came behind a message of one kind.
         of_topic: How many of them, counted from the last, came behind a message on one topic.
         taken_over: How many, counted from the last, ended because another client came with our identifier.
@@ -100,7 +102,8 @@ class Attempts:
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         self.pause_s = 0.0
-        self.failed = self.early = self.closed = self.of_kind = self.of_topic = self.taken_over = 0
+        self.failed = self.early = self.of_kind = self.of_topic = self.taken_over = 0
+        self._closes_s: list[float] = []  # time.monotonic() of the connections that the broker closed
         self._last = "", ""  # kind and topic
         self._began_s: float | None = None  # None: the broker has not accepted the present connection
 
@@ -111,7 +114,8 @@ class Attempts:
     def fail(self, refused: bool = False) -> None:
         """Note that an attempt has failed; ``refused`` says that only a person can change that."""
         self.failed += 1
-        self.closed = self.taken_over = 0
+        self.taken_over = 0
+        self._closes_s.clear()  # the broker was away
         self.pause_s = pause(
             self.early + self.failed, RETRY_FIRST_S, REFUSED_MAX_S if refused else RETRY_MAX_S, self._jitter
         )
@@ -138,24 +142,33 @@ class Attempts:
         if self._began_s is None:
             self.fail(refused)
             return
-        lasted_s, self._began_s = time.monotonic() - self._began_s, None
-        if lasted_s > EARLY_S + 2 * self.pause_s:
-            self.early = self.closed = self.of_kind = self.of_topic = self.taken_over = 0
+        now_s = time.monotonic()
+        lasted_s, self._began_s = now_s - self._began_s, None
+        if lasted_s > EARLY_S:
+            self.early = self.of_kind = self.of_topic = 0
         else:
             self.early += 1
-            self.closed += closed  # an error may hide that the broker closed it, if we were just writing
             self.of_kind = self.of_kind + 1 if kind == self._last[0] else 1
             self.of_topic = self.of_topic + 1 if topic == self._last[1] else 1
             self._last = kind, topic
             if not topic:
                 self.of_kind = self.of_topic = 0
-        self.taken_over = self.taken_over + 1 if taken_over else 0
-        if self.taken_over:
+        if closed and lasted_s < CLOSE_S:
+            self._closes_s = [each for each in self._closes_s if now_s - each < CLOSES_WITHIN_S] + [now_s]
+        if taken_over:
+            # The other one may wait as long as we do: then our connection lasts as long as our pause.
+            self.taken_over = 1 + (self.taken_over if lasted_s < EARLY_S + 2 * self.pause_s else 0)
             self.pause_s = pause(self.taken_over, TAKEN_OVER_FIRST_S, TAKEN_OVER_MAX_S, self._jitter)
-        else:
-            refused = refused or max(self.closed, self.of_kind) >= MAX_ENDS
-            max_s = REFUSED_MAX_S if refused else RETRY_MAX_S
-            self.pause_s = pause(self.early, RETRY_FIRST_S, max_s, self._jitter)
+            return
+        self.taken_over = 0
+        n_closes = max(len(self._closes_s) - MAX_CLOSES + 1, 0)
+        max_s = REFUSED_MAX_S if refused or self.of_kind >= MAX_ENDS or n_closes else RETRY_MAX_S
+        self.pause_s = pause(max(self.early, n_closes), RETRY_FIRST_S, max_s, self._jitter)
+
+    @property
+    def suspicious(self) -> bool:
+        """True if connections ended in a way that another client with our identifier may cause."""
+        return self.early >= MAX_ENDS or len(self._closes_s) >= MAX_CLOSES
 
     def describe(self, kind: str, topic: str, reason: str, user: str | None, client_id: str | None) -> str:
         """Return the text of a log line about a connection that has ended.
@@ -175,7 +188,7 @@ class Attempts:
                 f"connection closed{because}: another program uses the client id {client_id!r}; give each one of its "
                 f"own by --client-id; {again}"
             )
-        if self.early >= MAX_ENDS and client_id is not None:
+        if self.suspicious and client_id is not None:
             again = f"or another program uses the client id {client_id!r}, which must differ; {again}"
         if self.of_kind < MAX_ENDS:
             return f"connection lost{because}; {again}"

@@ -73,7 +73,7 @@ class Recovery:
         if self._keeper is not None and not attempts.early:  # it lasted a while
             self._keeper.may_announce = True
         reason = told if taken_over else with_mend(told) or client.end_reason
-        if renamable and (taken_over or attempts.early >= MAX_ENDS):
+        if renamable and (taken_over or attempts.suspicious):
             other = self._rename(client)
             reason = f"{told}: another client uses our client id; {other!r} is the next" if taken_over else reason
         blamed = taken_over or attempts.of_kind >= MAX_ENDS
