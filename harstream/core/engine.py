@@ -168,7 +168,7 @@ class Engine:
         return devices
 
     def forget(self, devices: Sequence[str]) -> list[str]:
-        """Forget devices, each once, whether they are idle or not, and return those that had state.
+        """Forget devices, whether they are idle or not, and return those that had state, each once.
 
         Raises:
             ValueError: Samples are pending. Feed empty batches first.
@@ -176,6 +176,7 @@ class Engine:
         """
         if self._pending is not None:
             raise ValueError(f"forget: {self.n_pending} samples are pending; feed empty batches until none are")
+        devices = list(dict.fromkeys(devices))
         rows = self._devices.find(devices)
         had_state = [device for device, row in zip(devices, rows.tolist(), strict=True) if row >= 0]
         self._forget(self._devices.remove(had_state))

@@ -8,6 +8,7 @@ import shlex
 import signal
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -30,16 +31,20 @@ LABELS = ("SITTING", "WALKING")
 def commands() -> list[list[str]]:
     """Return the arguments of every `harstream` command in an indented block, split like in a shell."""
     lines = TUTORIAL.replace("\\\n", " ").splitlines()
-    matches = [re.search(r"^ {4}\s*harstream (.*?)(?: 2> /dev/null)?(?: &.*)?$", line) for line in lines]
+    matches = [re.search(r"^ {4}\s*harstream (.*?)(?: <.*)?(?: 2>+ ?\S+)?(?: &.*)?$", line) for line in lines]
     return [shlex.split(match[1]) for match in matches if match]
 
 
 def test_every_command_of_the_tutorial_is_valid():
     assert [arguments[0] for arguments in commands()] == [
-        *["simulate", "record", "simulate", "record", "train", "evaluate", "run"]
+        *["simulate", "record", "simulate", "record", "data", "train", "evaluate", "run"]
     ]
     for name, *arguments in commands():
-        main.commands[name].make_context(name, arguments)  # raises an error for an unknown option
+        command = main.commands[name]
+        if isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.commands[name]
+        command.make_context(name, arguments)  # raises an error for an unknown option
 
 
 def test_the_payloads_of_the_tutorial_are_decoded_alike():
