@@ -155,8 +155,8 @@ def test_a_bug_in_the_main_loop_ends_the_run_after_the_windows_before_are_publis
     receive_all(daemon, messages(subjects))
     feed, n_windows = daemon.pipeline.engine.feed, [0]
 
-    def feed_then_fail(batch: SampleBatch, now_s: float) -> WindowBatch:
-        windows = feed(batch, now_s)
+    def feed_then_fail(batch: SampleBatch, now_s: float, max_windows: int) -> WindowBatch:
+        windows = feed(batch, now_s, max_windows)
         if n_windows[0] > 10:
             raise ZeroDivisionError("a bug")
         n_windows[0] += len(windows)
