@@ -163,7 +163,7 @@ class Daemon:
         assert self.connection is not None
         assert self.takeover is not None
         try:
-            workers.open(settings, client_id, self.stopping)
+            workers.open(settings, client_id, self.receive, self.stopping)
         except BrokerError:
             self.connection.close()
             raise
@@ -397,7 +397,7 @@ class Daemon:
         """Label and publish what has arrived, publish the events held back, and disconnect."""
         connection = self.connection
         if self.workers is not None:
-            self.workers.leave()
+            self.workers.leave(UNSUBSCRIBE_TIMEOUT_S)
         if connection is not None:
             connection.unsubscribe(UNSUBSCRIBE_TIMEOUT_S)
         if self.failure is None and self.durability is not None:  # the broker sends again what waits in the inbox

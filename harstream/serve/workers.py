@@ -1,6 +1,8 @@
 """One worker of a group: a thread that holds the lease on its partitions and changes what is served.
 
-It has a connection to the broker of its own, so that heartbeats do not wait behind samples and labels.
+It has two connections to the broker of its own. Heartbeats do not wait behind samples and labels. And the samples of
+other workers' partitions do not come over the connection for the own ones: a broker may need seconds to answer a
+SUBSCRIBE, or close the connection for it, as NATS does while it elects leaders after the loss of a node.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import math
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from harstream import partitions
 from harstream.config import RunConfig
 from harstream.errors import BrokerError
+from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.failures import MAX_ENDS, publish_mend
 from harstream.mqtt.subscriptions import Subscriptions
@@ -46,7 +49,8 @@ class Workers:
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
 
     Attributes:
-        subscriptions: Those of the connection for samples, which this object changes.
+        subscriptions: Those of the connection for samples, which this object changes: to the partitions that have their
+            home here.
         served: Partitions that this daemon serves now. It is replaced, never changed.
         gained: Partitions that it has gained since the start.
         lost: Partitions that it has lost since the start.
@@ -71,8 +75,11 @@ class Workers:
         self._group = Group(self._number, secrets.token_hex(4), self._workers, config.partition_count, _log)
         self._topic = f"{config.workers_topic}/{self._number}"
         self._wake = threading.Event()
+        self._homes = frozenset(partitions.homes(self._number, self._workers, config.partition_count))
         self.subscriptions = Subscriptions(config.qos, self._wake.set)
-        self._connection: Connection | None = None
+        self._guests = Subscriptions(config.qos, self._wake.set)  # to the other partitions
+        self._connection: Connection | None = None  # for heartbeats
+        self._guest_connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
         self._leaving = self._stopping = False
         self._heard: queue.SimpleQueue[Heartbeat] = queue.SimpleQueue()
@@ -93,12 +100,19 @@ class Workers:
 
     # --- from other threads -------------------------------------------------------------------
 
-    def open(self, settings: BrokerSettings, client_id: str, stop: threading.Event) -> None:
+    def open(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        receive: Callable[[Sequence[InboundMessage]], None],
+        stop: threading.Event,
+    ) -> None:
         """Join the group. Call it when the connection for samples is ready.
 
         Args:
             settings: How to reach the broker.
             client_id: Client identifier of the connection for samples.
+            receive: Called in a network thread with samples of other workers' partitions.
             stop: Ends the wait for the broker.
 
         Raises:
@@ -113,6 +127,10 @@ class Workers:
             on_message=self._hear,
             on_change=lambda ready: self._wake.set(),
         )
+        self._guest_connection = Connection(
+            settings, f"{client_id}-guests", changing=self._guests, qos=self._config.qos, on_messages=receive
+        )
+        self._guest_connection.open(stop)
         self._connection.open(stop)
         self._thread.start()
         left_s = _ECHO_S
@@ -135,10 +153,17 @@ class Workers:
         self._confirmed.put(change)
         self._wake.set()
 
-    def leave(self) -> None:
-        """Change nothing any more. The partitions stay with this worker until ``close``."""
+    def leave(self, timeout_s: float) -> None:
+        """Change nothing any more, and end the subscriptions. The partitions stay with this worker until ``close``.
+
+        Args:
+            timeout_s: Longest wait for the broker's answer, seconds.
+
+        """
         self._leaving = True
         self._wake.set()
+        if self._guest_connection is not None:
+            self._guest_connection.unsubscribe(timeout_s)
 
     def close(self) -> None:
         """Give all partitions to the other workers, and disconnect."""
@@ -146,8 +171,8 @@ class Workers:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._connection is not None:
-            self._connection.close()
+        for connection in self._connections():
+            connection.close()
 
     def replace_credentials(self, settings: BrokerSettings) -> None:
         """Use other credentials from the next connection on.
@@ -156,8 +181,11 @@ class Workers:
             ConfigError: A TLS file is unusable. The old ones stay in use.
 
         """
-        if self._connection is not None:
-            self._connection.replace_credentials(settings)
+        for connection in self._connections():
+            connection.replace_credentials(settings)
+
+    def _connections(self) -> list[Connection]:
+        return [each for each in (self._guest_connection, self._connection) if each is not None]
 
     def _hear(self, topic: str, payload: bytes, _: bool) -> None:
         """Decode a heartbeat. The network thread calls this."""
@@ -195,8 +223,9 @@ class Workers:
             group.hear(self._heard.get(), now_s)
         if self._leaving:
             group.leave()
-        refused = self.subscriptions.refused
-        if self._serving and refused.keys() >= set(map(self._filter, self._serving)):  # it serves nothing
+        refused = {**self.subscriptions.refused, **self._guests.refused}
+        own = self._serving & self._homes
+        if own and self.subscriptions.refused.keys() >= set(map(self._filter, own)):  # all of them
             self._refused_s = now_s
         is_refused = now_s - self._refused_s < (_REFUSED_S if group.state is State.UNABLE else _AGAIN_S)
         able = self._able() and not is_refused
@@ -210,6 +239,7 @@ class Workers:
             self._again_s = now_s + _AGAIN_S
             self._log_refusal(*next(iter(refused.items())))
             self.subscriptions.change()
+            self._guests.change()
         if self._connection.ready and group.is_due(self._held):
             self._beat(self._held)
 
@@ -237,7 +267,7 @@ class Workers:
         if surplus | given_up:
             log.info("giving up partitions %s", partitions.to_text(surplus | given_up))
         self._ending |= surplus | given_up
-        delivering = self.subscriptions.delivering
+        delivering = self.subscriptions.delivering | self._guests.delivering
         ended = {partition for partition in self._ending if self._filter(partition) not in delivering}
         if ended:
             self._ending -= ended
@@ -286,9 +316,14 @@ class Workers:
     def _serve(self, served: set[int]) -> None:
         """Subscribe to the partitions ``served`` and to no others."""
         if served != self._serving:
-            before, self._serving = self._serving, served
-            self.subscriptions.change(map(self._filter, served - before), map(self._filter, before - served))
+            added, removed, self._serving = served - self._serving, self._serving - served, served
             self.served = frozenset(served)
+            for subscriptions, own in ((self.subscriptions, True), (self._guests, False)):
+                add, remove = (
+                    [self._filter(p) for p in each if (p in self._homes) is own] for each in (added, removed)
+                )
+                if add or remove:
+                    subscriptions.change(add, remove)
 
     def _filter(self, partition: int) -> str:
         return self._config.samples_template.subscriptions([partition])[0]
@@ -297,11 +332,10 @@ class Workers:
         """Tell ``open`` and ``settled`` how far the start is."""
         if not self._echoed.is_set() and self._group.hears_itself:
             self._echoed.set()
-        if self._group.state is State.SERVING and not self._settled.is_set():
-            own = set(partitions.homes(self._number, self._workers, self._config.partition_count or 0))
-            accepted = set(map(self._filter, self._serving)) <= self.subscriptions.accepted
-            if (own <= self._serving and accepted) or running_s > _HOME_S:
-                self._settled.set()
+        if self._settled.is_set() or self._group.state is not State.SERVING:
+            return
+        if self.subscriptions.accepted >= set(map(self._filter, self._homes)) or running_s > _HOME_S:
+            self._settled.set()
 
 
 def _log(line: str, warns: bool) -> None:

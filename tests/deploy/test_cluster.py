@@ -193,13 +193,20 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
-def settle(fleet: Fleet) -> None:
-    """Publish until every device has labels, from one worker only, and none twice."""
-    fleet.publish()  # ends the gap that moved devices may have
+def settle(fleet: Fleet, what: str) -> None:
+    """Publish until every device has labels, from one worker only, and none twice.
+
+    A node hears of a subscription at another node only after a while, so the first messages may be lost.
+    """
+    fleet.publish()
     fleet.forget()
-    for _ in range(2):
+    pause = threading.Event()
+
+    def are_labelled() -> bool:
         fleet.publish()
-    wait_until(lambda: all(fleet.labels[device] >= 3 for device in DEVICES), "labels of all")
+        return pause.wait(0.2) or all(fleet.labels[device] >= 3 for device in DEVICES)
+
+    wait_until(are_labelled, f"labels of all devices {what}")
     assert all(len(by) == 1 for by in list(fleet.workers_of.values()))
     assert fleet.repeated == []
 
@@ -215,11 +222,7 @@ def test_partitions_of_a_lost_worker_move_to_the_others_and_back_and_to_added_wo
             worker.wait_until_ready()
 
         # The labels of a device come from one worker only, and every worker has devices.
-        for _ in range(3):
-            fleet.publish()
-        wait_until(lambda: sum(fleet.labels.values()) >= 5 * N_DEVICES, "labels of all")
-        assert set(fleet.labels.values()) == {5}  # windows of 128 samples, one every 64, in 384 samples
-        assert all(len(by) == 1 for by in list(fleet.workers_of.values()))
+        settle(fleet, "at the start")
         home = {device: next(iter(by)) for device, by in fleet.workers_of.items()}
         assert set(home.values()) == {"w0", "w1", "w2", "w3"}
         assert sum(worker.metric("harstream_devices") for worker in workers.values()) == N_DEVICES
@@ -229,7 +232,7 @@ def test_partitions_of_a_lost_worker_move_to_the_others_and_back_and_to_added_wo
         del workers[1]
         wait_to_serve(workers)
         assert max(worker.metric("harstream_partitions") for worker in workers.values()) == 22
-        settle(fleet)
+        settle(fleet, "without worker 1")
         assert {d: w for d, by in fleet.workers_of.items() for w in by if home[d] != "w1"} == {
             d: w for d, w in home.items() if w != "w1"
         }
@@ -239,7 +242,7 @@ def test_partitions_of_a_lost_worker_move_to_the_others_and_back_and_to_added_wo
         workers = {**workers, 1: Worker(tmp_path, random_bundle, ports, 1)}
         workers[1].wait_until_ready()
         wait_to_serve(workers, 16, 16, 16, 16)
-        settle(fleet)
+        settle(fleet, "with worker 1 again")
         assert {device: next(iter(by)) for device, by in fleet.workers_of.items()} == home
         assert sum(worker.metric("harstream_devices") for worker in workers.values()) == N_DEVICES
 
@@ -247,7 +250,9 @@ def test_partitions_of_a_lost_worker_move_to_the_others_and_back_and_to_added_wo
         cluster.kill(3)
         wait_until(lambda: workers[2].metric("harstream_mqtt_reconnects_total") >= 1, "another node")
         wait_to_serve(workers, 16, 16, 16, 16)
-        settle(fleet)
+        settle(fleet, "without node 3")
+        # NATS closes connections that subscribe while it elects leaders; those for the own partitions do not.
+        assert [workers[n].metric("harstream_mqtt_reconnects_total") for n in (0, 1, 3)] == [0, 0, 0]
         assert {device: next(iter(by)) for device, by in fleet.workers_of.items()} == home
         cluster.start(3)
 
@@ -267,7 +272,7 @@ def test_partitions_of_a_lost_worker_move_to_the_others_and_back_and_to_added_wo
             workers[number] = Worker(tmp_path, random_bundle, ports[:2], number, 8)
             workers[number].wait_until_ready()
         wait_to_serve(workers, *[8] * 8)
-        settle(fleet)
+        settle(fleet, "with eight workers")
         wait_until(lambda: len(partitions) == N_DEVICES, "the partition of each device")
         listener.disconnect()
         listener.loop_stop()

@@ -13,6 +13,7 @@ from typing import Any
 import paho.mqtt.client as paho
 
 from harstream.config import RunConfig
+from harstream.mqtt.subscriptions import Subscriptions
 from harstream.serve.takeover import Gained, Lost
 from harstream.serve.workers import Workers
 
@@ -20,10 +21,29 @@ TOPIC = "p/{partition}/wearables/{device}/imu"
 TICK_S = 0.1
 
 
-class SimulatedWorker:
-    """Worker with its two connections. ``running`` False: the process stands still; ``alive`` False: it was killed."""
+class SimulatedClient:
+    """Stands for the client of a connection whose subscriptions change."""
 
     protocol = paho.MQTTv311
+
+    def __init__(self, worker: SimulatedWorker, subscriptions: Subscriptions) -> None:
+        self._worker, self._subscriptions, self._mids = worker, subscriptions, itertools.count(1)
+
+    def subscribe(self, topics: list[tuple[str, int]]) -> tuple[int, int]:
+        mid, site = next(self._mids), self._worker.site
+        refuses = tuple(self._worker.refuses)
+        codes = [SimpleNamespace(is_failure=name.startswith(refuses)) for name, _ in topics]
+        site.after(site.delay_s(), lambda: self._subscriptions.take_suback(mid, codes))
+        return 0, mid
+
+    def unsubscribe(self, topics: list[str]) -> tuple[int, int]:
+        mid, site = next(self._mids), self._worker.site
+        site.after(site.delay_s(), lambda: self._subscriptions.take_unsuback(mid))
+        return 0, mid
+
+
+class SimulatedWorker:
+    """Worker with its connections. ``running`` False: the process stands still; ``alive`` False: it was killed."""
 
     def __init__(self, site: Site, number: int, workers: int) -> None:
         self.site, self.number = site, number
@@ -36,8 +56,7 @@ class SimulatedWorker:
         self._takeover = takeover
         self.workers = Workers(config, takeover, lambda: self.able, lambda: site.now_s, on_failure=lambda: None)
         self.workers._connection = self  # type: ignore[assignment]
-        self._mids = itertools.count(1)
-        self.begun_s = site.now_s
+        self._subscriptions = (self.workers.subscriptions, self.workers._guests)
 
     # --- stands for the connections -------------------------------------------------------------
 
@@ -50,18 +69,6 @@ class SimulatedWorker:
             self.site.publish(topic, payload)
         return self.connected
 
-    def subscribe(self, topics: list[tuple[str, int]]) -> tuple[int, int]:
-        mid = next(self._mids)
-        refuses = tuple(self.refuses)
-        codes = [SimpleNamespace(is_failure=name.startswith(refuses)) for name, _ in topics]
-        self.site.after(self.site.delay_s(), lambda: self.workers.subscriptions.take_suback(mid, codes))
-        return 0, mid
-
-    def unsubscribe(self, topics: list[str]) -> tuple[int, int]:
-        mid = next(self._mids)
-        self.site.after(self.site.delay_s(), lambda: self.workers.subscriptions.take_unsuback(mid))
-        return 0, mid
-
     def _ask(self, change: Gained | Lost) -> None:
         """Let the main loop take its time."""
         self.site.after(self.site.delay_s(), lambda: self._takeover.confirm(change))
@@ -72,11 +79,12 @@ class SimulatedWorker:
         self.connect_samples(connected)
 
     def connect_samples(self, connected: bool) -> None:
-        """Make or lose the connection for samples."""
-        if connected and not self.able:
-            self.workers.subscriptions.open(self)  # type: ignore[arg-type]
-        elif not connected:
-            self.workers.subscriptions.close()
+        """Make or lose the connections for samples."""
+        for subscriptions in self._subscriptions:
+            if connected and not self.able:
+                subscriptions.open(SimulatedClient(self, subscriptions))  # type: ignore[arg-type]
+            elif not connected:
+                subscriptions.close()
         self.able = connected
 
     @property
@@ -85,7 +93,8 @@ class SimulatedWorker:
         if not (self.alive and self.running and self.able):
             return frozenset()
         template = self.workers._config.samples_template
-        return frozenset(template.partition(name) for name in self.workers.subscriptions.accepted)  # type: ignore[misc]
+        accepted = frozenset().union(*(each.accepted for each in self._subscriptions))
+        return frozenset(template.partition(name) for name in accepted)  # type: ignore[misc]
 
 
 class Site:

@@ -148,7 +148,8 @@ def wait_to_serve(daemon: Daemon, *partitions: int) -> None:
     wanted = {f"p/{partition}/wearables/+/imu" for partition in partitions}
     workers = daemon.workers
     assert workers is not None
-    wait_until(lambda: workers.subscriptions.accepted == wanted, f"partitions {partitions}")
+    own, guests = workers.subscriptions, workers._guests
+    wait_until(lambda: own.accepted | guests.accepted == wanted, f"partitions {partitions}")
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -181,6 +182,7 @@ def test_a_worker_that_stops_hands_its_devices_over_and_gets_them_back(mosquitto
                 labelled(6)
                 assert [each.pipeline.engine.n_devices for each in (first, second)] == [1, 1]
             wait_to_serve(first, 0, 1)
+            assert first.workers.subscriptions.accepted == {"p/0/wearables/+/imu"}  # the other has its own connection
             assert second.pipeline.engine.n_devices == 0
             assert events(names[1])[-1:] == ["exit"]  # the activities of the second end with it
             send(24, 44)  # 250 samples: two windows of the second device, four of the other

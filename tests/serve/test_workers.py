@@ -60,7 +60,7 @@ def test_the_others_take_over_within_five_seconds_and_give_back(seed):
 def test_a_worker_that_leaves_hands_over_at_once():
     site = started()
     leaving = site.workers[2]
-    leaving.workers.leave()
+    leaving.workers.leave(1.0)
     site.run(3)  # it finishes what it has received
     assert site.servers() == HOMES
     leaving.workers.subscriptions.change(remove=leaving.workers.subscriptions.delivering)
