@@ -16,8 +16,8 @@ from pathlib import Path
 
 #: Longest input in bytes, and seconds after which one input counts as a hang.
 MAX_BYTES, TIMEOUT_S = 8192, 30
-#: Limit of the memory of a target in MB.
-MEMORY_MB = 2048
+#: Limit of the memory of a target in MB; atheris itself keeps about 2 kB of each long input.
+MEMORY_MB = 4096
 
 
 def main() -> int:
