@@ -92,13 +92,15 @@ def _try_in_copy(path: Path, backend: str) -> dict[str, str]:
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 (a descriptor, no path)
         report = pipe.read()  # until the process has ended
-    _, status = os.waitpid(child, 0)
+    status = 0
+    with suppress(ChildProcessError):  # SIGCHLD is ignored, and the process gone
+        _, status = os.waitpid(child, 0)
     return _read_report(report, os.waitstatus_to_exitcode(status), path)
 
 
 def _try_in_new_process(path: Path, backend: str, cancelled: Callable[[], bool]) -> dict[str, str]:
     """Return the report of a trial in a new Python."""
-    command = [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(path), backend]
+    command = [sys.executable, "-P", "-c", _PROGRAM, json.dumps(list(map(str, sys.path))), str(path), backend]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         while True:
             try:
@@ -175,9 +177,10 @@ def _limit_memory(more_bytes: int) -> None:
 
 def _read_report(report: bytes, exit_code: int, path: Path) -> dict[str, str]:
     """Return the report of a trial that went well. Raise the error that it reports, or one that tells how it ended."""
-    if not report:
-        raise BundleError(f"{path}: {_describe_end(exit_code)}; {_RESTORE}")
-    content: dict[str, str] = json.loads(report)
+    try:
+        content: dict[str, str] = json.loads(report)
+    except ValueError:  # it ended before it had written the report
+        raise BundleError(f"{path}: {_describe_end(exit_code)}; {_RESTORE}") from None
     if "error" in content:
         raise _ERRORS.get(content["error"], BundleError)(content["message"])
     return content

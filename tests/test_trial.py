@@ -122,6 +122,14 @@ def test_commands_refuse_such_a_model_in_one_line(tmp_path, own_bundle, command)
         )
 
 
+def test_a_program_that_ignores_the_end_of_its_processes_verifies_all_the_same(random_bundle):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert trial._try_in_copy(random_bundle, "litert")["backend"] == "litert"
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_trial_leaves_no_open_file(random_bundle):
     files = set(Path("/proc/self/fd").iterdir())
     for _ in range(3):

@@ -81,8 +81,9 @@ def test_the_command_runs_a_target_on_a_file_and_names_what_is_missing(tmp_path)
     (tmp_path / "input").write_bytes(b"nonsense")
     assert run("json", "--input", str(tmp_path / "input")).returncode == 0
     done = run("json", "--runs", "100")
+    assert "--- json: 100 of 100 executions\n" in done.stdout
     if "atheris is not installed" in done.stderr:
-        assert done.returncode == 2
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: json")
     else:
-        assert done.returncode == 0, done.stderr
-        assert "stat::number_of_executed_units: 100" in done.stderr
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "failed: none"), done.stderr
+        assert "stat::number_of_executed_units: 100\n" in done.stderr
