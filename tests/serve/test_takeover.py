@@ -182,6 +182,7 @@ def test_a_worker_that_stops_hands_its_devices_over_and_gets_them_back(mosquitto
                 labelled(6)
                 assert [each.pipeline.engine.n_devices for each in (first, second)] == [1, 1]
             wait_to_serve(first, 0, 1)
+            assert first.workers is not None
             assert first.workers.subscriptions.accepted == {"p/0/wearables/+/imu"}  # the other has its own connection
             assert second.pipeline.engine.n_devices == 0
             assert events(names[1])[-1:] == ["exit"]  # the activities of the second end with it
