@@ -6,6 +6,7 @@ MODES ?=
 JSON ?=
 FUZZ ?=
 RUNS ?= 1000000
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 # One process more than cores: some tests wait for a server.
@@ -13,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all check coverage fuzz bench figures docs clean
+.PHONY: help demo test test-all check coverage fuzz soak bench figures docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ coverage: $(VENV)/installed ## Measure which lines and branches the quick tests 
 
 fuzz: $(VENV)/fuzz ## Fuzz all decoders and the bundle loader; FUZZ="json packed" and RUNS=1000 for a part
 	@$(BIN)/python -m tests.fuzz $(FUZZ) --runs $(RUNS)
+
+soak: $(VENV)/installed ## Let two daemons live through every fault for half an hour; MINUTES=5 for less
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling; MODES=ingest for a part
 	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))

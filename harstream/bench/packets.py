@@ -6,6 +6,7 @@ Before each round only event times and packet identifiers are overwritten, for a
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,15 @@ def subscribe(sock: socket.socket, topic: str, qos: int = 0) -> None:
         raise ConnectionError(f"SUBSCRIBE {topic}: expected SUBACK, got {answer.hex()!r}")
 
 
+#: What makes a message in JSON one that must be rejected: a part is lost, no number, a sample too many, no list.
+_POISONS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda payload: payload[: len(payload) // 2],
+    lambda payload: payload.replace(b"[[", b'[["x",', 1),
+    lambda payload: payload.replace(b'"gyro":[[', b'"gyro":[[0,0,0],[', 1),
+    lambda payload: payload.replace(b'"acc":[', b'"acc":3,"was":[', 1),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Round:
     """Packets of one message of each device, one after another."""
@@ -89,7 +99,10 @@ class _Round:
 
 
 class Rounds:
-    """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, half a second, of each device."""
+    """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, half a second, of each device.
+
+    With the payload ``poisoned``, which is JSON, every other device sends messages that must be rejected.
+    """
 
     def __init__(self, n_devices: int, payload: str, qos: int) -> None:
         self.n_devices, self.payload, self.qos = n_devices, payload, qos
@@ -103,12 +116,14 @@ class Rounds:
         at = 0
         for i in range(self.n_devices):
             payload = contents[i % _SUBJECTS][(k + i // _SUBJECTS) % n_contents]
+            if self.payload == "poisoned" and i % 2:
+                payload = _POISONS[i // 2 % len(_POISONS)](payload)
             topic = _text(f"wearables/{device_name(i)}/imu")
             identifier = b"\x00\x01" if self.qos else b""
             whole = packet(0x30 | self.qos << 1, topic + identifier + payload)
             packets.append(whole)
             begin = at + len(whole) - len(payload)
-            times.append(begin + (payload.index(_PLACEHOLDER) if self.payload == "json" else 4))
+            times.append(begin + (4 if self.payload == "packed" else payload.index(_PLACEHOLDER)))
             ids.append(begin - 2)
             at += len(whole)
         sizes = np.array([len(whole) for whole in packets])
@@ -125,7 +140,7 @@ class Rounds:
         """
         prebuilt = self._rounds[number % len(self._rounds)]
         data = prebuilt.data
-        if self.payload == "json":
+        if self.payload != "packed":
             remaining = t_ns // 1000
             for position in (*range(16, 10, -1), *range(9, -1, -1)):  # position 10 is the decimal point
                 remaining, digit = np.divmod(remaining, 10)
@@ -153,7 +168,7 @@ def event_time_ns(payload: bytes) -> int:
 
 def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
     """Return ``n_contents`` consecutive messages of each simulated subject."""
-    encode = ENCODERS[payload]
+    encode = ENCODERS["json" if payload == "poisoned" else payload]
     messages = []
     for index, source in enumerate(sources(_SUBJECTS, seed=4)):
         source.read(25 * index)

@@ -23,6 +23,7 @@ from harstream.errors import HarstreamError
 PAHO = "paho, empty callback"
 ROUND_TRIP = "the broker's round trip"
 WITHOUT = "the daemon without --state-dir"
+SOUND = "only sound messages"
 #: Messages per second of a device at life speed.
 MESSAGES_S = 2
 
@@ -265,6 +266,27 @@ class Suite:
                 dropped=sum(run.dropped for run in delays["durable"]),
             )
 
+    def poison(self, testbed: Testbed) -> None:
+        """Measure throughput when every other message must be rejected, beside that of sound messages only."""
+        sound, poisoned = (Traffic(self.options.n_devices, payload) for payload in ("json", "poisoned"))
+        runs: dict[Traffic, list[Throughput]] = defaultdict(list)
+        for number in range(self.options.repeats):
+            self._tick(f"poison {number + 1}")
+            for traffic in (sound, poisoned):
+                runs[traffic].append(self._saturate(testbed, "daemon", traffic))
+        self._add(
+            "poison",
+            "every other message malformed, JSON at QoS 1: messages a second",
+            "1/s",
+            [run.messages_s for run in runs[poisoned]],
+            SOUND,
+            [run.messages_s for run in runs[sound]],
+            cpu_us_per_message=[run.cpu_us for run in runs[poisoned]],
+            ceiling_cpu_us_per_message=[run.cpu_us for run in runs[sound]],
+            windows_s=[run.windows_s for run in runs[poisoned]],
+            dropped=sum(run.dropped for run in runs[poisoned]),
+        )
+
     def live(self, testbed: Testbed) -> None:
         """Count the messages that the daemon has not done when a large fleet at life speed stops."""
         self._tick("live")
@@ -365,6 +387,7 @@ MODES: dict[str, Callable[[Suite, Testbed], None]] = {
         Suite.inference,
         Suite.latency,
         Suite.durable,
+        Suite.poison,
         Suite.live,
         Suite.start,
         Suite.memory,

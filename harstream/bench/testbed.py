@@ -39,7 +39,7 @@ class Traffic:
     """Messages of one measurement."""
 
     n_devices: int
-    payload: str  # "json" or "packed"
+    payload: str  # "json", "packed", or "poisoned": JSON, half of it not to be accepted
     qos: int = 1
     tls: bool = False  # between broker and receiver; the load always connects without
 

@@ -27,6 +27,7 @@ from harstream.core.spec import SignalSpec
 from harstream.errors import HarstreamError
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.payloads import decode
+from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
@@ -50,7 +51,7 @@ def broker(tmp_path: Path):
     [
         ["inference", "start", "growth"],
         pytest.param(["ingest", "tls"], marks=pytest.mark.slow),
-        pytest.param(["memory", "latency", "durable", "live"], marks=pytest.mark.slow),
+        pytest.param(["memory", "latency", "durable", "poison", "live"], marks=pytest.mark.slow),
     ],
 )
 def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):
@@ -100,6 +101,18 @@ def test_the_daemon_accepts_every_message_of_the_load(broker, tmp_path):
         assert (counters[SENT], counters[DONE], counters[DROPPED]) == (sum(messages), sum(messages), 0)
 
 
+def test_among_as_many_messages_that_are_rejected_every_window_is_classified(broker, tmp_path):
+    bench = testbed.Testbed(broker, tmp_path, model="waist", backend="auto")
+    n_devices, rounds = 48, 40
+    with bench.under_load("daemon", Traffic(n_devices, "poisoned"), rounds=rounds) as running:
+        counters = running.counters
+        messages = [rounds - i % packets.STARTS for i in range(n_devices)]
+        windows = sum((25 * n - 128) // 64 + 1 for n in messages[::2])
+        wait_until(lambda: counters[DONE] == sum(messages), "every message", running.receiver, running.load)
+        wait_until(lambda: counters[WINDOWS] == windows, "every window", running.receiver, running.load)
+        assert (counters[SENT], counters[DROPPED]) == (sum(messages), 0)
+
+
 @pytest.mark.slow
 def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatch):
     pytest.importorskip("amqtt")
@@ -124,6 +137,20 @@ def test_the_modes_of_the_command_are_those_of_the_suite():
 
 
 # --- the load -----------------------------------------------------------------------------------------
+
+
+def test_every_other_device_of_a_poisoned_load_sends_what_must_be_rejected():
+    rounds = packets.Rounds(16, "poisoned", 1)
+    data, _, _ = rounds.packets(packets.STARTS, np.full(16, T0_NS))
+    payloads = [content for _, content, _ in split_publishes(bytes(data))]
+    for sound in payloads[::2]:
+        assert decode(sound, Units()).t_ns == T0_NS // 1000 * 1000
+    reasons = set()
+    for poison in payloads[1::2]:
+        with pytest.raises(RejectError) as error:
+            decode(poison, Units())
+        reasons.add(error.value.detail)
+    assert len(reasons) == 4
 
 
 @pytest.mark.parametrize("payload", ["json", "packed"])

@@ -1,8 +1,9 @@
-"""Faults of processes: killed, stopped for a while, restarted with and without what they had stored."""
+"""Faults of processes: killed, stopped, without room on disk, restarted with and without what they had stored."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -28,14 +29,28 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@contextmanager
+def disk_full(pid: int) -> Iterator[None]:
+    """Let every write of a process to a file fail, and make room again afterwards.
+
+    The limit on the size of files does it for one process only. Its writes fail with EFBIG in place of ENOSPC.
+    """
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        if Path(f"/proc/{pid}").exists():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
 class StoringMosquitto(Mosquitto):
-    """mosquitto that stores sessions, queues and retained messages in ``store``."""
+    """mosquitto that stores sessions, queues and retained messages in ``store`` when it ends in order."""
 
     def __init__(self, folder: Path, lines: str = "allow_anonymous true", port: int = 0) -> None:
         self.store = folder / "store"
         self.store.mkdir(exist_ok=True)
-        store = f"persistence true\npersistence_location {self.store}/\nautosave_on_changes true\nautosave_interval 1"
-        super().__init__(folder, "", f"{lines}\n{store}", port)
+        super().__init__(folder, "", f"{lines}\npersistence true\npersistence_location {self.store}/", port)
 
     @property
     def pid(self) -> int:
@@ -43,7 +58,7 @@ class StoringMosquitto(Mosquitto):
         return self._process.pid
 
     def end(self) -> None:
-        """End it by SIGTERM, at which it stores everything."""
+        """End it by SIGTERM. It stores everything first."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()

@@ -9,8 +9,11 @@ import hashlib
 import io
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,8 @@ from harstream.classifier import to_predictions
 from harstream.core.batches import Float32, Float64, Predictions
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
-from harstream.errors import BundleError
+from harstream.errors import BundleError, ConfigError
+from harstream.serve.durable import folder, journal
 from harstream.wire.canonical import decode_json, encode_json
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
@@ -285,6 +289,52 @@ def run_npz(data: bytes) -> None:
     assert sum(array.nbytes for array in content.values() if isinstance(array, np.ndarray)) <= 2**20
 
 
+def run_checkpoint(data: bytes) -> None:
+    """Read a checkpoint, also one whose checksum is right although its content is not what was written."""
+    for content in (data, folder.HEADER + hashlib.sha256(data).digest() + data):
+        try:
+            facts, arrays = folder.decode(content)
+        except (ValueError, ConfigError) as error:
+            check_line(str(error))
+            continue
+        assert isinstance(facts, dict)
+        assert isinstance(arrays, dict)
+
+
+def run_journal(data: bytes) -> None:
+    """Read a journal, also one whose records have a right checksum although their content is not what was written."""
+    start = journal.HEADER + bytes([7]) + bytes(7)
+    sealed = b"".join(
+        struct.pack("<BII", content[0] % 5, len(content) - 1, zlib.crc32(content[1:])) + content[1:]
+        for content in data.split(SEPARATOR)
+        if content
+    )
+    for content in (data, start + data, start + sealed):
+        with suppress(ValueError):
+            for record in journal.parse(content, Path("journal"), 7):
+                if not isinstance(record, journal.Messages):
+                    continue
+                for message in record.messages:
+                    assert isinstance(message.topic, str)
+                    assert 0 <= message.delivery < 2**16
+
+
+def _checkpoint_seeds() -> tuple[bytes, ...]:
+    whole = folder.encode({"position": 3, "last_labels": [["w", "WALKING"]]}, {"a": ROWS, "model": np.array("waist-2")})
+    return whole, whole[len(folder.HEADER) + 32 :], storage.to_npz({"facts": ROWS}, {"texts": {}})
+
+
+def _journal_seeds() -> tuple[bytes, ...]:
+    message = Message("wearables/w/imu", b"{}", 1.5, True, delivery=9)
+    records: list[journal.Record] = [
+        journal.Messages(4, [message, message]),
+        journal.Labelled(3),
+        journal.Evicted(["w", "v"]),
+    ]
+    encoded = [journal.encode(record) for record in records]
+    return b"".join(encoded), SEPARATOR.join(each[:1] + each[9:] for each in encoded)
+
+
 @dataclass
 class _Predictor:
     """Classifier without a network."""
@@ -423,6 +473,8 @@ TARGETS = {
             storage.to_npz({"a": ROWS.T, "flags": np.zeros((0, 2), np.bool_)}, {"v": "text"}, compress=False),
         ),
     ),
+    "checkpoint": Target(run_checkpoint, _checkpoint_seeds()),
+    "journal": Target(run_journal, _journal_seeds()),
     "golden": Target(run_golden, (_golden_seed(),)),
     "bundle": Target(run_bundle, _bundle_seeds()),
 }

@@ -64,7 +64,9 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     if hashlib.sha256(body).digest() != data[start : start + _DIGEST_BYTES]:
         raise ValueError("its checksum is wrong")
     arrays = from_npz(bytes(body), max_bytes=len(body))  # it is what was written, however many devices there are
-    facts, texts = arrays.pop("facts"), arrays.pop("texts")
+    facts, texts = arrays.pop("facts", None), arrays.pop("texts", None)
+    if not isinstance(facts, dict) or not isinstance(texts, dict):
+        raise ValueError("it has no facts or no texts")
     return facts, arrays | {name: np.array(text) for name, text in texts.items()}
 
 

@@ -167,7 +167,16 @@ def read(path: Path, generation: int) -> Iterator[Record]:
         ValueError: The file is no journal of this version and generation.
 
     """
-    data = path.read_bytes()
+    yield from parse(path.read_bytes(), path, generation)
+
+
+def parse(data: bytes, path: Path, generation: int) -> Iterator[Record]:
+    """Yield the records of the content of a journal; ``path`` is its name in what is said of it.
+
+    Raises:
+        ValueError: It is no journal of this version and generation.
+
+    """
     start = len(HEADER) + _GENERATION.size
     if len(data) < start:  # the crash came while the file was created, so there is no message in it
         return
