@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 #: Names of the figures that a training prints, and the fields of their scores.
 _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
 
-#: A network with more parameters than this is a doubt.
-_MANY_PARAMETERS = 5_000_000
 #: Bytes of memory for a parameter in training, measured at 65 million parameters. Value, gradient, two moments and
 #: average are 20 of them. TensorFlow keeps the variables of finished fits, about 16 for each fit, and conversions to
 #: LiteRT hold the weights several times.
@@ -277,7 +275,7 @@ def _print_network(signal: SignalSpec, config: FitConfig, n_outputs: int) -> Non
     )
     n_parameters = network.count_params()
     click.echo(f"network: {config.arch}, {n_parameters:,} parameters")
-    if n_parameters > _MANY_PARAMETERS:
+    if n_parameters > architectures.LARGE:
         click.echo(
             f"doubt: so many take long to train, and {n_parameters * _BYTES / 1e9:.1f} GB of memory: "
             f"choose fewer channels, smaller settings of {config.arch}, or --arch {architectures.DEFAULT}"

@@ -29,6 +29,7 @@ from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
 from harstream.progress import Progress
 from harstream.quiet import import_tensorflow
+from harstream.train.fitting import architectures
 from harstream.train.fitting.prepare import Prepared
 from harstream.train.validation.task import FoldResult, FoldTask, hold_out
 
@@ -53,7 +54,7 @@ def run(
     Args:
         tasks: The tasks; those with the same signal should be neighbours.
         windows_of: Is called once for each run of tasks with the same signal.
-        jobs: The number of processes; with 1 the fits are done in this one.
+        jobs: The number of processes; with 1 the fits are done in this one, unless the network is large.
         on_epoch: Is called after each epoch.
 
     Raises:
@@ -61,7 +62,8 @@ def run(
         ConfigError: As ``hold_out`` raises it, or a process ended unexpectedly.
 
     """
-    if jobs == 1:
+    fits_per_process = _fits_per_process(tasks)
+    if jobs == 1 and fits_per_process > 1:
         prepared: Prepared | None = None
         for index, task in enumerate(tasks):
             interruption.check()
@@ -71,11 +73,23 @@ def run(
             yield index, hold_out(prepared, task, _epochs_of(index, on_epoch))
     elif tasks:
         with tempfile.TemporaryDirectory(prefix="harstream-") as folder:
-            yield from _run_in_processes(tasks, _WindowFiles(Path(folder), windows_of), min(jobs, len(tasks)), on_epoch)
+            files = _WindowFiles(Path(folder), windows_of)
+            yield from _run_in_processes(tasks, files, min(jobs, len(tasks)), on_epoch, fits_per_process)
+
+
+def _fits_per_process(tasks: Sequence[FoldTask]) -> int:
+    """Return 1 if a network is large: TensorFlow keeps the variables of a finished fit as long as its process lives."""
+    kinds = {repr((task.spec, task.config.arch, task.config.arch_settings)): task for task in tasks}
+    for task in kinds.values():
+        spec, config = task.spec, task.config
+        network = architectures.build(config.arch, spec.window_samples, spec.n_channels, 2, dict(config.arch_settings))
+        if network.count_params() > architectures.LARGE:
+            return 1
+    return _FITS_PER_PROCESS
 
 
 def _run_in_processes(
-    tasks: Sequence[FoldTask], files: _WindowFiles, n_processes: int, on_epoch: OnEpoch
+    tasks: Sequence[FoldTask], files: _WindowFiles, n_processes: int, on_epoch: OnEpoch, fits_per_process: int
 ) -> Iterator[tuple[int, FoldResult]]:
     context = multiprocessing.get_context("spawn")  # TensorFlow does not work in a forked process
     epochs: SimpleQueue[tuple[int, int]] = context.SimpleQueue()
@@ -83,7 +97,7 @@ def _run_in_processes(
     waiting = deque(enumerate(tasks))
     running: dict[Future[FoldResult], int] = {}
     with ProcessPoolExecutor(
-        n_processes, context, _start_process, (epochs,), max_tasks_per_child=_FITS_PER_PROCESS
+        n_processes, context, _start_process, (epochs, n_processes == 1), max_tasks_per_child=fits_per_process
     ) as executor:
         try:
             while waiting or running:
@@ -105,7 +119,7 @@ def _run_in_processes(
             if isinstance(error, BrokenProcessPool):
                 raise ConfigError(
                     f"--jobs {n_processes}: a training process ended unexpectedly, perhaps for lack of memory; "
-                    "choose fewer jobs"
+                    f"choose {'fewer jobs' if n_processes > 1 else 'a smaller network'}"
                 ) from error
             raise
 
@@ -125,15 +139,16 @@ def _epochs_of(index: int, on_epoch: OnEpoch) -> Progress:
 _epochs: SimpleQueue[tuple[int, int]]
 
 
-def _start_process(epochs: SimpleQueue[tuple[int, int]]) -> None:
-    """Prepare a new training process: one thread, and an end together with its parent."""
+def _start_process(epochs: SimpleQueue[tuple[int, int]], is_alone: bool) -> None:
+    """Prepare a new training process: one thread if there are others, and an end together with its parent."""
     global _epochs
     _epochs = epochs
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     tf = import_tensorflow()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if not is_alone:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _exit_with_parent() -> None:

@@ -20,7 +20,7 @@ class LightTask:
     work: str  # "fit", "refuse", "die" or "sleep"
 
 
-def start_process(epochs: Any) -> None:
+def start_process(epochs: Any, is_alone: bool) -> None:
     global _epochs
     _epochs = epochs
 

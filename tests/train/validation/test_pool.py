@@ -45,6 +45,7 @@ def no_process_is_left() -> Iterator[None]:
 def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_start_process", light.start_process)
     monkeypatch.setattr(pool, "_fit_fold", light.fit_fold)
+    monkeypatch.setattr(pool, "_fits_per_process", lambda tasks: 20)
 
 
 def run(prepared: Prepared, *work: str) -> Iterator[Any]:
@@ -53,14 +54,25 @@ def run(prepared: Prepared, *work: str) -> Iterator[Any]:
     return pool.run(tasks, lambda _: prepared, 2, lambda *_: None)
 
 
+def test_each_fit_of_a_large_network_has_a_process_of_its_own() -> None:
+    def fits_per_process(dense: int) -> int:
+        spec = replace(SPEC, window_samples=128)
+        config = FitConfig("depthwise-cnn", {"dense": dense, "filters": 60})
+        return pool._fits_per_process([FoldTask(spec, config, 0, ("01",))])
+
+    assert fits_per_process(1000) == 1  # 7 million parameters
+    assert fits_per_process(10) > 1
+
+
 @pytest.mark.usefixtures("without_tensorflow")
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_processes_are_replaced_after_some_fits_and_epochs_are_reported(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
-    monkeypatch.setattr(pool, "_FITS_PER_PROCESS", 1)
+    monkeypatch.setattr(pool, "_fits_per_process", lambda tasks: 1)
     tasks: Any = [light.LightTask(SPEC, "fit")] * 5
     epochs: list[tuple[int, int]] = []
-    results: Any = dict(pool.run(tasks, lambda _: prepared, 2, lambda *epoch: epochs.append(epoch)))
+    results: Any = dict(pool.run(tasks, lambda _: prepared, jobs, lambda *epoch: epochs.append(epoch)))
     assert {index: result[0] for index, result in results.items()} == {k: k for k in range(5)}
     assert len({process for _, process, _ in results.values()}) == 5
     assert sorted(epochs) == [(k, 1) for k in range(5)]

@@ -26,6 +26,8 @@ from harstream.train.fitting.architectures.recurrent import cnn_lstm, convlstm, 
 from harstream.train.fitting.architectures.residual import rescnn
 
 DEFAULT = "rescnn"
+#: A network with more parameters takes long to train, and gigabytes of memory.
+LARGE = 5_000_000
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "rescnn": rescnn,
     "mlp": mlp,
