@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def read_files(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
     """
     try:
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
+            for file in sorted(_files_below(path)):
                 name = file.relative_to(path).as_posix()
                 if wanted(file.name) and not _is_hidden(name) and file.is_file():
                     yield name, file.read_bytes()
@@ -48,6 +49,19 @@ def read_files(path: Path, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:
             yield from _read_zip(path, "", wanted)
     except _UNREADABLE as error:
         raise DatasetError(f"{path}: expected a readable folder, zip or tar: {error}") from error
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, also behind symbolic links; each folder once."""
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it, or a second one to the same folder
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(folder) / name for name in names)
 
 
 def _read_zip(source: Path | io.BytesIO, prefix: str, wanted: NameFilter) -> Iterator[tuple[str, bytes]]:

@@ -162,11 +162,22 @@ class Rows:
         return f"{name}: {self.samples[row, self.columns.signals.index(name)]:g}"
 
 
+def _encoding(text: bytes) -> str:
+    """Return the encoding of a file. Spreadsheets in western Europe write Windows-1252, which includes Latin-1."""
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    try:
+        text.isascii() or text.decode()
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
 def read_rows(text: bytes, where: str) -> Rows:
     """Read the content of a file.
 
     Args:
-        text: Its content, in UTF-8, or UTF-16 with a byte order mark.
+        text: Its content, in UTF-8, in UTF-16 with a byte order mark, or else in Windows-1252.
         where: Its path, for messages.
 
     Raises:
@@ -174,8 +185,7 @@ def read_rows(text: bytes, where: str) -> Rows:
         DatasetError: A column is missing, or a unit is unknown; the message names the line.
 
     """
-    encoding = "utf-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    lines = io.TextIOWrapper(io.BytesIO(text), encoding, errors="replace", newline="")
+    lines = io.TextIOWrapper(io.BytesIO(text), _encoding(text), errors="replace", newline="")
     columns, header_line = read_header(lines, where)
     left_out = LeftOut()
     times, labels, subjects = _Times(columns.units.get("t")), _Names(NO_LABEL), _Names(frozenset())

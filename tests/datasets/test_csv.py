@@ -199,6 +199,24 @@ def test_hidden_files_of_other_programs_are_no_recordings(tmp_path: Path, name: 
     assert [one.name for one in csv.load(tmp_path)] == ["anna_walk"]
 
 
+def test_folders_behind_symbolic_links_are_read_once(tmp_path: Path) -> None:
+    elsewhere = write(tmp_path / "disk", rows(50))
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "link").symlink_to(elsewhere)
+    (own / "second link").symlink_to(elsewhere)
+    (own / "loop").symlink_to(own)
+    (own / "nowhere").symlink_to(tmp_path / "missing")
+    assert [one.name for one in csv.load(own)] == ["anna_walk"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "latin-1"])
+def test_labels_keep_their_letters_in_every_usual_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "\n".join([csv.HEADER, *rows(50, label="größer gehen")])
+    (tmp_path / "anna.csv").write_bytes(text.encode(encoding))
+    assert {segment.label for segment in csv.load(tmp_path)[0].segments} == {"größer gehen"}
+
+
 def test_folders_are_subjects_where_every_file_is_in_one(tmp_path: Path) -> None:
     for folder in ("anna", "ben"):
         for name in ("walk.csv", "stairs.csv"):
