@@ -13,7 +13,7 @@ from harstream.bench.processes import process, resident_bytes, wait_until
 from harstream.bench.testbed import Testbed, Traffic
 
 #: Imports that harstream cannot do without.
-IMPORTS = "import numpy, scipy.signal, ai_edge_litert.interpreter"
+IMPORTS = "import numpy, ai_edge_litert.interpreter"
 #: Messages of each device before memory is measured: by then the last device has had three windows.
 _MESSAGES = 20
 #: Time from ready to the measurement of memory at rest.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from scipy.signal import butter, sosfilt, sosfilt_zi
 
+from harstream.core import butterworth
 from harstream.core.batches import Bool, Float32, Float64, Int64
 from harstream.core.rows import RowArrays
 from harstream.core.spec import GravityFilter, NoiseFilter
@@ -64,9 +64,9 @@ class GravitySplit(RowArrays):
     ROW_ARRAYS: ClassVar[tuple[str, ...]] = ("state",)
 
     def __init__(self, gravity_filter: GravityFilter, sample_rate_hz: float, capacity: int) -> None:
-        self._sos = butter(gravity_filter.order, gravity_filter.cutoff_hz, output="sos", fs=sample_rate_hz)
-        self._steady = sosfilt_zi(self._sos)  # (n_sections, 2) state for a constant input of 1
-        self.state = np.zeros((capacity, len(self._sos), 2, 3))  # by row, section, delay, axis
+        self._sections = butterworth.design(gravity_filter.order, gravity_filter.cutoff_hz, sample_rate_hz)
+        self._steady = butterworth.steady(self._sections)
+        self.state = np.zeros((capacity, len(self._sections), 2, 3))  # by row, section, delay, axis
 
     def seed(self, rows: Int64, samples: Float32) -> Float32:
         """Reset ``rows`` and return the body acceleration (n_rows, n_samples, 3) of their first samples.
@@ -107,9 +107,8 @@ class GravitySplit(RowArrays):
             # np.cumsum always adds in the same order. np.sum adds pairwise, so its last bits vary with the shape.
             mean = np.cumsum(signal, axis=1)[:, -1] / signal.shape[1]
             self.state[rows] = self._steady[None, :, :, None] * mean[:, None, None, :]
-        low, state = sosfilt(self._sos, signal, axis=1, zi=self.state[rows].transpose(1, 0, 2, 3))
-        self.state[rows] = state.transpose(1, 0, 2, 3)
-        return np.asarray(low, np.float64)
+        low, self.state[rows] = butterworth.recurse(self._sections, signal, self.state[rows])
+        return low
 
 
 class ComplementarySplit(GravitySplit):
