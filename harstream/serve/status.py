@@ -16,7 +16,13 @@ class DurabilityStats:
     failures: int = 0  # failed writes
     checkpoint_s: float = 0.0  # time that the last checkpoint took
     journal_bytes: int = 0  # of the present journal
-    unacknowledged: int = 0  # messages that wait for their acknowledgement
+    delivered: int = 0  # messages taken that must be acknowledged
+    acknowledged: int = 0
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that wait for their acknowledgement, also while a write to the disk takes long."""
+        return self.delivered - self.acknowledged
 
 
 @dataclass(frozen=True, slots=True)

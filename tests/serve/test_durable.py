@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -478,6 +480,31 @@ def test_while_the_disk_is_full_the_messages_that_wait_for_it_are_limited(tmp_pa
             one.admit([message(number)])
         assert 10 < number < 100
     wait_until(lambda: one.has_room, "room")
+    one.finish()
+
+
+def test_on_a_slow_disk_messages_wait_in_bounded_memory_and_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_MAX_WAITING_BYTES", 10_000)
+    one, broker = begin(tmp_path)
+    one.start()
+    written, fdatasync = threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        written.wait()
+        fdatasync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    number = 0
+    while one.has_room:  # so long labels go on
+        number += 1
+        one.admit([message(number, mid=number)])
+    assert 10 < number < 100
+    assert one.stats.unacknowledged == number
+    one.note_labelled(number)
+    assert broker.acknowledged == []
+    written.set()
+    wait_until(lambda: one.stats.unacknowledged == 0, "the acknowledgements")
+    assert len(broker.acknowledged) == number
     one.finish()
 
 

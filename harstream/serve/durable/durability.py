@@ -230,6 +230,7 @@ class Durability:
             position += 1
             new.append(message)
         self.position = position
+        self.stats.delivered += len(deliveries)
         n_bytes = sum([len(message[1]) for message in new]) + _OVERHEAD_BYTES * len(messages)
         self._admitted_bytes += n_bytes
         self._items.put(_Admitted(journal.Messages(position, new) if new else None, deliveries, n_bytes))
@@ -411,7 +412,7 @@ class Durability:
             ready.append(self._pending.popleft()[1])
         if ready:
             self._broker.acknowledge(ready)
-        self.stats.unacknowledged = len(self._pending)
+            self.stats.acknowledged += len(ready)
 
     # --- checkpoint thread --------------------------------------------------------------------
 
