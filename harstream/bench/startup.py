@@ -1,6 +1,6 @@
 """Start and memory of whole processes: time until the daemon is ready, and resident memory at rest and with devices.
 
-The ceiling is a bare Python process that only imports the libraries that harstream cannot do without.
+The ceiling is a bare Python process that only imports the libraries that a plain script for the same work needs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from harstream.bench.counters import DONE, SENT
 from harstream.bench.processes import process, resident_bytes, wait_until
 from harstream.bench.testbed import Testbed, Traffic
 
-#: Imports that harstream cannot do without.
-IMPORTS = "import numpy, ai_edge_litert.interpreter"
+#: Imports of a plain script. harstream itself does without ``scipy.signal`` (see ``core.butterworth``).
+IMPORTS = "import numpy, scipy.signal, ai_edge_litert.interpreter"
 #: Messages of each device before memory is measured: by then the last device has had three windows.
 _MESSAGES = 20
 #: Time from ready to the measurement of memory at rest.

@@ -316,7 +316,7 @@ class Suite:
             self._tick(f"start {number + 1}")
             bare.append(startup.imports())
             ours.append(startup.start(testbed))
-        imports = "importing numpy, LiteRT"
+        imports = "importing numpy, scipy.signal, LiteRT"
         self._add("start", "start to ready", "s", [s for s, _ in ours], imports, [s for s, _ in bare])
         self._add("start", "memory at rest", "MB", [b / 1e6 for _, b in ours], imports, [b / 1e6 for _, b in bare])
 
