@@ -253,6 +253,7 @@ def test_a_message_is_acknowledged_when_it_is_on_disk_and_its_labels_are_accepte
 
 
 def test_while_the_disk_is_full_nothing_is_acknowledged_and_one_line_says_so(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "harstream")
     monkeypatch.setattr(durable, "_RETRY_S", 0.001)
     one, broker = begin(tmp_path)
     one.start()
@@ -272,7 +273,8 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_one_line_says_so(tmp
     wait_until(lambda: broker.acknowledged, "the acknowledgement")
     lines = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 1
-    assert "nothing is acknowledged until it can be written" in lines[0].getMessage()
+    assert "No space left on device; nothing is acknowledged until it can be written" in lines[0].getMessage()
+    wait_until(lambda: "can be written again" in caplog.text, "a line at the end")
     one.finish()
 
 

@@ -14,7 +14,7 @@ _LOG_EVERY_S = 60.0
 
 
 class FailureLog:
-    """Log of the failures of one kind of write, one line a minute while they last."""
+    """Log of the failures of one kind of write, one line a minute while they last and one at their end."""
 
     def __init__(self, path: Path, consequence: str, monotonic: Callable[[], float]) -> None:
         self._path, self._consequence, self._monotonic = path, consequence, monotonic
@@ -24,8 +24,10 @@ class FailureLog:
         """Note a failure."""
         if self._monotonic() - self._logged_s >= _LOG_EVERY_S:
             self._logged_s = self._monotonic()
-            log.error("state-dir: %s: %s; %s", self._path, error, self._consequence)
+            log.error("state-dir: %s: %s; %s", self._path, error.strerror or error, self._consequence)
 
     def end(self) -> None:
         """Note that a write has succeeded."""
-        self._logged_s = -math.inf
+        if self._logged_s > -math.inf:
+            self._logged_s = -math.inf
+            log.info("state-dir: %s: can be written again", self._path)

@@ -114,7 +114,7 @@ class StateFolder:
             except ConfigError as error:
                 raise ConfigError(f"state-dir: {path}: {error}") from error
             except (OSError, ValueError) as error:
-                log.warning("%s is damaged (%s); the checkpoint before it is used", path, error)
+                log.warning("state-dir: %s is damaged (%s); an older checkpoint is used if there is one", path, error)
                 continue
             return generation, facts, arrays
         if generations:
