@@ -43,6 +43,7 @@ class FaultyNetwork:
         self.bytes_s = 0.0
         self._target_port = target_port
         self._pairs: set[_Pair] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself would let them be collected
         self._forwards_new = self._accepts = True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -108,6 +109,10 @@ class FaultyNetwork:
         self._pairs.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self.connections += 1
         if not self._accepts:
             _close(writer, reset=True)
