@@ -128,12 +128,14 @@ class RunConfig:
     )
     state_dir: Path | None = option(
         "Folder for the state of the daemon. With it, no label is lost or changed when the daemon is killed or the "
-        "broker is away (durable mode), if wearables publish at QoS 1.",
+        "broker is away (durable mode), if wearables publish at QoS 1. With --worker, a folder that all workers of the "
+        "group share: windows, activities and health go on with the next worker of a partition, but messages are not "
+        "kept, so those of the time in between are lost.",
         metavar="DIR",
     )
     client_id: str | None = option(
         "Client identifier at the broker, for one that admits only certain ones. No two programs may have the same.",
-        default_text="harstream-INSTANCE- and eight random digits; with --state-dir without the digits",
+        default_text="harstream-INSTANCE- and eight random digits; in durable mode without the digits",
     )
     mqtt_version: str = option("MQTT version; auto tries 5, then 3.1.1.", "auto", choices=MQTT_VERSIONS)
     ca: Path | None = option(
@@ -202,7 +204,7 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
-        if self.state_dir is not None:
+        if self.durable_dir is not None:
             self._check_durable()
         _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
 
@@ -210,11 +212,6 @@ class RunConfig:
         """Raise ConfigError if nothing can be durable."""
         if self.broker is None:
             raise ConfigError("state-dir: the embedded broker keeps no session; give a broker, such as a mosquitto")
-        if self.worker is not None:
-            raise ConfigError(
-                "state-dir: workers take over partitions from each other, and state does not move with them; leave out "
-                "state-dir, or give each daemon fixed partitions"
-            )
         if self.qos == 0:
             raise ConfigError("state-dir: qos 0 means that the broker keeps nothing; leave out qos, or set it to 1")
 
@@ -240,6 +237,18 @@ class RunConfig:
                     )
         if self.served_partitions and not self.samples_template.has_partition:
             raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
+
+    @property
+    def durable_dir(self) -> Path | None:
+        """Folder of durable mode; None without it."""
+        return None if self.worker_of is not None else self.state_dir
+
+    @property
+    def shared_dir(self) -> Path | None:
+        """Folder with the state of the partitions of the group of workers; None without one."""
+        if self.state_dir is None or self.worker_of is None:
+            return None
+        return self.state_dir / f"workers-{self.worker_group}"
 
     @property
     def samples_template(self) -> TopicTemplate:
@@ -329,7 +338,7 @@ class RunConfig:
             self.key,
             others=tuple(urls[1:]),
             alpn=self.alpn,
-            client_id=self.client_id or (None if self.state_dir is None else f"harstream-{self.instance}"),
+            client_id=self.client_id or (None if self.durable_dir is None else f"harstream-{self.instance}"),
         )
 
     def _broker_urls(self) -> list[BrokerUrl]:

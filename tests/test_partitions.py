@@ -36,6 +36,17 @@ def test_every_partition_is_served_by_exactly_one_worker(workers):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def test_the_state_folder_of_workers_is_shared_and_no_durable_mode():
+    config = RunConfig(topic=TOPIC, broker="host", worker="0/2", partition_count=4, state_dir=Path("state"), qos=0)
+    assert config.durable_dir is None
+    assert config.shared_dir == Path("state/workers-harstream")
+    settings = config.read_broker_settings()
+    assert settings is not None
+    assert settings.client_id is None
+    alone = RunConfig(topic=TOPIC, broker="host", partitions="0,2", state_dir=Path("state"))
+    assert (alone.durable_dir, alone.shared_dir) == (Path("state"), None)
+
+
 @given(st.integers(1, 12), st.sets(st.integers(0, 11)), st.integers(0, 11))
 def test_a_lost_worker_moves_only_its_own_partitions_and_evenly(workers, alive, lost):
     alive = {number for number in alive if number < workers} - {lost}
@@ -90,8 +101,6 @@ def test_settings_that_contradict_each_other_are_an_error(monkeypatch):
     for name in ("", "a/b", "a+"):
         with pytest.raises(ConfigError, match="worker-group"):
             RunConfig(topic=TOPIC, worker="0/2", partition_count=4, worker_group=name)
-    with pytest.raises(ConfigError, match="state-dir: workers take over partitions from each other"):
-        RunConfig(topic=TOPIC, broker="host", worker="0/2", partition_count=4, state_dir=Path("state"))
     with pytest.raises(ConfigError, match="topic of the workers 'harstream/7/workers/0'; choose another"):
         RunConfig(topic="harstream/{partition}/workers/{device}", worker="0/2", partition_count=4, worker_group="7")
     with pytest.raises(ConfigError, match="no level"):

@@ -56,6 +56,13 @@ class DeviceTable(RowArrays):
         get = self._rows.get
         return np.fromiter((get(device, -1) for device in devices), np.int64, len(devices))
 
+    def select(self, devices: Sequence[str] | None) -> tuple[list[str], Int64]:
+        """Return those of ``devices`` that are in the table, and their rows (n,); None: every device, in order."""
+        if devices is None:
+            return list(self._rows), np.fromiter(self._rows.values(), np.int64, len(self._rows))
+        present = [device for device in devices if device in self._rows]
+        return present, self.find(present)
+
     def _add(self, device: str, arrival_s: float) -> int:
         row = self._rows.get(device, -1)  # an earlier message of the same batch may have added it
         if row >= 0 or len(self._rows) >= self.max_devices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -91,6 +92,11 @@ class Engine:
         return len(self._devices)
 
     @property
+    def devices(self) -> list[str]:
+        """Devices with state, in the order in which they were added."""
+        return self._devices.select(None)[0]
+
+    @property
     def stats(self) -> EngineStats:
         """Totals since the Engine was created."""
         timeline = self._grid.timeline.stats
@@ -176,9 +182,7 @@ class Engine:
         """
         if self._pending is not None:
             raise ValueError(f"forget: {self.n_pending} samples are pending; feed empty batches until none are")
-        devices = list(dict.fromkeys(devices))
-        rows = self._devices.find(devices)
-        had_state = [device for device, row in zip(devices, rows.tolist(), strict=True) if row >= 0]
+        had_state, _ = self._devices.select(list(dict.fromkeys(devices)))
         self._forget(self._devices.remove(had_state))
         return had_state
 
@@ -222,8 +226,7 @@ class Engine:
 
     def health(self) -> DeviceHealth:
         """Return the state of every device."""
-        devices = [device for device, _ in self._devices.items()]
-        rows = self._rows()
+        devices, rows = self._devices.select(None)
         table, timeline = self._health, self._grid.timeline
         return DeviceHealth(
             devices,
@@ -258,7 +261,7 @@ class Engine:
 
     def _rows(self) -> Int64:
         """Return the rows of all devices, in the order in which these were added."""
-        return np.array([row for _, row in self._devices.items()], np.int64)
+        return self._devices.select(None)[1]
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
@@ -299,8 +302,11 @@ class Engine:
 
     # --- state --------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state of every device as arrays by name. An engine restored from it continues to the bit.
+    def snapshot(self, devices: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the state of devices as arrays by name. An engine restored from it continues to the bit.
+
+        Args:
+            devices: Device ids, each once; those without state are left out. None: every device.
 
         Raises:
             ValueError: Samples are pending. Feed empty batches first.
@@ -308,8 +314,7 @@ class Engine:
         """
         if self._pending is not None:
             raise ValueError(f"snapshot: {self.n_pending} samples are pending; feed empty batches until none are")
-        devices = [device for device, _ in self._devices.items()]
-        rows = self._rows()
+        devices, rows = self._devices.select(devices)
         state: dict[str, Any] = {
             "spec": np.array(json.dumps(self._definition())),
             "devices": np.array(devices, np.str_),
@@ -320,7 +325,7 @@ class Engine:
         return state
 
     def restore(self, state: Mapping[str, Any], now_s: float | None = None) -> None:
-        """Take over a snapshot. Devices beyond ``max_devices`` are left out.
+        """Take over a snapshot in a new engine. Devices beyond ``max_devices`` are left out.
 
         The normalisation of the spec may differ, because only the classifier uses it.
 
@@ -335,13 +340,31 @@ class Engine:
         """
         if len(self._devices):
             raise ValueError("restore: this engine already has devices; restore into a new one")
+        self._take(state, now_s)
+
+    def adopt(self, other: Engine, now_s: float) -> list[str]:
+        """Take over devices of another engine with the same spec, which continue here to the bit, and return them.
+
+        Left out are devices that have state here already, and those beyond ``max_devices``.
+
+        Args:
+            other: The other engine, in which no samples are pending.
+            now_s: Time on the scale of ``now_s`` in ``feed``, from which on the devices may be idle.
+
+        """
+        here = set(self._devices.select(other.devices)[0])
+        return self._take(other.snapshot([device for device in other.devices if device not in here]), now_s)
+
+    def _take(self, state: Mapping[str, Any], now_s: float | None) -> list[str]:
+        """Write a snapshot of devices without state here into free rows, and return those for which there is room."""
         definition = json.loads(str(state["spec"]))
         if definition != self._definition():
             raise ValueError(
                 f"restore: the snapshot is of the spec {definition}, but this engine has {self._definition()}; "
                 "discard the snapshot, or use the bundle that it was made with"
             )
-        devices = [str(device) for device in state["devices"][: self._devices.max_devices]]
+        room = self._devices.max_devices - len(self._devices)
+        devices = [str(device) for device in state["devices"][:room]]
         rows = self._devices.find_or_add(devices, np.zeros(len(devices)))
         self._grow()
         for key in state:
@@ -350,9 +373,17 @@ class Engine:
                 self._grid.find_or_add_resampler(Fraction(int(numerator), int(denominator)))
         for part_name, part in self._parts().items():
             prefix = f"{part_name}."
-            part.restore(rows, {k.removeprefix(prefix): array for k, array in state.items() if k.startswith(prefix)})
+            own = {k.removeprefix(prefix): array for k, array in state.items() if k.startswith(prefix)}
+            if own or not part_name.startswith("resampler "):  # none of these devices may need a resampler of others
+                part.restore(rows, own)
         if now_s is not None:
             self._devices.last_accepted_s[rows] = now_s
+        return devices
+
+    def last_accepted_s(self, devices: Sequence[str]) -> float:
+        """Return when a sample of any of these devices was accepted last; minus infinity if none has state."""
+        _, rows = self._devices.select(devices)
+        return float(self._devices.last_accepted_s[rows].max(initial=-math.inf))
 
     def _definition(self) -> dict[str, Any]:
         """Return everything that the state of this engine depends on."""

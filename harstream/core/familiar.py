@@ -191,11 +191,6 @@ class UnfamiliarDevices(RowArrays):
             persists[index] = self.problem[rows[index]]
         return persists
 
-    def copy_rows(self, rows: Int64, other: UnfamiliarDevices, other_rows: Int64) -> None:
-        """Let each of ``rows`` be as the one of ``other_rows`` at its place is in another table."""
-        for name in self.ROW_ARRAYS:
-            getattr(self, name)[rows] = getattr(other, name)[other_rows]
-
     def _count(self, rows: Int64, unfamiliar: Bool) -> None:
         """Count the next window of each of ``rows``, which have each row once."""
         self.n_windows[rows] += 1

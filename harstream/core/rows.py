@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,11 @@ class RowArrays:
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(rows)] = old[rows]
             setattr(self, name, new)
+
+    def copy_rows(self, rows: npt.NDArray[np.int64], other: Self, other_rows: npt.NDArray[np.int64]) -> None:
+        """Let each of ``rows`` be as the one of ``other_rows`` at its place is in another object of this class."""
+        for name in self.ROW_ARRAYS:
+            getattr(self, name)[rows] = getattr(other, name)[other_rows]
 
     def snapshot(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """Return a copy of the state of ``rows``, by array name."""

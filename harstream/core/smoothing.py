@@ -286,10 +286,14 @@ class Smoother:
 
     # --- state --------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state of every device as arrays by name. A smoother restored from it continues to the bit."""
-        devices = [device for device, _ in self._devices.items()]
-        rows = np.array([row for _, row in self._devices.items()], np.int64)
+    def snapshot(self, devices: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return the state of devices as arrays by name. A smoother restored from it continues to the bit.
+
+        Args:
+            devices: Device ids, each once; those without state are left out. None: every device.
+
+        """
+        devices, rows = self._devices.select(devices)
         state: dict[str, Any] = {"smoothing": np.array(self._definition()), "devices": np.array(devices, np.str_)}
         for part_name, part in self._parts().items():
             for name, array in part.snapshot(rows).items():
@@ -315,6 +319,20 @@ class Smoother:
         self._grow()
         for part_name, part in self._parts().items():
             part.restore(rows, {name: state[f"{part_name}.{name}"] for name in part.ROW_ARRAYS})
+
+    def adopt(self, other: Smoother) -> None:
+        """Take over the devices of another smoother, which continue here to the bit.
+
+        Raises:
+            ValueError: The other smoother has another definition.
+
+        """
+        if other._definition() != self._definition():
+            raise ValueError(f"adopt: the other smoother is {other._definition()}, but this one {self._definition()}")
+        devices, other_rows = other._devices.select(None)
+        rows, others = self._rows_of(devices), other._parts()
+        for name, part in self._parts().items():
+            part.copy_rows(rows, others[name], other_rows)
 
     def _definition(self) -> str:
         """Return everything that the state of this smoother depends on, as JSON."""

@@ -30,10 +30,13 @@ from harstream.mqtt.urls import BrokerSettings
 from harstream.serve.devices import Devices, Snapshot
 from harstream.serve.durable.durability import Durability
 from harstream.serve.durable.journal import Evicted
+from harstream.serve.durable.partition_files import PartitionFiles
+from harstream.serve.durable.partition_store import PartitionStore
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, ModelChanged, WindowsDue
 from harstream.serve.memory import return_free_memory
 from harstream.serve.metrics import DaemonMetrics
+from harstream.serve.partition_states import PartitionStates
 from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
 from harstream.serve.status import DaemonStatus, DurabilityStats
@@ -82,14 +85,14 @@ class Daemon:
         self.config = config
         self.clock = clock  # returns seconds since the epoch, for event times and the lag
         self.monotonic = monotonic  # for everything else: the clock of the machine may be set while the daemon runs
-        self.inbox = Inbox(holds_qos_1=config.state_dir is not None)
+        self.inbox = Inbox(holds_qos_1=config.durable_dir is not None)
         self.pipeline = Pipeline(config, classifier)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
         self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
         self.durability: Durability | None = None
         restored: list[Publication] = []  # events that end activities of another model
-        if config.state_dir is not None:
-            self.durability = Durability(config.state_dir, monotonic, self.stop)
+        if config.durable_dir is not None:
+            self.durability = Durability(config.durable_dir, monotonic, self.stop)
             if (state := self.durability.take_restored()) is not None:
                 try:
                     restored = self.pipeline.restore(state, monotonic())
@@ -102,8 +105,9 @@ class Daemon:
         self.workers: Workers | None = None
         if config.worker_of is not None:
             self.takeover = Takeover(
-                self.pipeline, self.labelling, self.inbox, self.devices.forget, self._hand_over_pending
+                self.pipeline, self.labelling, self.inbox, self.devices.forget, self._hand_over_pending, monotonic
             )
+            self._share_states(self.takeover)
             self.workers = Workers(config, self.takeover, self._is_able, monotonic, on_failure=self.stop)
         self.notifier = Notifier()
         self.connection: Connection | None = None
@@ -117,6 +121,19 @@ class Daemon:
         self._heartbeat_s = math.inf
         self._next_refresh_s = monotonic()
         self._next_eviction_s = monotonic() + EVICT_EVERY_S
+
+    def _share_states(self, takeover: Takeover) -> None:
+        """Keep the state of partitions in the folder that the group shares, if there is one.
+
+        Raises:
+            ConfigError: It cannot be made or written.
+
+        """
+        folder, count = self.config.shared_dir, self.config.partition_count
+        if folder is not None and count is not None:
+            files = PartitionFiles(folder)
+            read, wake = self.pipeline.read_partition, self.inbox.wake
+            takeover.share(PartitionStore(files, count, read, wake, self.monotonic, self.stop), count)
 
     # --- connection ---------------------------------------------------------------------------
 
@@ -281,7 +298,7 @@ class Daemon:
     def step(self, timeout_s: float) -> None:
         """Process one batch of messages. Wait for it at most ``timeout_s``."""
         takeover = self.takeover
-        messages = self._take_messages(0 if takeover is not None and takeover.waits else timeout_s)
+        messages = self._take_messages(timeout_s if takeover is None else takeover.longest_wait_s(timeout_s))
         self._heartbeat_s = now_s = self.monotonic()
         if takeover is not None:
             messages = takeover.admit(messages, now_s)
@@ -379,7 +396,10 @@ class Daemon:
         self.devices.forget(evicted)
         if self.durability is not None:
             self.durability.note_evicted(evicted)
-        self.pipeline.decoder.forget_idle_topics(self.pipeline.engine.n_devices)
+        if self.takeover is not None:
+            self.takeover.note_evicted(evicted)
+        engine = self.pipeline.engine
+        self.pipeline.decoder.forget_idle_topics(engine.n_devices, lambda: engine.devices)
         if evicted:
             log.info("evicted %d devices of which no sample was accepted for %g s", len(evicted), self.config.idle_s)
         if evicted or self.pipeline.last_labels.to_clear:
@@ -407,7 +427,7 @@ class Daemon:
             while (messages := self._take_messages(0)) or self.pipeline.engine.n_pending:
                 self._hand_over(self.make_windows(messages))
             if self.takeover is not None and self.config.partition_count is not None:
-                self.takeover.lose(range(self.config.partition_count))
+                self.takeover.lose_all(self.config.partition_count)
         self.labelling.finish()
         if self.failure is None:
             self.devices.refresh(self.config.idle_s)
@@ -425,6 +445,8 @@ class Daemon:
             connection.close()
         if self.workers is not None:
             self.workers.close()
+        if self.takeover is not None:
+            self.takeover.close()
 
     @property
     def failure(self) -> BaseException | None:
@@ -432,7 +454,13 @@ class Daemon:
         network = None if self.connection is None else self.connection.failure
         durability = None if self.durability is None else self.durability.failure
         workers = None if self.workers is None else self.workers.failure
-        return self._failure or self.labelling.failure or network or durability or workers
+        states = None if self.states is None else self.states.store.failure
+        return self._failure or self.labelling.failure or network or durability or workers or states
+
+    @property
+    def states(self) -> PartitionStates | None:
+        """State of partitions in the folder that a group of workers shares."""
+        return None if self.takeover is None else self.takeover.states
 
     # --- other threads ------------------------------------------------------------------------
 
@@ -514,6 +542,6 @@ class Daemon:
             rates_measured=stats.rates_measured,
             windows_classified=self.labelling.windows_classified,
             latency_sum_s=self.labelling.latency_sum_s,
-            durability=DurabilityStats() if self.durability is None else self.durability.stats,
+            durability=next((part.stats for part in (self.durability, self.states) if part), DurabilityStats()),
             log_lines_dropped=logs.lines_dropped(),
         )

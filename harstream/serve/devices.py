@@ -20,7 +20,8 @@ from harstream.core.engine import MAX_INCIDENTS
 from harstream.core.health import DeviceHealth
 from harstream.core.problems import Incident, Problem, first_problem, problems_in
 from harstream.serve.health_log import FullTableLog, HealthLog
-from harstream.serve.pipeline import LastLabels, Pipeline
+from harstream.serve.last_labels import LastLabels
+from harstream.serve.pipeline import Pipeline
 from harstream.serve.rejections import Rejected, RejectedDevices, problem_mask
 from harstream.wire.reject import Rejection
 

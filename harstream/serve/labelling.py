@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ from harstream.classifier import Classifier
 from harstream.core.batches import Float64, Predictions, WindowBatch
 from harstream.core.smoothing_section import Smoothing
 from harstream.serve.durable.durability import Checkpoint, Durability
+from harstream.serve.durable.partition_store import Save
+from harstream.serve.label_state import LabelState
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import LabelledWindows, Pipeline, Publication
 
@@ -57,8 +59,27 @@ class DevicesLost:
     """Devices of one pipeline that have another worker from now on. It follows the last windows of these devices."""
 
     pipeline: Pipeline
-    devices: Sequence[str]
+    devices: Sequence[str]  # those whose activities end here
     then: Callable[[], None]  # called when their last labels and events are published
+    go_on: Sequence[str] = ()  # those whose activities go on with the other worker
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesAdopted:
+    """Devices of one pipeline that had another worker before. It comes before their first windows."""
+
+    pipeline: Pipeline
+    state: LabelState
+    devices: Sequence[str]  # those that the engine has taken over; the activities of the others end
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionDue:
+    """State in the engine of the devices of one partition after the windows handed over before."""
+
+    pipeline: Pipeline
+    save: Save
+    then: Callable[[Save], None]  # called when the state of the labelling thread is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,9 @@ class Stop:
     """End of the thread, after everything handed over before."""
 
 
-Handover = WindowsDue | DevicesEvicted | DevicesLost | ModelChanged | CheckpointDue | Stop
+Handover = (
+    WindowsDue | DevicesEvicted | DevicesLost | DevicesAdopted | PartitionDue | ModelChanged | CheckpointDue | Stop
+)
 
 
 class Publish(Protocol):
@@ -139,6 +162,13 @@ class Labelling:
             return False
         return True
 
+    def hand_over_early(self, item: DevicesAdopted) -> None:
+        """Hand ``item`` to the thread; before its start, which frees no room in the queue, it is done here."""
+        if self._thread.is_alive() or self.failure is not None:
+            self.hand_over(item)
+        else:
+            self.adopt(item)
+
     def finish(self) -> None:
         """Wait until everything that was handed over is labelled and published, then end the thread."""
         self._waiting.put(Stop())
@@ -154,9 +184,14 @@ class Labelling:
                         self.label([first, *self._waiting_windows()])
                     case DevicesEvicted(pipeline, devices, known):
                         self.evict(pipeline, devices, publish=not known)
-                    case DevicesLost(pipeline, devices, then):
+                    case DevicesLost(pipeline, devices, then, go_on):
                         self._publish_events(pipeline.give_up(devices))
+                        pipeline.give_up(go_on, go_on=True)
                         then()
+                    case DevicesAdopted() as adopted:
+                        self.adopt(adopted)
+                    case PartitionDue(pipeline, save, then_save):
+                        then_save(self._complete(pipeline, save))
                     case ModelChanged(pipeline, classifier, smoothing):
                         self.change_model(pipeline, classifier, smoothing)
                     case CheckpointDue(pipeline, checkpoint):
@@ -242,6 +277,17 @@ class Labelling:
         self._publish_events(events)
         n_cleared = self._publish(clearing, retain=True)
         pipeline.last_labels.mark_cleared(n_cleared)
+
+    def adopt(self, item: DevicesAdopted) -> None:
+        """Go on with the activities of devices that had another worker."""
+        self._publish_events(item.pipeline.adopt(item.state, item.devices))
+
+    def _complete(self, pipeline: Pipeline, save: Save) -> Save:
+        """Return the state of a partition with the part behind the classifier."""
+        began_s = time.perf_counter()
+        facts, arrays = pipeline.snapshot_labels(save.devices)
+        facts, arrays = {**save.facts, **facts}, {**save.arrays, **arrays}
+        return replace(save, facts=facts, arrays=arrays, cost_s=save.cost_s + time.perf_counter() - began_s)
 
     def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:
         """Label the windows of ``pipeline`` with another model from now on."""

@@ -296,12 +296,19 @@ class _StatusCollector(Collector):
         yield _counter(
             "messages_restored", "Durable mode: messages fed again from the journals at the start", durable.restored
         )
-        yield _counter("checkpoints", "Durable mode: checkpoints written", durable.checkpoints)
-        yield _gauge("checkpoint_seconds", "Durable mode: time that the last checkpoint took", durable.checkpoint_s)
+        yield _counter(
+            "devices_restored",
+            "Workers with a state folder: devices that go on with the state that another worker has left",
+            durable.devices_restored,
+        )
+        yield _counter(
+            "checkpoints", "Durable mode: checkpoints written; workers: states of partitions", durable.checkpoints
+        )
+        yield _gauge("checkpoint_seconds", "State folder: time that the last of these took", durable.checkpoint_s)
         yield _gauge("journal_bytes", "Durable mode: size of the present journal", durable.journal_bytes)
         yield _counter(
             "state_failures",
-            "Durable mode: failed writes to the state folder, such as on a full disk",
+            "Failed writes to the state folder, such as on a full disk; workers: also failed and slow reads",
             durable.failures,
         )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import queue
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from harstream.bundle import Bundle
 from harstream.classifier import Classifier
@@ -20,10 +21,11 @@ from harstream.core.smoothing import SmoothedLabels, Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.serve.durable.durability import Restored
+from harstream.serve.label_state import LabelState, PartitionState, part
+from harstream.serve.last_labels import LastLabels
 from harstream.serve.rejections import RejectionLog
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
-from harstream.wire.labels import are_in_a_row
 from harstream.wire.reject import Rejection
 from harstream.wire.samples import Units
 
@@ -102,33 +104,29 @@ class Pipeline:
         """
         facts, arrays, bundle = restored.facts, restored.arrays, self.classifier.bundle
         try:
-            self.engine.restore(_part(arrays, "engine"), now_s)
+            self.engine.restore(part(arrays, "engine"), now_s)
         except ValueError as error:
             raise ConfigError(
                 f"state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others ({error}); start "
                 "with the old model, or move the folder away and begin without state"
             ) from error
-        self.last_labels.restore(facts["last_labels"], facts["to_clear"])
-        names, states = tuple(facts["labels"]), tuple(facts["states"])
-        old = replace(bundle, labels=names, states=states).smoother(Smoothing.from_dict(facts["smoothing"]))
-        old.restore(_part(arrays, "smoother"))
-        if facts["model"] != bundle.id:  # it may know other signals
-            old.forget_unfamiliar()
-        self._restore_unfamiliar(old)
-        if (names, states) == (bundle.labels, bundle.states) and old.smoothing == self.smoother.smoothing:
-            self.smoother = old
+        state = LabelState.read(facts, arrays, bundle)
+        self.last_labels.restore(state.last_labels, state.to_clear)
+        self._restore_unfamiliar(state.smoother)
+        if state.fits(bundle, self.smoother.smoothing):
+            self.smoother = state.smoother
             return []
-        self.smoother.adopt_unfamiliar(old)
+        self.smoother.adopt_unfamiliar(state.smoother)
         log.warning(
             "state-dir: it is of %s, whose labels or smoothing differ from those of %s; every activity ends",
-            facts["model"],
+            state.model,
             bundle.id,
         )
-        return self._encode_events(old.evict(self.last_labels.devices), (*names, *states), facts["model"])
+        return self._end_activities_of(state, self.last_labels.devices)
 
     def _restore_unfamiliar(self, smoother: Smoother) -> None:
         """Let the engine agree with the smoother on unfamiliar devices; a change may have been on its way to it."""
-        detail = _describe_unfamiliar(self.classifier.bundle)
+        detail = describe_unfamiliar(self.classifier.bundle)
         found = smoother.unfamiliar_devices()
         for device in set(self.engine.devices_with(Problem.UNFAMILIAR)) - set(found):
             self._unfamiliar.put(UnfamiliarChanged(device, None))
@@ -139,6 +137,47 @@ class Pipeline:
         """Return the changes since the last call, in order."""
         return [self._unfamiliar.get() for _ in range(self._unfamiliar.qsize())]  # only the main loop takes
 
+    # --- any thread ---------------------------------------------------------------------------
+
+    def read_partition(self, path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> PartitionState:
+        """Return the state of the devices of a partition, which a worker wrote to the file ``path``.
+
+        The whole state is checked here, so that it can be taken over without an error later. A state of other windows,
+        labels or smoothing is logged.
+
+        Raises:
+            ValueError: It is malformed.
+            KeyError: A part of it is missing.
+
+        """
+        bundle, smoothing = self.classifier.bundle, self.smoother.smoothing
+        labels = LabelState.read(facts, arrays, bundle)
+        engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices)
+        assert engine is not None
+        try:
+            engine.restore(part(arrays, "engine"), 0.0)
+        except ValueError as error:
+            engine = None
+            log.warning(
+                "state-dir: %s: its windows are those of %s, but %s needs others (%s); its devices begin anew, and "
+                "their activities end",
+                path,
+                labels.model,
+                bundle.id,
+                error,
+            )
+        else:
+            if not labels.fits(bundle, smoothing):
+                log.warning(
+                    "state-dir: %s: it is of %s, whose labels or smoothing differ from those of %s; its activities end",
+                    path,
+                    labels.model,
+                    bundle.id,
+                )
+        state = PartitionState(path, engine, labels)
+        state.agree_on_unfamiliar(describe_unfamiliar(bundle))
+        return state
+
     # --- labelling thread ---------------------------------------------------------------------
 
     def label(self, windows: WindowBatch, predictions: Predictions) -> LabelledWindows:
@@ -146,7 +185,7 @@ class Pipeline:
         bundle = self.classifier.bundle
         labelled = self.smoother.label(windows, predictions)
         for device, begins in labelled.changed.items():
-            self._unfamiliar.put(UnfamiliarChanged(device, _describe_unfamiliar(bundle) if begins else None))
+            self._unfamiliar.put(UnfamiliarChanged(device, describe_unfamiliar(bundle) if begins else None))
         windows, smoothed = labelled.windows, labelled.smoothed
         payloads = labels.encode(windows, labelled.predictions, smoothed, bundle.published_labels, bundle.id)
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
@@ -163,14 +202,38 @@ class Pipeline:
         self.last_labels.remove(devices)
         return self._encode_events(self.smoother.evict(devices))
 
-    def give_up(self, devices: Sequence[str]) -> list[Publication]:
+    def give_up(self, devices: Sequence[str], *, go_on: bool = False) -> list[Publication]:
         """Forget the labels of devices that have another worker from now on, and return the events as above.
 
-        Their retained labels stay: they are the other worker's.
+        Their retained labels stay: they are the other worker's. If it goes on with their activities, there is no event.
         """
         self._end_unfamiliar(devices)
         self.last_labels.give_up(devices)
-        return self._encode_events(self.smoother.evict(devices))
+        events = self.smoother.evict(devices)
+        return [] if go_on else self._encode_events(events)
+
+    def adopt(self, state: LabelState, devices: Sequence[str]) -> list[Publication]:
+        """Go on with devices of another worker, whose state in the engine was taken over, and return the events.
+
+        The activities of the other devices end, and those of all if labels, states or smoothing differ, as if the model
+        had changed.
+        """
+        adopted = set(devices)
+        last_labels = [entry for entry in state.last_labels if entry[0] in adopted]
+        events = self._end_activities_of(state, [entry[0] for entry in state.last_labels if entry[0] not in adopted])
+        if not adopted:
+            return events
+        if state.fits(self.classifier.bundle, self.smoother.smoothing):
+            self.smoother.adopt(state.smoother)
+        else:
+            self.smoother.adopt_unfamiliar(state.smoother)
+            events += self._end_activities_of(state, [entry[0] for entry in last_labels])
+        self.last_labels.add(last_labels)
+        return events
+
+    def _end_activities_of(self, state: LabelState, devices: Sequence[str]) -> list[Publication]:
+        """Return the events that end the activities of devices in a saved state, by the labels of its model."""
+        return self._encode_events(state.smoother.evict(devices), state.outputs, state.model)
 
     def clearing_messages(self) -> list[Publication]:
         """Return the empty messages that clear the retained labels of evicted devices, in the order of eviction."""
@@ -199,18 +262,18 @@ class Pipeline:
         self.last_labels.add_labels(bundle.published_labels)
         return events
 
-    def snapshot_labels(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the state of the labelling thread: JSON values, and arrays by name."""
+    def snapshot_labels(self, devices: Sequence[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the state of the labelling thread, of some devices or all: JSON values, and arrays by name."""
         bundle = self.classifier.bundle
         facts = {
             "model": bundle.id,
             "labels": bundle.labels,
             "states": bundle.states,
             "smoothing": self.smoother.smoothing.to_dict(),
-            "last_labels": self.last_labels.to_list(),
-            "to_clear": list(self.last_labels.to_clear),
+            "last_labels": self.last_labels.to_list(devices),
+            "to_clear": list(self.last_labels.to_clear) if devices is None else [],
         }
-        return facts, {f"smoother {name}": array for name, array in self.smoother.snapshot().items()}
+        return facts, {f"smoother {name}": array for name, array in self.smoother.snapshot(devices).items()}
 
     def _end_unfamiliar(self, devices: Sequence[str] | None) -> None:
         for device in self.smoother.forget_unfamiliar(devices):
@@ -227,101 +290,10 @@ class Pipeline:
         return [(self._events_topic(event.device), labels.encode_event(event, outputs, model)) for event in events]
 
 
-def _describe_unfamiliar(bundle: Bundle) -> str:
+def describe_unfamiliar(bundle: Bundle) -> str:
+    """Return one line for people about a device whose windows are mostly unfamiliar."""
     place = f" ({bundle.placement})" if bundle.placement else ""
     return (
         f"most of its windows are unlike everything that {bundle.id} was trained on; wear it as the training data were "
         f"recorded{place}, check its axes and units, or use another model"
     )
-
-
-def _part(arrays: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """Return the arrays of one part of a checkpoint, by their names in it."""
-    return {name.removeprefix(f"{part} "): array for name, array in arrays.items() if name.startswith(f"{part} ")}
-
-
-class LastLabel(NamedTuple):
-    """Last published label of a device."""
-
-    label: str
-    confidence: float
-    since_ns: int  # event time of the first of the equal labels in a row
-    t_ns: int  # event time of the label
-
-
-class LastLabels:
-    """Last published label of each device of a source. The broker retains it until it is cleared.
-
-    It belongs to one thread. Other threads may call `get`, and may copy `counts`.
-    """
-
-    def __init__(self, labels: Iterable[str]) -> None:
-        self.counts: dict[str, int] = dict.fromkeys(labels, 0)  # label to the number of devices that have it
-        self.to_clear: dict[str, None] = {}  # evicted devices whose label the broker still retains, in order
-        self._labels: dict[str, LastLabel] = {}  # by device; an entry is replaced, never changed
-
-    @property
-    def devices(self) -> list[str]:
-        """Devices that have a label."""
-        return list(self._labels)
-
-    def get(self, device: str) -> LastLabel | None:
-        """Return the last label of a device; None before its first."""
-        return self._labels.get(device)
-
-    def add_labels(self, labels: Iterable[str]) -> None:
-        """Add the labels of another model."""
-        for label in labels:
-            self.counts.setdefault(label, 0)
-
-    def update(
-        self, devices: Sequence[str], labels: Sequence[str], confidences: Sequence[float], end_ns: Sequence[int]
-    ) -> Counter[str]:
-        """Set the labels of devices, in order, and count the changes by new label. A first label is no change."""
-        changes: Counter[str] = Counter()
-        for device, label, confidence, t_ns in zip(devices, labels, confidences, end_ns, strict=True):
-            before = self._labels.get(device)
-            if before is not None and before.label == label:
-                since_ns = before.since_ns if are_in_a_row(before.t_ns / 1e9, t_ns / 1e9) else t_ns
-                self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
-                continue
-            self._labels[device] = LastLabel(label, confidence, t_ns, t_ns)
-            self.counts[label] += 1
-            if before is None:
-                self.to_clear.pop(device, None)  # the device is back, and its new label replaces the old one
-            else:
-                self.counts[before.label] -= 1
-                changes[label] += 1
-        return changes
-
-    def remove(self, devices: Iterable[str]) -> None:
-        """Remove evicted devices. Their retained labels are then to be cleared."""
-        n_before = len(self._labels)
-        for device in devices:
-            last = self._labels.pop(device, None)
-            if last is not None:
-                self.counts[last.label] -= 1
-                self.to_clear[device] = None
-        if 2 * len(self._labels) < n_before:  # a dict gives no memory back
-            self._labels = dict(self._labels)
-
-    def to_list(self) -> list[Any]:
-        """Return the labels as JSON: device, label, confidence, beginning, and time."""
-        return [[device, *last] for device, last in self._labels.items()]
-
-    def restore(self, labels: Iterable[Any], to_clear: Iterable[str]) -> None:
-        """Take over what ``to_list`` returned, and the devices whose labels were to be cleared."""
-        for device, label, confidence, since_ns, t_ns in labels:
-            self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
-            self.counts[label] = self.counts.get(label, 0) + 1
-        self.to_clear = dict.fromkeys(to_clear)
-
-    def give_up(self, devices: Sequence[str]) -> None:
-        """Remove devices whose retained labels are not ours any more."""
-        self.remove(devices)
-        for device in devices:
-            self.to_clear.pop(device, None)
-
-    def mark_cleared(self, number: int) -> None:
-        """Note that the broker has cleared the labels of the first ``number`` devices of ``to_clear``."""
-        self.to_clear = dict.fromkeys(list(self.to_clear)[number:])

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class DurabilityStats:
-    """Totals of durable mode since the start of the process, and present sizes. All are 0 without it."""
+    """Totals of the state folder since the start of the process, and present sizes. All are 0 without one."""
 
     repeated: int = 0  # messages that the broker sent again
+    devices_restored: int = 0  # devices whose state came from another worker
     restored: int = 0  # messages that were fed again from the journals
     checkpoints: int = 0
     failures: int = 0  # failed writes

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import math
 import queue
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from harstream.serve.durable.partition_store import PartitionStore
 from harstream.serve.inbox import Inbox
+from harstream.serve.label_state import PartitionState
 from harstream.serve.labelling import DevicesLost, Labelling
+from harstream.serve.partition_states import PartitionStates
 from harstream.serve.pipeline import Pipeline
 from harstream.wire.decoder import Message
 
 #: Longest time that messages of a lost partition are waited for, seconds. Later ones are dropped.
 _DRAIN_S = 2.0
+#: Pause between two looks at what the disk has done, seconds: of a main loop that waits for messages too, which the
+#: store wakes, and at the end.
+_DISK_WAIT_S, _POLL_S = 0.05, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Takeover:
         inbox: Messages that still wait.
         forget: Called with devices that were given up.
         finish: Makes the windows that are pending in the engine.
+        monotonic: Clock.
 
     Attributes:
         confirm: Called with each change that is complete. Any thread may call it.
@@ -51,6 +59,7 @@ class Takeover:
             process that stood still finds what the broker has sent meanwhile.
         closed: Partitions of which nothing may be labelled. Another thread may replace it.
         dropped: Messages dropped for these reasons.
+        states: The folder with the state of the partitions, if the group shares one.
 
     """
 
@@ -61,9 +70,11 @@ class Takeover:
         inbox: Inbox,
         forget: Callable[[Sequence[str]], None],
         finish: Callable[[], None],
+        monotonic: Callable[[], float],
     ) -> None:
         self._pipeline, self._labelling, self._inbox, self._forget = pipeline, labelling, inbox, forget
-        self._finish = finish
+        self._finish, self._monotonic = finish, monotonic
+        self.states: PartitionStates | None = None
         self.confirm: Callable[[Gained | Lost], None] = lambda change: None
         self.lease_end_s = math.inf
         self.closed: frozenset[int] = frozenset()
@@ -79,10 +90,23 @@ class Takeover:
 
     # --- main loop ----------------------------------------------------------------------------
 
-    @property
-    def waits(self) -> bool:
-        """True while there is something to do."""
-        return bool(self._waiting) or not self._asked.empty()
+    def share(self, store: PartitionStore[PartitionState], partition_count: int) -> None:
+        """Read and write the state of partitions in a folder that the group shares."""
+        self.states = PartitionStates(
+            self._pipeline,
+            self._labelling,
+            store,
+            partition_count,
+            lambda partition: self.confirm(Gained((partition,))),
+            self._monotonic,
+        )
+
+    def longest_wait_s(self, timeout_s: float) -> float:
+        """Return how long the main loop may wait for messages, at most ``timeout_s``."""
+        states = self.states
+        if self._waiting or not self._asked.empty() or (states is not None and states.has_results):
+            return 0.0
+        return min(timeout_s, _DISK_WAIT_S) if states is not None and states.is_waiting else timeout_s
 
     def admit(self, messages: list[Message], now_s: float) -> list[Message]:
         """Return the messages of devices that have no other worker."""
@@ -101,9 +125,8 @@ class Takeover:
         """Do what was asked for, as far as it can be done now."""
         while not self._asked.empty():
             match self._asked.get():
-                case Gained(partitions) as change:
-                    self.gain(partitions)
-                    self.confirm(change)
+                case Gained() as change:
+                    self.gain(change)
                 case Lost() as change:
                     self._waiting.append((now_s + _DRAIN_S, change))
         idle = not len(self._inbox)
@@ -113,16 +136,22 @@ class Takeover:
             if not idle:
                 self._given_up |= set(change.partitions)
             self.lose(change.partitions, partial(self.confirm, change))
+        if self.states is not None:
+            self.states.step(now_s, self.lease_end_s)
 
-    def gain(self, partitions: Collection[int]) -> None:
-        """Begin to serve partitions: the place to restore the state of their devices, if it is kept somewhere.
+    def gain(self, change: Gained) -> None:
+        """Begin to serve partitions, with the state of their devices if the group shares a folder.
 
         No message of them has arrived since they were served elsewhere. Without their state devices begin anew.
         """
-        self._given_up -= set(partitions)
+        self._given_up -= set(change.partitions)
+        if self.states is not None:
+            self.states.load(change.partitions, self._monotonic())  # each is confirmed when it is read
+        else:
+            self.confirm(change)
 
     def lose(self, partitions: Collection[int], then: Callable[[], None] = lambda: None) -> None:
-        """Cease to serve partitions: the place to save the state of their devices, for the next worker.
+        """Cease to serve partitions, and leave the state of their devices to the next worker if there is a folder.
 
         All their messages have been processed, and the windows due are handed over for labelling. Without their state
         the next worker cannot continue activities, so they end here. The labels that the broker retains stay: the next
@@ -134,6 +163,26 @@ class Takeover:
 
         """
         self._finish()
+        if self.states is not None:
+            self._forget(self.states.lose(partitions, self._monotonic(), then))
+            return
         devices = self._pipeline.engine.forget(self._pipeline.decoder.devices_of(partitions))
         self._forget(devices)
         self._labelling.hand_over(DevicesLost(self._pipeline, devices, then))
+
+    def lose_all(self, partition_count: int) -> None:
+        """Cease to serve all partitions, and wait until their state is written, or the disk has taken too long."""
+        self.lose(range(partition_count))
+        while self.states is not None and self.states.is_leaving:
+            time.sleep(_POLL_S)
+            self.states.step(self._monotonic(), -math.inf)
+
+    def note_evicted(self, devices: Sequence[str]) -> None:
+        """Note devices that were evicted."""
+        if self.states is not None:
+            self.states.note_evicted(devices)
+
+    def close(self) -> None:
+        """End the threads that read and write the folder."""
+        if self.states is not None:
+            self.states.store.close()

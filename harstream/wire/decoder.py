@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +68,8 @@ class Decoder:
         self._json_reader = JsonReader()
         self._device_by_topic: dict[str, str] = {}
         self._topic_bytes = 0
+        #: Partition of each device of which messages came, if the topics name one. More may be added.
+        self.partition_by_device: dict[str, int] = {}
         self._notes = IgnoredFieldNotes()
 
     def decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
@@ -121,10 +123,18 @@ class Decoder:
         )
         return self._drop_unusable(batch, accepted, rejections)
 
-    def forget_idle_topics(self, n_devices: int) -> None:
-        """Forget all topics if there are many more of them than devices with state."""
-        if len(self._device_by_topic) > 2 * n_devices + _MAX_IDLE_TOPICS:
+    def forget_idle_topics(self, n_devices: int, present: Callable[[], Iterable[str]]) -> None:
+        """Forget all topics if there are many more of them than devices with state.
+
+        Args:
+            n_devices: Number of devices with state.
+            present: Returns these devices, whose partitions are not forgotten.
+
+        """
+        if max(len(self._device_by_topic), len(self.partition_by_device)) > 2 * n_devices + _MAX_IDLE_TOPICS:
             self._forget_topics()
+            known = self.partition_by_device
+            self.partition_by_device = {device: known[device] for device in present() if device in known}
 
     def device_of(self, topic: str) -> str | None:
         """Return the device of a topic; None if it names none."""
@@ -140,9 +150,8 @@ class Decoder:
         return Rejection(message.topic, "internal", detail[:_MAX_DETAIL], device or "")
 
     def devices_of(self, partitions: Collection[int]) -> list[str]:
-        """Return the devices of which messages in these partitions were decoded."""
-        partition_of = self.template.partition
-        return list({device for topic, device in self._device_by_topic.items() if partition_of(topic) in partitions})
+        """Return the devices of these partitions: of which messages came, or that were added."""
+        return [device for device, partition in self.partition_by_device.items() if partition in partitions]
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
@@ -179,6 +188,9 @@ class Decoder:
         if self._topic_bytes > _MAX_TOPIC_BYTES:
             self._forget_topics()
         self._device_by_topic[topic] = device
+        partition = self.template.partition(topic)
+        if partition is not None:
+            self.partition_by_device[device] = partition
 
     def _forget_topics(self) -> None:
         self._device_by_topic.clear()

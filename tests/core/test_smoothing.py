@@ -168,6 +168,38 @@ def test_a_restored_snapshot_goes_on_to_the_bit(smoothing, n_states):
         new_smoother(smoothing, 1 - n_states).restore(smoother.snapshot())
 
 
+@by_name
+@with_states
+def test_devices_that_move_from_one_smoother_to_another_go_on_to_the_bit(smoothing, n_states):
+    windows = crowd(n_devices=100, n_windows=10, untrusted=0.2)
+    straight, old, between, new = (new_smoother(smoothing, n_states) for _ in range(4))
+    windows.feed(straight, 0, 500)
+    windows.feed(old, 0, 500)
+    other = crowd(n_devices=3, n_windows=10)
+    other.devices = [f"other {device}" for device in other.devices]
+    other.feed(new)
+    new.evict(other.devices[:1])  # its row is free again
+    devices = sorted(set(windows.devices))
+    between.restore(old.snapshot([*devices[::2], "unknown"]))
+    old.evict(devices[::2])
+    new.adopt(between)
+    want = windows.feed(straight, 500)
+    moved = [device in devices[::2] for device in windows.devices[500:]]
+    for smoother, here in ((new, moved), (old, [not each for each in moved])):
+        mine = [i for i, is_mine in enumerate(here) if is_mine]
+        part = Windows()
+        for i in mine:
+            k = 500 + i
+            part.add(windows.devices[k], windows.start_ns[k], windows.probabilities[k], windows.untrusted[k])
+        got = part.feed(smoother)
+        assert got[0] == [want[0][i] for i in mine]
+        assert got[1] == [want[1][i] for i in mine]
+        names = {windows.devices[500 + i] for i in mine}
+        assert got[2] == [event for event in want[2] if event.device in names]
+    with pytest.raises(ValueError, match="the other smoother is"):
+        new_smoother(smoothing, 1 - n_states).adopt(between)
+
+
 # --- posteriors ------------------------------------------------------------------------------------------
 
 

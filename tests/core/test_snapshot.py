@@ -142,3 +142,58 @@ def test_what_a_smaller_engine_has_no_room_for_is_left_out():
     assert small.n_devices == 2
     for name in "ab":
         assert_same(feed(small, messages[name][20:]), feed(engine, messages[name][20:]))
+
+
+@pytest.mark.parametrize("spec", [SPEC, AIDED, FREE])
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.62])
+def test_devices_that_move_from_one_engine_to_another_go_on_to_the_bit(spec, part):
+    messages = trouble()
+    at = int(part * len(messages))
+    moving = ["hundred", "gap", "measured", "drifting"]
+    straight, old, new = Engine(spec), Engine(spec), Engine(spec)
+    feed(straight, messages[:at], [at])
+    feed(old, messages[:at], [at])
+    others = [replace(m, device=f"other {m.device}") for m in messages]
+    feed(new, [m for m in others if m.device != "other gap"][:at], [at])  # with resamplers of their own
+    new.forget(["other fifty"])  # its row is free again
+    between = Engine(spec)
+    between.restore(old.snapshot([*moving, "unknown"]), 0.0)
+    gone = old.forget(moving)
+    assert sorted(gone) == sorted(new.adopt(between, 1.0)) == sorted(straight.snapshot(moving)["devices"].tolist())
+    assert new.adopt(between, 1.0) == []  # they are there
+    later = messages[at:]
+    want = feed(straight, [m for m in later if m.device in moving])
+    got = feed(new, [m for m in later if m.device in moving])
+    assert_same(got, want)
+    np.testing.assert_array_equal(got.end_ns, want.end_ns)
+    rest = [m for m in later if m.device not in moving]
+    assert_same(feed(old, rest), feed(straight, rest))
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+def test_a_device_that_moves_in_the_middle_of_a_mishap_goes_on_to_the_bit(mishap):
+    messages = stream(mishap)
+    straight, engines = Engine(SPEC), [Engine(SPEC), Engine(SPEC)]
+    for place, message in enumerate(messages):
+        one, other = engines if place % 2 == 0 else engines[::-1]
+        want, got = straight.feed(batch([message])), one.feed(batch([message]))
+        assert_same(got, want)
+        assert got.problems.tolist() == want.problems.tolist()
+        between = Engine(SPEC)
+        between.restore(one.snapshot(one.devices), 0.0)
+        assert repr(between.health()) == repr(straight.health())
+        one.forget(one.devices)
+        other.adopt(between, float(place))
+
+
+def test_an_engine_adopts_only_devices_for_which_it_has_room():
+    engine, small = Engine(SPEC), Engine(SPEC, max_devices=3)
+    messages = {name: walk(name, 50.0, seed=i) for i, name in enumerate("abcd")}
+    feed(small, messages["d"][:20])
+    for name in "abc":
+        feed(engine, messages[name][:20])
+    assert small.adopt(engine, 5.0) == ["a", "b"]
+    assert small.last_accepted_s(["a", "c"]) == 5.0
+    assert small.last_accepted_s(["c"]) == -np.inf
+    with pytest.raises(ValueError, match="the snapshot is of the spec"):
+        Engine(AIDED).adopt(engine, 0.0)

@@ -99,3 +99,28 @@ def failing(classifier: Classifier, at: int) -> WrappedClassifier:
             raise ZeroDivisionError("a bug")
 
     return WrappedClassifier(classifier, fail)
+
+
+#: Topic of samples of workers.
+TOPIC = "p/{partition}/wearables/{device}/imu"
+
+
+def partitioned(subjects: Sequence[Recording]) -> Iterator[tuple[str, bytes]]:
+    """Yield the messages of the subjects, those of the first in partition 0, of the second in 1, and so on."""
+    partition_of = {subject.name: number for number, subject in enumerate(subjects)}
+    for topic, payload in messages(subjects, "packed"):
+        yield f"p/{partition_of[topic.split('/')[1]]}/{topic}", payload
+
+
+def make_worker(
+    port: int,
+    classifier: Classifier,
+    number: int,
+    workers: int = 2,
+    monotonic: Callable[[], float] = time.monotonic,
+    **settings,
+) -> Daemon:
+    """Return a worker of a group that shares two partitions."""
+    settings = {"partition_count": 2, "max_devices": 10, **settings}
+    config = make_config(port, topic=TOPIC, worker=f"{number}/{workers}", **settings)
+    return Daemon(config, classifier, monotonic=monotonic)

@@ -18,7 +18,8 @@ from harstream.serve import api
 from harstream.serve import devices as module
 from harstream.serve.daemon import Daemon
 from harstream.serve.devices import Devices
-from harstream.serve.pipeline import LastLabels, UnfamiliarChanged
+from harstream.serve.last_labels import LastLabels
+from harstream.serve.pipeline import UnfamiliarChanged
 from harstream.wire.reject import Rejection
 
 from ..fakes import Clock

@@ -14,7 +14,8 @@ from harstream.config import RunConfig
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.core.problems import Problem
 from harstream.serve.durable.durability import Restored
-from harstream.serve.pipeline import LastLabels, Pipeline
+from harstream.serve.last_labels import LastLabels
+from harstream.serve.pipeline import Pipeline
 from harstream.wire.decoder import Message
 
 from ..constants import STATE_LABELS, STATES

@@ -19,23 +19,8 @@ from harstream.serve.daemon import Daemon
 from harstream.serve.takeover import Gained, Lost
 
 from ..fakes import Clock
-from ..live_streams import messages
 from ..servers import Client, Mosquitto, metric, mosquitto_passwords, wait_until
-from .daemons import exposed, failing, make_config, running
-
-TOPIC = "p/{partition}/wearables/{device}/imu"
-
-
-def partitioned(subjects) -> Iterator[tuple[str, bytes]]:
-    """Yield the messages of the subjects, those of the first in partition 0, of the second in 1, and so on."""
-    partition_of = {subject.name: number for number, subject in enumerate(subjects)}
-    for topic, payload in messages(subjects, "packed"):
-        yield f"p/{partition_of[topic.split('/')[1]]}/{topic}", payload
-
-
-def make_worker(port: int, classifier, number: int, workers: int = 2, **settings) -> Daemon:
-    config = make_config(port, topic=TOPIC, worker=f"{number}/{workers}", partition_count=2, max_devices=10, **settings)
-    return Daemon(config, classifier)
+from .daemons import exposed, failing, make_worker, partitioned, running
 
 
 def settings_of(daemon: Daemon) -> BrokerSettings:

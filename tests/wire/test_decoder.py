@@ -90,9 +90,9 @@ def test_what_is_remembered_of_topics_is_bounded_in_bytes(monkeypatch):
 def test_topics_of_devices_that_are_gone_are_forgotten():
     decoder = Decoder(TopicTemplate("w/{device}/imu"))
     decoder.decode([Message(f"w/{number}/imu", GOOD, 1.0) for number in range(3000)])
-    decoder.forget_idle_topics(2000)
+    decoder.forget_idle_topics(2000, tuple)
     assert len(decoder._device_by_topic) == 3000
-    decoder.forget_idle_topics(900)
+    decoder.forget_idle_topics(900, tuple)
     assert decoder._device_by_topic == {}
     assert decoder.device_of("w/7/imu") == "7"
     assert decoder.device_of("x/7/imu") is None

@@ -35,6 +35,10 @@ KEPT = 2
 _NAME = re.compile(r"(checkpoint|journal)-(\d{8,})")
 
 
+class OtherFormatError(ValueError):
+    """A file was written by a version of harstream with another format."""
+
+
 def encode(facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
     """Return a checkpoint as bytes."""
     texts = {name: str(array) for name, array in arrays.items() if array.dtype.kind == "U" and not array.ndim}
@@ -47,17 +51,16 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the facts and the arrays of a checkpoint.
 
     Raises:
+        OtherFormatError: It was written by a version with another format.
         ValueError: The data is damaged.
-        ConfigError: It was written by a version with another format.
 
     """
     start = len(HEADER)
     if data[:start] != HEADER:
         if data.startswith(HEADER.rpartition(b" ")[0]):
-            raise ConfigError(
+            raise OtherFormatError(
                 f"it has the format {data[:start].partition(chr(10).encode())[0].decode(errors='replace')!r}, but this "
-                f"version of harstream reads {HEADER.decode().strip()!r}; start the version that wrote it, or move the "
-                "folder away and begin without state"
+                f"version of harstream reads {HEADER.decode().strip()!r}"
             )
         raise ValueError("it does not begin like a checkpoint")
     body = memoryview(data)[start + _DIGEST_BYTES :]
@@ -111,8 +114,11 @@ class StateFolder:
             path = self._checkpoint(generation)
             try:
                 facts, arrays = decode(path.read_bytes())
-            except ConfigError as error:
-                raise ConfigError(f"state-dir: {path}: {error}") from error
+            except OtherFormatError as error:
+                raise ConfigError(
+                    f"state-dir: {path}: {error}; start the version that wrote it, or move the folder away and begin "
+                    "without state"
+                ) from error
             except (OSError, ValueError) as error:
                 log.warning("state-dir: %s is damaged (%s); an older checkpoint is used if there is one", path, error)
                 continue
