@@ -359,9 +359,12 @@ class Engine:
         """Write a snapshot of devices without state here into free rows, and return those for which there is room."""
         definition = json.loads(str(state["spec"]))
         if definition != self._definition():
+            own = self._definition()
+            differing = sorted(key for key in {*definition, *own} if definition.get(key) != own.get(key))
+            theirs, ours = (", ".join(f"{key} {spec.get(key)!r}" for key in differing) for spec in (definition, own))
             raise ValueError(
-                f"restore: the snapshot is of the spec {definition}, but this engine has {self._definition()}; "
-                "discard the snapshot, or use the bundle that it was made with"
+                f"restore: the snapshot has {theirs}, but this engine has {ours}; discard the snapshot, or use the "
+                "bundle that it was made with"
             )
         room = self._devices.max_devices - len(self._devices)
         devices = [str(device) for device in state["devices"][:room]]
