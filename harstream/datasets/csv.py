@@ -140,7 +140,7 @@ def _form(rows: Rows, unit: str | None, common: str | None) -> str:
     """Return separator and units of a file in words."""
     units = rows.columns.units
     parts = [rows.columns.separator_name, *["decimal comma"] * rows.decimal_comma]
-    parts.append("t as date or time of day" if rows.dates else f"t in {units.get('t', 's')}")
+    parts.append(f"t in {rows.time_unit}" if rows.time_unit else "t as date or time of day")
     if "a" in units:
         how = "as stated"
     elif unit is not None:

@@ -25,6 +25,7 @@ from harstream.core.plausibility import ACC_UNIT_NAMES, acc_unit
 from harstream.datasets.columns import Columns, read_header
 from harstream.errors import DatasetError
 from harstream.wire.samples import ACC_UNITS, MAX_MAGNITUDE
+from harstream.wire.times import guess_unit
 
 #: Reasons why a row is left out.
 OTHER_FIELDS = "another number of fields than the header"
@@ -92,7 +93,7 @@ class Rows:
     line: _Index  # (n_rows,) number of the line in the file
     left_out: LeftOut
     decimal_comma: bool
-    dates: bool  # times are dates or times of day
+    time_unit: str  # of the time stamps; empty: they are dates or times of day
 
     @property
     def acc_unit(self) -> str | None:
@@ -228,7 +229,7 @@ def read_rows(text: bytes, where: str) -> Rows:
         line,
         left_out,
         comma,
-        times.dates,
+        times.unit or "",
     )
 
 
@@ -306,13 +307,16 @@ def _number(word: str) -> float:
 
 
 class _Times:
-    """The form of the time stamps, which the first row decides: numbers in a unit, or dates of ISO 8601."""
+    """The form of the time stamps, which the first row decides: numbers in a unit, or dates of ISO 8601.
+
+    A unit that is not stated is told by the magnitude of the first number, as in a message: a small one is in seconds.
+    """
 
     _first = 0  # first of whole numbers
-    dates = False
+    _factor = 1.0
 
     def __init__(self, unit: str | None) -> None:
-        self._factor = Columns(",", (), {}, {} if unit is None else {"t": unit}).factor("t")
+        self.unit = unit
         self._iso: bool | None = None
         self._origin: float | None = None
 
@@ -320,7 +324,13 @@ class _Times:
         """Return seconds since the first stamp, NaN for a word that is no time stamp."""
         if self._iso is None:
             first = next((word for word in words if word.strip()), "")
-            self._iso = self.dates = math.isnan(_number(first)) and not math.isnan(_seconds(first))
+            number = _number(first)
+            self._iso = math.isnan(number) and not math.isnan(_seconds(first))
+            if self._iso:
+                self.unit = None
+            else:
+                self.unit = self.unit or guess_unit(0.0 if math.isnan(number) else number)
+                self._factor = Columns(",", (), {}, {"t": self.unit}).factor("t")
         if self._iso:
             values = np.array([_seconds(word) for word in words])
             factor = 1.0

@@ -82,9 +82,15 @@ def _parse_iso(text: str) -> int:
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
+def guess_unit(value: float) -> str:
+    """Return the unit of a number since 1970, by its magnitude: s, ms, us or ns."""
+    return "s" if value < 1e11 else "ms" if value < 1e14 else "us" if value < 1e17 else "ns"
+
+
 def _guess_field(value: float) -> str:
     """Return the field that a number since 1970 belongs into, by its magnitude."""
-    return "t" if value < 1e11 else "t_ms" if value < 1e14 else "t_us" if value < 1e17 else "t_ns"
+    unit = guess_unit(value)
+    return "t" if unit == "s" else f"t_{unit}"
 
 
 def _describe(field: str, value: float) -> str:

@@ -347,7 +347,8 @@ def test_a_bundle_of_several_data_sets_knows_what_its_labels_cover(
     out = tmp_path / "mine"
     command = [*folders, "--out", out, *SMALL, "--labels", tmp_path / "table.json", "--channels", "total_acc"]
     monkeypatch.setattr(pool, "hold_out", hold_out_without_fit)
-    monkeypatch.setattr("harstream.cli.train._MANY_PARAMETERS", 1000)
+    monkeypatch.setattr("harstream.train.fitting.architectures.LARGE", 1000)
+    monkeypatch.setattr(pool, "_fits_per_process", lambda tasks: 20)  # or other processes would fit
     balance = ["--set", "balance_sets=true", "--set", "set_windows=50", "--set", "class_weights=true"]
     done = train(*command, *balance, "--folds", "data", "--repeats", 2, "--json", tmp_path / "figures.json")
     assert done.exit_code == 0, done.output

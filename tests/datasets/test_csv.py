@@ -199,6 +199,23 @@ def test_hidden_files_of_other_programs_are_no_recordings(tmp_path: Path, name: 
     assert [one.name for one in csv.load(tmp_path)] == ["anna_walk"]
 
 
+@pytest.mark.parametrize(("per_second", "unit"), [(1, "s"), (10**3, "ms"), (10**6, "us"), (10**9, "ns")])
+@pytest.mark.parametrize("start_s", [0, 1_763_668_800])
+def test_a_unit_of_time_that_is_not_stated_is_told_by_the_size_of_the_numbers(
+    tmp_path: Path, per_second: int, unit: str, start_s: int
+) -> None:
+    """Numbers that count from another instant than 1970 are seconds."""
+    stamps = [start_s * per_second + k * per_second // 50 for k in range(100)]
+    texts = [f"{start_s + k / 50:.2f}" for k in range(100)] if unit == "s" else map(str, stamps)
+    write(tmp_path, [f"{text},0,0,1,A" for text in texts], "t,ax,ay,az,label")
+    if start_s or unit == "s":
+        recording = csv.load(tmp_path)[0]
+        assert (recording.rate_hz, len(recording.samples)) == (50.0, 100)
+    else:
+        with pytest.raises(DatasetError, match="write t in seconds, or its unit in the header"):
+            csv.load(tmp_path)
+
+
 def test_folders_behind_symbolic_links_are_read_once(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "disk", rows(50))
     own = tmp_path / "own"
