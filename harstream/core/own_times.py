@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def even_parts(t_ns: Int64, samples: Float32) -> list[EvenPart]:
         return [EvenPart(int(t_ns[0]), samples)]
     period = float(np.median(steps))
     bounds = [0, *(np.flatnonzero(steps > GAP_PERIODS * period) + 1).tolist(), len(t_ns)]
-    return [_even_part(t_ns[a:b], samples[a:b], period) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [_even_part(t_ns[a:b], samples[a:b], period) for a, b in pairwise(bounds)]
 
 
 def _even_part(t_ns: Int64, samples: Float32, period: float) -> EvenPart:
