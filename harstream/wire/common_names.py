@@ -42,7 +42,7 @@ _MAX_CHARACTERS = 4000  # of the names in an outline
 
 def common_fields(document: Any) -> Fields | None:
     """Return where the fields of a message are; None if it has no accelerometer under a common name."""
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         return None
     candidates = ((place, _sensor(place[2], _ACC)) for place in _places(document))
     place, acc = next(((place, acc) for place, acc in candidates if acc), (None, ()))
@@ -82,16 +82,16 @@ def outline(document: Mapping[Any, Any]) -> tuple[Any, ...] | None:
 
 
 def _kind(value: Any) -> int:
-    return 0 if value is None else 3 if isinstance(value, Mapping) else 2 if isinstance(value, list) else 1
+    return 0 if value is None else 3 if isinstance(value, dict) else 2 if isinstance(value, list) else 1
 
 
 def _places(document: Mapping[Any, Any]) -> list[tuple[str, str, Mapping[Any, Any]]]:
     """Return the objects that may hold a sample: path before its names, path of its list, and the object."""
     places = [("", "", document)]
     inner = [(name, value) for name, value in islice(document.items(), _MAX_NAMES) if isinstance(name, str) and name]
-    places += [(f"{name}.", "", value) for name, value in inner if isinstance(value, Mapping) and not _is_vector(value)]
+    places += [(f"{name}.", "", value) for name, value in inner if isinstance(value, dict) and not _is_vector(value)]
     for name, value in inner:
-        if isinstance(value, list) and value and isinstance(value[0], Mapping) and not _is_sensor(name):
+        if isinstance(value, list) and value and isinstance(value[0], dict) and not _is_sensor(name):
             places.append(("", name, value[0]))
     return places
 
@@ -115,7 +115,7 @@ def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str
         if isinstance(name, str):
             plain.setdefault(_plain(name), name)
     for begin in beginnings:
-        if begin and begin in plain and isinstance(holder[plain[begin]], list | Mapping):
+        if begin and begin in plain and isinstance(holder[plain[begin]], list | dict):
             return (plain[begin],)
         for end in ("", "axis"):
             names = [plain.get(f"{begin}{axis}{end}") for axis in "xyz"]
@@ -134,6 +134,6 @@ def _time(document: Mapping[Any, Any], prefix: str, holder: Mapping[Any, Any]) -
     """Return the path and the unit of the time; "" if there is none."""
     for begin, members in (("", document), (prefix, holder)):
         for name in _TIMES:
-            if name in members and members[name] is not None and not isinstance(members[name], Mapping):
+            if name in members and members[name] is not None and not isinstance(members[name], dict):
                 return begin + name, _UNIT_OF_TIME.get(name, "auto")
     return "", "auto"

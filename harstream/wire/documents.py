@@ -141,7 +141,7 @@ def found(value: Any) -> str:
     if isinstance(value, int | float):
         digits = repr(value) if isinstance(value, float) or value.bit_length() < 200 else "a very large whole number"
         return f"the number {digits}" if digits[:1] != "a" else digits
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return f"an object with {names_of(value)}" if value else "an empty object"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"

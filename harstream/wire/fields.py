@@ -152,11 +152,11 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 def find(document: Any, path: str) -> Any:
     """Return the value at a dotted path, or ``MISSING``. A name with a dot in it is found as it is."""
-    if isinstance(document, Mapping) and path in document:
+    if isinstance(document, dict) and path in document:
         return document[path]
     value = document
     for step in path.split("."):
-        if isinstance(value, Mapping) and step in value:
+        if isinstance(value, dict) and step in value:
             value = value[step]
         elif isinstance(value, list) and step.isdecimal() and len(step) < 9 and int(step) < len(value):
             value = value[int(step)]
@@ -181,7 +181,7 @@ def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: 
         RejectError: The document has not the fields, or they do not hold what they should.
 
     """
-    if not isinstance(document, Mapping | list):
+    if not isinstance(document, dict | list):
         raise RejectError("shape", f"the message is {found(document)}, expected an object")
     holders = _holders(document, fields)
     acc = _read_sensor(holders, fields.acc, "acc", bool(fields.samples))

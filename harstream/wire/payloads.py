@@ -218,7 +218,7 @@ class _Auto:
 
     def _decode(self, document: Any, refused: RejectError | None) -> Sequence[Samples]:
         """Return the samples of a document, which as canonical JSON would be ``refused``."""
-        if isinstance(document, list) and all(isinstance(one, Mapping) for one in document) and document:
+        if isinstance(document, list) and all(isinstance(one, dict) for one in document) and document:
             return decode_senml(document, self._units, names_device=self._names_device)
         if is_sensor_logger(document):
             return decode_sensor_logger(document, names_device=self._names_device)
@@ -235,7 +235,7 @@ class _Auto:
         return [self._decode_common(document, fields)]
 
     def _find_fields(self, document: Any) -> Fields | None:
-        if not isinstance(document, Mapping) or _means_to_be_canonical(document):
+        if not isinstance(document, dict) or _means_to_be_canonical(document):
             return None
         key = outline(document)
         if key is None:
@@ -264,7 +264,7 @@ class _Auto:
 def _means_to_be_canonical(document: Mapping[Any, Any]) -> bool:
     """Return whether an object has samples as a canonical message has them, so that nothing else is to be guessed."""
     acc = document.get("acc", document.get("gyro"))
-    is_vector = isinstance(acc, Mapping) or (isinstance(acc, list) and len(acc) == 3 and not isinstance(acc[0], list))
+    is_vector = isinstance(acc, dict) or (isinstance(acc, list) and len(acc) == 3 and not isinstance(acc[0], list))
     return acc is not None and not is_vector
 
 

@@ -46,7 +46,7 @@ _DEVICES = (*DEVICE_NAMES, "uniqueID", "uniqueId")
 
 def decode_phyphox(document: Any, fields: Fields, *, names_device: bool) -> Samples:
     """Return the samples of a message. Raise RejectError if it has no buffers of an accelerometer or gyroscope."""
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise RejectError("shape", f"the message is {found(document)}, expected an object of buffers")
     buffers = _buffers(document)
     acc, acc_t = _sensor(buffers, _ids(fields.acc, _ACC), _times_of(fields, _ACC_TIMES))
@@ -81,9 +81,9 @@ def decode_phyphox(document: Any, fields: Fields, *, names_device: bool) -> Samp
 def _buffers(document: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return the buffers of a message by id, also of an answer of the remote interface."""
     inner = document.get("buffer")
-    if not isinstance(inner, Mapping):
+    if not isinstance(inner, dict):
         return document
-    return {name: one["buffer"] if isinstance(one, Mapping) and "buffer" in one else one for name, one in inner.items()}
+    return {name: one["buffer"] if isinstance(one, dict) and "buffer" in one else one for name, one in inner.items()}
 
 
 def _ids(configured: tuple[str, ...], known: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, ...], ...]:
@@ -139,11 +139,11 @@ def _nanoseconds(t_s: Float64, start_s: float) -> Int64:
 def _start(document: Mapping[Any, Any]) -> float:
     """Return the time since 1970 at which experiment time was 0, in seconds; 0 if the message does not tell."""
     for value in document.values():
-        if isinstance(value, Mapping) and isinstance(value.get("events"), list):
+        if isinstance(value, dict) and isinstance(value.get("events"), list):
             starts = [
                 event["systemTime"] - event["experimentTime"]
                 for event in value["events"]
-                if isinstance(event, Mapping)
+                if isinstance(event, dict)
                 and event.get("event") == "START"
                 and all(isinstance(event.get(key), int | float) for key in ("systemTime", "experimentTime"))
             ]

@@ -82,7 +82,7 @@ def _collect(records: Sequence[Any]) -> dict[str, dict[str, _Axis]]:
     base_name, base_unit = "", None
     base_time = base_value = 0.0
     for record in records:
-        if not isinstance(record, Mapping):
+        if not isinstance(record, dict):
             raise RejectError("shape", f"a record is {found(record)}, expected an object")
         if not record.keys() <= _KNOWN:
             record = _with_names(record)

@@ -56,7 +56,7 @@ _MAX_NAME = 64  # characters of the name of a sensor that is looked at
 def is_sensor_logger(document: Any) -> bool:
     """Return whether a document looks like a message of the app."""
     return (
-        isinstance(document, Mapping)
+        isinstance(document, dict)
         and isinstance(document.get("payload"), list)
         and any(name in document for name in ("deviceId", "sessionId", "messageId"))
     )
@@ -69,7 +69,7 @@ def decode_sensor_logger(document: Any, *, names_device: bool) -> list[Samples]:
         RejectError: The document is no message of the app, or has no measurement of acceleration or rotation.
 
     """
-    if not isinstance(document, Mapping) or not isinstance(document.get("payload"), list):
+    if not isinstance(document, dict) or not isinstance(document.get("payload"), list):
         raise RejectError("shape", f"the message is {found(document)}, expected an object with a list called payload")
     entries = _by_sensor(document["payload"])
     device = device_name(document.get("deviceId")) if names_device else None
@@ -113,7 +113,7 @@ def _by_sensor(payload: Sequence[Any]) -> dict[str, tuple[list[Any], list[Any]]]
     """Return the times and values of the measurements of each sensor that is used."""
     entries: dict[str, tuple[list[Any], list[Any]]] = {}
     for entry in payload:
-        name = entry.get("name") if isinstance(entry, Mapping) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise RejectError(
                 "shape", f"a measurement is {found(entry)}, expected an object with name, time and values"

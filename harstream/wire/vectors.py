@@ -29,12 +29,12 @@ def read_vectors(value: Any, what: str) -> Float64:
         RejectError: The value has another shape, or holds something else than numbers.
 
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return read_columns(_members(value, what), what)
     if not isinstance(value, list | tuple):
         raise RejectError("shape", f"{what} is {found(value)}, expected x, y and z")
-    if value and isinstance(value[0], Mapping):
-        rows = [_members(one, what) if isinstance(one, Mapping) else (one,) for one in value]
+    if value and isinstance(value[0], dict):
+        rows = [_members(one, what) if isinstance(one, dict) else (one,) for one in value]
         return _rows(_numbers(rows, what), what)
     numbers = _numbers(value, what)
     if numbers.shape == (3,):

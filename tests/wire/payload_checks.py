@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harstream.core.batches import Float32
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.fields import Fields
 from harstream.wire.payloads import PayloadConfig, make_payload
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import Samples, Units
+from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
 T_NS = 1_763_668_800_020_000_000
-ROWS = (np.arange(60).reshape(10, 6) % 7 / 10 - 0.3).astype(np.float32) + np.float32([0, 0, 1, 0, 0, 0])
+ROWS = (np.arange(60).reshape(10, 6) % 7 / 10 - 0.3 + [0, 0, 1, 0, 0, 0]).astype(np.float32)
+
+
+def f32(rows: Any) -> Float32:
+    return np.array(rows, np.float32)
 
 
 def encoded(message: Any) -> bytes:
@@ -25,7 +30,7 @@ def encoded(message: Any) -> bytes:
 
 def read_all(
     name: str, message: Any, fields: Any = None, units: Units | None = None, *, names_device: bool = True
-) -> list[Samples]:
+) -> list[Any]:
     """Decode one message in a format; raise RejectError if it is rejected."""
     config = PayloadConfig(name, Fields.parse(fields or {}))
     (result,) = make_payload(config, units or Units(), names_device=names_device).decode([encoded(message)])
@@ -34,7 +39,7 @@ def read_all(
     return list(result)
 
 
-def read(*arguments: Any, **options: Any) -> Samples:
+def read(*arguments: Any, **options: Any) -> Any:
     (samples,) = read_all(*arguments, **options)
     return samples
 

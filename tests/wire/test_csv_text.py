@@ -11,7 +11,7 @@ from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 
 from . import shapes
-from .payload_checks import ROWS, T_NS, check_rejected, decoder, read, read_all, sent
+from .payload_checks import ROWS, T_NS, check_rejected, decoder, f32, read, read_all, sent
 
 T_AND_ACC = {"t_unit": "ms", "columns": ["t", "ax", "ay", "az"]}
 ACC = {"columns": ["ax", "ay", "az"]}
@@ -44,7 +44,7 @@ def test_lines_with_a_header_times_and_both_sensors():
 def test_the_first_line_tells_the_separator(content):
     samples = read("csv", content, ACC, names_device=False)
     assert samples.t_ns is None
-    np.testing.assert_array_equal(samples.acc, np.float32([[0.1, -0.2, 0.97]]))
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, -0.2, 0.97]]))
 
 
 def test_columns_that_are_not_used_and_a_single_time():

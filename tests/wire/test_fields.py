@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 
 from . import shapes
-from .payload_checks import ROWS, T_NS, check_rejected, decoder, encoded, read, sent
+from .payload_checks import ROWS, T_NS, check_rejected, decoder, encoded, f32, read, sent
 
 FLAT = {
     "accX": 0.1,
@@ -55,8 +56,8 @@ def test_the_examples_of_the_docstrings_are_right():
 def test_scalars_of_three_names_each():
     samples = read("fields", FLAT, FLAT_FIELDS, names_device=False)
     assert (samples.t_ns, samples.device, samples.acc_t_ns) == (1763668800123000000, None, None)
-    np.testing.assert_array_equal(samples.acc, np.float32([[0.1, -0.2, 0.97]]))
-    np.testing.assert_array_equal(samples.gyro, np.float32([[1.5, 2.5, 3.5]]))
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, -0.2, 0.97]]))
+    np.testing.assert_array_equal(samples.gyro, f32([[1.5, 2.5, 3.5]]))
 
 
 def test_the_counts_of_tasmota_with_a_scale():
@@ -93,14 +94,14 @@ def test_a_list_of_samples_with_the_rate_of_the_message():
 
 @pytest.mark.parametrize("acc", ["v", ["v.0", "v.1", "v.2"], ["v.x", "v.y", "v.z"]])
 def test_a_list_of_samples_with_a_time_each(acc):
-    vectors = [[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]
+    vectors: list[Any] = [[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]
     if acc == ["v.x", "v.y", "v.z"]:
         vectors = [dict(zip("xyz", vector, strict=True)) for vector in vectors]
     listed = [{"at": 1763668800123 + 20 * i, "v": vector} for i, vector in enumerate(vectors)]
     samples = read("fields", {"id": 7, "s": listed}, {"device": "id", "samples": "s", "t": "at", "acc": acc})
     assert samples.device == "7"
     assert samples.acc_t_ns.tolist() == [1763668800123000000, 1763668800143000000]
-    np.testing.assert_array_equal(samples.acc, np.float32([[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]))
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ def test_times_in_every_unit(value, unit, t_ns):
 
 def test_a_gyroscope_that_a_message_does_not_have_is_left_out():
     message = {"a": [0, 0, 1], "t": 1763668800}
+    more: dict[str, Any]
     for more in ({}, {"g": None}, {"g": []}):
         assert read("fields", {**message, **more}, {"acc": "a", "gyro": "g"}, names_device=False).gyro is None
 
@@ -210,14 +212,14 @@ def test_a_message_that_does_not_fit_is_rejected_with_what_was_found(reason, det
 def test_common_names_need_no_configuration(message):
     samples = decode(encoded(message), Units())
     assert samples.t_ns == 1763668800123000000
-    np.testing.assert_array_equal(samples.acc, np.float32([[0.1, -0.2, 0.97]]))
-    np.testing.assert_array_equal(samples.gyro, np.float32([[1.5, 2.5, 3.5]]))
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, -0.2, 0.97]]))
+    np.testing.assert_array_equal(samples.gyro, f32([[1.5, 2.5, 3.5]]))
 
 
 def test_common_names_inside_an_object_or_a_list():
     samples = decode(encoded(THINGSBOARD), Units())
     assert (samples.t_ns, samples.gyro) == (1763668800123000000, None)
-    np.testing.assert_array_equal(samples.acc, np.float32([[0.1, -0.2, 0.97]]))
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, -0.2, 0.97]]))
     samples = decode(encoded(TASMOTA), Units("auto"))
     assert (samples.t_ns, samples.acc.tolist()) == (1544293165_000_000_000, [[4828, -7124, 13420]])
     samples = decode(shapes.sample_list(T_NS, 50.0, ROWS, "w1"), Units())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import numpy as np
 import pytest
@@ -149,7 +151,7 @@ def test_a_malformed_pack_is_rejected_with_what_was_found(reason, detail, pack):
 
 
 labels = st.sampled_from(["bn", "bt", "bu", "bv", "n", "u", "v", "t", "vs", "x_"])
-values = st.floats(-1e3, 1e3) | st.sampled_from(
+values: st.SearchStrategy[Any] = st.floats(-1e3, 1e3) | st.sampled_from(
     [1.7e9, 1.7e9 + 0.02, "ax", "ay", "az", "gx", "w:", "g", None, True, []]
 )
 

@@ -17,18 +17,14 @@ from .payload_checks import ROWS, T_NS, check_rejected, decoder, encoded, read, 
 G = shapes.G
 TIME = 1751729987417535200
 #: The example of a public server of the app (its README shows a message as it arrives from a phone).
+MEASURED = [
+    {"name": "accelerometer", "values": {"x": -0.032849, "y": -0.004899, "z": 0.089095}, "accuracy": 3, "time": TIME}
+]
 REAL = {
     "messageId": 27,
     "sessionId": "f08abd14-4a86-4913-8c33-f75269e862b9",
     "deviceId": "0e35011f-e2fe-482e-b9a1-1625bb039f37",
-    "payload": [
-        {
-            "name": "accelerometer",
-            "values": {"x": -0.032849, "y": -0.004899, "z": 0.089095},
-            "accuracy": 3,
-            "time": TIME,
-        }
-    ],
+    "payload": MEASURED,
 }
 
 
@@ -44,7 +40,7 @@ def test_the_real_example_needs_gravity_and_is_told_so():
     detail = "no acceleration with gravity and no rotation, but measurements of accelerometer"
     check_rejected("empty", detail, "sensor-logger", REAL)
     more = {"name": "gravity", "values": {"x": 0.0, "y": 0.0, "z": 9.80665}, "time": TIME}
-    samples = read("sensor-logger", {**REAL, "payload": [*REAL["payload"], more]})
+    samples = read("sensor-logger", {**REAL, "payload": [*MEASURED, more]})
     assert samples.device == "0e35011f-e2fe-482e-b9a1-1625bb039f37"
     assert samples.acc_t_ns.tolist() == [TIME]
     np.testing.assert_allclose(samples.acc * G, [[-0.032849, -0.004899, 9.895745]], rtol=1e-6)
