@@ -78,6 +78,7 @@ class Decoder:
         self._acc_factor, self._gyro_factor = acc_factor(self.units.acc), gyro_factor(self.units.gyro)
         self._json_reader = JsonReader()
         self._device_by_topic: dict[str, str] = {}
+        self._topic_of_part: dict[str, str] = {}  # of devices that share the topic of another one
         self._topic_bytes = 0
         self._notes = IgnoredFieldNotes()
 
@@ -143,7 +144,9 @@ class Decoder:
     def devices_of(self, partitions: Collection[int]) -> list[str]:
         """Return the devices of which messages in these partitions were decoded."""
         partition_of = self.template.partition
-        return list({device for topic, device in self._device_by_topic.items() if partition_of(topic) in partitions})
+        devices = {device for topic, device in self._device_by_topic.items() if partition_of(topic) in partitions}
+        parts = {device for device, topic in self._topic_of_part.items() if partition_of(topic) in partitions}
+        return list(devices | parts)
 
     def take_notes(self) -> list[str]:
         """Return one line for each field that messages had since the last call and that looks like a mistake.
@@ -183,6 +186,7 @@ class Decoder:
 
     def _forget_topics(self) -> None:
         self._device_by_topic.clear()
+        self._topic_of_part.clear()
         self._topic_bytes = 0
 
     def _device(self, message: Message) -> str:
@@ -263,6 +267,8 @@ class Decoder:
             try:
                 for content in _usable(result):
                     device = (devices[index] or content.device or "") + content.part
+                    if content.part and devices[index]:
+                        self._topic_of_part[device] = messages[index].topic
                     for even in place(content, self.needs_gyro):
                         if even.gyro is None and self.needs_gyro:
                             raise RejectError("gyroscope", "no gyroscope, but the model needs one")

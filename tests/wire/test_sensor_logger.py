@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harstream.wire.decoder import Decoder
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.reject import RejectError
+from harstream.wire.topics import TopicTemplate
 
 from . import shapes
 from .payload_checks import ROWS, T_NS, check_rejected, decoder, encoded, read, read_all, sent
@@ -99,6 +102,18 @@ def test_a_watch_is_a_wearable_of_its_own(name, unit, sign):
     assert batch.devices == ["p1-watch"]
     topic = decoder("sensor-logger", topic="phones/{device}", needs_gyro=False)
     assert topic.decode(sent(encoded(message(watch)), topic="phones/anna"))[0].devices == ["anna-watch"]
+
+
+def test_a_watch_belongs_to_the_partition_of_its_phone():
+    template = TopicTemplate("p/{partition}/{device}", may_partition=True)
+    made = Decoder(template, needs_gyro=False, payload=PayloadConfig("sensor-logger"))
+    names = [f"{name}{axis}" for name in ("acceleration", "gravity", "rotationRate") for axis in "XYZ"]
+    both = encoded(message(entry("totalacceleration", z=G), entry("wrist motion", **dict.fromkeys(names, 0.5))))
+    made.decode([*sent(both, topic="p/1/anna"), *sent(both, topic="p/2/ben")])
+    assert sorted(made.devices_of([1])) == ["anna", "anna-watch"]
+    assert sorted(made.devices_of([1, 2])) == ["anna", "anna-watch", "ben", "ben-watch"]
+    made.forget_idle_topics(-1000)
+    assert made.devices_of([1, 2]) == []
 
 
 def test_entries_may_come_in_any_order_and_twice():
