@@ -37,6 +37,7 @@ _TIMES = (
 )
 _UNIT_OF_TIME = {"t": "s", "t_ms": "ms", "t_us": "us", "t_ns": "ns"}
 _MAX_NAMES = 64  # members of an object that are looked at
+_MAX_INNER = 8  # objects in it that are looked at
 _MAX_CHARACTERS = 4000  # of the names in an outline
 
 
@@ -70,15 +71,27 @@ def outline(document: Mapping[Any, Any]) -> tuple[Any, ...] | None:
 
     It is None where names are too long to be remembered.
     """
-    parts: list[Any] = []
+    names = [(name, _kind(value)) for name, value in islice(document.items(), _MAX_NAMES)]
+    inner = [
+        (name, key, _kind(value))
+        for name, _, members in _inner(document)
+        for key, value in islice(members.items(), _MAX_NAMES)
+    ]
+    n_characters = sum(len(str(name)) for name, _ in names) + sum(len(str(key)) for _, key, _ in inner)
+    return (*names, *inner) if n_characters <= _MAX_CHARACTERS else None
+
+
+def _inner(document: Mapping[Any, Any]) -> list[tuple[str, bool, Mapping[Any, Any]]]:
+    """Return the first objects in an object, also those that begin a list: name, whether in a list, and the object."""
+    inner: list[tuple[str, bool, Mapping[Any, Any]]] = []
     for name, value in islice(document.items(), _MAX_NAMES):
-        inner = value[0] if isinstance(value, list) and value else value
-        members = (
-            tuple((key, _kind(one)) for key, one in islice(inner.items(), _MAX_NAMES)) if _kind(inner) == 3 else ()
-        )
-        parts.append((name, _kind(value), members))
-    n_characters = sum(len(str(name)) + sum(len(str(key)) for key, _ in members) for name, _, members in parts)
-    return tuple(parts) if n_characters <= _MAX_CHARACTERS else None
+        is_list = isinstance(value, list)
+        holder = value[0] if is_list and value else value
+        if isinstance(holder, dict) and isinstance(name, str) and name:
+            inner.append((name, is_list, holder))
+            if len(inner) == _MAX_INNER:
+                break
+    return inner
 
 
 def _kind(value: Any) -> int:
@@ -87,13 +100,12 @@ def _kind(value: Any) -> int:
 
 def _places(document: Mapping[Any, Any]) -> list[tuple[str, str, Mapping[Any, Any]]]:
     """Return the objects that may hold a sample: path before its names, path of its list, and the object."""
-    places = [("", "", document)]
-    inner = [(name, value) for name, value in islice(document.items(), _MAX_NAMES) if isinstance(name, str) and name]
-    places += [(f"{name}.", "", value) for name, value in inner if isinstance(value, dict) and not _is_vector(value)]
-    for name, value in inner:
-        if isinstance(value, list) and value and isinstance(value[0], dict) and not _is_sensor(name):
-            places.append(("", name, value[0]))
-    return places
+    inner = _inner(document)
+    return [
+        ("", "", document),
+        *((f"{name}.", "", holder) for name, is_list, holder in inner if not is_list and not _is_vector(holder)),
+        *(("", name, holder) for name, is_list, holder in inner if is_list and not _is_sensor(name)),
+    ]
 
 
 def _is_vector(value: Mapping[Any, Any]) -> bool:

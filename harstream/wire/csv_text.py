@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Float64, Int64
-from harstream.wire.device_names import device_name
+from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
 from harstream.wire.reject import RejectError
@@ -46,6 +46,7 @@ def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bo
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(by_name["device"]):
         groups.setdefault(name, []).append(index)
+    check_number(len(groups))
     return [
         _samples(
             {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units, device_name(name)

@@ -22,6 +22,14 @@ DEVICE_NAMES = (
     "id",
     "mac",
 )
+#: Devices in one message. Each costs about as much as a message.
+MAX_DEVICES = 64
+
+
+def check_number(n_devices: int) -> None:
+    """Raise RejectError if there are too many devices in one message."""
+    if n_devices > MAX_DEVICES:
+        raise RejectError("device", f"{n_devices} devices in one message, expected at most {MAX_DEVICES}")
 
 
 def device_name(value: Any) -> str:

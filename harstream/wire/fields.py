@@ -230,8 +230,8 @@ def _read_sensor(holders: Sequence[Any], paths: Sequence[str], sensor: str, many
     if not many:
         return read_vectors(values[0][0], what) if len(paths) == 1 else read_columns(values[0], what)
     if len(paths) == 1:
-        return read_vectors([value[0] for value in values], what)
-    return read_vectors(values, what)
+        return read_vectors([value[0] for value in values], what, each=True)
+    return read_vectors(values, what, each=True)
 
 
 def _require(holder: Any, path: str, sensor: str) -> Any:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Float32, Float64
-from harstream.wire.device_names import device_name
+from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import found, shown
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
@@ -71,6 +71,7 @@ def decode_senml(document: Any, units: Units, *, names_device: bool) -> list[Sam
     devices = _collect(document)
     if len(devices) > 1 and not names_device:
         raise RejectError("device", f"records of {len(devices)} devices, but the topic names one")
+    check_number(len(devices))
     return [_samples(name, axes, units, names_device) for name, axes in devices.items()]
 
 

@@ -135,7 +135,7 @@ def _plain(name: str) -> str:
 
 def _vectors(name: str, times: list[Any], values: list[Any]) -> _Measured:
     """Return measurements in the unit of the message's numbers, of rotation: rad/s."""
-    return _Measured(read_times(times, "ns", "time"), convert(read_vectors(values, name), 1.0))
+    return _Measured(read_times(times, "ns", "time"), convert(read_vectors(values, name, each=True), 1.0))
 
 
 def _phone_acc(entries: Mapping[str, tuple[list[Any], list[Any]]]) -> _Measured | None:
@@ -143,18 +143,18 @@ def _phone_acc(entries: Mapping[str, tuple[list[Any], list[Any]]]) -> _Measured 
     factor = ACC_UNITS["m/s2"]
     if _TOTAL in entries:
         times, values = entries[_TOTAL]
-        return _Measured(read_times(times, "ns", "time"), convert(read_vectors(values, _TOTAL), factor))
+        return _Measured(read_times(times, "ns", "time"), convert(read_vectors(values, _TOTAL, each=True), factor))
     if _LINEAR in entries and _GRAVITY in entries:
         times, values = entries[_LINEAR]
-        t_ns, linear = read_times(times, "ns", "time"), read_vectors(values, _LINEAR)
+        t_ns, linear = read_times(times, "ns", "time"), read_vectors(values, _LINEAR, each=True)
         times, values = entries[_GRAVITY]
-        gravity = in_order(read_times(times, "ns", "time"), convert(read_vectors(values, _GRAVITY), 1.0))
+        gravity = in_order(read_times(times, "ns", "time"), convert(read_vectors(values, _GRAVITY, each=True), 1.0))
         added, known = interpolate_at(t_ns, *gravity, reach_ns=_GRAVITY_REACH_NS)
         if known.any():
             return _Measured(t_ns[known], convert((linear + added)[known], factor))
     if _RAW in entries:
         times, values = entries[_RAW]
-        raw = read_vectors(values, _RAW)
+        raw = read_vectors(values, _RAW, each=True)
         return _Measured(read_times(times, "ns", "time"), convert(raw, _factor_of(raw)))
     return None
 
@@ -168,7 +168,7 @@ def _wrist(times: list[Any], values: list[Any]) -> tuple[_Measured, _Measured]:
     """Return acceleration with gravity in g, and rotation in rad/s, of a watch."""
     t_ns = read_times(times, "ns", "time")
     linear, gravity, rotation = (
-        read_vectors([_triple(value, prefix) for value in values], f"{_WRIST} {prefix}")
+        read_vectors([_triple(value, prefix) for value in values], f"{_WRIST} {prefix}", each=True)
         for prefix in ("acceleration", "gravity", "rotationRate")
     )
     acc = convert(linear + gravity, _factor_of(gravity))

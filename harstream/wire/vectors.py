@@ -15,7 +15,7 @@ from harstream.wire.reject import RejectError
 _XYZ, _UPPER = ("x", "y", "z"), ("X", "Y", "Z")
 
 
-def read_vectors(value: Any, what: str) -> Float64:
+def read_vectors(value: Any, what: str, *, each: bool = False) -> Float64:
     """Return the vectors that one value of a document holds, (n_vectors, 3).
 
     The value is ``[x, y, z]``, a list of such lists, an object ``{"x": .., "y": .., "z": ..}`` of numbers or of lists
@@ -24,6 +24,7 @@ def read_vectors(value: Any, what: str) -> Float64:
     Args:
         value: A value of a document.
         what: Name of the value in an error.
+        each: Whether the value is a list with one vector for each sample, and never three lists of equal length.
 
     Raises:
         RejectError: The value has another shape, or holds something else than numbers.
@@ -37,9 +38,9 @@ def read_vectors(value: Any, what: str) -> Float64:
         rows = [_members(one, what) if isinstance(one, dict) else (one,) for one in value]
         return _rows(_numbers(rows, what), what)
     numbers = _numbers(value, what)
-    if numbers.shape == (3,):
+    if not each and numbers.shape == (3,):
         return numbers[None, :]
-    if numbers.ndim == 2 and numbers.shape[0] == 3 != numbers.shape[1]:
+    if not each and numbers.ndim == 2 and numbers.shape[0] == 3 != numbers.shape[1]:
         return numbers.T
     return _rows(numbers, what)
 

@@ -63,6 +63,11 @@ def test_a_column_names_the_device():
     assert batch.devices == ["w1", "w2", "w1", "w2"]
 
 
+def test_too_many_devices_in_one_message_are_rejected():
+    lines = "\n".join(f"w{i},0,0,1" for i in range(65)).encode()
+    check_rejected("device", "65 devices in one message", "csv", lines, {"columns": ["device", "ax", "ay", "az"]})
+
+
 @pytest.mark.parametrize(
     ("reason", "detail", "content", "where"),
     [

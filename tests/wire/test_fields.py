@@ -19,6 +19,7 @@ from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 
+from ..calls import count_calls
 from . import shapes
 from .payload_checks import ROWS, T_NS, check_rejected, decoder, encoded, f32, read, sent
 
@@ -161,6 +162,8 @@ BAD = [
     ("shape", "'s' is an object with a, expected a list of samples", {"s": {"a": 1}}, {"acc": "a", "samples": "s"}),
     ("shape", "no 's' in an empty object", {}, {"acc": "a", "samples": "s"}),
     ("shape", "2 samples in acc, 1 in gyro", {"a": [[0, 0, 1]] * 2, "g": [1, 2, 3]}, {"acc": "a", "gyro": "g"}),
+    ("shape", "v holds 3 x 2 numbers", {"s": [{"v": [1, 2]}] * 3}, {"acc": "v", "samples": "s"}),
+    ("shape", "v holds 3 numbers", {"s": [{"v": 1}] * 3}, {"acc": "v", "samples": "s"}),
     ("empty", "no sample", {"a": []}, {"acc": "a"}),
     ("empty", "no sample", {"s": []}, {"acc": "a", "samples": "s"}),
     ("time", "no 'ts', but an object with a", {"a": [0, 0, 1]}, {"acc": "a", "t": "ts"}),
@@ -351,3 +354,16 @@ def test_the_fields_are_written_as_they_are_read():
 def test_a_table_with_something_else_is_refused(value):
     with pytest.raises(ConfigError, match="fields"):
         Fields.parse(value)
+
+
+def test_the_work_for_a_message_does_not_grow_with_its_objects():
+    inner = {f"name{i}": i for i in range(300)}
+    few, many = (encoded({f"o{i}": inner for i in range(n)}) for n in (100, 1000))
+
+    def calls(payload: bytes) -> int:
+        with pytest.raises(RejectError):
+            decode(payload, Units())
+        made = payloads._Auto(Units(), names_device=False)
+        return count_calls(made._find_fields, json.loads(payload))
+
+    assert calls(many) < 1.1 * calls(few)

@@ -53,6 +53,12 @@ def test_many_samples_of_both_sensors_in_json_and_cbor(encode, name):
     np.testing.assert_allclose(batch.samples, ROWS, atol=1e-6)
 
 
+def test_records_of_too_many_devices_in_one_pack_are_rejected():
+    packs = [[record for i in range(n) for record in one(bn=f"w{i}:")] for n in (64, 65)]
+    assert len(read_all("senml", packs[0])) == 64
+    check_rejected("device", "65 devices in one message, expected at most 64", "senml", packs[1])
+
+
 def test_records_of_several_devices_in_one_pack():
     pack = [record for name in ("w1", "w2") for record in one("ax", "ay", "az", bn=f"{name}/")]
     assert [samples.device for samples in read_all("senml", pack)] == ["w1", "w2"]

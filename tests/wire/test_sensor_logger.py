@@ -167,6 +167,16 @@ def test_a_message_without_both_sensors_at_one_time_is_rejected_for_its_device(r
             "totalacceleration holds null",
             message({"name": "totalacceleration", "time": TIME, "values": {"x": None, "y": 1, "z": 1}}),
         ),
+        (
+            "shape",
+            "totalacceleration holds 3 x 2 numbers",
+            message(*({"name": "totalacceleration", "time": TIME + i, "values": [1, 2]} for i in range(3))),
+        ),
+        (
+            "shape",
+            "totalacceleration holds 3 numbers",
+            message(*({"name": "totalacceleration", "time": TIME + i, "values": 1} for i in range(3))),
+        ),
         ("shape", "expected accelerationX", message(entry("wrist motion", x=1))),
         (
             "time",
