@@ -1,7 +1,8 @@
 """Compressed payloads: gzip (RFC 1952) and zstd (RFC 8878), which their first bytes tell from everything else.
 
 Both formats begin with fixed bytes, so the content type of MQTT 5 adds nothing, and devices without MQTT 5 can
-compress too. What a payload unpacks to is bounded, and so is the memory that unpacking takes.
+compress too. The limit of a payload holds for what it unpacks to, because that is what costs time: a few hundred bytes
+could else keep the daemon busy for seconds. The memory that unpacking takes is bounded too.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import zstandard
 from harstream.wire.reject import RejectError
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-#: Largest number of bytes that a compressed payload unpacks to, as a multiple of the limit of a payload.
-MAX_FACTOR = 8
 #: Largest window of zstd, bytes: what the decoder may keep in memory.
 _MAX_WINDOW = 8 * 2**20
 

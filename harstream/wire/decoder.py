@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harstream.core.batches import Float32, SampleBatch
-from harstream.wire.compression import MAX_FACTOR, is_compressed, unpack
+from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
 from harstream.wire.other_names import IgnoredFieldNotes
 from harstream.wire.packed import HEADER
@@ -286,7 +286,7 @@ class Decoder:
         for at, payload in enumerate(payloads):
             if is_compressed(payload):
                 try:
-                    payloads[at] = unpack(payload, MAX_FACTOR * self.max_payload_bytes)
+                    payloads[at] = unpack(payload, self.max_payload_bytes)
                 except RejectError as error:
                     refused[at] = error
         decoded = self._payload.decode(payloads)

@@ -23,7 +23,7 @@ from harstream.errors import ConfigError
 from harstream.wire.axes import Axes
 from harstream.wire.canonical import decode_canonical, decode_json
 from harstream.wire.common_names import common_fields, outline
-from harstream.wire.compression import MAX_FACTOR, is_compressed, unpack
+from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.csv_text import check_columns, decode_csv
 from harstream.wire.device_names import device_of
 from harstream.wire.documents import form_of, found, read_cbor, read_document, read_json, read_msgpack
@@ -41,7 +41,7 @@ AUTO_PAYLOAD = "auto"
 _MAX_OUTLINES = 256
 _BEGIN = 64  # bytes in which a JSON message must begin
 #: Limit of a single message that ``decode`` unpacks.
-_MAX_UNPACKED = MAX_FACTOR * 256 * 1024
+_MAX_UNPACKED = 256 * 1024
 
 #: Samples of each device in one message, or why it is rejected.
 Decoded = Sequence[Samples] | RejectError

@@ -14,7 +14,7 @@ REASONS = {
     "msgpack": "not MessagePack",
     "csv": "not lines of text with the configured columns",
     "packed": "a packed payload with another version, an unknown flag or the wrong length",
-    "compressed": "gzip or zstd that is damaged, or unpacks to more than eight times `--max-payload-bytes`",
+    "compressed": "gzip or zstd that is damaged, or unpacks to more than the limit",
     "shape": "not samples: a field is missing, of another type, or acc and gyro differ in length",
     "not_finite": "a sample, or a scale, is not a finite number",
     "range": "a sample beyond 1,000 g or 1,000 rad/s: a corrupt message (a wrong unit is rarely so large)",

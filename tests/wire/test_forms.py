@@ -155,8 +155,8 @@ def _gzip_bomb() -> bytes:
 @pytest.mark.parametrize(
     ("detail", "content"),
     [
-        ("gzip: unpacks to more than 800000 bytes", _gzip_bomb()),
-        ("zstd: unpacks to more than 800000 bytes", zstandard.ZstdCompressor().compress(bytes(50_000_000))),
+        ("gzip: unpacks to more than 100000 bytes", _gzip_bomb()),
+        ("zstd: unpacks to more than 100000 bytes", zstandard.ZstdCompressor().compress(bytes(50_000_000))),
         ("gzip: the payload is cut off", gzip.compress(b"x" * 100, mtime=0)[:-3]),
         ("zstd: the payload is cut off", zstandard.ZstdCompressor().compress(b"x" * 100)[:-3]),
         ("gzip: the payload is cut off, or more follows", gzip.compress(b"x", mtime=0) + b"y"),
