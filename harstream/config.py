@@ -25,6 +25,9 @@ from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.shipped import DEFAULT_MODEL
+from harstream.wire.axes import Axes
+from harstream.wire.fields import Fields
+from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS, PayloadConfig
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
 from harstream.wire.topics import TopicTemplate, is_topic_level
 
@@ -68,9 +71,25 @@ class RunConfig:
     )
     topic: str = option(
         "Topic template of the samples; the level {device} is the name of the device, and a level {partition} a "
-        "number.",
+        "number. Without a level {device} the payload names the device.",
         DEFAULT_TOPIC,
         metavar="TEMPLATE",
+    )
+    payload: str = option(
+        "Format of the samples; auto tells JSON, packed, CBOR, MessagePack, sensor-logger, senml and common names of "
+        "fields from each message.",
+        AUTO_PAYLOAD,
+        choices=PAYLOADS,
+    )
+    fields: Fields | None = option(
+        "Where things are in a message with the payload fields, csv or phyphox: a table of the settings file, or its "
+        "text in TOML.",
+        default_text="none",
+        metavar="TOML",
+        is_table=True,
+    )
+    axes: str = option(
+        "The model's axes in terms of the device's, such as -y x z.", "x y z", metavar="AXES", joined=True
     )
     labels_topic: str = option(
         "Topic template to which labels are published.", DEFAULT_LABELS_TOPIC, metavar="TEMPLATE"
@@ -204,6 +223,7 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
+        self.payload_config.check(not self.samples_template.has_device)
         if self.durable_dir is not None:
             self._check_durable()
         _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
@@ -230,7 +250,7 @@ class RunConfig:
             own["topic of the workers"] = f"{self.workers_topic}/{self.worker_of[0]}", "worker-group"
         for name, template in templates.items():
             for kind, (topic, option_name) in own.items():
-                if template.device(topic) is not None:
+                if template.device(topic) is not None or (not template.has_device and template.matches(topic)):
                     raise ConfigError(
                         f"{name}: {template.text!r} matches the daemon's {kind} {topic!r}; "
                         f"choose another topic or {option_name}"
@@ -253,7 +273,12 @@ class RunConfig:
     @property
     def samples_template(self) -> TopicTemplate:
         """Template of the topics that samples are received from."""
-        return TopicTemplate(self.topic, "topic", may_partition=True)
+        return TopicTemplate(self.topic, "topic", may_partition=True, may_omit_device=True)
+
+    @property
+    def payload_config(self) -> PayloadConfig:
+        """Format of the samples."""
+        return PayloadConfig(self.payload, self.fields or Fields(), Axes.parse(self.axes))
 
     @property
     def labels_template(self) -> TopicTemplate:
@@ -396,7 +421,11 @@ def read_file(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{where}: others may read this file; use password-file or the variable {PASSWORD}")
         if name in settings:
             raise ConfigError(f"{where}: the setting is given twice, once with - and once with _; remove one")
-        if declared.multiple and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        if (
+            (declared.multiple or declared.joined)
+            and isinstance(value, list)
+            and all(isinstance(each, str) for each in value)
+        ):
             value = " ".join(value)
         settings[name] = declared.check(value, where)
     return settings

@@ -32,9 +32,11 @@ class Option:
     minimum: float = -math.inf  # smallest and largest allowed number, both inclusive
     maximum: float = math.inf
     multiple: bool = False  # may be given several times; the values are joined by spaces
+    joined: bool = False  # the settings file may hold a list of texts, which are joined by spaces
     reloadable: bool = False  # SIGHUP applies a new value; otherwise a change needs a restart
     secret: bool = False  # the value is or holds a password, so no message quotes it
     environment_only: bool = False  # neither the command line nor the settings file may hold it
+    is_table: bool = False  # a table of the settings file, and elsewhere a text in TOML; ``kind.parse`` reads both
 
     @property
     def flag(self) -> str:
@@ -61,6 +63,8 @@ class Option:
         where = where or self.flag
         if value is None and self.default is None:
             return None
+        if self.is_table:
+            return self.kind.parse(value, where)  # type: ignore[attr-defined]
         if self.kind is bool:
             if not isinstance(value, bool):
                 raise ConfigError(f"{where}: expected true or false, got {value!r}")

@@ -349,8 +349,13 @@ class Recorder:
             if rejection.reason != "retained":
                 device.rejected[rejection.reason] += 1
                 device.last_rejection = rejection.detail
-        if not len(batch):
-            return
+        for k, sender in enumerate(batch.devices):  # one message may hold several stretches, and a watch beside a phone
+            if sender == name:
+                part = batch if len(batch) == 1 else batch.select(np.arange(len(batch)) == k)
+                self._take(name, device, part, message.arrival_s, gyro=gyro)
+
+    def _take(self, name: str, device: RecordedDevice, batch: SampleBatch, arrival_s: float, *, gyro: bool) -> None:
+        """Write the samples of a batch of one message."""
         try:
             converted = device.unit.convert(batch)
         except RejectError as error:
@@ -368,7 +373,7 @@ class Recorder:
         device.rejected.update({"rate": 1} if stats.samples_rate > before.samples_rate else {})
         if not len(accepted.row):
             return
-        device.received, device.last_received_s = True, message.arrival_s
+        device.received, device.last_received_s = True, arrival_s
         if self._label is None:
             return
         if device.file is not None and (timeline.clock.nominal_ns[0] != nominal_ns or device.file.gyro != gyro):

@@ -88,6 +88,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "model": "m",
         "backend": "int8",
         "topic": "a/{partition}/{device}",
+        "payload": "csv",
+        "fields": '{ t_unit = "ms", columns = ["t", "ax", "ay", "az"] }',
+        "axes": "-y x z",
         "labels_topic": "b/{device}",
         "events_topic": "c/{device}",
         "smoothing": "none",
@@ -126,7 +129,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
     by_flags = run(*flags)[2]
     by_environment = run(**values)[2]
     bare = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s", "silence_s"} | no
-    written = {key: value if key in bare else f'"{value}"' for key, value in values.items()}
+    written = {key: value if key in bare | {"fields"} else f'"{value}"' for key, value in values.items()}
     by_file = run(
         "--config", toml("".join(f"{config.OPTIONS[key].flag} = {value}\n" for key, value in written.items()))
     )[2]
@@ -182,7 +185,25 @@ def test_variables_without_the_prefix_are_ignored():
         (["--broker", "mqtt://host:99999"], "broker"),
         (["--broker", "mqtt://host/path"], "broker"),
         (["--broker", ""], "broker"),
-        (["--topic", "wearables/imu"], "topic"),
+        (["--topic", "wearables/{name}/imu"], "topic"),
+        (["--topic", "wearables/imu", "--payload", "packed"], "packed messages name no device"),
+        (["--topic", "p/{partition}/imu"], "so it needs a level {device} too"),
+        (["--topic", "harstream/i/status", "--instance", "i"], "'harstream/i/status'"),
+        (["--topic", "imu", "--payload", "fields", "--fields", '{ acc = "a" }'], "needs the place of the device"),
+        (["--topic", "imu", "--payload", "csv", "--fields", 'columns = ["ax", "ay", "az"]'], "must be device"),
+        (["--payload", "fields"], "needs the place of acc"),
+        (["--payload", "csv"], "columns are not configured"),
+        (["--payload", "xml"], "payload"),
+        (["--fields", "{ acc = 1 }"], "fields: acc: expected a text or a list of texts"),
+        (["--fields", '{ accel = "x" }'], "fields: 'accel' does not exist"),
+        (["--fields", '{ acc = ["x", "y"] }'], "expected one path or three, got 2"),
+        (["--fields", '{ t_unit = "h" }'], "t_unit"),
+        (["--fields", 'columns = ["ax", "ay", "ax"]'], "a name is there twice"),
+        (["--fields", 'columns = ["ax", "ay"]'], "ax, ay and az are not all"),
+        (["--fields", 'columns = ["ax", "ay", "az", "gx"]'], "only some of gx"),
+        (["--fields", "nonsense"], "expected a table in TOML"),
+        (["--axes", "x y"], "does not name x, y and z once each"),
+        (["--axes", "x y y"], "axes"),
         (["--topic", "$share/g/{device}"], "shared"),
         (["--labels-topic", "wearables/{device}/imu"], "match the same topics"),
         (["--events-topic", "wearables/{device}/imu"], "events-topic"),
@@ -533,3 +554,18 @@ def test_durable_mode_needs_a_broker_and_qos_1_and_has_a_fixed_client_identifier
     named = RunConfig(broker="host", state_dir=tmp_path, client_id="mine").read_broker_settings()
     assert named is not None
     assert named.client_id == "mine"
+
+
+def test_the_fields_of_a_message_are_a_table_of_the_file(run, toml):
+    path = toml('payload = "fields"\naxes = ["-y", "x", "z"]\n[fields]\nacc = ["ax", "ay", "az"]\nt = "ts"\n')
+    served = run("--config", path)[2]
+    payload = served.payload_config
+    assert (payload.fields.acc, payload.fields.t, payload.fields.t_unit) == (("ax", "ay", "az"), "ts", "auto")
+    assert (payload.axes.columns, payload.axes.signs) == ((1, 0, 2), (-1, 1, 1))
+    assert run("--fields", served.fields.to_toml())[2].fields == served.fields
+
+
+def test_a_topic_without_a_device_is_one_whose_payload_names_it(run):
+    served = run("--topic", "sensor-logger", "--payload", "sensor-logger")[2]
+    assert not served.samples_template.has_device
+    assert served.samples_template.subscription == "sensor-logger"

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from harstream import bundle, cli
 from harstream.bench import results
 from harstream.classifier import load_classifier
+from harstream.config import RunConfig
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.embedded import EmbeddedBroker
@@ -115,6 +117,43 @@ def test_the_example_payloads_are_accepted():
         decoded = decode(json.dumps(example).encode(), Units())
         assert decoded.t_ns == 1763668800020000000
         assert (decoded.gyro is not None) == bool({"gyro", "gx"} & set(example))
+
+
+def test_the_examples_of_other_payloads_are_decoded_with_the_settings_beside_them():
+    text = page("reference/payloads.md")
+    names = re.findall(r"<!-- example ([\w-]+) -->", text)
+    assert names == ["fields", "sensor-logger", "phyphox", "senml", "csv"]
+    for name in names:
+        settings: dict = {"payload": name, "topic": "imu"}
+        if f"<!-- settings {name} -->" in text:
+            settings |= tomllib.loads(block(text, f"settings {name}"))
+        if name == "csv":
+            settings["topic"] = "imu/{device}"
+        config = RunConfig(**settings)
+        decoder = Decoder(
+            config.samples_template,
+            needs_gyro=name not in ("csv", "senml"),
+            units=Units("g"),
+            payload=config.payload_config,
+        )
+        sent = Message(config.topic.replace("{device}", "w1"), block(text, f"example {name}").encode(), 1.0)
+        batch, rejections = decoder.decode([sent])
+        assert (len(batch), rejections) == (1, []), name
+        expected = (
+            1751729987417535200
+            if name == "sensor-logger"
+            else 1763668812_010_000_000
+            if name == "phyphox"
+            else 1763668800020000000
+        )
+        assert abs(batch.t_ns[0] - expected) <= 1000, name
+
+
+def test_the_shapes_that_auto_understands_are_decoded():
+    for line in block(page("reference/payloads.md"), "examples auto").splitlines():
+        decoded = decode(line.encode(), Units())
+        assert decoded.t_ns == 1763668800020000000
+        assert decoded.acc[0].tolist() == pytest.approx([0.01, 0.02, 0.99])
 
 
 def test_the_daemon_labels_the_messages_of_the_example_publisher():

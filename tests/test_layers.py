@@ -83,6 +83,8 @@ HOMES = {
     "matplotlib": {"train"},
     "msgspec": {"wire", "watch"},
     "simdjson": {"wire"},
+    "cbor2": {"wire"},
+    "zstandard": {"wire"},
     "scipy": {"core", "simulate", "train", "bench"},
 }
 #: Outer libraries that core may import.

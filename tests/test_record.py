@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 from pathlib import Path
@@ -23,6 +24,7 @@ from harstream.wire.topics import TopicTemplate
 
 from .constants import T0_NS, UNREACHABLE
 from .fakes import Clock
+from .wire.shapes import sensor_logger
 
 
 def new_recorder(out: Path, *devices: str, **options) -> Recorder:
@@ -356,3 +358,22 @@ def test_a_disk_that_fills_up_ends_the_recording_with_a_line_too(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.stat().st_size for path in tmp_path.iterdir()] == [1_000_000]
+
+
+def test_a_phone_whose_watch_sends_in_the_same_messages_is_recorded_alone(tmp_path):
+    """Its messages have times of their own, with a gap, so that each makes several batches."""
+    samples = walk(100)
+    gone = np.arange(20, 40)
+    recorder = new_recorder(tmp_path)
+    recorder.begin("WALKING")
+    for first in range(0, 100, 50):
+        t_ns = T0_NS + first * 20_000_000
+        message = json.loads(sensor_logger(t_ns, 50.0, samples[first : first + 50], "p"))
+        kept = [one for i, one in enumerate(message["payload"]) if first + i % 50 not in gone or i >= 150]
+        motion = {f"{name}{axis}": 0.5 for name in ("acceleration", "gravity", "rotationRate") for axis in "XYZ"}
+        watch = {"name": "wrist motion", "time": message["payload"][0]["time"], "values": motion}
+        recorder.receive("wearables/phone/imu", json.dumps({**message, "payload": [*kept, watch]}).encode(), False)
+    (file,) = recorder.end()
+    assert file.samples == 80
+    _, written, _ = table(file.path)
+    np.testing.assert_allclose(written[:, :3], np.delete(samples, gone, axis=0)[:, :3], atol=1e-5)

@@ -10,6 +10,7 @@ import click
 
 from harstream.cli.run_options import GivenSettings, run_options
 from harstream.config import OPTIONS, hide_passwords
+from harstream.wire.fields import Fields
 
 
 @click.group()
@@ -66,7 +67,9 @@ def check(ctx: click.Context, /, **_: Any) -> None:
 
 
 def _toml(value: object) -> str:
-    """Return the TOML of a truth value, a number, a text or a path."""
+    """Return the TOML of a truth value, a number, a text, a path or a table."""
+    if isinstance(value, Fields):
+        return value.to_toml()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

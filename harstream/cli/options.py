@@ -78,6 +78,8 @@ def _type_of(option: Option) -> Any:
         return click.Choice(option.choices)
     if option.kind is Path:
         return PATH
+    if option.is_table:
+        return str
     if option.kind in (str, bool):
         return option.kind
     low, high = (None if math.isinf(limit) else option.kind(limit) for limit in (option.minimum, option.maximum))

@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.grid import Grid
+from harstream.core.own_times import interpolate_at
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 
@@ -206,12 +207,12 @@ def merge_sources(one: Sequence[Piece], other: Sequence[Piece], rate_hz: float) 
     merged = []
     for piece in one:
         for second in other:
-            t_ns, at_ns = np.maximum.accumulate(second.t_ns - piece.t_ns[0]), piece.t_ns - piece.t_ns[0]
-            both = np.flatnonzero((at_ns >= t_ns[0] - half_ns) & (at_ns <= t_ns[-1] + half_ns))
+            t_ns = np.maximum.accumulate(second.t_ns)
+            values, known = interpolate_at(piece.t_ns, t_ns, second.samples, reach_ns=half_ns)
+            both = np.flatnonzero(known)
             if len(both):
                 where = slice(both[0], both[-1] + 1)
-                values = [np.interp(at_ns[where], t_ns, signal) for signal in second.samples.T]
-                side = np.stack(values, axis=1).astype(np.float32)
+                side = values[where].astype(np.float32)
                 merged.append(Piece(piece.t_ns[where], np.hstack([piece.samples[where], side])))
     return merged
 

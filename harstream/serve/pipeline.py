@@ -69,6 +69,7 @@ class Pipeline:
             needs_gyro=bundle.spec.uses_gyro,
             units=Units(config.acc_unit, config.gyro_unit),
             max_payload_bytes=config.max_payload_bytes,
+            payload=config.payload_config,
         )
         self.engine = Engine(bundle.spec, max_devices=config.max_devices)
         self._rejection_log = RejectionLog()

@@ -1,14 +1,20 @@
-"""Canonical JSON payload: a batch of samples (acc, gyro), or a single sample (ax, ay, az, gx, gy, gz)."""
+"""Canonical payload: a batch of samples (acc, gyro), or a single sample (ax, ay, az, gx, gy, gz).
+
+It is a JSON object. A map in CBOR (RFC 8949) or MessagePack with the same names and values is the same message.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from harstream.core.batches import Float32
-from harstream.wire.other_names import ignored_units, read_other_names
+from harstream.wire.documents import TOO_DEEP, json_error, shown
+from harstream.wire.other_names import OtherNames, ignored_units, read_members, read_other_names
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Samples, Units, acc_factor, check_rate, convert, gyro_factor
 from harstream.wire.times import event_time
@@ -35,13 +41,26 @@ class _Payload(msgspec.Struct):
     gz: float | None = None
 
 
-_GZIP = b"\x1f\x8b"  # begin of a compressed payload
 _decoder = msgspec.json.Decoder(_Payload)
 
 
 def decode_json(payload: bytes, units: Units) -> Samples:
     """Decode a JSON payload; ``units`` are those of a message that names none. Raise RejectError if it is malformed."""
-    data = _parse(payload)
+    return _to_samples(_parse(payload), units, partial(read_other_names, payload))
+
+
+def decode_canonical(document: Any, units: Units) -> Samples:
+    """Decode a document with the fields of the JSON payload. Raise RejectError if it is malformed."""
+    try:
+        data = msgspec.convert(document, _Payload)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise RejectError("shape", shown(str(error))) from None
+    return _to_samples(data, units, partial(read_members, document))
+
+
+def _to_samples(data: _Payload, units: Units, read_others: Callable[[list[str]], OtherNames]) -> Samples:
     acc, gyro = _triples(data)
     if not acc:
         raise RejectError("empty", "no sample")
@@ -54,7 +73,7 @@ def decode_json(payload: bytes, units: Units) -> Samples:
     ignored = ignored_units(data.units) if data.units else ()
     if t_ns is None or rate_hz is None or data.units is None:
         told = {"time": t_ns, "rate": rate_hz, "units": data.units}
-        others = read_other_names(payload, [kind for kind, value in told.items() if value is None])
+        others = read_others([kind for kind, value in told.items() if value is None])
         t_ns = others.t_ns if t_ns is None else t_ns
         rate_hz = others.rate_hz if rate_hz is None else rate_hz
         ignored += others.ignored
@@ -72,23 +91,20 @@ def _parse(payload: bytes) -> _Payload:
     try:
         return _decoder.decode(payload)
     except msgspec.ValidationError as error:
-        # The detail names the field, as in "Expected `int`, got `str` - at `$.t_ns`".
-        detail = str(error)
-        if "`$.t" in detail:  # t, t_ms, t_us or t_ns
-            raise RejectError("time", detail) from None
-        if "Number out of range" in detail:
-            raise RejectError("rate" if "`$.rate_hz" in detail else "not_finite", detail) from None
-        raise RejectError("shape", detail) from None
+        raise _invalid(str(error)) from None
     except RecursionError:
-        raise RejectError("json", "lists and objects lie too deep inside each other; send samples flat") from None
+        raise RejectError("json", TOO_DEEP) from None
     except (msgspec.DecodeError, ValueError) as error:
-        # Many encoders write NaN and Infinity, although JSON has no such numbers.
-        not_finite = b"NaN" in payload or b"Infinity" in payload
-        if payload.startswith(_GZIP):
-            raise RejectError("json", "the payload is compressed (gzip); send it as it is") from None
-        if not_finite:
-            raise RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({error})") from None
-        raise RejectError("json", str(error)) from None
+        raise json_error(payload, error) from None
+
+
+def _invalid(detail: str) -> RejectError:
+    """Return the rejection of a value of the wrong type. The detail names the field: "Expected `int` - at `$.t_ns`"."""
+    if "`$.t" in detail:  # t, t_ms, t_us or t_ns
+        return RejectError("time", detail)
+    if "Number out of range" in detail:
+        return RejectError("rate" if "`$.rate_hz" in detail else "not_finite", detail)
+    return RejectError("shape", detail)
 
 
 def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
@@ -114,8 +130,13 @@ def encode_json(t_ns: int, rate_hz: float, samples: Float32) -> bytes:
         samples: (n_samples, 6) in g and rad/s, or (n_samples, 3) in g without a gyroscope.
 
     """
+    return msgspec.json.encode(message_of(t_ns, rate_hz, samples))
+
+
+def message_of(t_ns: int, rate_hz: float, samples: Float32) -> dict[str, Any]:
+    """Return the content of the canonical message with samples as ``encode_json`` takes them."""
     rows = np.round(samples.astype(np.float64), 6)
-    message = {"t": round(t_ns / 1e9, 6), "rate_hz": rate_hz, "acc": rows[:, :3].tolist()}
+    message: dict[str, Any] = {"t": round(t_ns / 1e9, 6), "rate_hz": rate_hz, "acc": rows[:, :3].tolist()}
     if rows.shape[1] > 3:
         message["gyro"] = rows[:, 3:].tolist()
-    return msgspec.json.encode(message)
+    return message

@@ -6,17 +6,20 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.batches import Float32, SampleBatch
+from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
 from harstream.wire.other_names import IgnoredFieldNotes
 from harstream.wire.packed import HEADER
-from harstream.wire.payloads import decode as decode_payload
+from harstream.wire.parts import Assembled, Parts
+from harstream.wire.payloads import AUTO_PAYLOAD, Decoded, PayloadConfig, make_payload
+from harstream.wire.placing import place
 from harstream.wire.reject import RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
@@ -50,6 +53,7 @@ class Decoder:
         needs_gyro: Whether to reject messages without a gyroscope.
         units: Units of messages that do not name their own.
         max_payload_bytes: Largest payload to accept.
+        payload: Format of the messages.
 
     """
 
@@ -59,12 +63,19 @@ class Decoder:
         needs_gyro: bool = True,
         units: Units | None = None,
         max_payload_bytes: int = 256 * 1024,
+        payload: PayloadConfig | None = None,
     ) -> None:
         self.template = template
         self.needs_gyro = needs_gyro
         self.units = units or Units()
-        self._acc_factor, self._gyro_factor = acc_factor(self.units.acc), gyro_factor(self.units.gyro)
         self.max_payload_bytes = max_payload_bytes
+        config = payload or PayloadConfig()
+        self._payload = make_payload(config, self.units, names_device=not template.has_device)
+        self._axes = None if config.axes.is_identity else config.axes
+        names = {config.name} if template.has_device else set()  # the fast path reads no names of devices
+        self._has_fast_json = not names.isdisjoint({AUTO_PAYLOAD, "json"})
+        self._has_fast_packed = not names.isdisjoint({AUTO_PAYLOAD, "packed"})
+        self._acc_factor, self._gyro_factor = acc_factor(self.units.acc), gyro_factor(self.units.gyro)
         self._json_reader = JsonReader()
         self._device_by_topic: dict[str, str] = {}
         self._topic_bytes = 0
@@ -101,27 +112,17 @@ class Decoder:
     def _decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         accepted, devices, rejections = self._filter(messages)
         payloads = [message.payload for message in accepted]
-        builder = _BatchBuilder(len(accepted), self.units.acc == AUTO)
-        self._read_packed(payloads, builder)
-        self._read_json(payloads, builder)
-        for index in builder.remaining().tolist():  # the general path
-            try:
-                samples = self._decode_one(payloads[index])
-                builder.add_samples(index, samples)
-                self._notes.add(devices[index], samples.ignored)
-            except RejectError as error:
-                rejections.append(Rejection(accepted[index].topic, error.reason, error.detail, devices[index]))
-        batch = SampleBatch(
-            devices=devices,
-            t_ns=builder.t_ns,
-            stamped=builder.stamped,
-            rate_hz=builder.rate_hz,
-            counts=builder.counts,
-            arrival_s=np.array([message.arrival_s for message in accepted], np.float64),
-            acc_unit_auto=builder.acc_auto,
-            samples=builder.samples(),
-        )
-        return self._drop_unusable(batch, accepted, rejections)
+        parts = Parts(len(accepted), self.units.acc == AUTO)
+        if self._has_fast_packed:
+            self._read_packed(payloads, parts)
+        if self._has_fast_json:
+            self._read_json(payloads, parts)
+        remaining = parts.remaining().tolist()
+        if remaining:
+            self._read_others(accepted, devices, remaining, parts, rejections)
+        assembled = parts.assemble(devices, [message.arrival_s for message in accepted])
+        batch, rejections = self._drop_unusable(assembled, accepted, rejections)
+        return (batch if self._axes is None else replace(batch, samples=self._axes.apply(batch.samples))), rejections
 
     def forget_idle_topics(self, n_devices: int, present: Callable[[], Iterable[str]]) -> None:
         """Forget all topics if there are many more of them than devices with state.
@@ -137,7 +138,7 @@ class Decoder:
             self.partition_by_device = {device: known[device] for device in present() if device in known}
 
     def device_of(self, topic: str) -> str | None:
-        """Return the device of a topic; None if it names none."""
+        """Return the device of a topic; None if it names none, also where the payload does."""
         return self._device_by_topic.get(topic) or self.template.device(topic)
 
     def _internal(self, message: Message, error: Exception) -> Rejection:
@@ -188,6 +189,9 @@ class Decoder:
         if self._topic_bytes > _MAX_TOPIC_BYTES:
             self._forget_topics()
         self._device_by_topic[topic] = device
+        self._note_partition(topic, device)
+
+    def _note_partition(self, topic: str, device: str) -> None:
         partition = self.template.partition(topic)
         if partition is not None:
             self.partition_by_device[device] = partition
@@ -201,6 +205,8 @@ class Decoder:
         if message.retained:
             raise RejectError("retained", "a retained message")
         device = self.template.device(message.topic)
+        if not self.template.has_device and self.template.matches(message.topic):
+            device = ""  # the payload names it
         if device is None:
             raise RejectError("device", f"the topic names no device that {self.template.text!r} accepts")
         if len(message.payload) > self.max_payload_bytes:
@@ -208,7 +214,7 @@ class Decoder:
             raise RejectError("too_large", f"more than {self.max_payload_bytes} bytes")
         return device
 
-    def _read_packed(self, payloads: Sequence[bytes], builder: _BatchBuilder) -> None:
+    def _read_packed(self, payloads: Sequence[bytes], parts: Parts) -> None:
         """Add the packed messages that the fast path reads."""
         header_size = HEADER.size
         indices = [
@@ -225,13 +231,13 @@ class Decoder:
         if (factors != 1).any():
             with np.errstate(over="ignore", invalid="ignore"):
                 samples = (samples * factors).astype(np.float32)
-        builder.add(np.array(indices)[valid], t_ns, t_ns != 0, packed.rate_hz[valid], packed.counts[valid], samples)
+        parts.add(np.array(indices)[valid], t_ns, t_ns != 0, packed.rate_hz[valid], packed.counts[valid], samples)
 
-    def _read_json(self, payloads: Sequence[bytes], builder: _BatchBuilder) -> None:
+    def _read_json(self, payloads: Sequence[bytes], parts: Parts) -> None:
         """Add the JSON messages that the fast path reads."""
         indices, times, stamped, rates, counts, accs, gyros = [], [], [], [], [], [], []
         read = self._json_reader.read
-        for index in builder.remaining().tolist():
+        for index in parts.remaining().tolist():
             message = read(payloads[index])
             if message is None or (message.gyro is None and self.needs_gyro):
                 continue
@@ -252,97 +258,85 @@ class Decoder:
                 (slice(3, 6), gyros, self._gyro_factor),
             ):
                 samples[:, columns] = np.frombuffer(b"".join(buffers), np.float64).reshape(-1, 3) * factor
-        builder.add(np.array(indices), times, stamped, rates, counts, samples)
+        parts.add(np.array(indices), times, stamped, rates, counts, samples)
 
-    def _decode_one(self, payload: bytes) -> Samples:
-        """Decode a payload by the general path. Raise RejectError if it is malformed."""
-        samples = decode_payload(payload, self.units)
-        if samples.gyro is None and self.needs_gyro:
-            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
-        return samples
+    def _read_others(
+        self,
+        messages: Sequence[Message],
+        devices: Sequence[str],
+        indices: Sequence[int],
+        parts: Parts,
+        rejections: list[Rejection],
+    ) -> None:
+        """Add the messages at ``indices``, which the general path reads, or their rejections."""
+        read: list[int] = []
+        contents: list[Samples] = []
+        names: list[str] = []
+        decoded = self._decode_payloads([messages[index].payload for index in indices])
+        for index, result in zip(indices, decoded, strict=True):
+            device = devices[index]
+            try:
+                for content in _usable(result):
+                    device = (devices[index] or content.device or "") + content.part
+                    if content.part and devices[index]:
+                        self._note_partition(messages[index].topic, device)
+                    for even in place(content, self.needs_gyro):
+                        if even.gyro is None and self.needs_gyro:
+                            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
+                        read.append(index)
+                        contents.append(even)
+                        names.append(device)
+                    self._notes.add(device, content.ignored)
+            except RejectError as error:
+                rejections.append(Rejection(messages[index].topic, error.reason, error.detail, device))
+        parts.add_samples(read, contents, names)
+
+    def _decode_payloads(self, payloads: list[bytes]) -> list[Decoded]:
+        """Return the samples or the rejection of each payload, by the general path."""
+        refused: dict[int, RejectError] = {}
+        for at, payload in enumerate(payloads):
+            if is_compressed(payload):
+                try:
+                    payloads[at] = unpack(payload, self.max_payload_bytes)
+                except RejectError as error:
+                    refused[at] = error
+        decoded = self._payload.decode(payloads)
+        for at, refusal in refused.items():
+            decoded[at] = refusal
+        return decoded
 
     def _drop_unusable(
-        self, batch: SampleBatch, messages: Sequence[Message], rejections: list[Rejection]
+        self, assembled: Assembled, messages: Sequence[Message], rejections: list[Rejection]
     ) -> tuple[SampleBatch, list[Rejection]]:
-        """Remove messages without samples, which are rejected already, and reject those with an unusable number.
+        """Reject messages with an unusable number.
 
         The fast path does not check the numbers of a message. Here all numbers of the batch are checked at once, and
         the general path finds the reason for the few messages that fail.
         """
+        batch, message_of, checked = assembled
         usable = np.abs(batch.samples).max(axis=1, initial=0.0) <= MAX_MAGNITUDE  # False also for NaN
-        if batch.counts.all() and usable.all():
+        if usable.all():
             return batch, rejections
-        keep = batch.counts > 0
-        decoded = np.flatnonzero(keep)
-        counts = batch.counts[decoded]
-        first_rows = np.cumsum(counts) - counts
-        good = np.logical_and.reduceat(usable, first_rows) if len(decoded) else np.zeros(0, np.bool_)
-        for i in np.flatnonzero(~good).tolist():
-            index, rows = int(decoded[i]), batch.samples[first_rows[i] : first_rows[i] + counts[i]]
-            if batch.acc_unit_auto[index] and _is_in_milli_g(rows):
-                good[i] = True
+        first_rows = np.cumsum(batch.counts) - batch.counts
+        keep = np.logical_and.reduceat(usable, first_rows) | checked
+        for i in np.flatnonzero(~keep).tolist():
+            message, rows = messages[message_of[i]], batch.samples[first_rows[i] : first_rows[i] + batch.counts[i]]
+            if batch.acc_unit_auto[i] and _is_in_milli_g(rows):
+                keep[i] = True
                 continue
-            try:
-                self._decode_one(messages[index].payload)
-            except RejectError as error:
-                device = batch.devices[index]
-                rejections.append(Rejection(messages[index].topic, error.reason, error.detail, device))
-        keep[decoded] = good
+            (result,) = self._decode_payloads([message.payload])
+            if isinstance(result, RejectError):
+                rejections.append(Rejection(message.topic, result.reason, result.detail, batch.devices[i]))
         return batch if keep.all() else batch.select(keep), rejections
+
+
+def _usable(decoded: Decoded) -> Sequence[Samples]:
+    """Return the samples of a message. Raise RejectError if it was rejected."""
+    if isinstance(decoded, RejectError):
+        raise decoded
+    return decoded
 
 
 def _is_in_milli_g(rows: Float32) -> bool:
     """Return whether the rows (n_samples, 6) of a message are too large only because its acc may be in mg."""
     return may_be_milli_g(rows[:, :3]) and bool(np.abs(rows[:, 3:]).max() <= MAX_MAGNITUDE)
-
-
-class _BatchBuilder:
-    """Decoded messages of a batch. Each path adds those that it reads, in any order."""
-
-    def __init__(self, n_messages: int, acc_auto: bool) -> None:
-        self.t_ns: Int64 = np.zeros(n_messages, np.int64)
-        self.stamped: Bool = np.zeros(n_messages, np.bool_)
-        self.rate_hz: Float64 = np.zeros(n_messages)
-        self.counts: Int64 = np.zeros(n_messages, np.int64)  # 0: not decoded yet, or rejected
-        self.acc_auto: Bool = np.full(n_messages, acc_auto)  # of messages that do not name the unit
-        self._parts: list[tuple[Int64, Float32]] = []  # indices of messages, and their samples in the same order
-
-    def remaining(self) -> Int64:
-        """Return the indices of the messages that no path has decoded."""
-        return np.flatnonzero(self.counts == 0)
-
-    def add(
-        self,
-        indices: Int64,
-        t_ns: npt.ArrayLike,
-        stamped: npt.ArrayLike,
-        rate_hz: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        samples: Float32,
-    ) -> None:
-        """Add the messages with the given indices; ``samples`` (n_samples, 6) has their samples, in this order."""
-        self.t_ns[indices], self.stamped[indices] = t_ns, stamped
-        self.rate_hz[indices], self.counts[indices] = rate_hz, counts
-        self._parts.append((indices, samples))
-
-    def add_samples(self, index: int, content: Samples) -> None:
-        """Add one message."""
-        samples = np.zeros((content.n_samples, 6), np.float32)
-        samples[:, :3] = content.acc
-        if content.gyro is not None:
-            samples[:, 3:] = content.gyro
-        stamped = content.t_ns is not None
-        self.acc_auto[index] = content.acc_auto
-        self.add(np.array([index]), content.t_ns or 0, stamped, content.rate_hz, content.n_samples, samples)
-
-    def samples(self) -> Float32:
-        """Return the samples (n_samples, 6) of all messages, in the order of the messages."""
-        if len(self._parts) == 1:
-            return self._parts[0][1]
-        samples = np.zeros((int(self.counts.sum()), 6), np.float32)
-        first_row = np.cumsum(self.counts) - self.counts  # of each message
-        for indices, part in self._parts:
-            counts = self.counts[indices]
-            rows_before = np.cumsum(counts) - counts  # in the part
-            samples[np.repeat(first_row[indices] - rows_before, counts) + np.arange(counts.sum())] = part
-        return samples

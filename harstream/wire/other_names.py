@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -115,13 +115,23 @@ def read_other_names(payload: bytes, wanted: Collection[str]) -> OtherNames:
         members = _decode_members(payload)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return _NOTHING
+    return _read_members(members, wanted, _value)
+
+
+def read_members(members: Mapping[Any, Any], wanted: Collection[str]) -> OtherNames:
+    """Return the same of an object that is decoded already."""
+    return _read_members({name: value for name, value in members.items() if isinstance(name, str)}, wanted, _short)
+
+
+def _read_members(members: Mapping[str, Any], wanted: Collection[str], value_of: Callable[[Any], Any]) -> OtherNames:
+    """Return what members tell under other names; ``value_of`` returns the value of one."""
     if not members.keys() - _CANONICAL:
         return _NOTHING
     found: dict[str, Any] = {}
     ignored = []
-    for kind, names, read in (("time", TIME_NAMES, guess_time), ("rate", RATE_NAMES, _read_rate)):
+    for kind, names, read in (("time", TIME_NAMES, guess_time), ("rate", RATE_NAMES, read_rate)):
         if kind in wanted:
-            values = {name: _value(members[name]) for name in names if name in members}
+            values = {name: value_of(members[name]) for name in names if name in members}
             usable = [result for value in values.values() if (result := read(value)) is not None]
             if usable:
                 found[kind] = usable[0]
@@ -183,7 +193,12 @@ def _value(raw: msgspec.Raw) -> Any:
     return text[:_MAX_SHOWN].decode(errors="replace")
 
 
-def _read_rate(value: Any) -> float | None:
+def _short(value: Any) -> Any:
+    """Return a value, or a few words for a list or an object, which may be too deep to be shown."""
+    return f"<{type(value).__name__}>" if isinstance(value, list | Mapping) else value
+
+
+def read_rate(value: Any) -> float | None:
     """Return a rate in Hz; None if the value is none."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 1e9 else None

@@ -1,24 +1,301 @@
-"""Decoder of a payload in any of the formats that devices may send."""
+"""Payloads: the formats of messages, each chosen by its name, or told from the message itself.
+
+A `Payload` decodes a batch of messages. For each it returns the samples of every device in it, or why it is rejected:
+
+>>> payload = make_payload(PayloadConfig("senml"), Units(), names_device=True)
+>>> good, bad = payload.decode([b'[{"bn":"w1:","n":"ax","v":0},{"n":"ay","v":0},{"n":"az","v":1}]', b'{"acc": []}'])
+>>> good[0].device, good[0].acc.tolist()
+('w1', [[0.0, 0.0, 1.0]])
+>>> bad.reason, bad.detail
+('shape', 'the message is an object with acc, expected a list of SenML records')
+
+`Samples` may hold one sensor only, and times of its own for each sensor: see there, and ``placing``. The caller makes
+evenly spaced samples of both sensors of them.
+"""
 
 from __future__ import annotations
 
-from harstream.wire.canonical import decode_json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from harstream.errors import ConfigError
+from harstream.wire.axes import Axes
+from harstream.wire.canonical import decode_canonical, decode_json
+from harstream.wire.common_names import common_fields, outline
+from harstream.wire.compression import is_compressed, unpack
+from harstream.wire.csv_text import check_columns, decode_csv
+from harstream.wire.device_names import device_of
+from harstream.wire.documents import form_of, found, read_cbor, read_document, read_json, read_msgpack
+from harstream.wire.fields import Fields, decode_fields, find
+from harstream.wire.other_names import IgnoredField
 from harstream.wire.packed import MAGIC, decode_packed
+from harstream.wire.phyphox import decode_phyphox
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Samples, Units
+from harstream.wire.senml import decode_senml
+from harstream.wire.sensor_logger import decode_sensor_logger, is_sensor_logger
+
+AUTO_PAYLOAD = "auto"
+#: Shapes of messages that are remembered; only malformed ones bring many. Beyond it all are forgotten.
+_MAX_OUTLINES = 256
+_BEGIN = 64  # bytes in which a JSON message must begin
+#: Limit of a single message that ``decode`` unpacks.
+_MAX_UNPACKED = 256 * 1024
+
+#: Samples of each device in one message, or why it is rejected.
+Decoded = Sequence[Samples] | RejectError
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadConfig:
+    """Format of messages, as it is configured."""
+
+    name: str = AUTO_PAYLOAD  # one of PAYLOADS
+    fields: Fields = field(default_factory=Fields)
+    axes: Axes = field(default_factory=Axes)
+
+    def check(self, names_device: bool) -> None:
+        """Raise ConfigError if the format cannot be decoded so.
+
+        Args:
+            names_device: Whether messages name their device, because the topic does not.
+
+        """
+        if self.name == "fields" and not self.fields.acc:
+            raise ConfigError('payload: fields needs the place of acc, such as fields = { acc = ["ax", "ay", "az"] }')
+        if self.name == "csv":
+            missing = check_columns(self.fields)
+            if missing:
+                raise ConfigError(f"payload: csv: fields: {missing}")
+        if not names_device:
+            return
+        if self.name == "packed":
+            raise ConfigError("topic: packed messages name no device, so the topic needs a level {device}")
+        if self.name == "fields" and not self.fields.device:
+            raise ConfigError(
+                'topic: without a level {device}, fields needs the place of the device, such as device = "id"'
+            )
+        if self.name == "csv" and "device" not in self.fields.columns:
+            raise ConfigError("topic: without a level {device}, one of the columns must be device")
+
+
+class Payload(Protocol):
+    """Decoder of a format of messages. It has no state that matters, and belongs to one thread."""
+
+    name: str
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
+        """Return the samples or the rejection of each message, in their order."""
+        ...
+
+
+class _OneByOne:
+    """Payload whose messages are decoded one by one."""
+
+    def __init__(self, name: str, decode_one: Callable[[bytes], Sequence[Samples]]) -> None:
+        self.name = name
+        self._decode_one = decode_one
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Decoded]:
+        """Return the samples or the rejection of each message, in their order."""
+        results: list[Decoded] = []
+        decode_one = self._decode_one
+        for payload in payloads:
+            try:
+                if not payload:
+                    raise RejectError("empty", "no payload")
+                results.append(decode_one(payload))
+            except RejectError as error:
+                results.append(error)
+        return results
+
+
+def make_payload(config: PayloadConfig, units: Units, *, names_device: bool) -> Payload:
+    """Return the decoder of a format.
+
+    Args:
+        config: The format.
+        units: Units of messages that name none, and whose format sets none.
+        names_device: Whether messages name their device, because the topic does not.
+
+    """
+    return _OneByOne(config.name, _MAKERS[config.name](config.fields, units, names_device))
+
+
+# --- formats ------------------------------------------------------------------------------------------
+
+_DecodeOne = Callable[[bytes], Sequence[Samples]]
+
+
+def _canonical(read: Callable[[bytes], Any]) -> Callable[[Fields, Units, bool], _DecodeOne]:
+    """Return the maker of a decoder of canonical messages that ``read`` reads."""
+
+    def make(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+        def decode_one(payload: bytes) -> Sequence[Samples]:
+            document = read(payload)
+            return [_named(decode_canonical(document, units), document, names_device)]
+
+        return decode_one
+
+    return make
+
+
+def _named(samples: Samples, document: Any, names_device: bool) -> Samples:
+    return replace(samples, device=device_of(document)) if names_device else samples
+
+
+def _json(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    def decode_one(payload: bytes) -> Sequence[Samples]:
+        samples = decode_json(payload, units)
+        return [_named(samples, read_json(payload), True) if names_device else samples]
+
+    return decode_one
+
+
+def _packed(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    def decode_one(payload: bytes) -> Sequence[Samples]:
+        if payload[:2] != MAGIC:
+            raise RejectError("packed", f"begins with {payload[:2].hex(' ')}, expected {MAGIC.hex(' ')}")
+        if names_device:
+            raise RejectError(
+                "device", "packed messages name no device; publish to a topic with a level for the device"
+            )
+        return [decode_packed(payload, units)]
+
+    return decode_one
+
+
+def _fields(fields: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    return lambda payload: [decode_fields(read_document(payload), fields, units, names_device=names_device)]
+
+
+def _senml(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    return lambda payload: decode_senml(read_document(payload), units, names_device=names_device)
+
+
+def _sensor_logger(_: Fields, __: Units, names_device: bool) -> _DecodeOne:
+    return lambda payload: decode_sensor_logger(read_document(payload), names_device=names_device)
+
+
+def _phyphox(fields: Fields, _: Units, names_device: bool) -> _DecodeOne:
+    return lambda payload: [decode_phyphox(read_document(payload), fields, names_device=names_device)]
+
+
+def _csv(fields: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    return lambda payload: decode_csv(payload, fields, units, names_device=names_device)
+
+
+def _auto(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    return _Auto(units, names_device).decode_one
+
+
+class _Auto:
+    """Decoder that tells the format of each message from the message."""
+
+    def __init__(self, units: Units, names_device: bool) -> None:
+        self._units, self._names_device = units, names_device
+        self._json = _json(Fields(), units, names_device)
+        self._packed = _packed(Fields(), units, names_device)
+        self._common: dict[Any, Fields | None] = {}  # by outline
+
+    def decode_one(self, payload: bytes) -> Sequence[Samples]:
+        """Return the samples of a message. Raise RejectError if it has no format that is told from the message."""
+        if payload[:2] == MAGIC:
+            return self._packed(payload)
+        form = form_of(payload)
+        if form != "json":
+            return self._decode(read_document(payload), None)
+        if payload[:_BEGIN].lstrip()[:1] != b"[":
+            try:
+                return self._json(payload)
+            except RejectError as error:
+                if error.reason != "shape":
+                    raise
+                first = error
+            return self._decode(read_json(payload), first)
+        return self._decode(read_json(payload), None)
+
+    def _decode(self, document: Any, refused: RejectError | None) -> Sequence[Samples]:
+        """Return the samples of a document, which as canonical JSON would be ``refused``."""
+        if isinstance(document, list) and all(isinstance(one, dict) for one in document) and document:
+            return decode_senml(document, self._units, names_device=self._names_device)
+        if is_sensor_logger(document):
+            return decode_sensor_logger(document, names_device=self._names_device)
+        if refused is None:
+            try:
+                return [_named(decode_canonical(document, self._units), document, self._names_device)]
+            except RejectError as error:
+                if error.reason != "shape":
+                    raise
+                refused = error
+        fields = self._find_fields(document)
+        if fields is None:
+            raise refused
+        return [self._decode_common(document, fields)]
+
+    def _find_fields(self, document: Any) -> Fields | None:
+        if not isinstance(document, dict) or _means_to_be_canonical(document):
+            return None
+        key = outline(document)
+        if key is None:
+            return common_fields(document)
+        try:
+            return self._common[key]
+        except KeyError:
+            fields = common_fields(document)
+        if len(self._common) >= _MAX_OUTLINES:
+            self._common.clear()
+        self._common[key] = fields
+        return fields
+
+    def _decode_common(self, document: Any, fields: Fields) -> Samples:
+        try:
+            return decode_fields(document, fields, self._units, names_device=self._names_device)
+        except RejectError as error:
+            if error.reason != "time":
+                raise
+        # A time from the start of the device, perhaps. As in a canonical message, the time of arrival counts instead.
+        samples = decode_fields(document, replace(fields, t=""), self._units, names_device=self._names_device)
+        value = find(document, fields.t)
+        return replace(samples, ignored=(IgnoredField(fields.t, "time", found(value)),))
+
+
+def _means_to_be_canonical(document: Mapping[Any, Any]) -> bool:
+    """Return whether an object has samples as a canonical message has them, so that nothing else is to be guessed."""
+    acc = document.get("acc", document.get("gyro"))
+    is_vector = isinstance(acc, dict) or (isinstance(acc, list) and len(acc) == 3 and not isinstance(acc[0], list))
+    return acc is not None and not is_vector
+
+
+_MAKERS: dict[str, Callable[[Fields, Units, bool], _DecodeOne]] = {
+    AUTO_PAYLOAD: _auto,
+    "json": _json,
+    "packed": _packed,
+    "cbor": _canonical(read_cbor),
+    "msgpack": _canonical(read_msgpack),
+    "fields": _fields,
+    "sensor-logger": _sensor_logger,
+    "phyphox": _phyphox,
+    "senml": _senml,
+    "csv": _csv,
+}
+#: Names of the formats.
+PAYLOADS = tuple(_MAKERS)
 
 
 def decode(payload: bytes, units: Units) -> Samples:
-    """Decode one payload; its first bytes tell the format.
+    """Decode one message, whose format is told from its content, and whose topic names the device.
 
-    Args:
-        payload: The payload of one message.
-        units: The units of a message that names none.
+    Of two wearables in one message, the first is returned.
 
     Raises:
         RejectError: The payload is malformed, with one of ``reject.REASONS``.
 
     """
-    if not payload:
-        raise RejectError("empty", "no payload")
-    return decode_packed(payload, units) if payload[:2] == MAGIC else decode_json(payload, units)
+    if is_compressed(payload):
+        payload = unpack(payload, _MAX_UNPACKED)
+    (decoded,) = make_payload(PayloadConfig(), units, names_device=False).decode([payload])
+    if isinstance(decoded, RejectError):
+        raise decoded
+    return decoded[0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Float32
+from harstream.core.batches import Float32, Int64
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES
 from harstream.wire.other_names import IgnoredField
 from harstream.wire.reject import RejectError
@@ -38,7 +38,14 @@ _MAX_MILLI_G, _MIN_MILLI_G = 1000 * MAX_MAGNITUDE, 100.0
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The decoded content of one message."""
+    """What one message tells of one device, whatever its format.
+
+    Most devices measure both sensors together: acc and gyro have the same length, ``t_ns`` is the time of their first
+    sample, and the others follow at an even rate. Where sensors have times of their own, ``acc_t_ns`` and ``gyro_t_ns``
+    hold a time for each sample, in any order. The two may then differ in length and in their times, and a message may
+    hold only one of the sensors: acc is then empty, or gyro is None. ``t_ns`` is not used. ``placing.place`` makes
+    evenly spaced samples of such a message.
+    """
 
     t_ns: int | None  # event time of the first sample, nanoseconds since 1970; None: the message has no time
     rate_hz: float  # 0: the message has no rate
@@ -46,10 +53,14 @@ class Samples:
     gyro: Float32 | None  # (n_samples, 3) in rad/s; None: the message has no gyroscope
     acc_auto: bool = False  # the unit of acc is not known
     ignored: tuple[IgnoredField, ...] = ()
+    device: str | None = None  # device that the payload names; None: it names none
+    part: str = ""  # added to the name of the device, where a message holds two wearables of one person
+    acc_t_ns: Int64 | None = None  # (n_samples,) time of each sample of acc; None: evenly spaced
+    gyro_t_ns: Int64 | None = None  # (n_samples,) the same of gyro; None: the times of acc
 
     @property
     def n_samples(self) -> int:
-        """Number of samples, at least 1."""
+        """Number of samples of the accelerometer."""
         return len(self.acc)
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
+
+from harstream.core.batches import Int64
 from harstream.wire.reject import RejectError
 
 YEAR_2200_NS = 7_258_118_400 * 10**9
 #: September 2001. A number that would be an earlier time in its likely unit may count from the start of the device.
 _EARLIEST_GUESS_NS = 10**18
 _YEAR_S = 365.2425 * 86_400
+_MAX_SHOWN = 40  # characters of a value in an error
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Time field to its unit in nanoseconds.
 _FIELDS_NS = {"t": 10**9, "t_ms": 10**6, "t_us": 10**3, "t_ns": 1}
+#: Unit of a configured time to the canonical field in that unit.
+FIELD_OF_UNIT = {"s": "t", "ms": "t_ms", "us": "t_us", "ns": "t_ns"}
+#: Units of a configured time: these, text in ISO 8601, or told from the value.
+ISO, AUTO_UNIT = "iso", "auto"
+TIME_UNITS = (*FIELD_OF_UNIT, ISO, AUTO_UNIT)
 _WORDS = {"t": "seconds", "t_ms": "milliseconds", "t_us": "microseconds", "t_ns": "nanoseconds"}
 
 
@@ -49,6 +60,81 @@ def event_time(
     if not 0 <= time_ns <= YEAR_2200_NS:
         raise RejectError("time", _describe(field, value))
     return time_ns
+
+
+def read_time(value: Any, unit: str, name: str) -> int:
+    """Return the event time in nanoseconds of a value in one of TIME_UNITS.
+
+    Args:
+        value: A number, a text that holds one, or a text in ISO 8601.
+        unit: Unit of the value. With AUTO_UNIT it must be a time since September 2001.
+        name: Name of the value in an error.
+
+    Raises:
+        RejectError: The value is no such time.
+
+    """
+    if isinstance(value, str) and unit != ISO:
+        value = _number(value)
+    if unit == ISO and isinstance(value, str):
+        try:
+            time_ns = _parse_iso(value)
+        except (ValueError, OverflowError):
+            time_ns = -1
+        if 0 <= time_ns <= YEAR_2200_NS:
+            return time_ns
+    elif unit == AUTO_UNIT:
+        guessed = guess_time(value)
+        if guessed is not None:
+            return guessed
+    elif unit != ISO and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            time_ns = event_time(**{FIELD_OF_UNIT[unit]: value}) or 0
+        except RejectError as error:
+            raise RejectError("time", f"{name}: {error}") from None
+        return time_ns
+    what = {
+        ISO: "a date with a time of day in ISO 8601",
+        AUTO_UNIT: "a time since September 2001, or set t_unit to s, ms, us or ns",
+    }
+    raise RejectError("time", f"{name} is {repr(value)[:_MAX_SHOWN]}, expected {what.get(unit, 'a number in ' + unit)}")
+
+
+def read_times(values: Sequence[Any], unit: str, name: str) -> Int64:
+    """Return the event times in nanoseconds of values as ``read_time`` takes them, (n_values,). Raise as it does."""
+    if not values:
+        return np.zeros(0, np.int64)
+    if unit == AUTO_UNIT and isinstance(values[0], int | float) and guess_time(values[0]) is not None:
+        unit = next(one for one, field in FIELD_OF_UNIT.items() if field == _guess_field(values[0]))
+    factor = _FIELDS_NS.get(FIELD_OF_UNIT.get(unit, ""), 0)
+    if factor:
+        try:
+            numbers = np.array(values)
+        except (ValueError, OverflowError):
+            numbers = np.zeros((), np.object_)
+        if (
+            numbers.ndim == 1
+            and numbers.dtype.kind in "if"
+            and ((numbers >= 0) & (numbers <= YEAR_2200_NS // factor)).all()
+        ):
+            if numbers.dtype.kind == "i":
+                return numbers.astype(np.int64) * factor
+            scale = max(factor // 1000, 1)  # floats are rounded as in event_time
+            times: Int64 = np.rint(numbers * scale).astype(np.int64) * (factor // scale)
+            return times
+    return np.array([read_time(value, unit, name) for value in values], np.int64)
+
+
+def _number(text: str) -> int | float | str:
+    """Return the number that a text holds; the text if it holds none."""
+    if len(text) > _MAX_SHOWN:
+        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def guess_time(value: object) -> int | None:

@@ -44,12 +44,13 @@ class TopicTemplate:
     """A topic with exactly one level ``{device}``, such as ``wearables/{device}/imu``.
 
     A topic that samples are received from may also have one level ``{partition}``, a number that the broker inserts. It
-    is always the same for one device.
+    is always the same for one device. Such a topic may also have no level at all for the device, if payloads name it.
 
     Args:
         text: The template.
         option: Name of the option that the text comes from, for error messages.
         may_partition: Whether a level ``{partition}`` is allowed.
+        may_omit_device: Whether the level ``{device}`` may be missing.
 
     Raises:
         ConfigError: The text is not such a template.
@@ -59,7 +60,9 @@ class TopicTemplate:
     text: str
     _levels: tuple[str, ...]
 
-    def __init__(self, text: str, option: str = "topic", *, may_partition: bool = False) -> None:
+    def __init__(
+        self, text: str, option: str = "topic", *, may_partition: bool = False, may_omit_device: bool = False
+    ) -> None:
         levels = tuple(text.split("/"))
         if text.startswith("$share/"):
             raise ConfigError(
@@ -70,8 +73,12 @@ class TopicTemplate:
             raise ConfigError(
                 f"{option}: {text!r}: {PARTITION} is allowed only in the topic that `harstream run` subscribes to"
             )
-        n_braces = 1 + (PARTITION in levels)
-        if levels.count(DEVICE) != 1 or text.count("{") != n_braces or text.count("}") != n_braces:
+        n_devices = levels.count(DEVICE)
+        n_braces = n_devices + (PARTITION in levels)
+        if n_devices == 0 and PARTITION in levels and may_omit_device:
+            raise ConfigError(f"{option}: {text!r} has a level {PARTITION}, so it needs a level {DEVICE} too")
+        has_right_number = n_devices == 1 or (n_devices == 0 and may_omit_device and text != "")
+        if not has_right_number or text.count("{") != n_braces or text.count("}") != n_braces:
             allowed = f", at most one {PARTITION}," if may_partition else ""
             raise ConfigError(f"{option}: {text!r} needs exactly one level {DEVICE}{allowed} and no other braces")
         if any(char in text for char in "+#"):
@@ -80,6 +87,11 @@ class TopicTemplate:
             raise ConfigError(f"{option}: {text!r} has a control character, which no topic may have")
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "_levels", levels)
+
+    @property
+    def has_device(self) -> bool:
+        """True if the template has a level ``{device}``; otherwise payloads name the device."""
+        return DEVICE in self._levels
 
     @property
     def has_partition(self) -> bool:
@@ -103,16 +115,25 @@ class TopicTemplate:
 
     def device(self, topic: str) -> str | None:
         """Return the device that a topic names; None if the topic does not fit or the name is not allowed."""
+        name = self._match(topic)
+        return name if name is not None and is_device_name(name) else None
+
+    def matches(self, topic: str) -> bool:
+        """Return whether a topic fits the template; a device that it names may have a name that is not allowed."""
+        return self._match(topic) is not None
+
+    def _match(self, topic: str) -> str | None:
+        """Return the level at the place of the device, "" without such a place; None if the topic does not fit."""
         levels = topic.split("/")
         if len(levels) != len(self._levels):
             return None
-        name = None
+        name = ""
         for expected, level in zip(self._levels, levels, strict=True):
             if expected == DEVICE:
                 name = level
             elif not (level.isdecimal() if expected == PARTITION else level == expected):
                 return None
-        return name if name is not None and is_device_name(name) else None
+        return name
 
     def partition(self, topic: str) -> int | None:
         """Return the partition that a topic or topic filter names; None if it names none."""

@@ -31,15 +31,19 @@ from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError
 from harstream.serve.durable import folder, journal
 from harstream.wire.canonical import decode_json, encode_json
+from harstream.wire.compression import GZIP_MAGIC, ZSTD_MAGIC, is_compressed, unpack
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
+from harstream.wire.fields import Fields
 from harstream.wire.other_names import ignored_units, read_other_names
 from harstream.wire.packed import HEADER, decode_packed, encode_packed
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS, UNIT_ALIASES, Samples, Units, acc_factor, gyro_factor
 from harstream.wire.times import YEAR_2200_NS, event_time, guess_time
 from harstream.wire.topics import TopicTemplate
 
+from ..wire import shapes
 from ..wire.test_payloads import BAD, packed
 
 ROWS = (np.arange(18).reshape(3, 6) / 7).astype(np.float32)
@@ -171,6 +175,83 @@ def run_other_names(data: bytes) -> None:
     except ValueError:
         return
     assert len(ignored_units(units)) < 200
+
+
+# --- other payloads -----------------------------------------------------------------------------------
+
+_FORMATS: dict[str, tuple[Any, tuple[bytes, ...]]] = {
+    "fields": (
+        shapes.WRAPPED_FIELDS,
+        (shapes.wrapped_triples(T_NS, 50.0, ROWS, "w1"), b'{"meta":{"at":"x"},"data":{"motion":{"a":{"x":[1]}}}}'),
+    ),
+    "sensor-logger": (
+        {},
+        (
+            shapes.sensor_logger(T_NS, 50.0, ROWS, "w1"),
+            b'{"deviceId":"w","payload":[{"name":"wrist motion","time":1.7e18,"values":{"accelerationX":1}}]}',
+        ),
+    ),
+    "phyphox": (
+        {},
+        (
+            shapes.phyphox(T_NS, 50.0, ROWS, "w1"),
+            b'{"buffer":{"accX":{"buffer":[null,1e308]},"accY":{"buffer":[1,2]},"accZ":{"buffer":[1,2]}},"id":"w"}',
+        ),
+    ),
+    "senml": ({}, (shapes.senml(T_NS, 50.0, ROWS, "w1"), shapes.senml_cbor(T_NS, 50.0, ROWS, "w1"))),
+    "csv": (shapes.CSV_FIELDS, (shapes.csv(T_NS, 50.0, ROWS, "w1"), b"1763668800123;0,1;-0,2;1e5;nan;x;0")),
+    "cbor": ({}, (shapes.cbor(T_NS, 50.0, ROWS, "w1"), bytes.fromhex("bf 63616363 9f 83 00 f97e00 c1 05 ff ff"))),
+    "msgpack": ({}, (shapes.msgpack(T_NS, 50.0, ROWS, "w1"), bytes.fromhex("81 a3616363 91 93 ca7fc00000 00 c0"))),
+    "auto": (
+        {},
+        (
+            shapes.sample_list(T_NS, 50.0, ROWS, "w1"),
+            shapes.flat_columns(T_NS, 50.0, ROWS, "w1"),
+            shapes.sensor_logger(T_NS, 50.0, ROWS, "w1"),
+            shapes.senml(T_NS, 50.0, ROWS, "w1"),
+            shapes.cbor(T_NS, 50.0, ROWS, "w1"),
+            b'{"Time":"2018-12-08T18:19:25","MPU6050":{"AccelXAxis":1,"AccelYAxis":2,"AccelZAxis":3,"GyroXAxis":1}}',
+        ),
+    ),
+}
+
+
+def format_target(name: str) -> Target:
+    """Return the target of a format: a message between good ones of the same device, named by topic or payload."""
+    fields, seeds = _FORMATS[name]
+    config = PayloadConfig(name, Fields.parse(fields))
+    templates = TopicTemplate("w/{device}"), TopicTemplate("w/x", may_omit_device=True)
+    names_device = name != "csv"  # it has no column for it
+    decoders = [
+        Decoder(template, needs_gyro, max_payload_bytes=4096, payload=config)
+        for template in templates[: 1 + names_device]
+        for needs_gyro in (False, True)
+    ]
+
+    def run(data: bytes) -> None:
+        for decoder in decoders:
+            batch, rejections = decoder.decode([Message("w/x", data, 1.7e9)])
+            assert len(batch) + len(rejections) > 0
+            assert np.isfinite(batch.samples).all()
+            assert ((batch.t_ns >= 0) & (batch.t_ns <= YEAR_2200_NS)).all()
+            assert (batch.counts > 0).all()
+            assert len(batch.samples) <= max(4 * len(data), 4 * 8 * 4096)
+            for rejection in rejections:
+                assert rejection.reason != "internal", rejection.detail
+                check_line(rejection.detail)
+            for note in decoder.take_notes():
+                check_line(note)
+
+    return Target(run, seeds)
+
+
+def run_unpack(data: bytes) -> None:
+    """Unpack a compressed payload."""
+    for magic in (GZIP_MAGIC, ZSTD_MAGIC):
+        try:
+            assert len(unpack(data if is_compressed(data) else magic + data, 1000)) <= 1000
+        except RejectError as error:
+            check_line(error.detail)
 
 
 # --- texts --------------------------------------------------------------------------------------------
@@ -451,6 +532,10 @@ _BATCHES = (
 )
 
 TARGETS = {
+    **{f"payload_{name.replace('-', '_')}": format_target(name) for name in _FORMATS},
+    "unpack": Target(
+        run_unpack, (shapes.gzipped(T_NS, 50.0, ROWS, ""), shapes.zstd(T_NS, 50.0, ROWS, ""), GZIP_MAGIC, ZSTD_MAGIC)
+    ),
     "json": Target(run_json, _JSON),
     "fast_path": Target(run_fast_path, (*_JSON, *_PACKED)),
     "packed": Target(run_packed, _PACKED),

@@ -13,7 +13,6 @@ import pytest
 from harstream.serve.daemon import Daemon
 from harstream.serve.pipeline import Publication
 from harstream.wire.decoder import Message
-from harstream.wire.payloads import decode
 from harstream.wire.reject import REASONS
 
 from ..fuzz import mutation
@@ -53,7 +52,7 @@ class RecordingDaemon(Daemon):
 def poison(number: int) -> tuple[str, bytes]:
     """Return a topic and a payload: an input of a fuzz target, or a mutation of one."""
     rng = random.Random(number)
-    target = TARGETS[rng.choice(["json", "fast_path", "packed", "other_names"])]
+    target = TARGETS[rng.choice(["json", "fast_path", "packed", "other_names", "payload_auto", "unpack"])]
     payload = mutation.mutate(rng.choice(target.seeds), rng)
     if payload and rng.random() < 0.3:
         payload = payload[: rng.randrange(len(payload))]
@@ -89,12 +88,12 @@ def test_every_good_window_is_labelled_and_every_message_is_accepted_or_counted(
 
 
 def test_a_bug_in_the_decoder_costs_the_messages_that_show_it(daemon, classifier, subjects, monkeypatch, caplog):
-    def broken(payload, units):
+    def broken(payload):
         if payload.startswith(b"{bug"):
             raise ZeroDivisionError("a bug of ours")
-        return decode(payload, units)
+        return False
 
-    monkeypatch.setattr("harstream.wire.decoder.decode_payload", broken)
+    monkeypatch.setattr("harstream.wire.decoder.is_compressed", broken)
     good = list(messages(subjects))
     sent = [message for one in good for message in (one, ("wearables/clever/imu", b"{bug"))]
     daemon.label(sent)
@@ -113,5 +112,5 @@ def test_a_bug_in_the_decoder_costs_the_messages_that_show_it(daemon, classifier
 def test_samples_of_poison_are_finite(daemon):
     sent = [Message(*poison(number), 1.7e9) for number in range(2000)]
     batch, rejections = daemon.pipeline.decode(sent)
-    assert len(batch) + len(rejections) == len(sent)
+    assert len(batch) + len(rejections) >= len(sent)  # one message may hold several stretches
     assert np.isfinite(batch.samples).all()

@@ -114,7 +114,7 @@ def _fail_on(monkeypatch, name, error):
 @pytest.mark.parametrize(
     "error", [KeyError("x"), MemoryError(), RecursionError("too deep\n"), SystemError("\x1b" * 999)]
 )
-@pytest.mark.parametrize(("name", "bad"), [("decode_payload", b"? "), ("read_packed", GOOD[:-1] + b" ")])
+@pytest.mark.parametrize(("name", "bad"), [("is_compressed", b"? "), ("read_packed", GOOD[:-1] + b" ")])
 def test_a_message_for_which_the_decoder_fails_is_counted_for_its_device_and_no_other_is_lost(
     monkeypatch, error, name, bad
 ):

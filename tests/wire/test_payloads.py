@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import struct
@@ -230,11 +229,6 @@ def test_a_time_in_another_unit_is_rejected_with_the_field_that_it_belongs_into(
     assert "\n" not in caught.value.detail
 
 
-def test_a_compressed_payload_is_named():
-    with pytest.raises(RejectError, match="compressed"):
-        read(gzip.compress(json.dumps({"acc": [ROW]}).encode()))
-
-
 BAD = [
     ("empty", b""),
     ("empty", {"acc": []}),
@@ -247,21 +241,19 @@ BAD = [
     ("json", b'{"acc": [[1, 2, 3]], "units": {"acc": "\xff"}}'),
     ("json", b'{"x": ' + b"[" * 100_000),
     ("json", b"H"),
-    ("json", gzip.compress(b'{"acc": [[1, 2, 3]]}', mtime=0)),  # a time in it would change the test's name
     ("range", {"acc": [[3e38, 0, 0]], "gyro": [[0, 0, 0]]}),
     ("range", {"acc": [[0, 0, 1]], "gyro": [[0, -1001, 0]]}),
     ("range", {"acc": [[9900, 0, 0]], "units": {"acc": "m/s2"}}),
     ("range", packed([[0, 0, 1e9, 0, 0, 0]])),
     ("shape", b"[1, 2]"),
     ("shape", b"null"),
-    ("shape", b"[" * 100_000),
+    ("json", b"[" * 100_000),
     ("shape", b"0"),
     ("shape", {}),
     ("shape", {"t": 1, "gyro": [TURN]}),
     ("shape", {"acc": [[1, 2]]}),
     ("shape", {"acc": [[1, 2, 3, 4]]}),
     ("shape", {"acc": [ROW, 1]}),
-    ("shape", {"acc": ROW}),
     ("shape", {"acc": [["1", "2", "3"]]}),
     ("shape", {"acc": [[1, 2, None]]}),
     ("shape", {"acc": {"x": 1}}),
@@ -304,6 +296,16 @@ BAD = [
     ("units", {"acc": [ROW], "units": {"acc": "rad/s"}}),
     ("units", {"acc": [ROW], "gyro": [TURN], "units": {"gyro": "auto"}}),
     ("units", {"acc": [ROW], "gyro": [TURN], "units": {"gyro": "rpm"}}),
+    ("compressed", b"\x1f\x8b\x08"),
+    ("cbor", b"\xa1\x63acc"),
+    ("cbor", bytes.fromhex("a1 63616363 d81c 80")),  # a shared list
+    ("cbor", bytes.fromhex("a0 00")),
+    ("cbor", b"\xbf" + b"\x61a\xa1" * 100_000),
+    ("msgpack", b"\x81\xa3acc"),
+    ("msgpack", b"\x81\xa1a" * 100_000),
+    ("shape", bytes.fromhex("a1 63616363 01")),
+    ("shape", bytes.fromhex("81 a3 616363 01")),
+    ("not_finite", bytes.fromhex("a1 63616363 81 83 00 00 f97e00")),
     ("packed", b"HS"),
     ("packed", packed([ROW], flags=0)[:-1]),
     ("packed", packed([ROW], flags=0) + b"\0"),
@@ -326,6 +328,7 @@ def test_a_malformed_payload_is_rejected_for_the_right_reason(reason, payload):
 
 def test_every_reason_a_payload_can_have_is_shown_above():
     from_outside = {"too_large", "device", "gyroscope", "retained", "internal"}  # test_decoder.py
+    from_outside |= {"csv"}  # test_csv_text.py
     assert {reason for reason, _ in BAD} == set(REASONS) - from_outside
 
 

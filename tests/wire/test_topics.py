@@ -206,3 +206,22 @@ def test_only_the_topic_of_samples_may_have_a_partition():
 def test_a_partitioned_topic_overlaps_with_what_it_would_receive():
     assert PARTITIONED.overlaps(TopicTemplate("p/7/wearables/{device}/imu"))
     assert not PARTITIONED.overlaps(TopicTemplate("wearables/{device}/imu"))
+
+
+def test_a_topic_without_a_device_fits_itself_only():
+    template = TopicTemplate("sensor-logger/all", may_omit_device=True)
+    assert not template.has_device
+    assert (template.subscription, template.subscriptions()) == ("sensor-logger/all", ("sensor-logger/all",))
+    assert template.matches("sensor-logger/all")
+    assert not template.matches("sensor-logger/x")
+    assert not template.matches("sensor-logger")
+    assert template.device("sensor-logger/all") is None
+    assert template.overlaps(TopicTemplate("sensor-logger/{device}"))
+    assert not template.overlaps(TopicTemplate("sensor-logger/{device}/activity"))
+    assert TEMPLATE.matches("wearables/a+b/imu")
+
+
+@pytest.mark.parametrize("text", ["", "a/{partition}/b", "a/{x}", "a/+", "a/#", "{device}/{device}", "$share/g/a"])
+def test_other_templates_without_a_device_are_refused(text):
+    with pytest.raises(ConfigError):
+        TopicTemplate(text, may_partition=True, may_omit_device=True)

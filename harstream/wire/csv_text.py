@@ -1,0 +1,132 @@
+"""CSV: lines of text with a sample each, in the order of columns that the configuration names.
+
+With the columns ``t``, ``ax``, ``ay`` and ``az`` this payload is two samples of an accelerometer:
+
+    1763668800123,0.01,-0.02,0.98
+    1763668800143,0.02,-0.01,0.99
+
+Many sketches print such lines. RFC 4180 describes lines and columns; there is no standard of their content. Columns
+are separated by semicolons, commas, tabs or spaces: the first of these that the first line has. Columns named ``-``
+are not used. Empty lines are passed over, and so is a first line without any number, the header. Without a column
+``t`` the time of arrival counts. Numbers have a decimal point; where semicolons separate, they may have a decimal
+comma.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harstream.core.batches import Float64, Int64
+from harstream.wire.device_names import check_number, device_name
+from harstream.wire.documents import shown
+from harstream.wire.fields import UNUSED, Fields
+from harstream.wire.reject import RejectError
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
+from harstream.wire.times import read_time, read_times
+
+_SEPARATORS = (";", ",", "\t", " ")
+_MAX_SHOWN = 60
+
+
+def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bool) -> list[Samples]:
+    """Return the samples of lines of text, those of each device together.
+
+    Raises:
+        RejectError: A line has another number of columns, or a column holds no number.
+
+    """
+    rows = _rows(payload, len(fields.columns))
+    if not rows:
+        raise RejectError("empty", "no line with samples")
+    by_name = dict(zip(fields.columns, zip(*rows, strict=True), strict=True))
+    if not names_device:
+        return [_samples(by_name, fields, units, None)]
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(by_name["device"]):
+        groups.setdefault(name, []).append(index)
+    check_number(len(groups))
+    return [
+        _samples(
+            {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units, device_name(name)
+        )
+        for name, group in groups.items()
+    ]
+
+
+def _rows(payload: bytes, n_columns: int) -> list[list[str]]:
+    """Return the columns of each line."""
+    try:
+        text = payload.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RejectError("csv", f"not UTF-8 text: {error}") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return []
+    separator = next((one for one in _SEPARATORS if one in lines[0].strip()), ",")
+    rows = [_split(line, separator) for line in lines]
+    if len(rows) > 1 and not any(_is_number(column) for column in rows[0]):
+        rows = rows[1:]  # a header
+    for row in rows:
+        if len(row) != n_columns:
+            line = shown(separator.join(row)[:_MAX_SHOWN])
+            raise RejectError("csv", f"a line with {len(row)} columns, expected {n_columns}: {line}")
+    return rows
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    columns = [column.strip().strip('"') for column in line.split(separator)]
+    return [column.replace(",", ".") for column in columns] if separator == ";" else columns
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _samples(by_name: dict[str, Any], fields: Fields, units: Units, device: str | None) -> Samples:
+    acc = _numbers(by_name, ("ax", "ay", "az"))
+    gyro = _numbers(by_name, ("gx", "gy", "gz")) if "gx" in by_name else None
+    t_ns: int | None = None
+    own_t_ns: Int64 | None = None
+    if "t" in by_name:
+        times = by_name["t"]
+        if len(times) == 1:
+            t_ns = read_time(times[0], fields.t_unit, "t")
+        else:
+            own_t_ns = read_times(_plain_times(times), fields.t_unit, "t")
+    auto = units.acc == AUTO
+    return Samples(
+        t_ns,
+        0.0,
+        convert(acc, acc_factor(units.acc) * fields.acc_scale, auto=auto),
+        None if gyro is None else convert(gyro, gyro_factor(units.gyro) * fields.gyro_scale),
+        auto,
+        device=device,
+        acc_t_ns=own_t_ns,
+    )
+
+
+def _plain_times(times: Any) -> list[Any]:
+    """Return whole numbers where all texts hold one: they are read exactly, and all together."""
+    whole = all(text.isascii() and text.isdecimal() and len(text) < 20 for text in times)
+    return [int(text) for text in times] if whole else list(times)
+
+
+def _numbers(by_name: dict[str, Any], names: tuple[str, str, str]) -> Float64:
+    """Return the numbers of three columns, (n_samples, 3)."""
+    try:
+        return np.array([by_name[name] for name in names]).astype(np.float64).T
+    except ValueError as error:
+        raise RejectError("csv", f"a column of {', '.join(names)} holds no number: {shown(str(error))}") from None
+
+
+def check_columns(fields: Fields) -> str:
+    """Return what is missing in the configuration of the payload ``csv``; "" if nothing is."""
+    return "" if fields.columns else f"columns are not configured, such as ['t', 'ax', 'ay', 'az', '{UNUSED}']"
