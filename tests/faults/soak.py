@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import signal
 import sys
@@ -27,6 +28,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from harstream.classifier import Classifier, load_classifier
 from harstream.datasets.base import Recording
+from harstream.mqtt.connection import Connection
+from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.simulate.motion import Wearable
 
 from ..live_streams import PER_MESSAGE, expected, messages
@@ -48,10 +51,10 @@ Key = tuple[str, float, str]  # device, end of the window in seconds, label
 
 
 class Instrument:
-    """Client of the broker with a session that outlives everything: it sends each message, and keeps each label.
+    """Clients of the broker that outlive everything: one sends each message, the other keeps each label.
 
-    It sends one message at a time. After a reconnection paho may send a new message before those that it repeats, and
-    what comes behind a newer message of its device is late.
+    The sender is harstream's connection, not paho: after a reconnection paho may send a new message before those that
+    it repeats, and what comes behind a newer message of its device is late.
     """
 
     def __init__(self, port: int) -> None:
@@ -60,14 +63,14 @@ class Instrument:
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id="instrument", protocol=paho.MQTTv311, clean_session=False
         )
-        client.max_inflight_messages_set(1)
-        client.max_queued_messages_set(0)
         client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]  # a wait, so a fraction serves as well
         client.on_connect = lambda client, *_: client.subscribe([(f"{name}/+/activity", 1) for name in TOPICS])
         client.on_message = lambda _, __, message: self._note(message)
         client.connect("127.0.0.1", port)
         client.loop_start()
         self._client = client
+        self._sender = Connection(BrokerSettings(BrokerUrl.parse(f"127.0.0.1:{port}")), "wearables")
+        self._sender.open()
 
     def _note(self, message: paho.MQTTMessage) -> None:
         if message.payload:
@@ -77,9 +80,12 @@ class Instrument:
             self.labels[name][device, label["t"], label["label"]] += 1
 
     def publish(self, topic: str, payload: bytes) -> None:
-        self._client.publish(topic, payload, qos=1)
+        """Send a message; wait while there is no room for it."""
+        while not self._sender.publish(topic, payload, qos=1):
+            time.sleep(0.01)
 
     def close(self) -> None:
+        self._sender.close()
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -396,6 +402,7 @@ def main() -> int:
     parser.add_argument("--model", default="waist", help="name or folder of the bundle")
     parser.add_argument("--seed", type=int, default=1, help="of streams and faults")
     given = parser.parse_args()
+    logging.getLogger("harstream").setLevel(logging.ERROR)  # the sender loses the broker again and again
     with tempfile.TemporaryDirectory(prefix="harstream-soak-") as folder:
         soak = Soak(Path(folder), given.model, 60 * given.minutes, given.devices, given.seed)
         report = soak.run(load_classifier(given.model))
