@@ -208,9 +208,12 @@ class Soak:
                 pass
 
     def wait_for_label(self, name: str, after_s: float) -> None:
-        """Wait until a daemon has published again."""
+        """Wait until a daemon has published again, or the wearables have ended, after which it need not."""
         arrivals = self.instrument.arrivals[name]
-        wait_until(lambda: arrivals and arrivals[-1] > after_s, f"a label of daemon {name}")
+        wait_until(
+            lambda: (arrivals and arrivals[-1] > after_s) or self.over.is_set(),
+            f"a label of daemon {name}",
+        )
 
     # --- faults -------------------------------------------------------------------------------
 
@@ -299,9 +302,11 @@ class Soak:
                 outage = Outage(name, whose, start_s, time.monotonic() - start_s)
                 for each in TOPICS:
                     self.wait_for_label(each, start_s + outage.lasted_s + IN_TRANSIT_S)
+                if self.over.is_set():  # too late to tell how long labels were away
+                    return
                 self.report.outages.append(outage)
                 if self.over.wait(self.rng.uniform(1, 4)):
-                    break
+                    return
 
     def measure_memory(self) -> None:
         """Note the memory of the steady daemon each second."""
