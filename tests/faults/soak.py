@@ -369,12 +369,17 @@ class Soak:
 
     def wait_for_the_rest(self) -> None:
         """Wait until no further label comes: a tenth of the patience once there are as many as windows."""
+        wanted = sum((len(subject.samples) - 128) // 64 + 1 for subject in self.subjects)
+        over_s = time.monotonic()
         for name, arrivals in self.instrument.arrivals.items():
-            wanted = sum((len(subject.samples) - 128) // 64 + 1 for subject in self.subjects)
-            while time.monotonic() - arrivals[-1] < PATIENCE_S / (
-                10 if len(self.instrument.labels[name]) >= wanted else 1
-            ):
+            labels = self.instrument.labels[name]
+            while True:
+                patience_s = PATIENCE_S / 10 if len(labels) >= wanted else PATIENCE_S
+                if time.monotonic() - max(arrivals[-1:], default=over_s) > patience_s:
+                    break
                 time.sleep(0.2)
+            if not self.daemons[name].running():
+                self.report.problems.append(f"daemon {name} has ended: {self.daemons[name].err[-2000:]}")
 
     def compare(self, classifier: Classifier) -> None:
         """Compare the labels of both daemons with those made without any fault, and find the silences."""
@@ -385,8 +390,8 @@ class Soak:
             report.missing[name] = len(wanted - received.keys())
             report.extra[name] = len(received.keys() - wanted)
             report.repeated[name] = received.total() - len(received)
-        starts = [outage.start_s for outage in report.outages]
-        for outage, end_s in zip(report.outages, [*starts[1:], np.inf], strict=True):
+        ends = [*(outage.start_s for outage in report.outages[1:]), np.inf]
+        for outage, end_s in zip(report.outages, ends, strict=False):
             at = np.array(self.instrument.arrivals[outage.daemon])
             near = at[(at >= outage.start_s - 1) & (at < end_s)]
             outage.silence_s = float(np.diff(near).max()) if len(near) > 1 else 0.0
