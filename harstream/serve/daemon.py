@@ -275,7 +275,7 @@ class Daemon:
         """Feed what came after the last checkpoint again, and begin to write the journal.
 
         Raises:
-            ConfigError: A journal cannot be read or created.
+            ConfigError: A journal cannot be read.
 
         """
         durability.connect(connection)

@@ -42,6 +42,15 @@ class Broker:
         self.acknowledged += numbers
 
 
+def raising(error: Exception):
+    """Return a function that raises."""
+
+    def function(*_):
+        raise error
+
+    return function
+
+
 def begin(path, broker: Broker | None = None) -> tuple[Durability, Broker]:
     """Return the durable part of a daemon that begins or goes on."""
     broker = broker or Broker()
@@ -483,6 +492,40 @@ def test_while_the_disk_is_full_the_messages_that_wait_for_it_are_limited(tmp_pa
         assert 10 < number < 100
     wait_until(lambda: one.has_room, "room")
     one.finish()
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(durable, "_RETRY_S", 0.001)
+    one, broker = begin(tmp_path)
+    room, open_journal = threading.Event(), StateFolder.open_journal
+
+    def full(self, generation):
+        if not room.is_set():
+            raise OSError(28, "No space left on device")
+        return open_journal(self, generation)
+
+    monkeypatch.setattr(StateFolder, "open_journal", full)
+    one.start()
+    one.admit([message(1, 11)])
+    one.note_labelled(1)
+    wait_until(lambda: one.stats.failures >= 3, "some attempts")
+    assert broker.acknowledged == []
+    assert "No space left on device; nothing is acknowledged until it can be written" in caplog.text
+    room.set()
+    wait_until(lambda: broker.acknowledged, "the acknowledgement")
+    one.finish()
+    assert payloads(begin(tmp_path)[0]) == [b"payload 1"]
+
+
+def test_a_daemon_that_is_stopped_while_the_disk_is_full_from_the_start_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_RETRY_S", 0.001)
+    one, broker = begin(tmp_path)
+    monkeypatch.setattr(StateFolder, "open_journal", raising(OSError(28, "No space left on device")))
+    one.start()
+    one.admit([message(1, 11)])
+    wait_until(lambda: one.stats.failures >= 3, "some attempts")
+    one.finish()
+    assert broker.acknowledged == []
 
 
 def test_on_a_slow_disk_messages_wait_in_bounded_memory_and_are_counted(tmp_path, monkeypatch):

@@ -26,7 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from harstream.errors import ConfigError
 from harstream.mqtt.deliveries import MID, REPEATED
 from harstream.serve.durable import journal
 from harstream.serve.durable.failure_log import FailureLog
@@ -131,7 +130,7 @@ class Durability:
         self._work_s = 0.0  # since the last checkpoint
         self._wanted = False  # a checkpoint is asked for
         self._admitted_bytes = 0  # since the start
-        self._next_generation = self._folder.new_generation()
+        self._first_generation = self._next_generation = self._folder.new_generation()
         # Journal thread.
         self._written_bytes = 0  # of _admitted_bytes
         self._broker: Broker | None = None
@@ -196,16 +195,7 @@ class Durability:
         self._journaled = self.position
 
     def start(self) -> None:
-        """Start to write the journal and to acknowledge.
-
-        Raises:
-            ConfigError: The journal cannot be created.
-
-        """
-        try:
-            self._open(self._next_generation)
-        except OSError as error:
-            raise ConfigError(f"state-dir: {self._folder.path}: {error.strerror}; make room for the journal") from error
+        """Start to write the journal and to acknowledge. On a full disk nothing is acknowledged until there is room."""
         self._next_generation += 1
         self._wanted = True
         self._journal_thread.start()
@@ -314,6 +304,7 @@ class Durability:
     # --- journal thread -----------------------------------------------------------------------
 
     def _run_journal(self) -> None:
+        self._attempt(lambda: self._open(self._first_generation))
         while True:
             self._wake.wait()
             self._wake.clear()
