@@ -23,6 +23,8 @@ import numpy.typing as npt
 MAX_ARRAY_BYTES = 2**31
 #: Limit of the arrays in an archive: what a reader keeps of each takes ten times the space of its entry in the file.
 _MAX_ARRAYS = 10_000
+#: Characters of the reason why something is no archive: it may quote the whole file.
+_MAX_REASON = 200
 #: Signature of an entry in the directory of a zip file.
 _ENTRY = b"PK\x01\x02"
 #: Beginning of an array: magic and version, then the length of the header, then the header as ``np.save`` writes it.
@@ -125,7 +127,7 @@ def from_npz(data: bytes, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, Any]:
         *(BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, OverflowError),
         *(AttributeError, TypeError, KeyError, IndexError),
     ) as error:
-        raise ValueError(f"not an npz archive: {error}") from error
+        raise ValueError(f"not an npz archive: {str(error)[:_MAX_REASON]}") from error
     return content
 
 

@@ -224,3 +224,12 @@ def test_a_sparse_file_is_refused_by_its_size(tmp_path):
 def test_a_file_that_grows_is_refused():
     with pytest.raises(ValueError, match="it changes while it is read"):
         read_file(Path("/proc/self/status"), 2**20)  # its stated size is 0
+
+
+def test_what_is_said_of_a_name_that_holds_the_whole_file_is_short() -> None:
+    data = bytearray(to_npz({"a": np.arange(5000.0)}, {}, compress=False))
+    at = data.index(b"PK\x03\x04") + 26  # length of the name in the header of the first entry
+    data[at : at + 2] = (30_000).to_bytes(2, "little")
+    with pytest.raises(ValueError, match="not an npz archive: File name") as error:
+        from_npz(bytes(data))
+    assert len(str(error.value)) < 300
