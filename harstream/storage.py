@@ -127,8 +127,15 @@ def from_npz(data: bytes, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, Any]:
         *(BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, OverflowError),
         *(AttributeError, TypeError, KeyError, IndexError),
     ) as error:
-        raise ValueError(f"not an npz archive: {str(error)[:_MAX_REASON]}") from error
+        raise ValueError(f"not an npz archive: {_to_line(str(error))}") from error
+    except ValueError as error:
+        raise ValueError(_to_line(str(error))) from error
     return content
+
+
+def _to_line(reason: str) -> str:
+    """Return the beginning of a reason as one line: names in an archive may hold any characters, and very many."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in reason[:_MAX_REASON])
 
 
 def _check_entries(entries: list[ZipInfo], max_bytes: int) -> None:

@@ -233,3 +233,12 @@ def test_what_is_said_of_a_name_that_holds_the_whole_file_is_short() -> None:
     with pytest.raises(ValueError, match="not an npz archive: File name") as error:
         from_npz(bytes(data))
     assert len(str(error.value)) < 300
+
+
+def test_what_is_said_of_a_name_is_one_line() -> None:
+    data = bytearray(to_npz({"a\n\x1fb": np.arange(3.0)}, {}, compress=False))
+    at = data.index(b"PK\x01\x02") + 10  # method of compression in the directory
+    data[at : at + 2] = (33).to_bytes(2, "little")
+    with pytest.raises(ValueError, match="is compressed by method 33, expected deflate") as error:
+        from_npz(bytes(data))
+    assert str(error.value).isprintable()
