@@ -64,6 +64,19 @@ def pipe() -> Iterator[Pipe]:
     made.close()
 
 
+def read_all(pipe: Pipe, writer: LineWriter) -> str:
+    """Read until everything that the writer has not dropped is written, and return it."""
+    text = ""
+
+    def is_done() -> bool:
+        nonlocal text
+        text += pipe.read()
+        return writer.flush(0.0)
+
+    wait_until(is_done, "the lines")
+    return text + pipe.read()
+
+
 # --- the queue -------------------------------------------------------------------------------------------
 
 
@@ -96,15 +109,7 @@ def test_a_stuck_reader_holds_up_nobody_and_the_oldest_lines_are_dropped_and_cou
     assert sum(map(len, writer._lines)) <= 2000
     assert writer.dropped > 800
     dropped = writer.dropped
-    text = ""
-
-    def read_all() -> bool:
-        nonlocal text
-        text += pipe.read()
-        return writer.flush(0.0)
-
-    wait_until(read_all, "the lines that were not dropped")
-    text += pipe.read()
+    text = read_all(pipe, writer)
     numbers = [int(one[:6]) for one in text.splitlines()]
     assert len(numbers) + dropped == 1000
     for k in range(4):  # those of each thread are in order
@@ -140,15 +145,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(pipe):
 def test_a_line_of_any_length_is_cut(pipe):
     writer = LineWriter(pipe.write_end, 10**6)
     writer.put(b"x" * 300_000 + b"\n")
-    text = ""
-
-    def read_all() -> bool:
-        nonlocal text
-        text += pipe.read()
-        return writer.flush(0.0)
-
-    wait_until(read_all, "the line")
-    text += pipe.read()
+    text = read_all(pipe, writer)
     assert text.endswith("xxx ...\n")
     assert len(text) < 70_000
 
