@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,9 +25,9 @@ from harstream.core.spec import SignalSpec
 from harstream.datasets.windows import LabelledWindows
 from harstream.errors import ConfigError
 from harstream.progress import Progress
-from harstream.quiet import import_tensorflow
 from harstream.train.fitting import architectures
 from harstream.train.fitting.prepare import Prepared
+from harstream.train.validation import child
 from harstream.train.validation.task import FoldResult, FoldTask, hold_out
 
 #: Returns the windows of a signal.
@@ -97,7 +94,7 @@ def _run_in_processes(
     waiting = deque(enumerate(tasks))
     running: dict[Future[FoldResult], int] = {}
     with ProcessPoolExecutor(
-        n_processes, context, _start_process, (epochs, n_processes == 1), max_tasks_per_child=fits_per_process
+        n_processes, context, child.start, (epochs, n_processes == 1), max_tasks_per_child=fits_per_process
     ) as executor:
         try:
             while waiting or running:
@@ -136,32 +133,10 @@ def _epochs_of(index: int, on_epoch: OnEpoch) -> Progress:
 
 # --- in a training process ----------------------------------------------------------------------------
 
-_epochs: SimpleQueue[tuple[int, int]]
-
-
-def _start_process(epochs: SimpleQueue[tuple[int, int]], is_alone: bool) -> None:
-    """Prepare a new training process: one thread if there are others, and an end together with its parent."""
-    global _epochs
-    _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    tf = import_tensorflow()
-    if not is_alone:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-def _exit_with_parent() -> None:
-    """End this process when its parent has ended, even if that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
 
 def _fit_fold(index: int, task: FoldTask, folder: Path) -> FoldResult:
     def report(index: int, done: int) -> None:
-        _epochs.put((index, done))
+        child.report(index, done)
 
     return hold_out(_load_prepared(task.spec, folder), task, _epochs_of(index, report))
 

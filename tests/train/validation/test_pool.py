@@ -18,7 +18,7 @@ from harstream.datasets.base import Recording
 from harstream.errors import ConfigError, DatasetError
 from harstream.train.fitting.prepare import Prepared, prepare
 from harstream.train.fitting.recipe import FitConfig
-from harstream.train.validation import pool
+from harstream.train.validation import child, pool
 from harstream.train.validation.task import FoldTask, hold_out
 
 from ...made_recordings import PLAIN
@@ -43,7 +43,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_start_process", light.start_process)
+    monkeypatch.setattr(child, "start", light.start_process)
     monkeypatch.setattr(pool, "_fit_fold", light.fit_fold)
     monkeypatch.setattr(pool, "_fits_per_process", lambda tasks: 20)
 
@@ -114,12 +114,15 @@ def test_an_interruption_ends_the_processes(prepared: Prepared) -> None:
 
 
 @pytest.mark.slow  # each process imports TensorFlow
-def test_processes_give_the_results_of_this_process(prepared: Prepared) -> None:
+def test_processes_give_the_results_of_this_process_and_say_nothing_of_the_machine(
+    prepared: Prepared, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = FitConfig("mlp", {"units": 2, "dropouts": [0.1, 0.1]}, epochs=1, folds=2, **PLAIN)
     tasks = [FoldTask(SPEC, config, fold, held_out) for fold, held_out in enumerate((("01", "02"), ("03",)))]
     epochs: list[tuple[int, int]] = []
     results = dict(pool.run(tasks, lambda _: prepared, 2, lambda *epoch: epochs.append(epoch)))
     assert sorted(epochs) == [(0, 1), (1, 1)]
+    assert capfd.readouterr().err == ""
     for index, task in enumerate(tasks):
         assert (results[index].held_out, results[index].epochs) == (task.held_out, 1)
         np.testing.assert_allclose(results[index].logits, hold_out(prepared, task).logits, atol=1e-3)
