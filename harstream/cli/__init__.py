@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from typing import Any
 
@@ -56,6 +57,9 @@ class _Group(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"harstream: {where}{error.strerror}: {_MENDS[error.errno]}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:  # where a command does not end in its own way, such as while libraries are imported
+            click.echo("\nharstream: interrupted", err=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 @click.group(cls=_Group, context_settings={"auto_envvar_prefix": "HARSTREAM", "help_option_names": ["-h", "--help"]})

@@ -168,3 +168,13 @@ def test_an_error_of_the_file_system_that_can_be_mended_is_one_line(
     assert done.exit_code == 2
     assert done.output.startswith(message)
     assert done.output.count("\n") == 1
+
+
+def test_an_interruption_anywhere_has_the_exit_code_that_shells_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harstream.datasets.load", stop)
+    done = CliRunner().invoke(main, ["data", "inspect", "csv:."])
+    assert done.exit_code == 130
+    assert done.output == "\nharstream: interrupted\n"

@@ -445,11 +445,8 @@ def test_what_follows_a_journal_that_could_not_be_created_is_not_acknowledged_at
     monkeypatch.setattr(durable, "_RETRY_S", 0.001)
     one, broker = begin(tmp_path)
     one.start()
-
-    def fail(self, generation):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(StateFolder, "open_journal", fail)
+    wait_until(lambda: one._writer is not None, "the first journal")
+    monkeypatch.setattr(StateFolder, "open_journal", raising(OSError(28, "No space left on device")))
     one.save(one.begin_checkpoint({}, []))
     wait_until(lambda: one.stats.failures, "a failure")
     one.admit([message(1, 11)])
