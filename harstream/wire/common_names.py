@@ -29,6 +29,9 @@ from harstream.wire.other_names import RATE_NAMES, TIME_NAMES
 #: Beginnings of the names of axes, plain, in the order of preference; "" are x, y and z alone.
 _ACC = ("accelerometer", "acceleration", "accel", "acc", "a", "")
 _GYRO = ("gyroscope", "gyro", "gyr", "gyc", "rotationrate", "rotation", "rot", "angularvelocity", "g")
+#: Names of objects in which x, y and z alone may be acceleration, plain, beside those of the accelerometer: those of
+#: another object may be of any sensor.
+_NEUTRAL = ("data", "imu", "motion", "payload", "readings", "reading", "sample", "samples", "sensor", "value", "values")
 _SIGNS = re.compile(r"[^a-z0-9]+")
 #: Names of times beside the canonical ones; the unit is told from the value.
 _TIMES = (
@@ -45,7 +48,7 @@ def common_fields(document: Any) -> Fields | None:
     """Return where the fields of a message are; None if it has no accelerometer under a common name."""
     if not isinstance(document, dict):
         return None
-    candidates = ((place, _sensor(place[2], _ACC)) for place in _places(document))
+    candidates = ((place, _sensor(place[2], _acc_names(place))) for place in _places(document))
     place, acc = next(((place, acc) for place, acc in candidates if acc), (None, ()))
     if place is None:
         return None
@@ -106,6 +109,12 @@ def _places(document: Mapping[Any, Any]) -> list[tuple[str, str, Mapping[Any, An
         *((f"{name}.", "", holder) for name, is_list, holder in inner if not is_list and not _is_vector(holder)),
         *(("", name, holder) for name, is_list, holder in inner if is_list and not _is_sensor(name)),
     ]
+
+
+def _acc_names(place: tuple[str, str, Mapping[Any, Any]]) -> tuple[str, ...]:
+    """Return the beginnings of names by which an accelerometer is known in a place."""
+    name = _plain(place[0] or place[1])
+    return _ACC if not name or name in _NEUTRAL or name in _ACC else tuple(begin for begin in _ACC if begin)
 
 
 def _is_vector(value: Mapping[Any, Any]) -> bool:

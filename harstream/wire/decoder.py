@@ -274,22 +274,31 @@ class Decoder:
         names: list[str] = []
         decoded = self._decode_payloads([messages[index].payload for index in indices])
         for index, result in zip(indices, decoded, strict=True):
-            device = devices[index]
-            try:
-                for content in _usable(result):
-                    device = (devices[index] or content.device or "") + content.part
-                    if content.part and devices[index]:
-                        self._note_partition(messages[index].topic, device)
-                    for even in place(content, self.needs_gyro):
-                        if even.gyro is None and self.needs_gyro:
-                            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
-                        read.append(index)
-                        contents.append(even)
-                        names.append(device)
-                    self._notes.add(device, content.ignored)
-            except RejectError as error:
-                rejections.append(Rejection(messages[index].topic, error.reason, error.detail, device))
+            topic = messages[index].topic
+            if isinstance(result, RejectError):
+                rejections.append(Rejection(topic, result.reason, result.detail, devices[index]))
+                continue
+            for content in result:
+                device = (devices[index] or content.device or "") + content.part
+                if content.part and devices[index]:
+                    self._note_partition(topic, device)
+                try:
+                    placed = self._place(content)
+                except RejectError as error:  # of this device; the message may have others
+                    rejections.append(Rejection(topic, error.reason, error.detail, device))
+                    continue
+                read += [index] * len(placed)
+                contents += placed
+                names += [device] * len(placed)
+                self._notes.add(device, content.ignored)
         parts.add_samples(read, contents, names)
+
+    def _place(self, content: Samples) -> list[Samples]:
+        """Return samples at even times. Raise RejectError if they cannot be used."""
+        placed = list(place(content, self.needs_gyro))
+        if self.needs_gyro and any(even.gyro is None for even in placed):
+            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
+        return placed
 
     def _decode_payloads(self, payloads: list[bytes]) -> list[Decoded]:
         """Return the samples or the rejection of each payload, by the general path."""
@@ -328,13 +337,6 @@ class Decoder:
             if isinstance(result, RejectError):
                 rejections.append(Rejection(message.topic, result.reason, result.detail, batch.devices[i]))
         return batch if keep.all() else batch.select(keep), rejections
-
-
-def _usable(decoded: Decoded) -> Sequence[Samples]:
-    """Return the samples of a message. Raise RejectError if it was rejected."""
-    if isinstance(decoded, RejectError):
-        raise decoded
-    return decoded
 
 
 def _is_in_milli_g(rows: Float32) -> bool:

@@ -104,9 +104,10 @@ def read_times(values: Sequence[Any], unit: str, name: str) -> Int64:
     """Return the event times in nanoseconds of values as ``read_time`` takes them, (n_values,). Raise as it does."""
     if not values:
         return np.zeros(0, np.int64)
+    told, least_ns = unit, 0
     if unit == AUTO_UNIT and isinstance(values[0], int | float) and guess_time(values[0]) is not None:
-        unit = next(one for one, field in FIELD_OF_UNIT.items() if field == _guess_field(values[0]))
-    factor = _FIELDS_NS.get(FIELD_OF_UNIT.get(unit, ""), 0)
+        told, least_ns = guess_unit(values[0]), _EARLIEST_GUESS_NS
+    factor = _FIELDS_NS.get(FIELD_OF_UNIT.get(told, ""), 0)
     if factor:
         try:
             numbers = np.array(values)
@@ -115,7 +116,7 @@ def read_times(values: Sequence[Any], unit: str, name: str) -> Int64:
         if (
             numbers.ndim == 1
             and numbers.dtype.kind in "if"
-            and ((numbers >= 0) & (numbers <= YEAR_2200_NS // factor)).all()
+            and ((numbers >= least_ns // factor) & (numbers <= YEAR_2200_NS // factor)).all()
         ):
             if numbers.dtype.kind == "i":
                 return numbers.astype(np.int64) * factor

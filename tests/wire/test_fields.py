@@ -277,12 +277,30 @@ def test_a_time_that_counts_from_the_start_is_ignored_and_named():
         {"samples": [{"t": 3}]},
         {"samples": []},
         {"x": {"y": {"z": 1}}},
+        {"gyroscope": {"x": 0.01, "y": 0.02, "z": 0.03, "timestamp": 1763668800123}},
+        {"magnetometer": {"x": 1, "y": 2, "z": 3, "accuracy": 3}},
+        {"mag": [{"x": 1, "y": 2, "z": 3}]},
+        {"position": {"x": 1, "y": 2, "z": 3, "heading": 4}},
+        {"linearAcceleration": {"x": 1, "y": 2, "z": 3, "t": 1}},
     ],
 )
 def test_what_has_no_accelerometer_under_a_common_name_is_rejected(message):
     with pytest.raises(RejectError) as caught:
         decode(encoded(message), Units())
     assert caught.value.reason == "shape"
+
+
+@pytest.mark.parametrize("name", ["values", "accelerometer", "data"])
+def test_x_y_and_z_alone_are_acceleration_in_an_object_that_names_no_other_sensor(name):
+    samples = decode(encoded({name: {"x": 0.1, "y": 0.2, "z": 0.9, "accuracy": 3}}), Units())
+    np.testing.assert_allclose(samples.acc, [[0.1, 0.2, 0.9]], atol=1e-6)
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_every_time_of_a_list_is_told_from_its_value(late):
+    times = [1_763_668_800_020, late, 1_763_668_800_060]
+    message = {"t": times, "acc": {"x": [0.0] * 3, "y": [0.0] * 3, "z": [1.0] * 3}}
+    check_rejected("time", "expected a time since September 2001", "fields", message, {"acc": "acc", "t": "t"})
 
 
 def test_messages_of_one_outline_but_with_other_content_are_each_read_as_they_are():

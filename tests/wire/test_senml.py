@@ -53,6 +53,21 @@ def test_many_samples_of_both_sensors_in_json_and_cbor(encode, name):
     np.testing.assert_allclose(batch.samples, ROWS, atol=1e-6)
 
 
+def test_a_device_whose_samples_cannot_be_used_hides_no_other_device_of_its_pack():
+    names = [("a", "xyz"), ("b", ""), ("c", "xyz")]
+    pack = [
+        record
+        for device, gyro in names
+        for record in (
+            *({"n": f"{device}:a{axis}", "u": "m/s2", "v": 3.0, "bt": T_NS / 1e9} for axis in "xyz"),
+            *({"n": f"{device}:g{axis}", "u": "rad/s", "v": 0.1} for axis in gyro),
+        )
+    ]
+    batch, rejections = decoder("senml").decode(sent(encoded(pack)))
+    assert list(batch.devices) == ["a", "c"]
+    assert [(each.device, each.reason) for each in rejections] == [("b", "gyroscope")]
+
+
 def test_records_of_too_many_devices_in_one_pack_are_rejected():
     packs = [[record for i in range(n) for record in one(bn=f"w{i}:")] for n in (64, 65)]
     assert len(read_all("senml", packs[0])) == 64
