@@ -20,7 +20,7 @@ from harstream.wire.packed import HEADER
 from harstream.wire.parts import Assembled, Parts
 from harstream.wire.payloads import AUTO_PAYLOAD, Decoded, PayloadConfig, make_payload
 from harstream.wire.placing import place
-from harstream.wire.reject import RejectError, Rejection
+from harstream.wire.reject import Rejected, RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
 
@@ -275,7 +275,7 @@ class Decoder:
         decoded = self._decode_payloads([messages[index].payload for index in indices])
         for index, result in zip(indices, decoded, strict=True):
             topic = messages[index].topic
-            if isinstance(result, RejectError):
+            if isinstance(result, Rejected):
                 rejections.append(Rejection(topic, result.reason, result.detail, devices[index]))
                 continue
             for content in result:
@@ -302,13 +302,13 @@ class Decoder:
 
     def _decode_payloads(self, payloads: list[bytes]) -> list[Decoded]:
         """Return the samples or the rejection of each payload, by the general path."""
-        refused: dict[int, RejectError] = {}
+        refused: dict[int, Rejected] = {}
         for at, payload in enumerate(payloads):
             if is_compressed(payload):
                 try:
                     payloads[at] = unpack(payload, self.max_payload_bytes)
                 except RejectError as error:
-                    refused[at] = error
+                    refused[at] = error.kept()
         decoded = self._payload.decode(payloads)
         for at, refusal in refused.items():
             decoded[at] = refusal
@@ -334,7 +334,7 @@ class Decoder:
                 keep[i] = True
                 continue
             (result,) = self._decode_payloads([message.payload])
-            if isinstance(result, RejectError):
+            if isinstance(result, Rejected):
                 rejections.append(Rejection(message.topic, result.reason, result.detail, batch.devices[i]))
         return batch if keep.all() else batch.select(keep), rejections
 

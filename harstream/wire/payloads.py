@@ -31,7 +31,7 @@ from harstream.wire.fields import Fields, decode_fields, find
 from harstream.wire.other_names import IgnoredField
 from harstream.wire.packed import MAGIC, decode_packed
 from harstream.wire.phyphox import decode_phyphox
-from harstream.wire.reject import RejectError
+from harstream.wire.reject import Rejected, RejectError
 from harstream.wire.samples import Samples, Units
 from harstream.wire.senml import decode_senml
 from harstream.wire.sensor_logger import decode_sensor_logger, is_sensor_logger
@@ -44,7 +44,7 @@ _BEGIN = 64  # bytes in which a JSON message must begin
 _MAX_UNPACKED = 256 * 1024
 
 #: Samples of each device in one message, or why it is rejected.
-Decoded = Sequence[Samples] | RejectError
+Decoded = Sequence[Samples] | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class _OneByOne:
                     raise RejectError("empty", "no payload")
                 results.append(decode_one(payload))
             except RejectError as error:
-                results.append(error)
+                results.append(error.kept())
         return results
 
 
@@ -212,11 +212,11 @@ class _Auto:
             except RejectError as error:
                 if error.reason != "shape":
                     raise
-                first = error
+                first = error.kept()
             return self._decode(read_json(payload), first)
         return self._decode(read_json(payload), None)
 
-    def _decode(self, document: Any, refused: RejectError | None) -> Sequence[Samples]:
+    def _decode(self, document: Any, refused: Rejected | None) -> Sequence[Samples]:
         """Return the samples of a document, which as canonical JSON would be ``refused``."""
         if isinstance(document, list) and all(isinstance(one, dict) for one in document) and document:
             return decode_senml(document, self._units, names_device=self._names_device)
@@ -228,10 +228,10 @@ class _Auto:
             except RejectError as error:
                 if error.reason != "shape":
                     raise
-                refused = error
+                refused = error.kept()
         fields = self._find_fields(document)
         if fields is None:
-            raise refused
+            raise refused.error()
         return [self._decode_common(document, fields)]
 
     def _find_fields(self, document: Any) -> Fields | None:
@@ -296,6 +296,6 @@ def decode(payload: bytes, units: Units) -> Samples:
     if is_compressed(payload):
         payload = unpack(payload, _MAX_UNPACKED)
     (decoded,) = make_payload(PayloadConfig(), units, names_device=False).decode([payload])
-    if isinstance(decoded, RejectError):
-        raise decoded
+    if isinstance(decoded, Rejected):
+        raise decoded.error()
     return decoded[0]

@@ -42,6 +42,26 @@ class RejectError(Exception):
         self.reason = reason
         self.detail = detail
 
+    def kept(self) -> Rejected:
+        """Return what it says."""
+        return Rejected(self.reason, self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What a RejectError says, to be kept.
+
+    An exception that is kept refers to the frames that it has passed, and they to it. So a whole batch would stay in
+    memory until the garbage collector runs, which is rare.
+    """
+
+    reason: str  # a key of REASONS
+    detail: str
+
+    def error(self) -> RejectError:
+        """Return an exception that says so."""
+        return RejectError(self.reason, self.detail)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

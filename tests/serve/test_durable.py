@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Sequence
 from functools import partial
 
@@ -283,7 +284,7 @@ def test_while_the_disk_is_full_nothing_is_acknowledged_and_one_line_says_so(tmp
     lines = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 1
     assert "No space left on device; nothing is acknowledged until it can be written" in lines[0].getMessage()
-    wait_until(lambda: "can be written again" in caplog.text, "a line at the end")
+    wait_until(lambda: "works again" in caplog.text, "a line at the end")
     one.finish()
 
 
@@ -354,6 +355,18 @@ def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp
     assert payloads(two) == [b"payload 2"]
     assert two.position == 2
     two.finish()
+
+
+def test_a_checkpoint_that_is_written_does_not_stay_in_memory(tmp_path):
+    one, _ = begin(tmp_path)
+    one.start()
+    array = np.zeros(1000)
+    kept = weakref.ref(array)
+    one.save(one.begin_checkpoint({"array": array}, []))
+    del array
+    wait_for_checkpoints(one, 1)
+    wait_until(lambda: kept() is None, "the end of the array")
+    one.finish()
 
 
 def test_after_damage_to_the_newest_checkpoint_the_one_before_gives_the_same_messages(tmp_path):

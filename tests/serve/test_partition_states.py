@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harstream import storage
 from harstream.classifier import Classifier
 from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.serve import partition_states as states
 from harstream.serve.durable import folder as folders
+from harstream.serve.durable import partition_files
 from harstream.serve.durable.partition_files import PartitionFiles
 from harstream.serve.labelling import DevicesLost
 from harstream.serve.takeover import Gained, Lost
@@ -644,3 +646,19 @@ def test_the_newest_file_in_which_something_was_written_is_read(tmp_path):
     assert one.load(3, 5) == (one.file(3, 4), b"four")
     one.remove(3, 4)
     assert one.load(3, 5) is None
+
+
+def test_a_file_that_is_deleted_while_it_is_to_be_read_is_looked_for_again(tmp_path, monkeypatch):
+    """The worker of the term before wrote its state late, and deleted the older file."""
+    files = PartitionFiles(tmp_path)
+    first, second = files.begin_term(3), files.begin_term(3)
+    files.save(3, first, b"older")
+    read = storage.read_file
+
+    def late(path, max_bytes):
+        if path == files.file(3, first) and path.exists():
+            files.save(3, second, b"newer")
+        return read(path, max_bytes)
+
+    monkeypatch.setattr(partition_files, "read_file", late)
+    assert files.load(3, files.begin_term(3)) == (files.file(3, second), b"newer")

@@ -12,7 +12,7 @@ from harstream.core.batches import Float32
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.fields import Fields
 from harstream.wire.payloads import PayloadConfig, make_payload
-from harstream.wire.reject import RejectError
+from harstream.wire.reject import Rejected, RejectError
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
@@ -34,8 +34,8 @@ def read_all(
     """Decode one message in a format; raise RejectError if it is rejected."""
     config = PayloadConfig(name, Fields.parse(fields or {}))
     (result,) = make_payload(config, units or Units(), names_device=names_device).decode([encoded(message)])
-    if isinstance(result, RejectError):
-        raise result
+    if isinstance(result, Rejected):
+        raise result.error()
     return list(result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 
@@ -19,6 +20,8 @@ from harstream.wire.fast_path import JsonReader
 from harstream.wire.packed import encode_packed
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
+
+from .test_payloads import BAD
 
 DECODER = Decoder(TopicTemplate("wearables/{device}/imu"))
 ROWS = (np.arange(12).reshape(2, 6) / 8).astype(np.float32)
@@ -286,3 +289,27 @@ def test_whatever_is_sent_neither_decoder_nor_engine_raises_and_a_good_stream_lo
         due = engine.feed(batch)
         windows += [due.windows[i] for i, device in enumerate(due.devices) if device == "steady"]
     np.testing.assert_array_equal(np.array(windows), alone.windows)
+
+
+def _bytes(payload: object) -> bytes:
+    return payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(pytest.param(_bytes(payload), id=f"{reason}-{k}") for k, (reason, payload) in enumerate(BAD)),
+        pytest.param(b'{"accX":0.1,"accY":0.2,"accZ":0.9,"gyroX":0,"gyroY":0,"gyroZ":0}', id="common names"),
+    ],
+)
+def test_no_message_leaves_anything_for_the_garbage_collector_which_runs_rarely(payload):
+    decoder = Decoder(TopicTemplate("wearables/{device}/imu"))
+    messages = [Message("wearables/w/imu", payload, 0.0)] * 3
+    decoder.decode(messages)
+    gc.collect()
+    gc.disable()
+    try:
+        decoder.decode(messages)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

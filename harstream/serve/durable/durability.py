@@ -408,20 +408,28 @@ class Durability:
     # --- checkpoint thread --------------------------------------------------------------------
 
     def _run_checkpoints(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ending or self._may_save())
-                if not self._may_save():
-                    return
-                assert self._to_save is not None
-                (checkpoint, _), self._to_save = self._to_save, None
-            started_s = self._monotonic()
-            data = encode(checkpoint.facts, checkpoint.arrays)
-            saved = self._try(partial(self._folder.save, checkpoint.generation, data), self._checkpoint_log)
-            self.stats.checkpoints += saved
-            self.stats.checkpoint_s = self._monotonic() - started_s
-            pause_s = self.stats.checkpoint_s / _COST if saved else _RETRY_CHECKPOINT_S
-            self._busy_until_s = self._monotonic() + pause_s
+        while self._save_next():
+            pass
+
+    def _save_next(self) -> bool:
+        """Wait for a checkpoint that may be written, and write it. Return False at the end.
+
+        Nothing of it stays in memory afterwards: it is as large as the state of all devices.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or self._may_save())
+            if not self._may_save():
+                return False
+            assert self._to_save is not None
+            (checkpoint, _), self._to_save = self._to_save, None
+        started_s = self._monotonic()
+        data = encode(checkpoint.facts, checkpoint.arrays)
+        saved = self._try(partial(self._folder.save, checkpoint.generation, data), self._checkpoint_log)
+        self.stats.checkpoints += saved
+        self.stats.checkpoint_s = self._monotonic() - started_s
+        pause_s = self.stats.checkpoint_s / _COST if saved else _RETRY_CHECKPOINT_S
+        self._busy_until_s = self._monotonic() + pause_s
+        return True
 
     def _may_save(self) -> bool:
         if self._to_save is None:

@@ -27,7 +27,7 @@ class FailureLog:
             log.error("state-dir: %s: %s; %s", self._path, error.strerror or error, self._consequence)
 
     def end(self) -> None:
-        """Note that a write has succeeded."""
+        """Note that it has succeeded."""
         if self._logged_s > -math.inf:
             self._logged_s = -math.inf
-            log.info("state-dir: %s: can be written again", self._path)
+            log.info("state-dir: %s: works again", self._path)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from harstream.errors import ConfigError
@@ -21,6 +21,8 @@ from harstream.storage import read_file, replace_file
 
 #: Size above which a file is no state of a partition, bytes.
 _MAX_BYTES = 2**32
+#: Attempts to read. A worker that wrote its state late deletes the files before it, perhaps while one is to be read.
+_ATTEMPTS = 3
 _NAME = re.compile(r"state-(\d{8,18})(\.tmp)?")
 
 
@@ -66,6 +68,12 @@ class PartitionFiles:
             ValueError: It is no regular file, or too large.
 
         """
+        for attempt in range(_ATTEMPTS):
+            with suppress(FileNotFoundError) if attempt < _ATTEMPTS - 1 else nullcontext():
+                return self._load(partition, term)
+        return None
+
+    def _load(self, partition: int, term: int) -> tuple[Path, bytes] | None:
         for earlier in sorted(self._terms(partition), reverse=True):
             path = self.file(partition, earlier)
             if earlier < term and (data := read_file(path, _MAX_BYTES)):

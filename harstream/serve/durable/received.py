@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ class Deliveries:
     """Packet identifiers of the newest messages, with their checksums and positions."""
 
     def __init__(self) -> None:
-        self._by_mid: dict[int, tuple[int, int]] = {}
+        # A dict would search for its first key behind the gaps of those that were deleted, at every message.
+        self._by_mid: OrderedDict[int, tuple[int, int]] = OrderedDict()
 
     def find(self, mid: int, checksum: int) -> int | None:
         """Return the position of the message with this identifier and checksum; None if it is another message."""
@@ -29,15 +31,16 @@ class Deliveries:
         self._by_mid.pop(mid, None)
         self._by_mid[mid] = checksum, position
         if len(self._by_mid) > _MAX_DELIVERIES:
-            del self._by_mid[next(iter(self._by_mid))]
+            self._by_mid.popitem(last=False)
 
     def to_array(self) -> np.ndarray[Any, Any]:
         """Return (n, 3) identifiers, checksums and positions, oldest first."""
-        return np.array([(mid, *entry) for mid, entry in self._by_mid.items()], np.int64).reshape(-1, 3)
+        numbers = (number for mid, entry in self._by_mid.items() for number in (mid, *entry))
+        return np.fromiter(numbers, np.int64, 3 * len(self._by_mid)).reshape(-1, 3)
 
     def restore(self, array: np.ndarray[Any, Any]) -> None:
         """Take over what ``to_array`` returned."""
-        self._by_mid = {mid: (checksum, position) for mid, checksum, position in array.tolist()}
+        self._by_mid = OrderedDict((mid, (checksum, position)) for mid, checksum, position in array.tolist())
 
 
 def checksum_of(message: Message) -> int:
