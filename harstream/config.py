@@ -142,6 +142,9 @@ class RunConfig:
         DEFAULT_HTTP,
         metavar="HOST:PORT",
     )
+    page: bool = option(
+        "Show the live page at / of the HTTP server. Without it, the daemon keeps no history of labels.", True
+    )
     instance: str = option(
         "Name of this daemon in its status topic, harstream/INSTANCE/status.", "", default_text="the host name"
     )

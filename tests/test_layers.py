@@ -82,7 +82,7 @@ HOMES = {
     "amqtt": {"embedded"},
     "rich": {"watch", "demo", "cli"},
     "matplotlib": {"train"},
-    "msgspec": {"wire", "watch"},
+    "msgspec": {"wire", "watch", "serve"},
     "simdjson": {"wire"},
     "cbor2": {"wire"},
     "zstandard": {"wire"},

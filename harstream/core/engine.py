@@ -19,7 +19,7 @@ from harstream.core.health import DeviceHealth, HealthTable
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
-from harstream.core.window_maker import DueWindows, WindowMaker
+from harstream.core.window_maker import DueWindows, Tail, WindowMaker
 
 #: Incidents kept until they are taken.
 MAX_INCIDENTS = 1_000
@@ -238,6 +238,11 @@ class Engine:
             self._maker.units.names(rows),
             table.problems[rows],
         )
+
+    def tail(self, device: str) -> Tail | None:
+        """Return the newest samples of a device, at most a window; None if it has no state."""
+        row = int(self._devices.find([device])[0])
+        return self._maker.tail(row) if row >= 0 else None
 
     # --- steps of feed, in order --------------------------------------------------------------
 

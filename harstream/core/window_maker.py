@@ -30,6 +30,15 @@ class DueWindows:
     problems: Int64  # (n_windows,) mask of the problems of the device
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Newest samples of one device, as the model gets them: resampled, without spikes, and in g and rad/s."""
+
+    written: int  # samples since the device restarted. Up to the first window, acc is in the unit in which it was sent
+    acc: Float32  # (n_samples, 3) total acceleration; at most a window long
+    gyro: Float32 | None  # (n_samples, 3); None: not used by the model
+
+
 class WindowMaker:
     """Noise filter, unit of acceleration, gravity filter, channels and ring buffers of many devices, by row.
 
@@ -62,6 +71,15 @@ class WindowMaker:
         self._split_index = np.array([i for i, name in enumerate(split) if name in names], np.int64)
         self._uses_orientation_free = not set(ORIENTATION_FREE).isdisjoint(names)
         self._windows = WindowBuffer(spec.window_samples, spec.stride_samples, len(names), capacity)
+
+    def tail(self, row: int) -> Tail:
+        """Return the newest samples of a row."""
+        ring = self._windows.tail(row)
+        return Tail(
+            int(self._windows.written[row]),
+            ring[:, self._ring_total],
+            ring[:, self._ring_gyro] if len(self._ring_gyro) == 3 else None,
+        )
 
     def parts(self) -> dict[str, RowArrays]:
         """Return the parts that keep state by row."""

@@ -46,6 +46,12 @@ class WindowBuffer(RowArrays):
         self.written[rows] += counts
         self.due_in[rows] -= counts
 
+    def tail(self, row: int) -> Float32:
+        """Return a copy of the newest samples of a row, oldest first (n_samples, n_channels)."""
+        n = min(int(self.written[row]), self.window_samples)
+        slots = (int(self.written[row]) - n + np.arange(n)) % self.window_samples
+        return np.asarray(self.ring[row, slots])
+
     def gather(self, rows: Int64) -> Float32:
         """Return a copy of the due windows of ``rows``, oldest sample first (n_rows, window_samples, n_channels)."""
         oldest = self.written[rows] % self.window_samples

@@ -20,7 +20,7 @@ ANY = "any"
 Answer = tuple[int, str, bytes]
 
 
-class _QueryError(Exception):
+class QueryError(Exception):
     """A query parameter has a value that is not allowed."""
 
 
@@ -33,12 +33,12 @@ def list_devices(snapshot: Callable[[], Snapshot], query: Mapping[str, str]) -> 
 
     """
     try:
-        mask = _problem(query)
-        limit = _number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        offset = _number(query, "offset", 0, 0, 2**31)
+        mask = None if "problem" not in query else problem_mask(query["problem"])
+        limit = number(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        offset = number(query, "offset", 0, 0, 2**31)
         if unknown := sorted(set(query) - {"problem", "limit", "offset"}):
-            raise _QueryError(f"unknown parameter {unknown[0]!r}, expected problem, limit or offset")
-    except _QueryError as error:
+            raise QueryError(f"unknown parameter {unknown[0]!r}, expected problem, limit or offset")
+    except QueryError as error:
         return answer(400, {"error": str(error)})
     known = snapshot()
     positions = np.arange(len(known.devices)) if mask is None else np.flatnonzero(known.problems & mask)
@@ -59,21 +59,29 @@ def answer(status: int, content: dict[str, Any]) -> Answer:
     return status, "application/json", json.dumps(content, allow_nan=False).encode() + b"\n"
 
 
-def _problem(query: Mapping[str, str]) -> int | None:
-    """Return the mask of the problems that are asked for; None if all devices are."""
-    name = query.get("problem")
-    if name is None:
-        return None
+def problem_mask(name: str) -> int:
+    """Return the mask of a problem by its public name, or of all problems for ANY.
+
+    Raises:
+        QueryError: There is no problem of this name.
+
+    """
     masks = {problem.public_name: int(problem) for problem in Problem} | {ANY: sum(map(int, Problem))}
     if name not in masks:
-        raise _QueryError(f"problem is {name!r}, expected one of {', '.join(masks)}")
+        raise QueryError(f"problem is {name!r}, expected one of {', '.join(masks)}")
     return masks[name]
 
 
-def _number(query: Mapping[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
+def number(query: Mapping[str, str], name: str, default: int, minimum: int, maximum: int) -> int:
+    """Return the whole number of a query parameter.
+
+    Raises:
+        QueryError: It is none, or out of range.
+
+    """
     text = query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 12 and minimum <= int(text) <= maximum):
-        raise _QueryError(f"{name} is {text!r}, expected a whole number from {minimum} to {maximum}")
+        raise QueryError(f"{name} is {text!r}, expected a whole number from {minimum} to {maximum}")
     return int(text)

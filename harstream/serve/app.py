@@ -19,6 +19,7 @@ from harstream.memory import freeze_startup_objects
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer, daemon_routes
+from harstream.serve.page import LivePage
 from harstream.serve.reload import Reloader, folder_state
 from harstream.signals import on_reload, on_stop
 
@@ -69,7 +70,13 @@ def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
     """Start the HTTP server and return its address; "off" if the settings ask for none."""
     if config.http_address is None:
         return "off"
-    server = HttpServer(config.http_address, daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices))
+    routes = daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices)
+    if config.page:
+        page = LivePage(daemon)
+        closing.callback(page.close)
+        page.start()
+        routes = {**routes, **page.routes()}
+    server = HttpServer(config.http_address, routes)
     closing.callback(server.close)
     server.start()
     return server.url

@@ -38,6 +38,7 @@ from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, 
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.partition_states import PartitionStates
 from harstream.serve.pipeline import Pipeline, Publication
+from harstream.serve.questions import Questions
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
 from harstream.serve.status import DaemonStatus, DurabilityStats
 from harstream.serve.systemd import Notifier
@@ -86,7 +87,8 @@ class Daemon:
         self.clock = clock  # returns seconds since the epoch, for event times and the lag
         self.monotonic = monotonic  # for everything else: the clock of the machine may be set while the daemon runs
         self.inbox = Inbox(holds_qos_1=config.durable_dir is not None)
-        self.pipeline = Pipeline(config, classifier)
+        self.questions = Questions(self.inbox.wake)
+        self.pipeline = Pipeline(config, classifier, clock)
         self.metrics = DaemonMetrics(classifier.bundle, classifier.backend, self.status)
         self.devices = Devices(self.pipeline, clock, monotonic, self.inbox.wake)
         self.durability: Durability | None = None
@@ -309,6 +311,8 @@ class Daemon:
             self._hand_over(self.make_windows(messages))
         if takeover is not None:
             takeover.step(now_s)
+        if self.questions.waiting:
+            self.questions.answer()
         if now_s >= self._next_refresh_s or self.devices.wanted:
             self._next_refresh_s = now_s + REFRESH_EVERY_S
             self.devices.refresh(self.config.idle_s)
@@ -541,7 +545,6 @@ class Daemon:
             gaps=stats.gaps,
             rates_measured=stats.rates_measured,
             windows_classified=self.labelling.windows_classified,
-            latency_sum_s=self.labelling.latency_sum_s,
             durability=next((part.stats for part in (self.durability, self.states) if part), DurabilityStats()),
             log_lines_dropped=logs.lines_dropped(),
         )

@@ -1,7 +1,7 @@
 """Health of each device: what the engine, the decoder and the labelling thread know of it, for log, metrics and API.
 
 The main loop calls `reject`, `refresh` and `forget`. Other threads read `counts`, and ask for a `snapshot`, which the
-main loop makes when it is asked for, at most once a second: at 100,000 devices it takes some twenty milliseconds.
+main loop makes when it is asked for, about once a second: at 100,000 devices it takes some twenty milliseconds.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from harstream.wire.reject import Rejection
 MAX_DEVICES_WITH_NOTES = 10_000
 #: Time between two looks at every device that has a problem: some 25 ms if 100,000 have one.
 REVIEW_EVERY_S = 10.0
-#: Age up to which a snapshot is given to another reader.
-_MAX_AGE_S = 1.0
+#: Age up to which a snapshot is given to another reader. A little less than a second, so that somebody who asks once a
+#: second gets another one each time.
+_MAX_AGE_S = 0.9
 
 
 @dataclass(frozen=True, slots=True)

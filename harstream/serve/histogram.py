@@ -79,6 +79,12 @@ class ArrayHistogram(Collector):
             self._counts += np.bincount(cells, minlength=self._counts.size).reshape(self._counts.shape)
             self._sums += np.bincount(index, array, minlength=len(self._sums))
 
+    def counts(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return the upper bounds of the buckets, and how many values are in each and above all (n_buckets + 1,)."""
+        self._sort()
+        with self._lock:
+            return self._buckets, self._counts.sum(axis=0)
+
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Yield the histogram as Prometheus reads it, with cumulative counts."""
         self._sort()

@@ -10,9 +10,10 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from harstream.errors import ConfigError
-from harstream.serve import api, page
+from harstream.serve import api
 from harstream.serve.devices import Snapshot
 from harstream.serve.metrics import CONTENT_TYPE
 from harstream.serve.status import DaemonStatus
@@ -21,6 +22,26 @@ log = logging.getLogger("harstream.http")
 
 #: Status code, media type and body.
 Response = tuple[int, str, bytes]
+
+#: Sent with every answer. The live page loads nothing from elsewhere and runs no script but its own, is shown in no
+#: other page, and tells no other site where it was.
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Answer that goes on: after the headers, ``accept`` gets the socket, which then belongs to it."""
+
+    media_type: str
+    accept: Callable[[socket.socket], None]
+
+
+Answer = Response | Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +53,7 @@ class Request:
 
 
 #: Path to the function that answers a GET of it. The last level of a path may be {name}, which stands for any text.
-Routes = Mapping[str, Callable[[Request], Response]]
+Routes = Mapping[str, Callable[[Request], Answer]]
 
 
 def daemon_routes(
@@ -40,9 +61,8 @@ def daemon_routes(
     expose_metrics: Callable[[], bytes],
     read_devices: Callable[[], Snapshot],
 ) -> Routes:
-    """Return the paths that a daemon answers."""
+    """Return the paths that a daemon answers, without those of the live page."""
     return {
-        "/": lambda _: (200, "text/html; charset=utf-8", page.render(read_status()).encode()),
         "/api/devices": lambda request: api.list_devices(read_devices, request.query),
         "/api/devices/{name}": lambda request: api.show_device(read_devices, request.name),
         "/metrics": lambda _: (200, CONTENT_TYPE, expose_metrics()),
@@ -51,7 +71,7 @@ def daemon_routes(
     }
 
 
-def respond(routes: Routes, target: str) -> Response:
+def respond(routes: Routes, target: str) -> Answer:
     """Return the answer to a GET of ``target``: a path, and a query after ``?``."""
     # http.server decodes the request line as Latin-1, but clients send UTF-8, percent-encoded or not.
     path, _, query = target.encode("latin-1", "replace").decode("utf-8", "replace").partition("?")
@@ -83,6 +103,8 @@ class HttpServer:
     """
 
     def __init__(self, address: tuple[str, int], routes: Routes) -> None:
+        kept: set[socket.socket] = set()  # sockets that a stream has taken over
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             server_version = "harstream"
@@ -92,16 +114,30 @@ class HttpServer:
             def do_GET(self) -> None:
                 """Answer a request."""
                 try:
-                    status, media_type, body = respond(routes, self.path)
+                    answer = respond(routes, self.path)
                 except Exception:
                     log.exception("GET %s failed", self.path)
-                    status, media_type, body = 500, "text/plain", b"internal error\n"
-                self.send_response(status)
-                self.send_header("Content-Type", media_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Cache-Control", "no-store")
-                self.end_headers()
+                    answer = 500, "text/plain", b"internal error\n"
+                if isinstance(answer, Stream):
+                    self._send_head(200, answer.media_type, {"Connection": "close", "X-Accel-Buffering": "no"})
+                    self.connection.settimeout(None)
+                    kept.add(self.connection)
+                    answer.accept(self.connection)
+                    return
+                status, media_type, body = answer
+                self._send_head(status, media_type, {"Content-Length": str(len(body))})
                 self.wfile.write(body)
+
+            def _send_head(self, status: int, media_type: str, headers: Mapping[str, str]) -> None:
+                self.send_response(status)
+                for name, value in {
+                    "Content-Type": media_type,
+                    "Cache-Control": "no-store",
+                    **_SECURITY_HEADERS,
+                    **headers,
+                }.items():
+                    self.send_header(name, value)
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Log a request at level debug, not on standard error as the base class does."""
@@ -110,6 +146,13 @@ class HttpServer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+            def shutdown_request(self, request: Any) -> None:
+                """Close a connection, unless a stream goes on with it."""
+                if request in kept:
+                    kept.discard(request)
+                else:
+                    super().shutdown_request(request)
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """Log what ended a connection, such as a client that left early; the base class prints a traceback."""

@@ -127,6 +127,9 @@ class Labelling:
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
         durability: Gets positions and checkpoints in durable mode.
 
+    Attributes:
+        on_labelled: Called with the labels of a batch after they are published; None: nobody watches.
+
     """
 
     def __init__(
@@ -144,9 +147,9 @@ class Labelling:
         self._durability = durability
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
+        self.on_labelled: Callable[[Pipeline, LabelledWindows], None] | None = None
         self.failure: BaseException | None = None
         self.windows_classified = 0
-        self.latency_sum_s = 0.0
 
     # --- from other threads -------------------------------------------------------------------
 
@@ -258,8 +261,9 @@ class Labelling:
             n_dropped=len(labelled.labels) - n_published,
         )
         self._publish_events(labelled.events)
-        self.latency_sum_s += float(latency_s.sum())
         self.windows_classified += len(labelled.labels)
+        if self.on_labelled is not None:
+            self.on_labelled(pipeline, labelled)
 
     def _publish_events(self, events: Sequence[Publication]) -> None:
         if events:

@@ -6,7 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from harstream.serve.label_history import LabelHistory
 from harstream.wire.labels import are_in_a_row
+
+#: Time between two labels from which on the history has a pause: windows of a shipped model are due every 1.3 to 5 s.
+PAUSE_NS = 30 * 10**9
 
 
 class LastLabel(NamedTuple):
@@ -22,9 +26,15 @@ class LastLabels:
     """Last published label of each device of a source. The broker retains it until it is cleared.
 
     It belongs to one thread. Other threads may call `get`, and may copy `counts`.
+
+    Args:
+        labels: Labels that may be published.
+        history: Is told when a label begins; None: nobody asks for it.
+
     """
 
-    def __init__(self, labels: Iterable[str]) -> None:
+    def __init__(self, labels: Iterable[str], history: LabelHistory | None = None) -> None:
+        self.history = history
         self.counts: dict[str, int] = dict.fromkeys(labels, 0)  # label to the number of devices that have it
         self.to_clear: dict[str, None] = {}  # evicted devices whose label the broker still retains, in order
         self._labels: dict[str, LastLabel] = {}  # by device; an entry is replaced, never changed
@@ -53,9 +63,14 @@ class LastLabels:
             if before is not None and before.label == label:
                 since_ns = before.since_ns if are_in_a_row(before.t_ns / 1e9, t_ns / 1e9) else t_ns
                 self._labels[device] = LastLabel(label, confidence, since_ns, t_ns)
+                if t_ns - before.t_ns > PAUSE_NS and self.history is not None:
+                    self.history.begin(device, label, (t_ns - before.t_ns) / 1e9)
                 continue
             self._labels[device] = LastLabel(label, confidence, t_ns, t_ns)
             self.counts[label] += 1
+            if self.history is not None:
+                apart_ns = 0 if before is None else t_ns - before.t_ns
+                self.history.begin(device, label, apart_ns / 1e9 if apart_ns > PAUSE_NS else 0.0)
             if before is None:
                 self.to_clear.pop(device, None)  # the device is back, and its new label replaces the old one
             else:
@@ -66,6 +81,9 @@ class LastLabels:
     def remove(self, devices: Iterable[str]) -> None:
         """Remove evicted devices. Their retained labels are then to be cleared."""
         n_before = len(self._labels)
+        devices = list(devices)
+        if self.history is not None:
+            self.history.remove(devices)
         for device in devices:
             last = self._labels.pop(device, None)
             if last is not None:

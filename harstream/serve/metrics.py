@@ -197,6 +197,10 @@ class DaemonMetrics:
         """Observe the publication of events, of which ``n_dropped`` were not published."""
         self._events_dropped.labels("outgoing").inc(n_dropped)
 
+    def latency_counts(self) -> tuple[Float64, Int64]:
+        """Return the upper bounds of the buckets of the latency in seconds, and the number of windows in each."""
+        return self._latency.counts()
+
     # --- incidents ----------------------------------------------------------------------------
 
     def observe_reconnect(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import queue
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from harstream.core.smoothing import SmoothedLabels, Smoother
 from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.serve.durable.durability import Restored
+from harstream.serve.label_history import LabelHistory
 from harstream.serve.label_state import LabelState, PartitionState, part
 from harstream.serve.last_labels import LastLabels
 from harstream.serve.rejections import RejectionLog
@@ -39,6 +41,8 @@ Publication = tuple[str, bytes]
 class LabelledWindows:
     """Labels of a batch of windows, and what is to be published about them."""
 
+    windows: WindowBatch
+    predictions: Predictions  # uniform where a window is untrusted
     smoothed: SmoothedLabels
     changes: Counter[str]  # label to the number of devices that changed to it
     labels: list[Publication]  # one for each window, in order
@@ -60,7 +64,7 @@ class Pipeline:
     uses everything that comes after the classifier. Sources with the same bundle may share one classifier.
     """
 
-    def __init__(self, config: RunConfig, classifier: Classifier) -> None:
+    def __init__(self, config: RunConfig, classifier: Classifier, clock: Callable[[], float] = time.time) -> None:
         bundle = classifier.bundle
         self.source = "source1"  # name in the API
         # Used by the main loop.
@@ -76,7 +80,8 @@ class Pipeline:
         # Used by the labelling thread.
         self.classifier = classifier
         self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
-        self.last_labels = LastLabels(bundle.published_labels)
+        self.history = LabelHistory(clock) if config.page and config.http_address is not None else None
+        self.last_labels = LastLabels(bundle.published_labels, self.history)
         # From the labelling thread to the main loop, which empties it once a second. It has the changes of that time.
         self._unfamiliar: queue.SimpleQueue[UnfamiliarChanged] = queue.SimpleQueue()
         self._labels_topic = config.labels_template.topic
@@ -191,6 +196,8 @@ class Pipeline:
         payloads = labels.encode(windows, labelled.predictions, smoothed, bundle.published_labels, bundle.id)
         names = [bundle.published_labels[index] for index in smoothed.label.tolist()]
         return LabelledWindows(
+            windows,
+            labelled.predictions,
             smoothed,
             self.last_labels.update(windows.devices, names, smoothed.confidence.tolist(), windows.end_ns.tolist()),
             list(zip(map(self._labels_topic, windows.devices), payloads, strict=True)),
@@ -284,10 +291,12 @@ class Pipeline:
         self, events: Sequence[ActivityEvent], outputs: Sequence[str] | None = None, model: str = ""
     ) -> list[Publication]:
         """Return the messages of events, by the outputs of the bundle in use or of another model."""
-        if self._events_topic is None:
-            return []
         bundle = self.classifier.bundle
         outputs, model = (bundle.outputs, bundle.id) if outputs is None else (outputs, model)
+        if self.history is not None:
+            self.history.add_events(events, outputs)
+        if self._events_topic is None:
+            return []
         return [(self._events_topic(event.device), labels.encode_event(event, outputs, model)) for event in events]
 
 

@@ -58,14 +58,8 @@ class DaemonStatus:
     gaps: int = 0  # gaps in the samples of a device
     rates_measured: int = 0  # times a measured rate replaced the announced one
     windows_classified: int = 0
-    latency_sum_s: float = 0.0  # sum over all classified windows
     durability: DurabilityStats = field(default_factory=DurabilityStats)
     log_lines_dropped: int = 0  # log lines that were not written to standard error
-
-    @property
-    def mean_latency_s(self) -> float | None:
-        """Mean time from the arrival of a window's last sample to publication; None before the first window."""
-        return self.latency_sum_s / self.windows_classified if self.windows_classified else None
 
     @property
     def state(self) -> str:

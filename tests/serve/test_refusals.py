@@ -12,7 +12,7 @@ import pytest
 from harstream.config import RunConfig
 from harstream.errors import BrokerError
 from harstream.mqtt.link import Refusal
-from harstream.serve import page, refusals
+from harstream.serve import refusals
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import daemon_routes, respond
 from harstream.serve.refusals import Refusals
@@ -53,8 +53,9 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 def readiness(daemon: Daemon) -> tuple[int, str]:
     """Return status and text of /readyz."""
-    status, _, body = respond(daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices), "/readyz")
-    return status, body.decode().strip()
+    answer = respond(daemon_routes(daemon.status, daemon.metrics.expose, daemon.read_devices), "/readyz")
+    assert isinstance(answer, tuple)
+    return answer[0], answer[2].decode().strip()
 
 
 def refused(daemon: Daemon, kind: str) -> float:
@@ -72,7 +73,7 @@ def test_refused_labels_are_counted_logged_once_and_shown_and_the_daemon_is_not_
         status, text = readiness(daemon)
         assert (status, text.partition(": wearables/")[0]) == (503, "not ready; the broker refuses labels")
         assert text.endswith("/activity: Not authorized")
-        assert "the broker refuses labels: wearables/" in page.render(daemon.status())
+        assert "the broker refuses labels: wearables/" in daemon.status().state
         assert metric(exposed(daemon), 'harstream_publish_refused{kind="labels"}') == 1
         assert refused(daemon, "events") == 0
         assert daemon.connected

@@ -1,71 +1,169 @@
-"""Live page: an HTML page that shows a status snapshot and reloads itself."""
+"""Live page: overview of all devices and a page of each one, fed by server-sent events."""
 
 from __future__ import annotations
 
 import functools
-import html
+from collections.abc import Mapping
 from importlib import resources
-from string import Template
+from pathlib import PurePath
+from typing import Any
 
-from harstream import __version__
-from harstream.core.problems import Problem
-from harstream.serve.status import DaemonStatus
+from harstream.serve import api
+from harstream.serve.daemon import Daemon
+from harstream.serve.devices import Snapshot
+from harstream.serve.http import Answer, Request, Response, Routes, Stream
+from harstream.serve.label_history import LabelHistory
+from harstream.serve.page.one_device import WatchedDevices
+from harstream.serve.page.table import Query, Table
+from harstream.serve.page.totals import Totals
+from harstream.serve.page.viewers import MAX_VIEWERS, Viewers
+from harstream.serve.page.views import DeviceView, Moment, Overview
+from harstream.serve.pipeline import Pipeline
 
-_ACTIVITY_ROW = Template(
-    '<tr><th>$label</th><td><span class="bar" style="width:$percent%"></span></td><td class="number">$count</td></tr>'
-)
-_PROBLEM_ROW = Template(
-    '<tr><th><a href="/api/devices?problem=$name">$name</a></th><td class="number">$count</td></tr>'
-)
-_TRAFFIC_ROW = Template("<tr><th>$name</th><td>$value</td></tr>")
+#: Time that the main loop has to return the signals of watched devices.
+_ASK_S = 0.5
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_PARAMETERS = {"search", "activity", "source", "problem", "sort", "descending", "offset", "limit", "device"}
 
 
-def render(status: DaemonStatus) -> str:
-    """Return the page as HTML."""
-    return _page().substitute(
-        state_class="ready" if status.ready else "not-ready",
-        state=html.escape(status.state),
-        model=html.escape(status.model),
-        backend=status.backend,
-        version=__version__,
-        activities=_activity_rows(status),
-        problems=_problem_rows(status),
-        traffic=_traffic_rows(status),
-    )
+class LivePage:
+    """Live page of a daemon.
+
+    The label path does little for it: it notes changes of labels (`LabelHistory`), and passes each batch of labels to
+    `WatchedDevices`, which looks only for devices whose page is open. Everything else is done in the thread of
+    `Viewers`, which looks at the daemon once a second if somebody watches, else every ten seconds.
+
+    Args:
+        daemon: What is shown.
+
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock)
+        self._watched = WatchedDevices(daemon.clock, lambda function: daemon.questions.ask(function, _ASK_S))
+        self._table: Table | None = None
+        self._table_at = self._second = -1  # number of the second; viewers are due at its beginning
+        self.viewers = Viewers(self._look, daemon.monotonic)
+        daemon.labelling.on_labelled = self._watched.on_labelled
+
+    @property
+    def _sources(self) -> list[Pipeline]:
+        """Pipelines of all sources."""
+        return [self._daemon.pipeline]
+
+    def start(self) -> None:
+        """Start to serve viewers."""
+        self.viewers.start()
+
+    def close(self) -> None:
+        """Disconnect the viewers."""
+        self._daemon.labelling.on_labelled = None
+        self.viewers.close()
+
+    # --- requests; any thread -----------------------------------------------------------------
+
+    def routes(self) -> Routes:
+        """Return the paths of the page."""
+        return {"/": lambda _: _asset("index.html"), "/page/{name}": _answer_asset, "/api/stream": self._answer_stream}
+
+    def _answer_stream(self, request: Request) -> Answer:
+        """Answer ``/api/stream``: the overview, or the device of the parameter ``device``."""
+        query = request.query
+        if unknown := sorted(set(query) - _PARAMETERS):
+            expected = ", ".join(sorted(_PARAMETERS))
+            return api.answer(400, {"error": f"unknown parameter {unknown[0]!r}, expected {expected}"})
+        if self.viewers.full:
+            return api.answer(503, {"error": f"{MAX_VIEWERS} viewers watch already; close a page or try again later"})
+        if (device := query.get("device")) is not None:
+            return self._stream_device(device, query.get("source", ""))
+        try:
+            view = Overview(Query.parse(query))
+        except api.QueryError as error:
+            return api.answer(400, {"error": str(error)})
+        return Stream("text/event-stream", lambda connection: self.viewers.add(connection, view))
+
+    def _stream_device(self, device: str, source: str) -> Answer:
+        """Answer with the page of a device. It may be one that is not known yet, such as after a restart."""
+        pipelines = [one for one in self._sources if source in ("", one.source)]
+        if not pipelines:
+            known = ", ".join(one.source for one in self._sources)
+            return api.answer(400, {"error": f"source is {source!r}, expected one of {known}"})
+        knows = (one for one in pipelines if self._read(one)[0].describe_in_detail(device) is not None)
+        pipeline = next(knows, pipelines[0])
+        return Stream(
+            "text/event-stream", lambda connection: self.viewers.add(connection, self._view_device(pipeline, device))
+        )
+
+    def _view_device(self, pipeline: Pipeline, device: str) -> DeviceView:
+        return DeviceView(
+            device,
+            lambda: self._read(pipeline),
+            self._watched.add(pipeline, device),
+            self._watched,
+            self._settings(pipeline),
+        )
+
+    def _settings(self, pipeline: Pipeline) -> Mapping[str, Any]:
+        """Return what a source is set to, for people."""
+        config, bundle = self._daemon.config, pipeline.classifier.bundle
+        spec = bundle.spec
+        return {
+            "source": pipeline.source,
+            "topic": config.topic,
+            "payload": config.payload,
+            "acc_unit": config.acc_unit,
+            "gyro_unit": config.gyro_unit,
+            "axes": config.axes,
+            "model": bundle.id,
+            "placement": bundle.placement,
+            "outputs": bundle.outputs,
+            "uses_gyro": spec.uses_gyro,
+            "sample_rate_hz": spec.sample_rate_hz,
+            "window_s": round(spec.window_samples / spec.sample_rate_hz, 3),
+            "stride_s": round(spec.stride_samples / spec.sample_rate_hz, 3),
+        }
+
+    def _read(self, pipeline: Pipeline) -> tuple[Snapshot, LabelHistory | None]:
+        """Return the devices of a source, and their history."""
+        return self._daemon.read_devices(), pipeline.history
+
+    # --- thread of the viewers ----------------------------------------------------------------
+
+    def _look(self, now_s: float) -> Moment:
+        """Look at the daemon, and return what all views of this moment share."""
+        second = int(now_s)
+        if second != self._second:
+            self._second = second
+            self._totals.sample(now_s)
+        self._watched.refresh()
+        return Moment(self._read_table, self._totals, second)
+
+    def _read_table(self) -> Table:
+        if self._table is None or self._table_at != self._second:
+            parts = [self._read(pipeline) for pipeline in self._sources]
+            self._table, self._table_at = Table(parts, self._daemon.clock(), self._table), self._second
+        return self._table
+
+
+def _answer_asset(request: Request) -> Response:
+    if request.name in _asset_names():
+        return _asset(request.name)
+    return 404, "text/plain", b"not found\n"
 
 
 @functools.cache
-def _page() -> Template:
-    """Return the template of the page, its style sheet already inside."""
-    folder = resources.files(__package__)
-    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css"))
-    return Template(Template(text).safe_substitute(style=style))
+def _asset_names() -> frozenset[str]:
+    """Return the names of the files that the page consists of."""
+    return frozenset(entry.name for entry in resources.files(__package__).joinpath("static").iterdir())
 
 
-def _activity_rows(status: DaemonStatus) -> str:
-    counts = {label: status.devices_by_label.get(label, 0) for label in status.labels}
-    largest = max(*counts.values(), 1)
-    return "".join(
-        _ACTIVITY_ROW.substitute(label=html.escape(label), percent=f"{100 * count / largest:.0f}", count=count)
-        for label, count in counts.items()
-    )
-
-
-def _problem_rows(status: DaemonStatus) -> str:
-    """Return a row for each problem that any device has."""
-    counts = {problem.public_name: status.devices_by_problem.get(problem.public_name, 0) for problem in Problem}
-    rows = [_PROBLEM_ROW.substitute(name=name, count=f"{count:,}") for name, count in counts.items() if count]
-    return "".join(rows) or "<tr><td>none</td></tr>"
-
-
-def _traffic_rows(status: DaemonStatus) -> str:
-    latency_s = status.mean_latency_s
-    rows = (
-        ("Devices", f"{status.devices:,}"),
-        ("Messages received", f"{status.messages_received:,}"),
-        ("Samples received", f"{status.samples_received:,}"),
-        ("Windows classified", f"{status.windows_classified:,}"),
-        ("Mean latency, last sample to label", "none yet" if latency_s is None else f"{1000 * latency_s:.1f} ms"),
-        ("Messages waiting", f"{status.messages_waiting:,}"),
-    )
-    return "".join(_TRAFFIC_ROW.substitute(name=name, value=value) for name, value in rows)
+@functools.cache
+def _asset(name: str) -> Response:
+    content = resources.files(__package__).joinpath("static", name).read_bytes()
+    return 200, _MEDIA_TYPES[PurePath(name).suffix], content

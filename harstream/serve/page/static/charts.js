@@ -1,0 +1,106 @@
+// Charts: devices by activity over time, signals, and probabilities.
+
+import { fillOf, prepare, themed } from "./colours.js";
+import { whole } from "./words.js";
+
+export const AXES = [
+  { name: "x", colour: ["#0072b2", "#56b4e9"], dash: [] },
+  { name: "y", colour: ["#b34700", "#ff9a57"], dash: [6, 3] },
+  { name: "z", colour: ["#00704f", "#3fd0a4"], dash: [2, 2] },
+];
+
+export function axisColour(axis) {
+  return axis.colour[matchMedia("(prefers-color-scheme: dark)").matches ? 1 : 0];
+}
+
+export function paintTrend(canvas, trend, labels, points) {
+  // Draw the devices by activity over time, the newest points, as bars on top of each other.
+  const [context, width, height] = prepare(canvas);
+  const shown = labels.filter((label) => trend.counts[label]);
+  const n = Math.min(points, Math.max(0, ...shown.map((label) => trend.counts[label].length)));
+  const newest = (label) => trend.counts[label].slice(-n);
+  const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + newest(label)[i], 0));
+  const top = niceTop(Math.max(1, ...totals));
+  const bottom = height - 1, left = 34;
+  const step = (width - left) / points;
+  const x = (i) => width - (n - i) * step;
+  const y = (value) => bottom - (bottom - 6) * (value / top);
+  grid(context, width, left, [0, top / 2, top], y, (value) => (value >= 10000 ? `${value / 1000}k` : whole(value)));
+  const base = new Array(n).fill(0);
+  for (const label of shown) {
+    const counts = newest(label);
+    context.fillStyle = fillOf(context, label);
+    for (let i = 0; i < n; i++) {
+      if (counts[i]) context.fillRect(x(i), y(base[i] + counts[i]), step + 0.3, y(base[i]) - y(base[i] + counts[i]));
+      base[i] += counts[i];
+    }
+  }
+}
+
+export function paintSignal(canvas, rows, size, least, range) {
+  // Draw three axes: rows is a list of three lists of samples, the newest last; size is how many fit.
+  // The scale fits the samples, but spans at least `least`, or is `range`.
+  const [context, width, height] = prepare(canvas);
+  const left = 34, bottom = height - 4;
+  let low = Infinity, high = -Infinity;
+  for (const row of rows) {
+    for (const value of row) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (!(low <= high)) low = high = 0;
+  if (range) [low, high] = range;
+  const middle = (low + high) / 2, half = Math.max((high - low) / 2, least / 2) * 1.08;
+  const y = (value) => bottom - ((value - middle + half) / (2 * half)) * (bottom - 4);
+  grid(context, width, left, ticks(middle - half, middle + half), y, (value) => String(+value.toFixed(2)));
+  const step = (width - left) / (size - 1);
+  rows.forEach((row, axis) => {
+    context.beginPath();
+    context.strokeStyle = axisColour(AXES[axis]);
+    context.setLineDash(AXES[axis].dash);
+    context.lineWidth = 1.6;
+    const first = size - row.length;
+    for (let i = 0; i < row.length; i++) context.lineTo(left + (first + i) * step, y(row[i]));
+    context.stroke();
+  });
+  context.setLineDash([]);
+}
+
+export function paintProbability(canvas, label, values, size) {
+  // Draw the probability of one label in the last windows as bars.
+  const [context, width, height] = prepare(canvas);
+  context.fillStyle = themed("track");
+  context.fillRect(0, height - 1, width, 1);
+  const step = width / size;
+  context.fillStyle = fillOf(context, label);
+  values.forEach((value, i) => {
+    const bar = value * (height - 1);
+    context.fillRect(width - (values.length - i) * step, height - 1 - bar, Math.max(step - 0.5, 1), bar);
+  });
+}
+
+function grid(context, width, left, values, y, name) {
+  context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (const value of values) {
+    context.fillStyle = themed("line");
+    context.fillRect(left, Math.round(y(value)), width - left, 1);
+    context.fillStyle = themed("quiet");
+    context.fillText(name(value), left - 5, Math.max(7, y(value) - 2));
+  }
+}
+
+function niceTop(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((top) => top >= value && Number.isInteger(top / 2)) || 2;
+}
+
+function ticks(low, high) {
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough);
+  const found = [];
+  for (let value = Math.ceil(low / step) * step; value <= high; value += step) found.push(+value.toFixed(6));
+  return found;
+}

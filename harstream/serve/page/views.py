@@ -1,0 +1,158 @@
+"""What one viewer sees: the overview, or one device. A view sends what has changed since it sent last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harstream.serve.devices import Snapshot
+from harstream.serve.label_history import LabelHistory
+from harstream.serve.page.encoding import RETRY, event
+from harstream.serve.page.one_device import WatchedDevice, WatchedDevices
+from harstream.serve.page.table import Query, Table
+from harstream.serve.page.totals import Totals
+
+#: Time between two messages to a viewer of the overview, and of one device.
+OVERVIEW_S, DEVICE_S = 1.0, 0.25
+
+
+@dataclass
+class Moment:
+    """State of the daemon that all views of one moment share."""
+
+    table: Callable[[], Table]
+    totals: Totals
+    number: int  # of the second
+
+
+class View(Protocol):
+    """What one viewer sees."""
+
+    every_s: float  # time between two messages
+
+    def compose(self, moment: Moment) -> bytes:
+        """Return the next message: one or several server-sent events."""
+        ...
+
+    def close(self) -> None:
+        """Forget what only this view needed."""
+        ...
+
+
+class Overview:
+    """Rows of the table that a viewer has in view, and the totals.
+
+    Args:
+        query: Devices, order and rows.
+
+    """
+
+    every_s = OVERVIEW_S
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._order: list[tuple[str, str]] | None = None
+        self._rows: dict[tuple[str, str], dict[str, Any]] = {}  # as they were sent
+
+    def compose(self, moment: Moment) -> bytes:
+        """Return the totals and the changed fields of the rows."""
+        table, query = moment.table(), self._query
+        matching = table.select(query)
+        positions = matching[query.offset : query.offset + query.limit].tolist()
+        order = [table.key(position) for position in positions]
+        rows = {key: table.describe(position) for key, position in zip(order, positions, strict=True)}
+        view: dict[str, Any] = {"offset": query.offset, "matching": len(matching)}
+        if order != self._order:
+            view["order"] = order
+        view["rows"] = [
+            [number, changed]
+            for number, (key, row) in enumerate(rows.items())
+            if (changed := _changed(self._rows.get(key, {}), row))
+        ]
+        totals = moment.totals.describe()
+        totals["devices_by_problem"] = table.problem_counts
+        totals["devices_known"] = len(table)
+        totals["without_label"] = table.without_label
+        totals["sources"] = [snapshot.source for snapshot, _ in table.parts]
+        first = b"" if self._order is not None else RETRY + event("trend", moment.totals.trend())
+        self._order, self._rows = order, rows
+        return first + event("totals", totals) + event("view", view)
+
+    def close(self) -> None:
+        """Forget nothing: an overview shares all it needs."""
+
+
+class DeviceView:
+    """Page of one device.
+
+    Args:
+        device: Name of the device.
+        read: Returns a snapshot of its source, and the history of it.
+        watched: Its signal.
+        devices: All watched devices.
+        settings: What the source is set to, for people.
+
+    """
+
+    every_s = DEVICE_S
+
+    def __init__(
+        self,
+        device: str,
+        read: Callable[[], tuple[Snapshot, LabelHistory | None]],
+        watched: WatchedDevice,
+        devices: WatchedDevices,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._device, self._read, self._watched, self._devices = device, read, watched, devices
+        self._settings: Mapping[str, Any] | None = settings
+        self._begun, self._total = 0, 0  # of the signal, as it was sent
+        self._n_windows = 0
+        self._sent_at = -1  # number of the moment at which the description was sent
+        self._history: tuple[Any, Any] | None = None
+        self._daemon: Mapping[str, Any] | None = None
+
+    def compose(self, moment: Moment) -> bytes:
+        """Return the new samples and probabilities, and once a second the description of the device."""
+        message = RETRY if self._sent_at < 0 else b""
+        content: dict[str, Any] = {}
+        if self._sent_at != moment.number:
+            self._sent_at = moment.number
+            snapshot, history = self._read()
+            row = snapshot.describe_in_detail(self._device)
+            content["time"] = moment.totals.time
+            content["device"] = row
+            label = snapshot.last_labels.get(self._device)
+            content["duration_s"] = None if label is None else round(max(0, label.t_ns - label.since_ns) / 1e9, 1)
+            if history is not None:
+                changes = history.changes(self._device), history.events(self._device)
+                if changes != self._history:
+                    self._history = changes
+                    content["strip"], content["events"] = changes
+            if self._settings is not None:
+                content["settings"], self._settings = self._settings, None
+        self._n_windows, windows = self._devices.new_windows(self._watched, self._n_windows)
+        if windows:
+            content["windows"] = windows
+        signal = self._watched.signal
+        if signal.begun != self._begun or signal.total != self._total:
+            begins = signal.begun != self._begun
+            n_new = len(signal.values) if begins else min(signal.total - self._total, len(signal.values))
+            self._begun, self._total = signal.begun, signal.total
+            new = signal.values[len(signal.values) - n_new :].round(3)
+            content["signal"] = {"begins": begins, "is_in_g": signal.is_in_g, "values": new.T.tolist()}
+        daemon = moment.totals.describe_daemon()
+        if daemon != self._daemon:
+            self._daemon = daemon
+            message += event("daemon", daemon)
+        return message + event("device", content) if content else message
+
+    def close(self) -> None:
+        """Forget the signal if nobody else looks at it."""
+        self._devices.remove(self._watched)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row that differ from what was sent."""
+    return {name: value for name, value in now.items() if name not in before or before[name] != value}
