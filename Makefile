@@ -7,6 +7,7 @@ JSON ?=
 FUZZ ?=
 RUNS ?= 1000000
 MINUTES ?= 30
+PICTURES ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # One process more than cores: some tests wait for a server.
@@ -14,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all check coverage fuzz soak bench figures docs clean
+.PHONY: help demo test test-all check coverage fuzz soak bench figures pictures docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +67,9 @@ bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling
 
 figures: $(VENV)/installed ## Make tables and plots again from docs/results
 	@$(BIN)/python -m research.figures docs/results
+
+pictures: $(VENV)/installed ## Make the pictures of the documents again, with Debian's chromium and prometheus; PICTURES=live for a part
+	@$(BIN)/python -m tests.pictures $(PICTURES)
 
 docs: $(VENV)/docs ## Build the documentation site in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -21,7 +21,9 @@ from harstream.embedded import EmbeddedBroker, first_free_port
 from harstream.errors import HarstreamError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.signals import on_stop
-from harstream.watch import Watch
+from harstream.watch.devices import Watch
+from harstream.watch.table import render
+from harstream.watch.view import View
 from harstream.wire.topics import TopicTemplate
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def _show(
     """Show the live table until ``duration_s`` is over, ``stop`` is set or a child ends."""
     from rich.live import Live
 
-    started_s = time.monotonic()
+    started_s, view = time.monotonic(), View()
     with Live(console=console, refresh_per_second=1 / _REFRESH_S, transient=False) as live:
         while not stop.is_set():
             left_s = None if duration_s is None else duration_s - (time.monotonic() - started_s)
@@ -117,7 +119,8 @@ def _show(
             for child in children:
                 child.check()
             footer = "Ctrl-C ends it" if left_s is None else f"ends in {left_s:.0f} s"
-            live.update(watch.table(ROWS, f"{watch.n_labels} labels, {watch.n_samples:,} samples; {footer}"))
+            footer = f"{watch.n_labels} labels, {watch.n_samples:,} samples; {footer}"
+            live.update(render(watch.overview(view, ROWS), view, console.width, footer))
             stop.wait(_REFRESH_S if left_s is None else min(_REFRESH_S, left_s))
     console.print()  # without a terminal, rich ends the table without a line break
 

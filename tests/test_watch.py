@@ -8,9 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from harstream import watch as watch_module
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
-from harstream.watch import Watch
+from harstream.watch import devices as watch_module
+from harstream.watch import keyboard, view
+from harstream.watch.devices import Watch
+from harstream.watch.table import render
+from harstream.watch.view import View
 from harstream.wire.canonical import encode_json
 from harstream.wire.topics import TopicTemplate
 
@@ -33,10 +36,10 @@ def new_watch(broker: str = UNREACHABLE) -> Watch:
     )
 
 
-def shown(watch: Watch, max_rows: int = 30, footer: str = "", width: int = 120) -> str:
-    terminal = console.Console(width=width, color_system=None)
+def shown(watch: Watch, max_rows: int = 30, footer: str = "", width: int = 120, chosen: View | None = None) -> str:
+    terminal, chosen = console.Console(width=width, color_system=None), chosen or View()
     with terminal.capture() as capture:
-        terminal.print(watch.table(max_rows, footer))
+        terminal.print(render(watch.overview(chosen, max_rows), chosen, width, footer))
     return str(capture.get())
 
 
@@ -132,7 +135,7 @@ def test_malformed_labels_and_messages_of_no_device_are_ignored(payload):
 def problem_of(watch: Watch, device: str) -> str:
     """Return the last cell of a device's row."""
     lines = shown(watch).splitlines()
-    heading = next(line for line in lines if " problem" in line)
+    heading = next(line for line in lines if " device" in line and " problem" in line and " rate" in line)
     return next(line for line in lines if f" {device} " in line)[heading.index("problem") :].strip()
 
 
@@ -227,3 +230,114 @@ def test_a_label_of_any_time_can_be_shown(t):
     watch = new_watch()
     watch._on_label("wearables/w1/activity", label("WALKING", t), False)
     assert "WALKING" in shown(watch)
+
+
+# --- order, filters and keys ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three() -> Watch:
+    """Return a watch of three devices with labels, and one without."""
+    watch = new_watch()
+    for device, name, confidence, first, problem in (
+        ("b", "WALKING", 0.9, 90.0, ""),
+        ("a", "SITTING", 0.7, 10.0, ""),
+        ("C", "UNKNOWN", 0.1, 50.0, "gravity"),
+    ):
+        for t in (first, 100.0):
+            watch._on_label(f"wearables/{device}/activity", label(name, t, confidence, problem=problem), False)
+    watch._on_samples("wearables/new/imu", SAMPLES, False)
+    return watch
+
+
+def names(watch: Watch, chosen: View, max_rows: int = 30) -> list[str]:
+    return [row.device for row in watch.overview(chosen, max_rows).rows]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "devices"),
+    [
+        (View(), ["C", "a", "b", "new"]),
+        (View(descending=True), ["new", "b", "a", "C"]),
+        (View(sort="activity"), ["a", "C", "b", "new"]),
+        (View(sort="confidence"), ["C", "a", "b", "new"]),
+        (View(sort="since"), ["a", "C", "b", "new"]),
+        (View(sort="problem"), ["C", "a", "b", "new"]),
+        (View(search="c"), ["C"]),
+        (View(activity="WALKING"), ["b"]),
+        (View(only_problems=True), ["C"]),
+        (View(offset=2), ["b", "new"]),
+    ],
+)
+def test_rows_are_sorted_filtered_and_scrolled(three, chosen, devices):
+    assert names(three, chosen) == devices
+
+
+def test_totals_count_all_devices_whatever_is_chosen(three):
+    overview = three.overview(View(search="b"), 10)
+    assert (overview.n_matching, overview.n_devices, overview.n_problems) == (1, 4, 1)
+    assert overview.by_activity == {"WALKING": 1, "SITTING": 1, "UNKNOWN": 1}
+    text = shown(three, chosen=View(search="b", only_problems=True))
+    assert "4 devices" in text
+    assert "1 with a problem" in text
+    assert "name has b; with a problem: 0 of 4 devices" in text
+
+
+def test_keys_choose_order_and_filters():
+    chosen = View()
+
+    def press(*keys: str) -> View:
+        for key in keys:
+            assert chosen.press(key, ["SITTING", "WALKING"], 5, 20)
+        return chosen
+
+    assert (press("s").sort, press("r").descending) == ("activity", True)
+    assert press(*"s" * 6).sort == "device"
+    assert not chosen.descending
+    assert [press("a").activity for _ in range(3)] == ["SITTING", "WALKING", ""]
+    assert press("p").only_problems
+    assert press("/", "a", "b", "x", view.BACKSPACE, "q", "\x03", view.ENTER).search == "abq"
+    assert not chosen.typing
+    assert press("c") == View()
+    assert press("/", "x", view.ESCAPE) == View()
+    assert [press(key).offset for key in (view.DOWN, "j", view.PAGE_DOWN, view.UP, "k")] == [1, 2, 7, 6, 5]
+    assert [press(key).offset for key in (view.END, view.DOWN, view.PAGE_UP, view.HOME, view.UP)] == [15, 15, 10, 0, 0]
+    assert press("z", "?") == View()
+    assert not chosen.press("q", [], 5, 20)
+
+
+def test_an_activity_that_nobody_has_any_more_is_left_by_the_key():
+    chosen = View(activity="GONE")
+    chosen.press("a", ["WALKING"], 5, 20)
+    assert chosen.activity == ""
+
+
+def test_keys_of_a_terminal_are_told_apart():
+    text = "a\x1b[A\x1bOB\x1b[5~\x1b[6~\x1b[H\x1b[F\x1b[1;5C\x7f\r\x1bq\x1b"
+    assert keyboard.split(text) == [
+        *("a", view.UP, view.DOWN, view.PAGE_UP, view.PAGE_DOWN, view.HOME, view.END),
+        *(view.BACKSPACE, view.ENTER, view.ESCAPE, "q", view.ESCAPE),
+    ]
+    assert keyboard.split("\x1b[") == []
+
+
+def test_the_strip_of_a_wide_table_shows_the_labels_of_the_last_minutes(monkeypatch):
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
+    for name, seconds in (("WALKING", 60), ("UNKNOWN", 30)):
+        watch._on_label("wearables/w1/activity", label(name, clock.now_s), False)
+        clock.now_s += seconds
+    assert "······██" not in shown(watch, width=80)
+    assert "·" * 6 + "█" * 12 + "░" * 6 in shown(watch, width=120)
+
+
+def test_speeds_are_those_of_the_last_seconds(monkeypatch):
+    watch, clock = new_watch(), Clock()
+    replace_monotonic(monkeypatch, watch_module, clock)
+    watch.overview(View(), 1)
+    for _ in range(40):
+        watch._on_samples("wearables/w1/imu", SAMPLES, False)
+        watch._on_label("wearables/w1/activity", label("WALKING"), False)
+        clock.now_s += 0.5
+        overview = watch.overview(View(), 1)
+    assert (overview.labels_per_s, overview.samples_per_s) == (2, 50)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .chromium import Page
-from .conftest import Fleet
+from .fleet import Fleet
 
 pytestmark = pytest.mark.slow  # a daemon, a simulator and a browser for each
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
+import tty
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +20,7 @@ from harstream.wire.payloads import decode
 from harstream.wire.samples import Units
 
 from ..constants import UNREACHABLE
-from ..servers import Client, Mosquitto, Process, wait_until
+from ..servers import DEADLINE_S, Client, Mosquitto, Process, wait_until
 
 
 def received(client: Client, device: str):
@@ -138,6 +145,38 @@ def test_watch_shows_a_table_until_a_signal_stops_it(mosquitto, tmp_path):
             assert process.exit_code() == 0, process.err
     assert "w1" in process.out
     assert "WALKING" in process.out
+
+
+def test_watch_at_a_terminal_obeys_keys_and_leaves_the_terminal_as_it_was(mosquitto):
+    pytest.importorskip("rich")
+    theirs, ours = pty.openpty()
+    tty.setcbreak(ours)
+    before = termios.tcgetattr(ours)
+    environment = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"}
+    shown = b""
+
+    def wait_for(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            assert select.select([theirs], [], [], DEADLINE_S)[0], shown
+            shown += os.read(theirs, 65536)
+
+    with Client(mosquitto.port) as client:
+        client.publish("wearables/w1/activity", b'{"t": 1, "label": "WALKING", "confidence": 0.5}', retain=True)
+        client.flush()
+        command = [sys.executable, "-m", "harstream", "watch", "--broker", mosquitto.address]
+        with subprocess.Popen(command, stdin=ours, stdout=ours, stderr=ours, env=environment) as process:
+            try:
+                wait_for(b"WALKING")
+                os.write(theirs, b"p")
+                wait_for(b"with a problem: 0 of 1 devices")
+                os.write(theirs, b"q")
+                assert process.wait(DEADLINE_S) == 0
+            finally:
+                process.kill()
+    assert termios.tcgetattr(ours) == before
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_simulated_subjects_do_only_the_given_activity(mosquitto, tmp_path):

@@ -1,30 +1,34 @@
-"""Live table of the devices on a broker and their activities, made from the messages of devices and daemon."""
+"""State of the devices on a broker, from the messages of devices and daemon."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
+from harstream.watch.view import View
 from harstream.wire.labels import are_in_a_row
 from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Units
-from harstream.wire.topics import TopicTemplate, escape_unprintable
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from harstream.wire.topics import TopicTemplate
 
 #: Span over which the sample rate is measured, seconds.
 _RATE_S = 5.0
 #: A device that sends for so long without any label has a problem: the first window of a shipped model takes 3 to 20 s.
 _NO_LABEL_S = 30.0
+#: Span of the strip, and the label changes that are kept for it.
+STRIP_S = 120.0
+_MAX_CHANGES = 100
+#: Labels that have a colour of their own.
+_MAX_LABELS = 100
 #: Number of latencies kept for statistics.
 _MAX_LATENCIES = 2_000
 
@@ -38,9 +42,39 @@ class _LabelMessage(msgspec.Struct):
     problem: str = ""  # "": none
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Row of the table."""
+
+    device: str
+    label: str  # "" before the first label
+    confidence: float
+    lasts_s: float  # how long the label has lasted, by event time
+    rate_hz: float
+    latency_s: float  # 0 before the first label
+    problem: str  # "": none
+    strip: Sequence[tuple[float, str]]  # how many seconds ago each label of the last minutes began, the oldest first
+    age_s: float  # since the newest samples
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Rows in view, and totals."""
+
+    rows: Sequence[Row]
+    n_matching: int
+    n_devices: int
+    n_problems: int
+    by_activity: Mapping[str, int]  # devices by label, the most first
+    labels_per_s: float
+    samples_per_s: float
+    latencies_s: Sequence[float]  # of the newest labels
+    labels: Sequence[str]  # all labels so far, in the order in which they came
+
+
 @dataclass(slots=True)
 class WatchedDevice:
-    """Row of the table."""
+    """What is known of one device."""
 
     label: str = ""  # "" before the first label
     confidence: float = 0.0
@@ -54,6 +88,23 @@ class WatchedDevice:
     label_problem: str = ""  # problem in the last label
     rejected: str = ""  # reason why the newest message cannot be decoded; "": it can
     recent: deque[tuple[float, int]] = field(default_factory=deque)  # (arrival, samples) of the last _RATE_S
+    changes: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_MAX_CHANGES))  # (arrival, label)
+
+    def row(self, name: str, now_s: float) -> Row:
+        """Return the row of the device, whose name is given."""
+        begun = [(now_s - at_s, label) for at_s, label in self.changes]
+        first = max((i for i, (ago_s, _) in enumerate(begun) if ago_s > STRIP_S), default=0)
+        return Row(
+            name,
+            self.label,
+            self.confidence,
+            self.t_s - self.since_s,
+            self.rate_hz(now_s),
+            self.latency_s,
+            self.problem(now_s),
+            begun[first:],
+            now_s - self.arrival_s,
+        )
 
     def add_samples(self, now_s: float, count: int) -> None:
         """Note the arrival of a message with ``count`` samples."""
@@ -101,6 +152,8 @@ class Watch:
         self._lock = threading.Lock()
         self.devices: dict[str, WatchedDevice] = {}
         self.latencies_s: deque[float] = deque(maxlen=_MAX_LATENCIES)
+        self._seen: dict[str, None] = {}  # labels so far
+        self._looks: deque[tuple[float, int, int]] = deque()  # (monotonic, labels, samples) of the last _RATE_S
         self.n_labels = 0
         self.n_samples = 0
         self._connections = [
@@ -167,6 +220,10 @@ class Watch:
                 return
             device = self.devices.setdefault(name, WatchedDevice())
             if message.label != device.label or not are_in_a_row(device.t_s, message.t):
+                if message.label != device.label:
+                    device.changes.append((now_s, message.label))
+                    if len(self._seen) < _MAX_LABELS:
+                        self._seen[message.label] = None
                 device.label, device.since_s = message.label, message.t
             device.t_s = message.t
             device.confidence, device.label_problem = message.confidence, message.problem
@@ -178,53 +235,55 @@ class Watch:
                     device.latency_s = now_s - device.arrival_s
                     self.latencies_s.append(device.latency_s)
 
-    def table(self, max_rows: int, footer: str = "") -> Table:
-        """Return a table of the first ``max_rows`` devices, sorted by name."""
-        from rich import box
-        from rich.table import Table
-
-        # Narrow columns: a row with the longest label and a problem fits a terminal of 80 characters.
-        table = Table(title="harstream", caption=footer, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading, justify in (
-            ("device", "left"),
-            ("activity", "left"),
-            ("conf.", "right"),
-            ("since", "right"),
-            ("rate", "right"),
-            ("latency", "right"),
-            ("problem", "left"),
-        ):
-            table.add_column(heading, justify=justify, no_wrap=heading != "problem")  # type: ignore[arg-type]
-        monotonic_s = time.monotonic()
+    def overview(self, view: View, max_rows: int) -> Overview:
+        """Return the rows that a view shows, at most ``max_rows``, and totals of all devices."""
+        now_s = time.monotonic()
         with self._lock:
-            for name in sorted(self.devices)[:max_rows]:
-                device = self.devices[name]
-                problem = device.problem(monotonic_s)
-                waiting = "[dim]none[/]" if problem else "[dim]none yet[/]"
-                table.add_row(
-                    _safe(name),
-                    f"[bold]{_safe(device.label)}[/]" if device.label else waiting,
-                    f"{device.confidence:.2f}" if device.label else "",
-                    _duration(device.t_s - device.since_s) if device.label else "",
-                    f"{device.rate_hz(monotonic_s):.0f} Hz",
-                    f"{1000 * device.latency_s:.1f} ms" if device.latency_s else "",
-                    f"[red]{_safe(problem)}[/]" if problem else "",
-                )
-            if len(self.devices) > max_rows:
-                table.add_row(f"[dim]and {len(self.devices) - max_rows} more[/]")
-        return table
+            rows = [device.row(name, now_s) for name, device in self.devices.items()]
+            speeds = self._speeds(now_s)
+            latencies_s, labels = list(self.latencies_s), list(self._seen)
+        matching = [row for row in rows if _matches(row, view)]
+        matching.sort(key=lambda row: row.device)
+        matching.sort(key=lambda row: _sort_key(row, view.sort), reverse=view.descending)
+        return Overview(
+            matching[view.offset : view.offset + max_rows],
+            len(matching),
+            len(rows),
+            sum(bool(row.problem) for row in rows),
+            dict(Counter(row.label for row in rows if row.label).most_common()),
+            *speeds,
+            latencies_s,
+            labels,
+        )
+
+    def _speeds(self, now_s: float) -> tuple[float, float]:
+        """Return the labels and the samples a second, since the oldest look that is not older than the span."""
+        self._looks.append((now_s, self.n_labels, self.n_samples))
+        while len(self._looks) > 2 and self._looks[1][0] <= now_s - _RATE_S:
+            self._looks.popleft()
+        then_s, labels, samples = self._looks[0]
+        if now_s <= then_s:
+            return 0.0, 0.0
+        return (self.n_labels - labels) / (now_s - then_s), (self.n_samples - samples) / (now_s - then_s)
 
 
-def _safe(text: str) -> str:
-    """Return a text from a device as markup that shows it and does nothing else."""
-    from rich.markup import escape
+def _matches(row: Row, view: View) -> bool:
+    return (
+        view.search.casefold() in row.device.casefold()
+        and view.activity in ("", row.label)
+        and (bool(row.problem) or not view.only_problems)
+    )
 
-    return escape(escape_unprintable(text))
 
-
-def _duration(seconds: float) -> str:
-    """Return a duration as minutes:seconds, as hours:minutes:seconds, or in days: clocks of devices can be far off."""
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    if minutes >= 24 * 60:
-        return f"{min(minutes // (24 * 60), 99_999)} d"
-    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+def _sort_key(row: Row, sort: str) -> Any:
+    """Return what a row is sorted by. Rows without a label or a problem come last."""
+    if sort in ("activity", "problem"):
+        text = row.label if sort == "activity" else row.problem
+        return not text, text
+    if sort == "confidence":
+        return not row.label, row.confidence
+    if sort == "since":
+        return not row.label, -row.lasts_s
+    if sort == "rate":
+        return row.rate_hz
+    return row.latency_s if sort == "latency" else row.device
