@@ -13,7 +13,9 @@ SENT, LOAD_LATE_NS = 0, 1
 READY, DONE, DROPPED, WINDOWS, CPU_NS = 2, 3, 4, 5, 6
 #: Written by the benchmark: 1 ends all processes of the measurement.
 STOP = 7
-_SIZE = 8
+#: Written by the viewers: bytes that they received.
+VIEWED = 8
+_SIZE = 9
 
 
 class SharedCounters:

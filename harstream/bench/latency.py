@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harstream.bench import packets
-from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT
+from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT, VIEWED
 from harstream.bench.listener import received
 from harstream.bench.testbed import DAEMONS, SAMPLE_TOPICS, Testbed, Traffic
 from harstream.core.batches import Float64, Int64
@@ -33,13 +33,16 @@ class Latency:
     dropped: int  # messages, since the start
     cpu: float  # processor time of the receiver, in cores
     load_late_ms: float  # largest delay of the load behind its own schedule
+    viewed_bytes_s: float = 0.0  # sent to all viewers of the live page
 
     def percentile(self, q: float) -> float | None:
         """Return a percentile of the latencies in ms; None if nothing sent while it was measured was received."""
         return float(np.percentile(self.ms, q)) if len(self.ms) else None
 
 
-def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm_up_s: float) -> Latency:
+def live(
+    testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm_up_s: float, viewers: int = 0
+) -> Latency:
     """Publish from ``traffic.n_devices`` devices at life speed, for ``seconds`` after a warm-up.
 
     Args:
@@ -49,19 +52,21 @@ def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm
         traffic: Messages that are published.
         seconds: Duration of the measurement.
         warm_up_s: Duration of the warm-up.
+        viewers: Number of viewers of the daemon's live page.
 
     """
     folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
     subscription = LABEL_TOPICS if receiver in DAEMONS else SAMPLE_TOPICS
-    with testbed.under_load(receiver, traffic, lead=0, log=log, listen=(subscription, folder)) as running:
+    listen = subscription, folder
+    with testbed.under_load(receiver, traffic, lead=0, log=log, listen=listen, viewers=viewers) as running:
         counters = running.counters
         time.sleep(warm_up_s)
         counters[LOAD_LATE_NS] = 0
-        since_ns, cpu_ns = time.time_ns(), counters[CPU_NS]
+        since_ns, cpu_ns, viewed = time.time_ns(), counters[CPU_NS], counters[VIEWED]
         time.sleep(seconds)
-        until_ns, cpu_ns = time.time_ns(), counters[CPU_NS] - cpu_ns
+        until_ns, cpu_ns, viewed = time.time_ns(), counters[CPU_NS] - cpu_ns, counters[VIEWED] - viewed
         load_late_ms = counters[LOAD_LATE_NS] / 1e6
     messages, arrived_ns = received(folder)
     sent_ns = _sent_ns(np.load(log), messages, traffic)
@@ -73,6 +78,7 @@ def live(testbed: Testbed, receiver: str, traffic: Traffic, seconds: float, warm
         counters[DROPPED],
         cpu_ns / (until_ns - since_ns),
         load_late_ms,
+        viewed / seconds,
     )
 
 

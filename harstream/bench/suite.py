@@ -42,6 +42,7 @@ class Options:
     n_devices: int = 2000  # devices in measurements of throughput
     n_windows: int = 4096  # windows in measurements of inference
     n_live: int = 1000  # devices in measurements of latency
+    viewers: tuple[int, ...] = (0, 1, 50)  # of the live page; the first is what the others are compared with
     live_json: int = 12_000  # devices of the live fleet with JSON
     live_packed: int = 20_000  # devices of the live fleet with packed payloads
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000)  # numbers of devices in measurements of memory
@@ -220,6 +221,31 @@ class Suite:
                     dropped=sum(run.dropped for run in daemon[traffic]),
                 )
 
+    def viewers(self, testbed: Testbed) -> None:
+        """Measure latency at life speed while nobody, one and many watch the live page."""
+        traffic = Traffic(self.options.n_live, "json")
+        runs: dict[int, list[latency.Latency]] = defaultdict(list)
+        for number in range(self.options.repeats):
+            self._tick(f"viewers {number + 1}")
+            for viewers in self.options.viewers:
+                seconds, warm_up_s = self.options.latency_s, self.options.warm_up_s
+                runs[viewers].append(latency.live(testbed, "daemon", traffic, seconds, warm_up_s, viewers))
+        alone = runs[self.options.viewers[0]]
+        for viewers in self.options.viewers[1:]:
+            for q in latency.PERCENTILES:
+                self._add(
+                    "viewers",
+                    f"p{q} at {traffic.n_devices:,} live wearables with {viewers} viewers",
+                    "ms",
+                    [_received(run.percentile(q)) for run in runs[viewers]],
+                    f"{self.options.viewers[0]} viewers",
+                    [_received(run.percentile(q)) for run in alone],
+                    cores=[run.cpu for run in runs[viewers]],
+                    cores_alone=[run.cpu for run in alone],
+                    bytes_s_each=[run.viewed_bytes_s / viewers for run in runs[viewers]],
+                    dropped=sum(run.dropped for run in runs[viewers]),
+                )
+
     def _half_of_saturation(self, testbed: Testbed) -> int:
         """Return the number of devices whose messages at life speed are half of what saturates the daemon."""
         traffic = Traffic(self.options.n_devices, "json")
@@ -386,6 +412,7 @@ MODES: dict[str, Callable[[Suite, Testbed], None]] = {
         Suite.baseline,
         Suite.inference,
         Suite.latency,
+        Suite.viewers,
         Suite.durable,
         Suite.poison,
         Suite.live,

@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.processes import Process, process, wait_until
+from harstream.embedded import first_free_port
 
 #: Subscription to the samples of all devices.
 SAMPLE_TOPICS = "wearables/+/imu"
@@ -71,6 +72,7 @@ class Testbed:
         rounds: int = 0,
         log: Path | None = None,
         listen: tuple[str, Path] | None = None,
+        viewers: int = 0,
     ) -> Iterator[Running]:
         """Run ``receiver`` under ``traffic``; enter the block once it is subscribed and the load has begun.
 
@@ -81,6 +83,7 @@ class Testbed:
             rounds: Messages of each device; 0 publishes until the block is left.
             log: File for the time of each write of the load.
             listen: Subscription of a listener, and the folder for what it receives (see ``listener.received``).
+            viewers: Number of viewers of the daemon's live page.
 
         Raises:
             HarstreamError: A process failed or did not get ready in time.
@@ -107,18 +110,24 @@ class Testbed:
                 wait_until(lambda: "ready" in listener.output, "the listener to subscribe", listener)
             load = stack.enter_context(process("-m", "harstream.bench.load", load_settings))
             wait_until(lambda: "ready" in load.output, "the load to build its packets", load)
-            receiver_settings = self._receiver_settings(receiver, path, traffic)
+            http_port = first_free_port((0,)) or 0
+            receiver_settings = self._receiver_settings(receiver, path, traffic, http_port)
             measured = stack.enter_context(process("-m", "harstream.bench.receivers", receiver, receiver_settings))
             wait_until(lambda: counters[READY] and counters[SENT], f"receiver {receiver!r} to start", load, measured)
+            watching = None
+            if viewers:
+                settings = {**here, "port": http_port, "viewers": viewers}
+                watching = stack.enter_context(process("-m", "harstream.bench.viewers", settings))
+                wait_until(lambda: "ready" in watching.output, "the viewers to connect", watching)
             yield Running(counters, measured, load)
             counters[STOP] = 1
-            for each in (load, measured, listener):
+            for each in (load, measured, listener, watching):
                 if each is not None:
                     each.wait()
             if receiver == "durable":
                 _end_session(self.broker.port)
 
-    def _receiver_settings(self, receiver: str, counters: Path, traffic: Traffic) -> dict[str, Any]:
+    def _receiver_settings(self, receiver: str, counters: Path, traffic: Traffic, http_port: int) -> dict[str, Any]:
         broker = self.broker
         common = {"counters": str(counters), "ca": str(broker.ca) if traffic.tls else None}
         port = broker.tls_port if traffic.tls else broker.port
@@ -129,7 +138,7 @@ class Testbed:
                 "backend": self.backend,
                 "qos": traffic.qos,
                 "instance": "bench",
-                "http": "127.0.0.1:0",
+                "http": f"127.0.0.1:{http_port}",
             }
             if receiver == "durable":
                 config |= {"state_dir": str(self.folder / f"state-{self._measurements}"), "client_id": SESSION}

@@ -122,7 +122,11 @@ class HttpServer:
                     self._send_head(200, answer.media_type, {"Connection": "close", "X-Accel-Buffering": "no"})
                     self.connection.settimeout(None)
                     kept.add(self.connection)
-                    answer.accept(self.connection)
+                    try:
+                        answer.accept(self.connection)
+                    except BaseException:
+                        kept.discard(self.connection)  # it is closed as others are
+                        raise
                     return
                 status, media_type, body = answer
                 self._send_head(status, media_type, {"Content-Length": str(len(body))})

@@ -51,7 +51,7 @@ def broker(tmp_path: Path):
     [
         ["inference", "start", "growth"],
         pytest.param(["ingest", "tls"], marks=pytest.mark.slow),
-        pytest.param(["memory", "latency", "durable", "poison", "live"], marks=pytest.mark.slow),
+        pytest.param(["memory", "latency", "viewers", "durable", "poison", "live"], marks=pytest.mark.slow),
     ],
 )
 def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):

@@ -134,11 +134,14 @@ class Page:
         self._browser, self._target, self._session = browser, target, session
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.received = 0  # bytes
 
     def note(self, method: str, event: Mapping[str, Any]) -> None:
         """Note an event of the protocol."""
         if method == "Network.requestWillBeSent":
             self.requests.append(event["request"]["url"])
+        elif method == "Network.dataReceived":
+            self.received += event["dataLength"]
         elif method == "Runtime.exceptionThrown":
             details = event["exceptionDetails"]
             self.errors.append(str(details.get("exception", {}).get("description", details["text"])))

@@ -18,8 +18,11 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def page(chromium: Chromium) -> Iterator[Page]:
-    """Return an empty page that in the end has no error on its console, and has asked for nothing elsewhere."""
+def page(chromium: Chromium, fleet: Fleet) -> Iterator[Page]:
+    """Return an empty page that in the end has no error on its console, and has asked for nothing elsewhere.
+
+    It is closed before the fleet ends, so that it never misses the daemon.
+    """
     page = chromium.page()
     yield page
     page.close()

@@ -166,7 +166,8 @@ def test_axe_finds_nothing_on_both_pages(page, fleet, theme):
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page, fleet, width):
     page.resize(width, 800, phone=width < 700)
-    open_overview(page, fleet)
+    page.open(fleet.url)
+    page.wait(f"{NAMES}.length && {LABELS}.every((l) => l !== 'no label yet')", "the rows in view")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.open(f"{fleet.url}{DEVICE}sim-0001")
     page.wait("document.querySelectorAll('#events tbody tr').length > 2", "events")
