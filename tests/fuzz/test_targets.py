@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harstream import bundle as bundles
+from harstream.core.batches import SampleBatch
+from harstream.wire import payloads
+from harstream.wire.reject import Rejected
 
 from . import mutation
 from .targets import SEPARATOR, TARGETS
@@ -66,11 +70,54 @@ def test_the_seeds_of_bundles_are_accepted():
     assert len(parts) == 8
 
 
-@pytest.mark.parametrize("name", ["json", "bundle", "messages"])
+@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("payload_")])
+def test_the_good_messages_around_an_input_are_read(name):
+    """Otherwise the target could not see that the input changes them."""
+    for cell in TARGETS[name].run.__closure__ or ():
+        if isinstance(cell.cell_contents, list) and isinstance(cell.cell_contents[0], SampleBatch):
+            assert all(len(batch) for batch in cell.cell_contents)
+            break
+    else:
+        pytest.fail("the target compares nothing")
+
+
+def test_an_input_that_changes_the_messages_around_it_fails(monkeypatch):
+    """As would one that makes the decoder fail, which rejects a message as internal."""
+    decode = payloads._OneByOne.decode
+
+    def shift(self, messages):
+        """Lose the message behind an input that begins with ?."""
+        results = decode(self, messages)
+        return [
+            Rejected("json", "x") if number and messages[number - 1][:1] == b"?" else result
+            for number, result in enumerate(results)
+        ]
+
+    monkeypatch.setattr(payloads._OneByOne, "decode", shift)
+    TARGETS["payload_cbor"].run(b"!")
+    with pytest.raises(AssertionError):
+        TARGETS["payload_cbor"].run(b"?")
+
+
+@pytest.mark.parametrize("name", ["json", "bundle", "messages", "payload_senml"])
 @given(st.randoms(use_true_random=False))
 def test_mutations_of_json_are_json(name, rng):
     seed = TARGETS[name].seeds[1 if name == "json" else 0]
-    assert mutation.mutate(seed, rng) != b""
+    mutations = [mutation.mutate(seed, rng) for _ in range(20)]
+    assert len({*mutations, seed}) > 5
+    for changed in mutations:
+        before, after = (content.split(SEPARATOR) for content in (seed, changed))
+        for old, new in zip(before, after, strict=True):
+            begin = next((at for at in (0, 1, 2) if old[at : at + 1] in (b"{", b"[")), None)
+            if begin is None:
+                assert new == old
+                continue
+            assert new[:begin] == old[:begin]
+            text = new[begin:].decode("utf-8", "surrogatepass")
+            try:
+                json.loads(text)
+            except RecursionError:
+                assert text.count("[") > 500
 
 
 def test_the_command_runs_a_target_on_a_file_and_names_what_is_missing(tmp_path):
