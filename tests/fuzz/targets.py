@@ -232,8 +232,7 @@ def format_target(name: str) -> Target:
     def made() -> list[Decoder]:
         return [
             Decoder(template, needs_gyro, units, max_payload_bytes=4096, payload=config)
-            for template in templates
-            for needs_gyro in (False, True)
+            for template, needs_gyro in zip(templates, (False, True), strict=True)
         ]
 
     good = Message("w/x", seeds[0], 1.7e9)
