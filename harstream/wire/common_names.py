@@ -32,6 +32,7 @@ _GYRO = ("gyroscope", "gyro", "gyr", "gyc", "rotationrate", "rotation", "rot", "
 #: Names of objects in which x, y and z alone may be acceleration, plain, beside those of the accelerometer: those of
 #: another object may be of any sensor.
 _NEUTRAL = ("data", "imu", "motion", "payload", "readings", "reading", "sample", "samples", "sensor", "value", "values")
+_AXES = ("xyz", "XYZ")
 _SIGNS = re.compile(r"[^a-z0-9]+")
 #: Names of times beside the canonical ones; the unit is told from the value.
 _TIMES = (
@@ -53,20 +54,32 @@ def common_fields(document: Any) -> Fields | None:
     if place is None:
         return None
     prefix, samples, holder = place
-    gyro = _sensor(holder, _GYRO)
+    path = "" if samples else prefix
+    gyro = tuple(path + name for name in _sensor(holder, _GYRO))
     if not gyro and _has_some(holder):
         return None
-    path = "" if samples else prefix
-    t, t_unit = _time(document, "" if samples else prefix, holder)
+    if not gyro and not samples:
+        gyro = common_gyro(document)
+    t, t_unit = _time(document, path, holder)
     return Fields(
         device=next((name for name in DEVICE_NAMES if name in document), DEVICE_NAMES[1]),
         t=t,
         t_unit=t_unit,
         acc=tuple(path + name for name in acc),
-        gyro=tuple(path + name for name in gyro),
+        gyro=gyro,
         samples=samples,
         rate_hz=next((name for name in ("rate_hz", *RATE_NAMES) if name in document), ""),
     )
+
+
+def common_gyro(document: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the paths of a gyroscope under a common name: in the message, else in an object in it."""
+    holders = [("", document), *((f"{name}.", holder) for name, is_list, holder in _inner(document) if not is_list)]
+    for path, holder in holders:
+        names = _sensor(holder, (*_GYRO, "") if _plain(path) in _GYRO else _GYRO)
+        if names:
+            return tuple(path + name for name in names)
+    return ()
 
 
 def outline(document: Mapping[Any, Any]) -> tuple[Any, ...] | None:
@@ -121,6 +134,11 @@ def _is_vector(value: Mapping[Any, Any]) -> bool:
     return {str(name).lower() for name in islice(value, _MAX_NAMES)} == {"x", "y", "z"}
 
 
+def _may_be_vectors(value: Any) -> bool:
+    """Return whether a value is a list, or an object with x, y and z."""
+    return isinstance(value, list) or (isinstance(value, dict) and any(set(axes) <= value.keys() for axes in _AXES))
+
+
 def _is_sensor(name: str) -> bool:
     return _plain(name) in (*_ACC, *_GYRO)
 
@@ -136,7 +154,7 @@ def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str
         if isinstance(name, str):
             plain.setdefault(_plain(name), name)
     for begin in beginnings:
-        if begin and begin in plain and isinstance(holder[plain[begin]], list | dict):
+        if begin and begin in plain and _may_be_vectors(holder[plain[begin]]):
             return (plain[begin],)
         for end in ("", "axis"):
             names = [plain.get(f"{begin}{axis}{end}") for axis in "xyz"]

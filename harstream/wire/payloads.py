@@ -25,7 +25,6 @@ from harstream.wire.canonical import decode_canonical, decode_json
 from harstream.wire.common_names import common_fields, outline
 from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.csv_text import check_columns, decode_csv
-from harstream.wire.device_names import device_of
 from harstream.wire.documents import form_of, found, read_cbor, read_document, read_json, read_msgpack
 from harstream.wire.fields import Fields, decode_fields, find
 from harstream.wire.other_names import IgnoredField
@@ -133,24 +132,15 @@ def _canonical(read: Callable[[bytes], Any]) -> Callable[[Fields, Units, bool], 
 
     def make(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
         def decode_one(payload: bytes) -> Sequence[Samples]:
-            document = read(payload)
-            return [_named(decode_canonical(document, units), document, names_device)]
+            return [decode_canonical(read(payload), units, names_device=names_device)]
 
         return decode_one
 
     return make
 
 
-def _named(samples: Samples, document: Any, names_device: bool) -> Samples:
-    return replace(samples, device=device_of(document)) if names_device else samples
-
-
 def _json(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
-    def decode_one(payload: bytes) -> Sequence[Samples]:
-        samples = decode_json(payload, units)
-        return [_named(samples, read_json(payload), True) if names_device else samples]
-
-    return decode_one
+    return lambda payload: [decode_json(payload, units, names_device=names_device)]
 
 
 def _packed(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
@@ -224,7 +214,7 @@ class _Auto:
             return decode_sensor_logger(document, names_device=self._names_device)
         if refused is None:
             try:
-                return [_named(decode_canonical(document, self._units), document, self._names_device)]
+                return [decode_canonical(document, self._units, names_device=self._names_device)]
             except RejectError as error:
                 if error.reason != "shape":
                     raise
@@ -263,9 +253,10 @@ class _Auto:
 
 def _means_to_be_canonical(document: Mapping[Any, Any]) -> bool:
     """Return whether an object has samples as a canonical message has them, so that nothing else is to be guessed."""
-    acc = document.get("acc", document.get("gyro"))
-    is_vector = isinstance(acc, dict) or (isinstance(acc, list) and len(acc) == 3 and not isinstance(acc[0], list))
-    return acc is not None and not is_vector
+    acc = document.get("acc")
+    if isinstance(acc, list):
+        return not acc or isinstance(acc[0], list)
+    return acc is not None and not isinstance(acc, dict)
 
 
 _MAKERS: dict[str, Callable[[Fields, Units, bool], _DecodeOne]] = {

@@ -57,6 +57,7 @@ class Samples:
     part: str = ""  # added to the name of the device, where a message holds two wearables of one person
     acc_t_ns: Int64 | None = None  # (n_samples,) time of each sample of acc; None: evenly spaced
     gyro_t_ns: Int64 | None = None  # (n_samples,) the same of gyro; None: the times of acc
+    no_gyro: str = ""  # why what looks like the gyroscope is none, for the rejection
 
     @property
     def n_samples(self) -> int:
