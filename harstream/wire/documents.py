@@ -3,8 +3,8 @@
 The first bytes tell the three apart. A CBOR map begins with A0 to BF, a MessagePack map with 80 to 8F, DE or DF. An
 array in CBOR, such as a SenML pack, begins with 80 to 9F too, and an array in MessagePack with 90 to 9F, DC or DD. The
 next bytes tell most of them: those of SenML (RFC 8428) go on with a map whose first key is a small number, a map in
-MessagePack with a name. What is malformed in the likelier form is read in the other one. Neither may leave a byte over, so no
-document of some length is both.
+MessagePack with a name. What is malformed in the likelier form is read in the other one. Neither may leave a byte
+over, so no document of some length is both.
 
 >>> form_of(b'{"acc": []}'), form_of(bytes.fromhex("a1 63 616363 80")), form_of(bytes.fromhex("81 a3 616363 90"))
 ('json', 'cbor', 'msgpack')

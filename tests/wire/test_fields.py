@@ -259,7 +259,7 @@ def test_acc_as_one_vector_is_one_sample(acc):
     assert decode(encoded({"acc": acc, "ts": 1763668800}), Units()).acc.tolist() == [pytest.approx([0.1, 0.2, 0.9])]
 
 
-TURNS = [[1.5, 2.5, 3.5], [1.0, 2.0, 3.0]]
+TURNS: Any = [[1.5, 2.5, 3.5], [1.0, 2.0, 3.0]]
 
 
 @pytest.mark.parametrize("form", ["json", "auto", "msgpack"])
@@ -286,8 +286,10 @@ def test_a_gyroscope_under_a_common_name_counts_beside_canonical_acc(form, gyro)
 
 def test_a_flat_sample_has_its_gyroscope_under_a_common_name_too():
     samples = decode(encoded({"ax": 0, "ay": 0, "az": 1, "gyr_x": 1.5, "gyr_y": 2.5, "gyr_z": 3.5}), Units())
+    assert samples.gyro is not None
     np.testing.assert_allclose(samples.gyro, TURNS[:1])
     samples = decode(encoded({"accelerometer": [[0, 0, 1]], "gyro": TURNS[:1]}), Units())
+    assert samples.gyro is not None
     np.testing.assert_allclose(samples.gyro, TURNS[:1])
 
 
@@ -302,6 +304,7 @@ def test_a_flat_sample_has_its_gyroscope_under_a_common_name_too():
 def test_sensors_in_objects_of_their_own(message):
     samples = decode(encoded(message), Units())
     np.testing.assert_allclose(samples.acc, [[0, 0, 1]])
+    assert samples.gyro is not None
     np.testing.assert_allclose(samples.gyro, TURNS[:1])
 
 

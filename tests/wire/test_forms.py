@@ -283,7 +283,7 @@ def test_an_id_is_no_device_as_it_often_numbers_the_messages(form):
 
 
 def test_the_name_of_the_device_costs_no_second_parsing(monkeypatch):
-    monkeypatch.setattr(documents.msgspec.json, "decode", None)
+    monkeypatch.setattr(msgspec.json, "decode", None)
     batch, rejections = decoder("json").decode(sent(encoded({"device": "w1", **CANONICAL})))
     assert (batch.devices, rejections) == (["w1"], [])
 
