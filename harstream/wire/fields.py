@@ -115,14 +115,16 @@ class Fields:
             raise ConfigError(f"{where}: columns: only some of gx, gy and gz are in {', '.join(self.columns)}")
         return self
 
+    def given(self) -> dict[str, Any]:
+        """Return the values by key that have not their default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {key: value for key, (value, default) in values.items() if value != default}
+
     def to_toml(self) -> str:
         """Return the table as TOML in one line, without what has its default."""
         parts = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                items = list(value) if isinstance(value, tuple) else value
-                parts.append(f"{field.name} = {_toml(items)}")
+        for key, value in self.given().items():
+            parts.append(f"{key} = {_toml(list(value) if isinstance(value, tuple) else value)}")
         return "{ " + ", ".join(parts) + " }" if parts else "{}"
 
     def __str__(self) -> str:

@@ -42,6 +42,15 @@ _BEGIN = 64  # bytes in which a JSON message must begin
 #: Limit of a single message that ``decode`` unpacks.
 _MAX_UNPACKED = 256 * 1024
 
+#: Format to the keys of ``fields`` that it uses; the others use none.
+_KEYS = {
+    "fields": frozenset(
+        ("device", "t", "t_unit", "acc", "gyro", "samples", "rate_hz", "acc_scale", "gyro_scale"),
+    ),
+    "phyphox": frozenset(("device", "t", "acc", "gyro")),
+    "csv": frozenset(("columns", "t_unit", "acc_scale", "gyro_scale")),
+}
+
 #: Samples of each device in one message, or why it is rejected.
 Decoded = Sequence[Samples] | Rejected
 
@@ -61,6 +70,7 @@ class PayloadConfig:
             names_device: Whether messages name their device, because the topic does not.
 
         """
+        self._check_use()
         if self.name == "fields" and not self.fields.acc:
             raise ConfigError('payload: fields needs the place of acc, such as fields = { acc = ["ax", "ay", "az"] }')
         if self.name == "csv":
@@ -77,6 +87,34 @@ class PayloadConfig:
             )
         if self.name == "csv" and "device" not in self.fields.columns:
             raise ConfigError("topic: without a level {device}, one of the columns must be device")
+
+    def _check_use(self) -> None:
+        """Raise ConfigError for a key of ``fields`` that would change nothing."""
+        given, used = self.fields.given(), _KEYS.get(self.name, frozenset())
+        unused = [key for key in given if key not in used]
+        if unused:
+            names, others = ", ".join(unused), [name for name, keys in _KEYS.items() if keys.issuperset(given)]
+            choose = (
+                f"set payload to {' or '.join(others)}" if others else f"{self.name} uses {', '.join(sorted(used))}"
+            )
+            raise ConfigError(
+                f"fields: {names} would be ignored by payload = {self.name!r}; leave {names} out of fields, or {choose}"
+            )
+        has_t, has_gyro = bool(self.fields.t), bool(self.fields.gyro)
+        if self.name == "csv":
+            has_t, has_gyro = "t" in self.fields.columns, "gx" in self.fields.columns
+        for key, needs, is_there in (("t_unit", "t", has_t), ("gyro_scale", "gyro", has_gyro)):
+            if key in given and not is_there:
+                place = "columns" if self.name == "csv" else "fields"
+                raise ConfigError(
+                    f"fields: {key} would be ignored without {needs} in {place}; add {needs}, or leave it out"
+                )
+        if self.name == "phyphox":
+            for key in ("acc", "gyro"):
+                if len(getattr(self.fields, key)) == 1:
+                    raise ConfigError(
+                        f"fields: {key}: phyphox needs the ids of three buffers, one for each axis, got one"
+                    )
 
 
 class Payload(Protocol):
