@@ -40,7 +40,7 @@ _TIMES = (
     *("t_ms", "t_us", "t_ns", "device_t", "deviceTime", "datetime"),
 )
 _UNIT_OF_TIME = {"t": "s", "t_ms": "ms", "t_us": "us", "t_ns": "ns"}
-_MAX_NAMES = 64  # members of an object that are looked at
+_MAX_NAMES = 64  # members of an object that are looked at, and characters of their names
 _MAX_INNER = 8  # objects in it that are looked at
 _MAX_CHARACTERS = 4000  # of the names in an outline
 
@@ -103,7 +103,7 @@ def _inner(document: Mapping[Any, Any]) -> list[tuple[str, bool, Mapping[Any, An
     for name, value in islice(document.items(), _MAX_NAMES):
         is_list = isinstance(value, list)
         holder = value[0] if is_list and value else value
-        if isinstance(holder, dict) and isinstance(name, str) and name:
+        if isinstance(holder, dict) and _may_be_shown(name):
             inner.append((name, is_list, holder))
             if len(inner) == _MAX_INNER:
                 break
@@ -143,15 +143,20 @@ def _is_sensor(name: str) -> bool:
     return _plain(name) in (*_ACC, *_GYRO)
 
 
+def _may_be_shown(name: Any) -> bool:
+    """Return whether the name of a member may be part of a path, which an error shows."""
+    return isinstance(name, str) and 0 < len(name) <= _MAX_NAMES and name.isprintable()
+
+
 def _plain(name: str) -> str:
-    return _SIGNS.sub("", name[:_MAX_NAMES].lower())
+    return _SIGNS.sub("", name.lower())
 
 
 def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of a sensor in an object: three of its axes, or one of all; none if it is not there."""
     plain: dict[str, str] = {}
     for name in islice(holder, _MAX_NAMES):
-        if isinstance(name, str):
+        if _may_be_shown(name):
             plain.setdefault(_plain(name), name)
     for begin in beginnings:
         if begin and begin in plain and _may_be_vectors(holder[plain[begin]]):
@@ -165,7 +170,7 @@ def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str
 
 def _has_some(holder: Mapping[Any, Any]) -> bool:
     """Return whether an object has only some of the axes of a gyroscope."""
-    names = {_plain(name) for name in islice(holder, _MAX_NAMES) if isinstance(name, str)}
+    names = {_plain(name) for name in islice(holder, _MAX_NAMES) if _may_be_shown(name)}
     return any(f"{begin}{axis}" in names for begin in _GYRO for axis in "xyz")
 
 

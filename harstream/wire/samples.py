@@ -57,6 +57,8 @@ class Samples:
     part: str = ""  # added to the name of the device, where a message holds two wearables of one person
     acc_t_ns: Int64 | None = None  # (n_samples,) time of each sample of acc; None: evenly spaced
     gyro_t_ns: Int64 | None = None  # (n_samples,) the same of gyro; None: the times of acc
+    relative: bool = False  # whether acc_t_ns, which are also those of gyro, count from an unknown instant
+    age_s: float = 0.0  # time from the last sample to the newest one of its message, where they have no time
     no_gyro: str = ""  # why what looks like the gyroscope is none, for the rejection
 
     @property

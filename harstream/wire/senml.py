@@ -165,17 +165,15 @@ def _samples(name: str, axes: Mapping[str, _Axis], units: Units, names_device: b
 def _relative(
     acc: Float32, gyro: Float32 | None, acc_times: Float64, gyro_times: Float64, auto: bool, device: str | None
 ) -> Samples:
-    """Return samples whose times are relative to now: evenly spaced, at the rate that the times show."""
+    """Return samples whose times are relative to now, and tell how far the samples are apart."""
     if not np.isfinite(acc_times).all():
         raise RejectError("time", "a time is not a finite number")
     if not len(acc):
         raise RejectError("empty", "no records named ax, ay and az, only of the gyroscope")
     if gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
         raise RejectError("shape", "times relative to now that differ between accelerometer and gyroscope")
-    order = np.argsort(acc_times, kind="stable")
-    span_s = float(acc_times[order[-1]] - acc_times[order[0]])
-    rate_hz = (len(acc) - 1) / span_s if span_s > 0 else 0.0
-    return Samples(None, rate_hz, acc[order], None if gyro is None else gyro[order], auto, device=device)
+    t_ns = np.rint(acc_times * 1e9).astype(np.int64)
+    return Samples(None, 0.0, acc, gyro, auto, device=device, acc_t_ns=t_ns, relative=True)
 
 
 def _sensor(axes: Mapping[str, _Axis], sensor: str, unit: str) -> tuple[Float64, Float64, str]:

@@ -225,7 +225,7 @@ _FORMATS: dict[str, tuple[Any, tuple[bytes, ...]]] = {
 def format_target(name: str) -> Target:
     """Return the target of a format: a message between two good ones, which must be read as they are without it.
 
-    The checksum of the message chooses whether the topic names the device, and the model needs no gyroscope, or neither:
+    The checksum of the message chooses whether the topic names the device and the model needs no gyroscope, or neither:
     both would take twice as long.
     """
     fields, seeds = _FORMATS[name]

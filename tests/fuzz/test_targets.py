@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cbor2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,14 @@ FOUND = {
         TARGETS["bundle"].seeds[0][:-1] + b', "training": %s}' % value
         for value in (b'{"note": "\\ud800"}', b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}")
     ],
+    # The name of a member in a detail, with a control character, or of any length.
+    **{
+        f"payload_{form}": [
+            encode({"device": "w1", "acc": [[0, 0, 1]] * 2, name: [[1, 2, 3]], "o" * 3000: {"gyr" + "_" * 3000: 1}})
+            for name in ("gyr\x7f", "gyr" + "_" * 3000)
+        ]
+        for form, encode in (("cbor", cbor2.dumps), ("msgpack", msgspec.msgpack.encode), ("auto", msgspec.json.encode))
+    },
     # SystemError of NumPy: no character.
     "golden": [part.replace(b"A\0\0\0B\0\0\0", b"A\0\0\0\xff\xff\xff\xff") for part in TARGETS["golden"].seeds],
 }

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harstream.wire.placing import place
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 
@@ -110,11 +111,15 @@ def test_base_time_value_and_unit_are_added_and_stay_until_they_are_replaced():
 
 def test_times_relative_to_now_are_those_of_arrival_at_the_rate_that_they_show():
     pack = [{"n": name, "v": i, "t": -0.02 * i} for i in range(4, -1, -1) for name in ("ax", "ay", "az")]
-    samples = read("senml", pack, names_device=False)
-    assert (samples.t_ns, samples.acc_t_ns) == (None, None)
-    assert samples.rate_hz == pytest.approx(50)
-    assert samples.acc[:, 0].tolist() == [4, 3, 2, 1, 0]
-    assert read("senml", one(), names_device=False).rate_hz == 0
+    (sample,) = place(read("senml", pack, names_device=False), needs_gyro=False)
+    assert (sample.t_ns, sample.acc_t_ns) == (None, None)
+    assert sample.rate_hz == pytest.approx(50)
+    assert sample.acc[:, 0].tolist() == [4, 3, 2, 1, 0]
+    (sample,) = place(read("senml", one(), names_device=False), needs_gyro=False)
+    assert sample.rate_hz == 0
+    (sample,) = place(read("senml", pack[-6:], names_device=False), needs_gyro=False)
+    assert sample.rate_hz == pytest.approx(50)
+    assert len(sample.acc) == 2
 
 
 def test_without_a_unit_the_configured_one_counts():
