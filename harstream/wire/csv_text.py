@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor, samples_or_refused
 from harstream.wire.times import read_time, read_times
 
 #: Separator to its name for people, in the order of preference.
@@ -55,8 +56,10 @@ def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bo
         return [_samples(by_name, fields, units, None)]
     check_number(len(groups))
     return [
-        _samples(
-            {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units, device_name(name)
+        samples_or_refused(
+            partial(_samples, {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units),
+            device_name(name),
+            len(groups),
         )
         for name, group in groups.items()
     ]

@@ -33,7 +33,7 @@ from harstream.wire.phyphox import decode_phyphox
 from harstream.wire.reject import Rejected, RejectError
 from harstream.wire.samples import Samples, Units
 from harstream.wire.senml import decode_senml
-from harstream.wire.sensor_logger import decode_sensor_logger, is_sensor_logger
+from harstream.wire.sensor_logger import RawUnits, decode_sensor_logger, is_sensor_logger
 
 AUTO_PAYLOAD = "auto"
 #: Shapes of messages that are remembered; only malformed ones bring many. Beyond it all are forgotten.
@@ -118,7 +118,10 @@ class PayloadConfig:
 
 
 class Payload(Protocol):
-    """Decoder of a format of messages. It has no state that matters, and belongs to one thread."""
+    """Decoder of a format of messages. It belongs to one thread.
+
+    A message is decoded by itself; only the unit of raw accelerations of ``sensor-logger`` is kept for a recording.
+    """
 
     name: str
 
@@ -203,7 +206,8 @@ def _senml(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
 
 
 def _sensor_logger(_: Fields, __: Units, names_device: bool) -> _DecodeOne:
-    return lambda payload: decode_sensor_logger(read_document(payload), names_device=names_device)
+    raw_units = RawUnits()
+    return lambda payload: decode_sensor_logger(read_document(payload), raw_units, names_device=names_device)
 
 
 def _phyphox(fields: Fields, _: Units, names_device: bool) -> _DecodeOne:
@@ -225,6 +229,7 @@ class _Auto:
         self._units, self._names_device = units, names_device
         self._json = _json(Fields(), units, names_device)
         self._packed = _packed(Fields(), units, names_device)
+        self._raw_units = RawUnits()
         self._common: dict[Any, Fields | None] = {}  # by outline
 
     def decode_one(self, payload: bytes) -> Sequence[Samples]:
@@ -249,7 +254,7 @@ class _Auto:
         if isinstance(document, list) and all(isinstance(one, dict) for one in document) and document:
             return decode_senml(document, self._units, names_device=self._names_device)
         if is_sensor_logger(document):
-            return decode_sensor_logger(document, names_device=self._names_device)
+            return decode_sensor_logger(document, self._raw_units, names_device=self._names_device)
         if refused is None:
             try:
                 return [decode_canonical(document, self._units, names_device=self._names_device)]
@@ -327,4 +332,6 @@ def decode(payload: bytes, units: Units) -> Samples:
     (decoded,) = make_payload(PayloadConfig(), units, names_device=False).decode([payload])
     if isinstance(decoded, Rejected):
         raise decoded.error()
+    if decoded[0].refused is not None:
+        raise decoded[0].refused.error()
     return decoded[0]

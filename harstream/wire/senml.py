@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from harstream.core.batches import Float32, Float64
 from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import found, shown
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor, samples_or_refused
 from harstream.wire.times import read_times
 
 #: Label of a field in CBOR to its name in JSON.
@@ -72,7 +73,10 @@ def decode_senml(document: Any, units: Units, *, names_device: bool) -> list[Sam
     if len(devices) > 1 and not names_device:
         raise RejectError("device", f"records of {len(devices)} devices, but the topic names one")
     check_number(len(devices))
-    return [_samples(name, axes, units, names_device) for name, axes in devices.items()]
+    return [
+        samples_or_refused(partial(_samples, axes, units), device_name(name) if names_device else None, len(devices))
+        for name, axes in devices.items()
+    ]
 
 
 def _collect(records: Sequence[Any]) -> dict[str, dict[str, _Axis]]:
@@ -146,12 +150,11 @@ def _typed(record: Mapping[str, Any], key: str, kind: type, default: Any) -> Any
     )
 
 
-def _samples(name: str, axes: Mapping[str, _Axis], units: Units, names_device: bool) -> Samples:
+def _samples(axes: Mapping[str, _Axis], units: Units, device: str | None) -> Samples:
     acc, acc_times, acc_unit = _sensor(axes, "a", units.acc)
     gyro, gyro_times, gyro_unit = _sensor(axes, "g", units.gyro)
     times = np.concatenate([acc_times, gyro_times])
     auto = acc_unit == AUTO
-    device = device_name(name) if names_device else None
     acc_values = convert(acc, acc_factor(acc_unit), auto=auto)
     gyro_values = convert(gyro, gyro_factor(gyro_unit)) if len(gyro) else None
     if (times >= _ABSOLUTE_S).all():

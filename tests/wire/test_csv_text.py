@@ -64,6 +64,15 @@ def test_a_column_names_the_device():
     assert batch.devices == ["w1", "w2", "w1", "w2"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "line"), [("range", "w2,0,1,30000"), ("csv", "w2,0,x,1"), ("not_finite", "w2,0,1,nan")]
+)
+def test_a_device_with_malformed_lines_hides_no_other_device(reason, line):
+    content = f"w1,0,0,1\n{line}\nw3,1,0,0".encode()
+    batch, (rejection,) = decoder("csv", DEVICE_AND_ACC, needs_gyro=False).decode(sent(content))
+    assert (batch.devices, rejection.device, rejection.reason) == (["w1", "w3"], "w2", reason)
+
+
 def test_too_many_devices_in_one_message_are_rejected():
     lines = "\n".join(f"w{i},0,0,1" for i in range(65)).encode()
     check_rejected("device", "65 devices in one message", "csv", lines, {"columns": ["device", "ax", "ay", "az"]})

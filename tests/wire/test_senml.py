@@ -69,6 +69,23 @@ def test_a_device_whose_samples_cannot_be_used_hides_no_other_device_of_its_pack
     assert [(each.device, each.reason) for each in rejections] == [("b", "gyroscope")]
 
 
+@pytest.mark.parametrize(
+    ("reason", "record"),
+    [
+        ("range", {"n": "b:az", "v": 1e9}),
+        ("shape", {"n": "b:gx", "v": 0}),
+        ("time", {"n": "b:az", "v": 1, "t": 0}),
+        ("units", {"n": "b:az", "v": 1, "u": "lux"}),
+    ],
+)
+def test_a_device_with_malformed_records_hides_no_other_device_of_its_pack(reason, record):
+    pack = [{"n": f"{device}:a{axis}", "t": 1.7e9, "u": "g", "v": 1} for device in "abc" for axis in "xyz"]
+    pack = [one for one in pack if one["n"] != record["n"]] + [{"t": 1.7e9, "u": "g", **record}]
+    batch, (rejection,) = decoder("senml", needs_gyro=False).decode(sent(encoded(pack)))
+    assert list(batch.devices) == ["a", "c"]
+    assert (rejection.device, rejection.reason) == ("b", reason if reason != "time" else "shape")
+
+
 def test_records_of_too_many_devices_in_one_pack_are_rejected():
     packs = [[record for i in range(n) for record in one(bn=f"w{i}:")] for n in (64, 65)]
     assert len(read_all("senml", packs[0])) == 64
