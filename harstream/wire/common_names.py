@@ -111,7 +111,9 @@ def _inner(document: Mapping[Any, Any]) -> list[tuple[str, bool, Mapping[Any, An
 
 
 def _kind(value: Any) -> int:
-    return 0 if value is None else 3 if isinstance(value, dict) else 2 if isinstance(value, list) else 1
+    if isinstance(value, dict):
+        return 4 if _may_be_vectors(value) else 3
+    return 0 if value is None else 2 if isinstance(value, list) else 1
 
 
 def _places(document: Mapping[Any, Any]) -> list[tuple[str, str, Mapping[Any, Any]]]:

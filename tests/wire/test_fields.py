@@ -399,6 +399,21 @@ def test_messages_of_one_outline_but_with_other_content_are_each_read_as_they_ar
     assert decode(b'{"values": {"ax": [0, 1], "ay": [0, 1], "az": [1, 1]}}', Units()).n_samples == 2
 
 
+@pytest.mark.parametrize("name", ["acc", "gyro"])
+@pytest.mark.parametrize("inside", ["imu", ""])
+def test_an_object_without_axes_does_not_hide_that_of_the_next_message(name, inside):
+    made = payloads._Auto(Units(), names_device=False)
+    for axes, has in (("abc", False), ("xyz", True), ("abc", False), ("XYZ", True)):
+        sensors = {"acc": dict(zip("xyz", [0, 0, 1], strict=True)), "gyro": dict(zip("xyz", [1, 2, 3], strict=True))}
+        sensors[name] = dict(zip(axes, sensors[name].values(), strict=True))
+        message = encoded({inside: sensors} if inside else sensors)
+        if name == "acc" and not has:
+            with pytest.raises(RejectError):
+                made.decode_one(message)
+        else:
+            assert (made.decode_one(message)[0].gyro is not None) == has
+
+
 def test_a_message_without_its_time_does_not_hide_the_time_of_others():
     made = decoder("auto", topic="w/{device}", needs_gyro=False)
     for time, stamped in ((None, False), (1763668800123, True), ("2025-11-20T20:00:00Z", True), (None, False)):
