@@ -6,7 +6,6 @@ it has no gyroscope under its canonical names, one under a common name counts (s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -53,8 +52,6 @@ _decoders: dict[bool, msgspec.json.Decoder[Any]] = {
     False: msgspec.json.Decoder(_Payload),
     True: msgspec.json.Decoder(_NamedPayload),
 }
-#: Parts of the common names of a gyroscope. Without any of them in a payload, these names need not be looked for.
-_GYRO_HINT = re.compile(rb"gyr|gyc|rot|angular|\"g[^a-z\"]?x", re.IGNORECASE)
 
 
 def decode_json(payload: bytes, units: Units, *, names_device: bool = False) -> Samples:
@@ -74,11 +71,17 @@ def decode_json(payload: bytes, units: Units, *, names_device: bool = False) -> 
         data,
         units,
         partial(read_other_names, payload),
-        lambda: read_json(payload) if _GYRO_HINT.search(payload) else {},
+        lambda: read_json(payload) if _may_have_gyro(payload) else {},
     )
     if names_device:
         samples = replace(samples, device=_device(data, payload))
     return samples
+
+
+def _may_have_gyro(payload: bytes) -> bool:
+    """Return whether a JSON object may have a common name of a gyroscope. To look for these takes longer."""
+    plain = payload.lower()
+    return b'"g' in plain or b'"rot' in plain or b'"angular' in plain
 
 
 def _device(data: Any, payload: bytes) -> str:
@@ -136,7 +139,7 @@ def _to_samples(
 
 def _other_gyro(document: Mapping[Any, Any], n_samples: int) -> tuple[Any, str]:
     """Return the gyroscope that a message has under a common name, or None and why what it has there is none."""
-    paths = common_gyro(document)
+    paths = common_gyro(document) if document else ()
     if not paths:
         return None, ""
     try:

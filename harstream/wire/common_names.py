@@ -29,6 +29,7 @@ from harstream.wire.other_names import RATE_NAMES, TIME_NAMES
 #: Beginnings of the names of axes, plain, in the order of preference; "" are x, y and z alone.
 _ACC = ("accelerometer", "acceleration", "accel", "acc", "a", "")
 _GYRO = ("gyroscope", "gyro", "gyr", "gyc", "rotationrate", "rotation", "rot", "angularvelocity", "g")
+_GYRO_BEGINS = ("g", "rot", "angular")  # of these names
 #: Names of objects in which x, y and z alone may be acceleration, plain, beside those of the accelerometer: those of
 #: another object may be of any sensor.
 _NEUTRAL = ("data", "imu", "motion", "payload", "readings", "reading", "sample", "samples", "sensor", "value", "values")
@@ -76,7 +77,12 @@ def common_gyro(document: Mapping[Any, Any]) -> tuple[str, ...]:
     """Return the paths of a gyroscope under a common name: in the message, else in an object in it."""
     holders = [("", document), *((f"{name}.", holder) for name, is_list, holder in _inner(document) if not is_list)]
     for path, holder in holders:
-        names = _sensor(holder, (*_GYRO, "") if _plain(path) in _GYRO else _GYRO)
+        of_gyro = _plain(path) in _GYRO
+        if not of_gyro and not any(
+            _may_be_shown(name) and _plain(name).startswith(_GYRO_BEGINS) for name in islice(holder, _MAX_NAMES)
+        ):
+            continue
+        names = _sensor(holder, (*_GYRO, "") if of_gyro else _GYRO)
         if names:
             return tuple(path + name for name in names)
     return ()
