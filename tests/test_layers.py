@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
-_BASE = {"core", "checks", "errors", "interruption", "progress", "quiet", "storage", "tables"}
+_BASE = {"core", "checks", "errors", "interruption", "memory", "progress", "quiet", "storage", "tables"}
 _MODEL = {"classifier", "golden", "bundle", "shipped"}
 #: Layers of harstream, each with the other layers that its modules may import.
 ALLOWED: dict[str, set[str] | None] = {
@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "options": {"checks", "errors"},
     "config": {"options", "partitions", "mqtt", "wire", "bundle", "shipped", *_BASE},
     "logs": set(),
+    "memory": set(),
     "signals": set(),
     "serve": {"config", "partitions", "logs", "signals", "mqtt", "embedded", "wire", "trial", *_MODEL, *_BASE, ""},
     "evaluate": {"datasets", "wire", *_MODEL, *_BASE, ""},

@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from harstream import __version__, logs, trial
 from harstream.config import RunConfig
 from harstream.embedded import EmbeddedBroker
+from harstream.memory import freeze_startup_objects
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer, daemon_routes
-from harstream.serve.memory import freeze_startup_objects
 from harstream.serve.reload import Reloader, folder_state
 from harstream.signals import on_reload, on_stop
 
