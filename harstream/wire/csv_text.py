@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Float64, Int64
-from harstream.wire.device_names import check_number, device_name
+from harstream.wire.device_names import check_number
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
 from harstream.wire.reject import RejectError
@@ -58,7 +58,7 @@ def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bo
     return [
         samples_or_refused(
             partial(_samples, {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units),
-            device_name(name),
+            name,
             len(groups),
         )
         for name, group in groups.items()

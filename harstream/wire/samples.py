@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES
+from harstream.wire.device_names import device_name
 from harstream.wire.other_names import IgnoredField
 from harstream.wire.reject import Rejected, RejectError
 
@@ -74,9 +75,21 @@ def refuse(error: RejectError, device: str | None, part: str = "") -> Samples:
     return Samples(None, 0.0, none, None, device=device, part=part, refused=error.kept())
 
 
-def samples_or_refused(read: Callable[[str | None], Samples], device: str | None, n_devices: int) -> Samples:
-    """Return the samples of one of ``n_devices`` devices in a message; an error refuses only this device."""
+def samples_or_refused(read: Callable[[str | None], Samples], name: str | None, n_devices: int) -> Samples:
+    """Return the samples of one of ``n_devices`` devices in a message; an error refuses only this device.
+
+    Args:
+        read: Returns the samples of a device with this name.
+        name: Name of the device; None if the topic has it.
+        n_devices: Devices in the message.
+
+    Raises:
+        RejectError: The message has no other device.
+
+    """
+    device = None
     try:
+        device = None if name is None else device_name(name)
         return read(device)
     except RejectError as error:
         if n_devices == 1:

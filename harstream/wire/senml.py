@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from harstream.core.batches import Float32, Float64
-from harstream.wire.device_names import check_number, device_name
+from harstream.wire.device_names import check_number
 from harstream.wire.documents import found, shown
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor, samples_or_refused
@@ -74,7 +74,7 @@ def decode_senml(document: Any, units: Units, *, names_device: bool) -> list[Sam
         raise RejectError("device", f"records of {len(devices)} devices, but the topic names one")
     check_number(len(devices))
     return [
-        samples_or_refused(partial(_samples, axes, units), device_name(name) if names_device else None, len(devices))
+        samples_or_refused(partial(_samples, axes, units), name if names_device else None, len(devices))
         for name, axes in devices.items()
     ]
 
