@@ -165,6 +165,7 @@ def _parse(payload: bytes, names_device: bool) -> _Payload:
 
 def _invalid(detail: str) -> RejectError:
     """Return the rejection of a value of the wrong type. The detail names the field: "Expected `int` - at `$.t_ns`"."""
+    detail = shown(detail)
     if "`$.t" in detail:  # t, t_ms, t_us or t_ns
         return RejectError("time", detail)
     if "Number out of range" in detail:

@@ -84,8 +84,8 @@ def json_error(payload: bytes, error: Exception) -> RejectError:
     """Return the rejection of a payload that is no JSON."""
     # Many encoders write NaN and Infinity, although JSON has no such numbers.
     if b"NaN" in payload or b"Infinity" in payload:
-        return RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({error})")
-    return RejectError("json", str(error))
+        return RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({shown(str(error))})")
+    return RejectError("json", shown(str(error)))  # it names the place, however deep that lies
 
 
 def read_msgpack(payload: bytes) -> Any:

@@ -24,6 +24,17 @@ from .targets import SEPARATOR, TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
 
+#: The name of a member in a detail, with a control character, or of any length.
+_NAMES = {
+    form: [
+        encode({"device": "w1", "acc": [[0, 0, 1]] * 2, name: [[1, 2, 3]], "o" * 3000: {"gyr" + "_" * 3000: 1}})
+        for name in ("gyr\x7f", "gyr" + "_" * 3000)
+    ]
+    for form, encode in (("cbor", cbor2.dumps), ("msgpack", msgspec.msgpack.encode), ("auto", msgspec.json.encode))
+}
+#: The place of a number that is too large, as long as it lies deep; spaces before it, so that every decoder has one.
+_DEEP = [b" " * n + b'{"deviceId":' + b"[" * 800 + b"1e999" for n in range(8)]
+
 #: Inputs that fuzzing has found, by target; what was wrong.
 FOUND = {
     # RecursionError, while the fields of the message were read again for other names.
@@ -35,13 +46,9 @@ FOUND = {
         TARGETS["bundle"].seeds[0][:-1] + b', "training": %s}' % value
         for value in (b'{"note": "\\ud800"}', b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}")
     ],
-    # The name of a member in a detail, with a control character, or of any length.
     **{
-        f"payload_{form}": [
-            encode({"device": "w1", "acc": [[0, 0, 1]] * 2, name: [[1, 2, 3]], "o" * 3000: {"gyr" + "_" * 3000: 1}})
-            for name in ("gyr\x7f", "gyr" + "_" * 3000)
-        ]
-        for form, encode in (("cbor", cbor2.dumps), ("msgpack", msgspec.msgpack.encode), ("auto", msgspec.json.encode))
+        f"payload_{name}": _NAMES.get(name, []) + _DEEP
+        for name in ("fields", "sensor_logger", "phyphox", "senml", "cbor", "msgpack", "auto")
     },
     # SystemError of NumPy: no character.
     "golden": [part.replace(b"A\0\0\0B\0\0\0", b"A\0\0\0\xff\xff\xff\xff") for part in TARGETS["golden"].seeds],
