@@ -132,7 +132,7 @@ def even_parts(t_ns: Int64, samples: Float32) -> list[EvenPart]:
         if all(b - a < 3 or _are_even(t_ns[a:b]) for a, b in cut):
             return [_part(t_ns[a:b], samples[a:b]) for a, b in cut]
     is_gap = steps > GAP_PERIODS * period
-    period = float(np.median(steps[~is_gap]))
+    period = max(float(np.median(steps[~is_gap])), period)  # no interval in a part may hold more than a few samples
     return [_even_part(t_ns[a:b], samples[a:b], period) for a, b in _cut(t_ns, np.flatnonzero(is_gap))]
 
 
@@ -165,11 +165,11 @@ def _rounded_parts(t_ns: Int64, steps: Int64, samples: Float32) -> list[EvenPart
     if len(changes) > 2:
         tick = max(tick, int(changes[(len(changes) - 1) // 2]))
     gaps = np.flatnonzero(steps > max(GAP_PERIODS * float(np.median(steps)), 2 * tick))
-    if _STEPS_PER_TIE * (len(steps) - len(changes)) > len(steps):
-        return [_counted_part(t_ns[a:b], samples[a:b]) for a, b in _cut(t_ns, gaps)]
-    t_ns = spread(t_ns)
-    period = float(np.median(np.delete(np.diff(t_ns), gaps)))
-    return [_even_part(t_ns[a:b], samples[a:b], period) for a, b in _cut(t_ns, gaps)]
+    if _STEPS_PER_TIE * (len(steps) - len(changes)) <= len(steps):  # only a few times are equal
+        apart = spread(t_ns)
+        if (np.diff(apart) > 0).all():
+            return even_parts(apart, samples)
+    return [_counted_part(t_ns[a:b], samples[a:b]) for a, b in _cut(t_ns, gaps)]
 
 
 def _counted_part(t_ns: Int64, samples: Float32) -> EvenPart:

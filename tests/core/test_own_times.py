@@ -165,3 +165,11 @@ def test_parts_hold_the_signal_at_even_times_within_the_stamps_and_are_bounded(s
         assert part.samples[0, 0] == pytest.approx((part.t_ns - T0) / MS, rel=1e-6)
         assert part.samples[-1, 0] == pytest.approx((last - T0) / MS, rel=1e-6)
         assert (np.diff(part.samples[:, 0]) > 0).all()
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 1000, 10**7, 2 * 10**7, 10**9, 10**12]), min_size=1, max_size=60))
+def test_no_times_make_many_samples_of_few(steps_ns):
+    t_ns = T0 + np.cumsum(steps_ns)
+    parts = even_parts(t_ns, np.zeros((len(t_ns), 1), np.float32))
+    assert sum(len(part.samples) for part in parts) <= 5 * len(t_ns)
+    assert all(t_ns[0] <= part.t_ns <= part.last_ns <= t_ns[-1] + 10**12 for part in parts)
