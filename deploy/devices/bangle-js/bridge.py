@@ -33,7 +33,8 @@ class Lines:
 async def listen(device: str, name: str, host: str, port: int) -> None:
     """Publish the lines of the watch whose name begins with ``name``; wait for it whenever it is away."""
     import paho.mqtt.client as mqtt
-    from bleak import BleakClient, BleakError, BleakScanner
+    from bleak import BleakClient, BleakScanner
+    from bleak.exc import BleakError
 
     publisher = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
     publisher.connect(host, port)
