@@ -1,7 +1,7 @@
 """The programs for the ESP32 with an MPU-6050, run on this machine with a stand-in for the sensor that plays a walk.
 
 The sensor runs at 50.4 Hz, as its clock is never exact. Meanwhile the broker cannot be reached for 17 s, and the
-program is kept from running for 3 s, longer than the sensor's buffer lasts.
+program is kept from running for 1 s, and for 3 s, which is longer than the sensor's buffer lasts.
 """
 
 from __future__ import annotations
