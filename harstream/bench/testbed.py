@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
+from harstream.bench.formats import FORMATS
 from harstream.bench.processes import Process, process, wait_until
 from harstream.embedded import first_free_port
 
@@ -40,7 +41,7 @@ class Traffic:
     """Messages of one measurement."""
 
     n_devices: int
-    payload: str  # "json", "packed", or "poisoned": JSON, half of it not to be accepted
+    payload: str  # a key of FORMATS; "poisoned" is JSON, half of it not to be accepted
     qos: int = 1
     tls: bool = False  # between broker and receiver; the load always connects without
 
@@ -139,6 +140,7 @@ class Testbed:
                 "qos": traffic.qos,
                 "instance": "bench",
                 "http": f"127.0.0.1:{http_port}",
+                **FORMATS[traffic.payload].config,
             }
             if receiver == "durable":
                 config |= {"state_dir": str(self.folder / f"state-{self._measurements}"), "client_id": SESSION}
