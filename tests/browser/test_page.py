@@ -163,7 +163,7 @@ def test_axe_finds_nothing_on_both_pages(page, fleet, theme):
     assert violations(page) == []
 
 
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("width", [320, 390, 768, 940, 1280])
 def test_nothing_is_wider_than_the_screen(page, fleet, width):
     page.resize(width, 800, phone=width < 700)
     page.open(fleet.url)
