@@ -99,6 +99,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "worker_group": "ward",
         "qos": "0",
         "http": "off",
+        "page": "false",
         "instance": "i",
         "retain": "false",
         "will": "false",
@@ -124,7 +125,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "partition_count",
         "state_dir",
     }  # not beside partitions and qos 0
-    no = {"retain", "will"}  # flags without a value
+    no = {"page", "retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
     by_environment = run(**values)[2]
