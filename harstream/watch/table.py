@@ -62,7 +62,9 @@ def render(overview: Overview, view: View, width: int, footer: str = "") -> Grou
         more = f"  {above} more above, {n_hidden - above} more below" if above else f"  and {n_hidden} more"
         lines.append(Text(more))
     if view.text:
-        lines.append(Text(f"  {escape_unprintable(view.text)}: {overview.n_matching} of {overview.n_devices} devices"))
+        is_part = overview.n_matching < overview.n_devices
+        count = f": {overview.n_matching} of {overview.n_devices} devices" if is_part else ""
+        lines.append(Text(f"  {escape_unprintable(view.text)}{count}"))
     if footer:
         lines.append(Text(f"  {footer}", style="dim"))
     return Group(*lines)

@@ -21,8 +21,8 @@ from ..browser.fleet import Fleet
 
 #: Twelve subjects whose activities are ten times as short as in life.
 _DEVICES, _PACE = 12, 10.0
-#: Time until the strips are full, and until a page of a device has a signal and some probabilities.
-_FILL_S, _SIGNAL_S = STRIP_S, 40.0
+#: Time until the strips are nearly full (later they are longer), and until the page of a device has a signal.
+_FILL_S, _SIGNAL_S = STRIP_S - 15.0, 40.0
 _DEVICE = "#/device/source1/"
 
 
@@ -54,7 +54,7 @@ def draw(out: Path, folder: Path) -> list[Path]:
             _shoot(browser, out / "page-dark.png", fleet.url + "#/?sort=problem", 1280, 900, dark=True),
             _shoot(browser, out / "page-phone.png", fleet.url + "#/?sort=problem", 390, 844, phone=True, at=_to_rows),
             _shoot(browser, out / "page-device.png", f"{fleet.url}{_DEVICE}sim-0003", 1280, 1760, wait_s=_SIGNAL_S),
-            _shoot(browser, out / "page-problem.png", f"{fleet.url}{_DEVICE}belt-7", 1280, 760, wait_s=12.0),
+            _shoot(browser, out / "page-problem.png", f"{fleet.url}{_DEVICE}belt-7", 1280, 628, wait_s=12.0),
         ]
 
 

@@ -64,7 +64,9 @@ class Totals:
         while len(self._samples) > 2 and self._samples[1].at_s <= now_s - LATENCY_SPAN_S:
             self._samples.popleft()
         if now_s >= self._next_point_s:
-            self._next_point_s = max(self._next_point_s + TREND_STEP_S, now_s + TREND_STEP_S / 2)
+            # Without drift, and without several points at once after a pause.
+            due_s = self._next_point_s if self.points else now_s
+            self._next_point_s = max(due_s + TREND_STEP_S, now_s + TREND_STEP_S / 2)
             self._trend.append(dict(status.devices_by_label))
             self._last_point_s = self._clock()
             self.points += 1
