@@ -9,7 +9,8 @@ const SPANS_S = [120, 300, 600]; // of the strips; the longest as in table.py
 const TREND_MIN = [5, 10, 30]; // the longest as in totals.py
 const SPARE = 15; // rows asked for beyond those in view
 const MAX_ROWS = 200; // as in table.py
-const SETTLE_MS = 120; // after scrolling and typing
+const SETTLE_MS = 120; // after typing
+const SCROLL_MS = 200; // between two requests while scrolling
 const PARAMETERS = ["search", "activity", "problem", "source", "sort", "descending"];
 const COLUMNS = [
   { name: "device", title: "Device", sort: "device" },
@@ -40,6 +41,7 @@ export class Overview {
     this.active = false;
     this.frame = 0;
     this.timer = 0;
+    this.asking = 0;
     this.announce = false;
     this.feed = new Feed(
       { trend: (trend) => (this.trend = trend), totals: (totals) => this.takeTotals(totals), view: (view) => this.takeView(view) },
@@ -142,9 +144,12 @@ export class Overview {
     const [first, end] = this.inView();
     const last = Math.max(0, this.matching);
     const missing = first < this.asked[0] || Math.min(end, last) > this.asked[1];
-    if (!missing) return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.ask(), SETTLE_MS);
+    if (!missing || this.asking) return;
+    // Not at once: whoever scrolls on needs other rows a moment later.
+    this.asking = setTimeout(() => {
+      this.asking = 0;
+      if (this.active) this.ask();
+    }, SCROLL_MS);
   }
 
   // --- what the daemon sends ----------------------------------------------------------------
