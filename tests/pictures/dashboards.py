@@ -90,7 +90,8 @@ def _draw_lines(axes: Axes, panel: dict[str, Any], series: dict[str, np.ndarray]
         axes.plot(minutes, values, dash, color=_COLOURS[number % len(_COLOURS)], linewidth=1.2, label=legend)
     axes.tick_params(labelsize=7)
     axes.grid(color="#e4e9ee")
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    top = max((float(np.nanmax(values)) for _, values in series.values()), default=0.0)
+    axes.set_ylim(0, 1.35 * top or 1)  # with room for the legend
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _text(value, _unit(panel))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} min"))
     if series:
@@ -108,7 +109,7 @@ def _draw_value(axes: Axes, panel: dict[str, Any], series: dict[str, np.ndarray]
 
 
 def _draw_bars(axes: Axes, panel: dict[str, Any], series: dict[str, np.ndarray]) -> None:
-    names = list(series)[::-1]
+    names = sorted(series, key=lambda name: float(series[name][1][-1]))
     values = [series[name][1][-1] for name in names]
     bars = axes.barh(names, values, color=_COLOURS[0])
     axes.bar_label(bars, [_text(value, _unit(panel)) for value in values], fontsize=7, padding=2)

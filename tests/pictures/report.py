@@ -11,12 +11,22 @@ from ..browser.chromium import Chromium
 
 
 def draw(out: Path, folder: Path) -> list[Path]:
-    """Evaluate `waist` on a few subjects of hapt, and draw the top of the report."""
+    """Evaluate `waist` on a few subjects of hapt, on which it was trained, and draw the top of the report."""
     archive = Path(os.environ.get("HARSTREAM_DATA", "")) / "hapt.zip"
     if not archive.is_file():
         print("report: HARSTREAM_DATA names no folder with hapt.zip; its picture stays as it is", file=sys.stderr)
         return []
-    command = [sys.executable, "-m", "harstream", "evaluate", "--model", "waist", "--stream", "--subjects", "2,4,9,10"]
+    command = [
+        sys.executable,
+        "-m",
+        "harstream",
+        "evaluate",
+        "--model",
+        "waist",
+        "--stream",
+        "--subjects",
+        "01,03,05,06",
+    ]
     subprocess.run([*command, "--data", f"hapt:{archive}", "--report", str(folder)], check=True, capture_output=True)
     with Chromium() as browser:
         page = browser.page(1280, 1500)

@@ -13,6 +13,7 @@ from harstream.serve.daemon import Daemon
 from harstream.serve.devices import Snapshot
 from harstream.serve.http import Answer, Request, Response, Routes, Stream
 from harstream.serve.label_history import LabelHistory
+from harstream.serve.page.encoding import event
 from harstream.serve.page.one_device import WatchedDevices
 from harstream.serve.page.table import Query, Table
 from harstream.serve.page.totals import Totals
@@ -48,7 +49,8 @@ class LivePage:
         self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock)
         self._watched = WatchedDevices(daemon.clock, lambda function: daemon.questions.ask(function, _ASK_S))
         self._table: Table | None = None
-        self._table_at = self._second = -1  # number of the second; viewers are due at its beginning
+        self._totals_event = b""
+        self._table_at = self._totals_at = self._second = -1  # number of the second; viewers are due at its beginning
         self.viewers = Viewers(self._look, daemon.monotonic)
         daemon.labelling.on_labelled = self._watched.on_labelled
 
@@ -142,7 +144,21 @@ class LivePage:
             self._second = second
             self._totals.sample(now_s)
         self._watched.refresh()
-        return Moment(self._read_table, self._totals, second)
+        return Moment(self._read_table, self._totals, self._read_totals, second)
+
+    def _read_totals(self) -> bytes:
+        """Return the event of the totals, which is the same for all viewers of a second."""
+        if self._totals_at != self._second:
+            table = self._read_table()
+            content = {
+                **self._totals.describe(),
+                "devices_by_problem": table.problem_counts,
+                "devices_known": len(table),
+                "without_label": table.without_label,
+                "sources": [snapshot.source for snapshot, _ in table.parts],
+            }
+            self._totals_event, self._totals_at = event("totals", content), self._second
+        return self._totals_event
 
     def _read_table(self) -> Table:
         if self._table is None or self._table_at != self._second:

@@ -23,8 +23,9 @@ DEFAULT_ROWS, MAX_ROWS = 50, 200
 NONE = "none"
 #: Span of the strip in a row.
 STRIP_S = 600.0
-#: Devices worked on before the other threads have their turn.
-_CHUNK = 1_000
+#: Devices worked on before the other threads have their turn, and its length. Without a pause a thread that waits for
+#: the interpreter would have to wait for 5 ms.
+_CHUNK, TURN_S = 1_000, 0.001
 #: Characters by which names are sorted; a name may have 65,535.
 _SORTED_CHARACTERS = 48
 
@@ -115,6 +116,7 @@ class Table:
         names = [name for snapshot, _ in parts for name in snapshot.devices]
         self.names: Names = before.names if before is not None and before.names.names == names else Names(names)
         self._orders: dict[Query, Int64] = {}
+        self._rows: dict[int, dict[str, Any]] = {}  # described so far
 
     def __len__(self) -> int:
         """Return the number of devices."""
@@ -130,7 +132,7 @@ class Table:
             read = reader(snapshot)
             for number_, device in enumerate(snapshot.devices):
                 if number_ % _CHUNK == 0:
-                    time.sleep(0)
+                    time.sleep(TURN_S)
                 yield read(device)
 
     @cached_property
@@ -203,13 +205,16 @@ class Table:
         return positions[order[::-1] if query.descending else order]
 
     def describe(self, position: int) -> dict[str, Any]:
-        """Return the row of a device, with the strip of its last minutes."""
+        """Return the row of a device, with the strip of its last minutes. Viewers share it: it must not be changed."""
+        if (found := self._rows.get(position)) is not None:
+            return found
         part = int(np.searchsorted(self._starts, position, "right")) - 1
         snapshot, history = self.parts[part]
         row = snapshot.describe(position - int(self._starts[part]))
         label = snapshot.last_labels.get(row["device"])
         row["duration_s"] = None if label is None else round(max(0, label.t_ns - label.since_ns) / 1e9, 1)
         row["strip"] = [] if history is None else history.changes(row["device"], STRIP_S)
+        self._rows[position] = row
         return row
 
     def key(self, position: int) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from harstream.serve.page.table import TURN_S
 from harstream.serve.page.views import Moment, View
 
 log = logging.getLogger("harstream.http")
@@ -192,6 +193,7 @@ class Viewers:
                 self.sent_bytes += len(message)
                 viewer.pending, viewer.took_s = memoryview(message), now_s
                 self._send(viewer)
+                time.sleep(TURN_S)  # many viewers are due together, and labels must not wait for all of them
         if moment is None and now_s >= next_look_s:
             self._look(now_s)
             return now_s + IDLE_S

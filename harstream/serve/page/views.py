@@ -23,6 +23,7 @@ class Moment:
 
     table: Callable[[], Table]
     totals: Totals
+    totals_event: Callable[[], bytes]  # the totals, and what the table tells of all devices, as an event
     number: int  # of the second
 
 
@@ -70,14 +71,9 @@ class Overview:
             for number, (key, row) in enumerate(rows.items())
             if (changed := _changed(self._rows.get(key, {}), row))
         ]
-        totals = moment.totals.describe()
-        totals["devices_by_problem"] = table.problem_counts
-        totals["devices_known"] = len(table)
-        totals["without_label"] = table.without_label
-        totals["sources"] = [snapshot.source for snapshot, _ in table.parts]
         first = b"" if self._order is not None else RETRY + event("trend", moment.totals.trend())
         self._order, self._rows = order, rows
-        return first + event("totals", totals) + event("view", view)
+        return first + moment.totals_event() + event("view", view)
 
     def close(self) -> None:
         """Forget nothing: an overview shares all it needs."""
