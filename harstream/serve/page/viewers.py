@@ -177,6 +177,7 @@ class Viewers:
         """Send what is due, drop who is too slow, and return the time of the next look at the daemon."""
         now_s = self._monotonic()
         moment: Moment | None = None
+        turn_s = time.perf_counter()
         for viewer in list(self._viewers):
             if viewer.pending:
                 if now_s - viewer.took_s >= SLOW_S:
@@ -193,7 +194,10 @@ class Viewers:
                 self.sent_bytes += len(message)
                 viewer.pending, viewer.took_s = memoryview(message), now_s
                 self._send(viewer)
-                time.sleep(TURN_S)  # many viewers are due together, and labels must not wait for all of them
+                if time.perf_counter() - turn_s > TURN_S:
+                    # Many viewers are due together, and labels must not wait for all of them.
+                    time.sleep(TURN_S)
+                    turn_s = time.perf_counter()
         if moment is None and now_s >= next_look_s:
             self._look(now_s)
             return now_s + IDLE_S
