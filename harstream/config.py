@@ -1,20 +1,12 @@
-"""Configuration of `harstream run`: its options, their validation, and the settings file and environment.
-
-Flags override HARSTREAM_RUN_* variables, and these override the TOML file. An unknown key or variable is an error, so
-that a typo does not leave a default in force.
-"""
+"""Configuration of `harstream run`: its options and their validation. ``settings_file`` reads the file."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import itertools
-import os
 import re
 import socket
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +17,18 @@ from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.shipped import DEFAULT_MODEL
-from harstream.wire.axes import Axes
+from harstream.source_config import (
+    SOURCE_SETTINGS,
+    SourceConfig,
+    check_own_topic,
+    check_tables,
+    check_together,
+    default_name,
+)
 from harstream.wire.fields import Fields
-from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS, PayloadConfig
+from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
-from harstream.wire.topics import TopicTemplate, is_topic_level
+from harstream.wire.topics import is_topic_level
 
 DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
@@ -44,7 +43,7 @@ PASSWORD = f"{ENV_PREFIX}PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Settings of `harstream run`, each declared with its option.
+    """Settings of `harstream run`, each declared with its option, and the ``[[source]]`` tables of the settings file.
 
     Creating an instance reads no file; `read_broker_settings` does.
 
@@ -185,7 +184,8 @@ class RunConfig:
         "Largest accepted message in bytes; larger ones are rejected.", 256 * 1024, minimum=64, reloadable=True
     )
     max_devices: int = option(
-        "Largest number of devices with state at the same time; samples of further devices are dropped.",
+        "Largest number of devices with state at the same time, of each source; samples of further devices are "
+        "dropped.",
         100_000,
         minimum=1,
     )
@@ -207,10 +207,16 @@ class RunConfig:
     log_format: str = option(
         "Format of log lines: text for people, json for programs.", "text", choices=("text", "json"), reloadable=True
     )
+    #: The ``[[source]]`` tables, each with some of ``SOURCE_KEYS``; what it leaves out is as at the top level.
+    source: tuple[Mapping[str, Any], ...] = ()
+    #: The sources: one for each table; without tables the one of the top level.
+    sources: tuple[SourceConfig, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for declared in OPTIONS.values():
             object.__setattr__(self, declared.name, declared.check(getattr(self, declared.name)))
+        object.__setattr__(self, "source", check_tables(self.source, OPTIONS))
+        object.__setattr__(self, "sources", self._fill_in_sources())
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
         if not is_topic_level(self.instance):
@@ -223,7 +229,6 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
-        self.payload_config.check(not self.samples_template.has_device)
         if self.durable_dir is not None:
             self._check_durable()
         _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
@@ -235,28 +240,40 @@ class RunConfig:
         if self.qos == 0:
             raise ConfigError("state-dir: qos 0 means that the broker keeps nothing; leave out qos, or set it to 1")
 
+    def _fill_in_sources(self) -> tuple[SourceConfig, ...]:
+        """Return the sources, with the settings of the top level for what a table leaves out."""
+        top = {name: getattr(self, name) for name in SOURCE_SETTINGS}
+        if not self.source:
+            return (SourceConfig(name=default_name(1), where="", **top),)
+        if self.topic != OPTIONS["topic"].default and all("topic" in table for table in self.source):
+            raise ConfigError(
+                f"topic: no source uses {self.topic!r}, because each has a topic of its own; leave it out, or add a "
+                "[[source]] for it"
+            )
+        sources = []
+        for number, table in enumerate(self.source, 1):
+            name = table.get("name", default_name(number))
+            sources.append(SourceConfig(where=f"source {name}: ", **{**top, **table, "name": name}))
+        return tuple(sources)
+
     def _check_topics(self) -> None:
         """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""
-        templates = {"topic": self.samples_template, "labels-topic": self.labels_template}
-        if self.events_template is not None:
-            templates["events-topic"] = self.events_template
-        for (first, one), (second, other) in itertools.combinations(templates.items(), 2):
-            if one.overlaps(other):
-                raise ConfigError(
-                    f"{second}: {other.text!r} and {first} {one.text!r} match the same topics; make them differ"
-                )
-        own = {"status topic": (self.status_topic, "instance")}
+        check_together(self.sources)
+        check_own_topic(self.sources, "status topic", self.status_topic, "instance")
         if self.worker_of is not None:
-            own["topic of the workers"] = f"{self.workers_topic}/{self.worker_of[0]}", "worker-group"
-        for name, template in templates.items():
-            for kind, (topic, option_name) in own.items():
-                if template.device(topic) is not None or (not template.has_device and template.matches(topic)):
-                    raise ConfigError(
-                        f"{name}: {template.text!r} matches the daemon's {kind} {topic!r}; "
-                        f"choose another topic or {option_name}"
-                    )
-        if self.served_partitions and not self.samples_template.has_partition:
-            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
+            own = f"{self.workers_topic}/{self.worker_of[0]}"
+            check_own_topic(self.sources, "topic of the workers", own, "worker-group")
+            if len(self.sources) > 1:
+                raise ConfigError(
+                    "worker: workers share the partitions of one source, but there are "
+                    f"{len(self.sources)} [[source]] tables; start workers for each source, with a --worker-group of "
+                    "their own"
+                )
+        for source in self.sources if self.served_partitions else ():
+            if not source.samples_template.has_partition:
+                raise ConfigError(
+                    f"{source.where}partitions: the topic {source.topic!r} has no level {{partition}}; add it"
+                )
 
     @property
     def durable_dir(self) -> Path | None:
@@ -269,26 +286,6 @@ class RunConfig:
         if self.state_dir is None or self.worker_of is None:
             return None
         return self.state_dir / f"workers-{self.worker_group}"
-
-    @property
-    def samples_template(self) -> TopicTemplate:
-        """Template of the topics that samples are received from."""
-        return TopicTemplate(self.topic, "topic", may_partition=True, may_omit_device=True)
-
-    @property
-    def payload_config(self) -> PayloadConfig:
-        """Format of the samples."""
-        return PayloadConfig(self.payload, self.fields or Fields(), Axes.parse(self.axes))
-
-    @property
-    def labels_template(self) -> TopicTemplate:
-        """Template of the topics that labels are published to."""
-        return TopicTemplate(self.labels_topic, "labels-topic")
-
-    @property
-    def events_template(self) -> TopicTemplate | None:
-        """Template of the topics that events are published to; None for ``off``."""
-        return None if self.events_topic == "off" else TopicTemplate(self.events_topic, "events-topic")
 
     @property
     def status_topic(self) -> str:
@@ -397,52 +394,6 @@ CONFIG_FILE = Option(
 KEYS = tuple(declared.name for declared in OPTIONS.values() if not declared.environment_only)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file. A key is the name of an option, with - or _.
-
-    Raises:
-        ConfigError: The file cannot be read, a key is unknown or repeated, or a value is not allowed.
-
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config: {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"config: {path}: {error}") from error
-    settings: dict[str, Any] = {}
-    for key, value in data.items():
-        name = key.replace("-", "_")
-        where = f"config: {path}: {key}"
-        if name not in OPTIONS:
-            raise _unknown(f"config: {path}", key, KEYS)
-        declared = OPTIONS[name]
-        if declared.environment_only:
-            raise ConfigError(f"{where}: others may read this file; use password-file or the variable {PASSWORD}")
-        if name in settings:
-            raise ConfigError(f"{where}: the setting is given twice, once with - and once with _; remove one")
-        if (
-            (declared.multiple or declared.joined)
-            and isinstance(value, list)
-            and all(isinstance(each, str) for each in value)
-        ):
-            value = " ".join(value)
-        settings[name] = declared.check(value, where)
-    return settings
-
-
-def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError for a HARSTREAM_RUN_* variable that is empty or belongs to no option."""
-    known = [declared.variable for declared in (*OPTIONS.values(), CONFIG_FILE)]
-    for name, value in environment.items():
-        if not name.startswith(ENV_PREFIX):
-            continue
-        if name not in known:
-            raise _unknown("environment", name, known)
-        if not value.rstrip("\r\n"):
-            raise ConfigError(f"environment: {name} is empty; set a value, or unset it for the default")
-
-
 def hide_passwords(addresses: str) -> str:
     """Return broker addresses, separated by spaces, with ``***`` in place of passwords and queries."""
     shown = []
@@ -462,9 +413,3 @@ def _read_password(path: Path) -> str:
         raise ConfigError(f"password-file: {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"password-file: {path}: the file is not UTF-8 text") from error
-
-
-def _unknown(where: str, name: str, known: Iterable[str]) -> ConfigError:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "; see `harstream config show` for all"
-    return ConfigError(f"{where}: {name!r} does not exist{hint}")

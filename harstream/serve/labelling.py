@@ -32,12 +32,19 @@ _MAX_WAITING = 2
 
 
 @dataclass(frozen=True, slots=True)
-class WindowsDue:
+class PipelineWindows:
     """Windows of one pipeline that fell due."""
 
     pipeline: Pipeline
     windows: WindowBatch
     completed_s: Float64  # (n_windows,) monotonic time of arrival of the message that completed the window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsDue:
+    """Windows that fell due by one batch of messages."""
+
+    parts: Sequence[PipelineWindows]  # those of each pipeline that has some
     position: int = 0  # number of the last message whose windows these are, in durable mode; 0: it makes more
     known: bool = False  # the broker has their labels already, from before a crash
 
@@ -93,9 +100,9 @@ class ModelChanged:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDue:
-    """State of the engine of one pipeline after the windows handed over before."""
+    """State of the engines of all pipelines after the windows handed over before."""
 
-    pipeline: Pipeline
+    pipelines: Sequence[Pipeline]
     checkpoint: Checkpoint
 
 
@@ -194,8 +201,8 @@ class Labelling:
                         then_save(self._complete(pipeline, save))
                     case ModelChanged(pipeline, classifier, smoothing):
                         self.change_model(pipeline, classifier, smoothing)
-                    case CheckpointDue(pipeline, checkpoint):
-                        self.save(pipeline, checkpoint)
+                    case CheckpointDue(pipelines, checkpoint):
+                        self.save(pipelines, checkpoint)
                     case Stop():
                         return
         except BaseException as error:  # a bug; the main loop raises it again
@@ -217,21 +224,20 @@ class Labelling:
     def label(self, due: Sequence[WindowsDue]) -> None:
         """Classify windows and publish their labels, in order."""
         for known, items in itertools.groupby(due, lambda item: item.known):
-            self._label(list(items), publish=not known)
+            self._label([part for item in items for part in item.parts], publish=not known)
         if self._durability is not None and (position := max(item.position for item in due)):
             self._durability.note_labelled(position)
 
-    def _label(self, due: Sequence[WindowsDue], *, publish: bool) -> None:
+    def _label(self, due: Sequence[PipelineWindows], *, publish: bool) -> None:
         """Classify windows and, if ``publish``, publish their labels. Those of one classifier make one batch."""
-        parts: dict[Classifier, dict[Pipeline, list[WindowsDue]]] = {}
-        for item in due:
-            if len(item.windows):
-                parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item)
-        for classifier, by_pipeline in parts.items():
-            batches = [WindowBatch.concatenate([item.windows for item in items]) for items in by_pipeline.values()]
+        by_classifier: dict[Classifier, dict[Pipeline, list[PipelineWindows]]] = {}
+        for part in due:
+            by_classifier.setdefault(part.pipeline.classifier, {}).setdefault(part.pipeline, []).append(part)
+        for classifier, by_pipeline in by_classifier.items():
+            batches = [WindowBatch.concatenate([part.windows for part in parts]) for parts in by_pipeline.values()]
             predictions = self._classify(classifier, batches)
-            for (pipeline, items), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
-                completed_s = np.concatenate([item.completed_s for item in items])
+            for (pipeline, parts), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
+                completed_s = np.concatenate([part.completed_s for part in parts])
                 labelled = pipeline.label(windows, predicted)
                 if publish:
                     self._publish_labels(pipeline, labelled, completed_s)
@@ -251,6 +257,7 @@ class Labelling:
         n_published = self._publish(labelled.labels, retain=True)
         latency_s = self._monotonic() - completed_s
         self._metrics.observe_labelled(
+            pipeline.source,
             pipeline.classifier.bundle.published_labels,
             labelled.smoothed,
             latency_s,
@@ -292,16 +299,15 @@ class Labelling:
     def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:
         """Label the windows of ``pipeline`` with another model from now on."""
         self._publish_events(pipeline.change_model(classifier, smoothing))
-        self._metrics.set_model(classifier.bundle, classifier.backend)
+        self._metrics.set_model(pipeline.source, classifier.bundle, classifier.backend)
 
-    def save(self, pipeline: Pipeline, checkpoint: Checkpoint) -> None:
-        """Add the state behind the classifier to a checkpoint, and let it be written."""
+    def save(self, pipelines: Sequence[Pipeline], checkpoint: Checkpoint) -> None:
+        """Add the state behind the classifiers to a checkpoint, and let it be written."""
         assert self._durability is not None
-        facts, arrays = pipeline.snapshot_labels()
-        checkpoint.facts.update(facts)
-        checkpoint.arrays.update(arrays)
+        for pipeline in pipelines:
+            checkpoint.add(pipeline.source, *pipeline.snapshot_labels())
         self._durability.save(checkpoint)
 
     def flush_events(self, pipeline: Pipeline) -> None:
-        """Publish the events that are held back. Call it only after ``finish``."""
+        """Publish the events of ``pipeline`` that are held back. Call it only after ``finish``."""
         self._publish_events(pipeline.flush_events())

@@ -410,7 +410,7 @@ def _journal_seeds() -> tuple[bytes, ...]:
     records: list[journal.Record] = [
         journal.Messages(4, [message, message]),
         journal.Labelled(3),
-        journal.Evicted(["w", "v"]),
+        journal.Evicted("s", ["w", "v"]),
     ]
     encoded = [journal.encode(record) for record in records]
     return b"".join(encoded), SEPARATOR.join(each[:1] + each[9:] for each in encoded)

@@ -69,7 +69,7 @@ class Steps:
 
     @property
     def engine(self) -> Engine:
-        return self.daemon.pipeline.engine
+        return self.daemon.sources[0].pipeline.engine
 
     def step(self) -> Counter[str]:
         """Make one step, and return the windows of each device that fell due in it."""
@@ -79,8 +79,9 @@ class Steps:
         counts: Counter[str] = Counter()
         for item in self.handed:
             assert isinstance(item, WindowsDue)
-            assert len(item.windows) <= serving.MAX_BATCH_WINDOWS + 2 * self.engine.n_devices
-            counts.update(item.windows.devices)
+            (part,) = item.parts
+            assert len(part.windows) <= serving.MAX_BATCH_WINDOWS + 2 * self.engine.n_devices
+            counts.update(part.windows.devices)
         return counts
 
     def receive(self, device: str, payload: bytes) -> None:
@@ -199,7 +200,7 @@ def test_a_stopped_daemon_labels_what_is_pending(classifier, monkeypatch):
     daemon.stop()
     daemon.run()
     assert daemon.labelling.windows_classified == windows_of(payloads)
-    assert not daemon.pipeline.engine.n_pending
+    assert not daemon.sources[0].pipeline.engine.n_pending
 
 
 def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_windows(classifier, monkeypatch):
@@ -210,12 +211,13 @@ def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_win
     monkeypatch.setattr(daemon.labelling, "hand_over", taking(handed))
     receive_all(daemon, [("wearables/evil/imu", long_payload(400))])
     step = 0
-    while step == 0 or daemon.pipeline.engine.n_pending:
+    while step == 0 or daemon.sources[0].pipeline.engine.n_pending:
         now[0] += 1
         arrival[0] += 1
         receive_all(daemon, [("wearables/live/imu", live_messages(step + 1)[-1])])
         daemon.step(0)
-        received_s = dict(zip(handed[-1].windows.devices, handed[-1].completed_s.tolist(), strict=True))
+        (part,) = handed[-1].parts
+        received_s = dict(zip(part.windows.devices, part.completed_s.tolist(), strict=True))
         assert received_s["evil"] == 100.0
         assert received_s.get("live", now[0]) == now[0]
         step += 1

@@ -8,20 +8,19 @@ import re
 
 from harstream import __version__
 from harstream.serve import page
-from harstream.serve.status import DaemonStatus
+from harstream.serve.status import DaemonStatus, SourceStatus
 
-STATUS = DaemonStatus(
+SOURCE = SourceStatus(
+    "source1",
     "waist@1.0.0",
     "litert",
     ("WALKING", "A<B", "UNKNOWN"),
-    ready=True,
     devices=3,
     devices_by_problem={"gravity": 0, "clock": 1_200},
     devices_by_label={"WALKING": 2, "A<B": 1, "UNKNOWN": 0, "OF_AN_EARLIER_MODEL": 5},
     messages_received=1_234_567,
-    windows_classified=40,
-    latency_sum_s=0.5,
 )
+STATUS = DaemonStatus((SOURCE,), ready=True, windows_classified=40, latency_sum_s=0.5)
 
 
 class Reader(html.parser.HTMLParser):
@@ -78,9 +77,28 @@ def test_the_page_is_whole_html_with_its_style_sheet():
 
 
 def test_the_page_of_a_daemon_that_has_nothing_yet():
-    text = page.render(
-        dataclasses.replace(STATUS, ready=False, devices_by_label={}, devices_by_problem={}, windows_classified=0)
-    )
+    source = dataclasses.replace(SOURCE, devices_by_label={}, devices_by_problem={})
+    text = page.render(dataclasses.replace(STATUS, sources=(source,), ready=False, windows_classified=0))
     assert rows(text)["Mean latency, last sample to label"] == "none yet"
     assert "<td>none</td>" in text
     assert 'class="state not-ready">not ready<' in text
+
+
+def test_the_page_adds_up_several_sources_and_lists_them():
+    phone = dataclasses.replace(
+        SOURCE, name="phones", model="phone@2.0.0", labels=("WALKING", "STILL", "UNKNOWN"), devices_by_problem={}
+    )
+    text = page.render(dataclasses.replace(STATUS, sources=(SOURCE, phone)))
+    shown = rows(text)
+    assert {name: shown[name] for name in ("WALKING", "A&lt;B", "STILL", "Devices")} == {
+        "WALKING": "4",
+        "A&lt;B": "2",
+        "STILL": "0",
+        "Devices": "6",
+    }
+    assert shown["Messages received"] == "2,469,134"
+    assert "waist@1.0.0 (litert), phone@2.0.0 (litert) &middot;" in text
+    assert (
+        '<th><a href="/api/devices?source=phones">phones</a></th><td>phone@2.0.0</td><td class="number">3</td>' in text
+    )
+    assert "by source" not in page.render(STATUS)

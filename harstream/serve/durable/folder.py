@@ -28,7 +28,7 @@ from harstream.storage import from_npz, replace_file, to_npz
 log = logging.getLogger("harstream")
 
 #: First bytes of a checkpoint, with the version of its format. The SHA-256 of what follows it comes next.
-HEADER = b"harstream checkpoint 1\n"
+HEADER = b"harstream checkpoint 2\n"
 _DIGEST_BYTES = 32
 #: Checkpoints that are kept: the newest, and the last good one before it.
 KEPT = 2

@@ -18,6 +18,9 @@ _PROBLEM_ROW = Template(
     '<tr><th><a href="/api/devices?problem=$name">$name</a></th><td class="number">$count</td></tr>'
 )
 _TRAFFIC_ROW = Template("<tr><th>$name</th><td>$value</td></tr>")
+_SOURCE_ROW = Template(
+    '<tr><th><a href="/api/devices?source=$name">$name</a></th><td>$model</td><td class="number">$devices</td></tr>'
+)
 
 
 def render(status: DaemonStatus) -> str:
@@ -25,11 +28,11 @@ def render(status: DaemonStatus) -> str:
     return _page().substitute(
         state_class="ready" if status.ready else "not-ready",
         state=html.escape(status.state),
-        model=html.escape(status.model),
-        backend=status.backend,
+        models=html.escape(", ".join(dict.fromkeys(f"{one.model} ({one.backend})" for one in status.sources))),
         version=__version__,
         activities=_activity_rows(status),
         problems=_problem_rows(status),
+        sources=_source_rows(status),
         traffic=_traffic_rows(status),
     )
 
@@ -43,7 +46,8 @@ def _page() -> Template:
 
 
 def _activity_rows(status: DaemonStatus) -> str:
-    counts = {label: status.devices_by_label.get(label, 0) for label in status.labels}
+    labels = dict.fromkeys(label for source in status.sources for label in source.labels)
+    counts = {label: sum(source.devices_by_label.get(label, 0) for source in status.sources) for label in labels}
     largest = max(*counts.values(), 1)
     return "".join(
         _ACTIVITY_ROW.substitute(label=html.escape(label), percent=f"{100 * count / largest:.0f}", count=count)
@@ -53,9 +57,19 @@ def _activity_rows(status: DaemonStatus) -> str:
 
 def _problem_rows(status: DaemonStatus) -> str:
     """Return a row for each problem that any device has."""
-    counts = {problem.public_name: status.devices_by_problem.get(problem.public_name, 0) for problem in Problem}
+    names = [problem.public_name for problem in Problem]
+    counts = {name: sum(source.devices_by_problem.get(name, 0) for source in status.sources) for name in names}
     rows = [_PROBLEM_ROW.substitute(name=name, count=f"{count:,}") for name, count in counts.items() if count]
     return "".join(rows) or "<tr><td>none</td></tr>"
+
+
+def _source_rows(status: DaemonStatus) -> str:
+    """Return a row for each source; nothing if there is only one, which is all that the page shows anyway."""
+    rows = [
+        _SOURCE_ROW.substitute(name=one.name, model=html.escape(one.model), devices=f"{one.devices:,}")
+        for one in status.sources
+    ]
+    return f"<h2>Devices by source</h2>\n<table>{''.join(rows)}</table>" if len(rows) > 1 else ""
 
 
 def _traffic_rows(status: DaemonStatus) -> str:
