@@ -30,7 +30,7 @@ from harstream.serve.durable.durability import Durability
 from harstream.serve.durable.journal import Evicted
 from harstream.serve.durable.partition_files import PartitionFiles
 from harstream.serve.durable.partition_store import PartitionStore
-from harstream.serve.exchange import DRAIN_TIMEOUT_S, Exchange
+from harstream.serve.exchange import Exchange
 from harstream.serve.farewell import Farewell
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, WindowsDue
@@ -204,10 +204,7 @@ class Daemon:
         arrival_s, received_s, max_bytes = self.clock(), self.monotonic(), self.config.max_payload_bytes + 1
         make = Message._make
         self.inbox.put(
-            [
-                make((topic, payload[:max_bytes], arrival_s, retained, received_s, delivery))
-                for topic, payload, retained, delivery in messages
-            ]
+            [make((topic, data[:max_bytes], arrival_s, kept, received_s, mark)) for topic, data, kept, mark in messages]
         )
 
     def publish(self, messages: Sequence[Publication], *, retain: bool) -> int:
@@ -370,12 +367,7 @@ class Daemon:
             self.sources.refresh(self.config.idle_s)
             for pipeline in self.sources.pipelines if self.durability is None else ():  # else the next daemon goes on
                 self.labelling.flush_events(pipeline)
-        if connection is not None:
-            status = b"stopped" if self.failure is None else b"offline"
-            connection.leave(status)
-            # Without a connection no acknowledgement can arrive, so there is nothing to wait for.
-            if not connection.flush(DRAIN_TIMEOUT_S if connection.ready else 0):
-                log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
+        self.exchange.leave(b"stopped" if self.failure is None else b"offline")
         if self.durability is not None:
             self.durability.finish()
         if connection is not None:

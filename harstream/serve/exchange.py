@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -18,6 +19,8 @@ from harstream.serve.durable.durability import Durability
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Publication
 from harstream.serve.refusals import EVENTS, LABELS, Refusals
+
+log = logging.getLogger("harstream")
 
 #: Time after a stop in which the broker may still take what is to be published.
 DRAIN_TIMEOUT_S = 10.0
@@ -101,6 +104,16 @@ class Exchange:
     def refused(self) -> Mapping[str, str]:
         """What the broker refuses now: the kind of message, to the topic and the reason."""
         return {} if self._refusals is None else self._refusals.current
+
+    def leave(self, status: bytes) -> None:
+        """Publish the last status, and wait until the broker has acknowledged everything, or has taken too long."""
+        connection = self.connection
+        if connection is None:
+            return
+        connection.leave(status)
+        # Without a connection no acknowledgement can arrive, so there is nothing to wait for.
+        if not connection.flush(DRAIN_TIMEOUT_S if connection.ready else 0):
+            log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
 
     # --- labelling thread ---------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ from ..servers import (
 READY = " ready: "
 #: The command with a drain that may take as long as a test may wait.
 PATIENT = f"""
-from harstream.serve import daemon
-daemon.UNSUBSCRIBE_TIMEOUT_S = daemon.DRAIN_TIMEOUT_S = {DEADLINE_S}
+from harstream.serve import daemon, exchange
+daemon.UNSUBSCRIBE_TIMEOUT_S = exchange.DRAIN_TIMEOUT_S = {DEADLINE_S}
 from harstream.cli import main
 main()
 """

@@ -16,7 +16,6 @@ from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import ConfigError
 from harstream.mqtt.connection import Connection
-from harstream.serve import daemon as daemons
 from harstream.serve import exchange
 from harstream.serve.daemon import Daemon
 from harstream.serve.durable.durability import Durability
@@ -248,7 +247,6 @@ def test_stopped_while_the_broker_answers_nothing_it_gives_up_and_publishes_the_
             return 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemons, "DRAIN_TIMEOUT_S", 0.1)
         patch.setattr(exchange, "DRAIN_TIMEOUT_S", 0.1)
         patch.setattr(exchange, "Connection", Full)
         with running(Daemon(config, classifier)):

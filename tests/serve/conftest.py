@@ -22,5 +22,4 @@ def classifier(random_bundle: Path) -> Classifier:
 def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a draining daemon wait as long as a test may, because a broker on a loaded machine is slow."""
     monkeypatch.setattr(daemon, "UNSUBSCRIBE_TIMEOUT_S", DEADLINE_S)
-    monkeypatch.setattr(daemon, "DRAIN_TIMEOUT_S", DEADLINE_S)
     monkeypatch.setattr(exchange, "DRAIN_TIMEOUT_S", DEADLINE_S)

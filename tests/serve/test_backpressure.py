@@ -18,6 +18,7 @@ from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
 from harstream.mqtt import connection as connecting
 from harstream.serve import daemon as serving
+from harstream.serve import exchange
 from harstream.serve.daemon import Daemon
 from harstream.serve.labelling import Handover, WindowsDue
 from harstream.wire.packed import FLAG_GYRO, FLAG_INT16, HEADER, MAGIC, VERSION, encode_packed
@@ -288,7 +289,7 @@ def test_labels_for_a_broker_that_does_not_read_are_bounded_and_counted(
 ):
     monkeypatch.setattr(connecting, "MAX_OUTGOING", 30)
     # Do not wait in the end for what the broker will not acknowledge.
-    monkeypatch.setattr(serving, "DRAIN_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT_S", 0.0)
     monkeypatch.setattr(serving, "UNSUBSCRIBE_TIMEOUT_S", 0.0)
     wanted = len(expected(subjects, classifier))
     with Mosquitto(tmp_path) as broker:
