@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "harstream"
 RESEARCH = ROOT / "research"
 
-_BASE = {"core", "checks", "errors", "interruption", "progress", "quiet", "storage", "tables"}
+_BASE = {"core", "checks", "errors", "interruption", "memory", "progress", "quiet", "storage", "tables"}
 _MODEL = {"classifier", "golden", "bundle", "shipped"}
 #: Layers of harstream, each with the other layers that its modules may import.
 ALLOWED: dict[str, set[str] | None] = {
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "config": {"options", "source_config", "partitions", "mqtt", "wire", "bundle", "shipped", *_BASE},
     "settings_file": {"config", "options", "source_config", "errors"},
     "logs": set(),
+    "memory": set(),
     "signals": set(),
     "serve": {
         "config",

@@ -86,6 +86,7 @@ class FastClient(NetworkClient):
         self.manual_ack = False
         self.published = 0  # messages at QoS 1 that were queued since the start
         self._connection = 0  # number of the connection, for the numbers of deliveries
+        self._connection_lock = threading.Lock()  # so that no PUBACK of a lost connection gets into the next one
         self._n_held = self._n_acknowledged = 0  # on this connection: messages to ``acknowledge``, and those that were
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
@@ -144,7 +145,8 @@ class FastClient(NetworkClient):
         """
         self._incomplete.clear()
         self._last_sent = b"", -math.inf
-        self._connection += 1  # what came before is sent again, with the same packet identifiers
+        with self._connection_lock:
+            self._connection += 1  # what came before is sent again, with the same packet identifiers
         self._n_held = self._n_acknowledged = 0
         return super().reconnect()
 
@@ -333,11 +335,13 @@ class FastClient(NetworkClient):
 
     def acknowledge(self, numbers: Sequence[int]) -> None:
         """Acknowledge messages by the numbers of their deliveries. Those of a lost connection are sent again anyway."""
-        connection = self._connection
-        mids = [number & deliveries.MID for number in numbers if deliveries.connection_of(number) == connection]
-        if mids and self.is_connected():
-            self._n_acknowledged += len(mids)
-            self._packet_queue(PUBACK, bytearray(b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)), 0, 0)
+        with self._connection_lock:
+            connection = self._connection
+            mids = [number & deliveries.MID for number in numbers if deliveries.connection_of(number) == connection]
+            if mids and self.is_connected():
+                self._n_acknowledged += len(mids)
+                packets = b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)
+                self._packet_queue(PUBACK, bytearray(packets), 0, 0)
 
     @property
     def holds_messages(self) -> bool:

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from harstream import __version__, logs
 from harstream.config import RunConfig
 from harstream.embedded import EmbeddedBroker
+from harstream.memory import freeze_startup_objects
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve import models
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer, daemon_routes
-from harstream.serve.memory import freeze_startup_objects
 from harstream.serve.models import folder_states
 from harstream.serve.reload import Reloader
 from harstream.signals import on_reload, on_stop

@@ -22,6 +22,7 @@ from harstream import logs
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import BrokerError
+from harstream.memory import return_free_memory
 from harstream.mqtt.client import InboundMessage
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
@@ -34,7 +35,6 @@ from harstream.serve.exchange import Exchange
 from harstream.serve.farewell import Farewell
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, WindowsDue
-from harstream.serve.memory import return_free_memory
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.partition_states import PartitionStates
 from harstream.serve.pipeline import Publication

@@ -27,6 +27,7 @@ from harstream.core.batches import Bool, Float32
 from harstream.core.familiar import Familiar
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError
+from harstream.memory import return_free_memory
 from harstream.train.fitting.architectures.loops import without_tensor_lists
 from harstream.train.fitting.architectures.residual import SHAPE
 
@@ -257,6 +258,7 @@ def _converting() -> Iterator[None]:
         NotConvertibleError: LiteRT does not support the network; the message names the operations.
 
     """
+    free_memory()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as output, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -276,7 +278,13 @@ def _converting() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
-    gc.collect()  # graphs that hold the weights as constants lie in reference cycles: up to ten times the weights
+    free_memory()
+
+
+def free_memory() -> None:
+    """Free what TensorFlow has left: graphs with the weights as constants, in cycles, up to ten times the weights."""
+    gc.collect()
+    return_free_memory()
 
 
 def _reason(text: str) -> str:

@@ -1,11 +1,22 @@
-"""What the report of a soak says. The soak itself is ``make soak``."""
+"""A short soak with every kind of fault once or so, and what the report says. The long one is ``make soak``."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from .soak import Outage, Report
+from .soak import Outage, Report, Soak
+
+
+@pytest.mark.slow
+def test_a_short_soak_loses_and_changes_no_label(tmp_path, random_bundle, classifier):
+    report = Soak(tmp_path, random_bundle, seconds=60, devices=6, seed=2).run(classifier)
+    text = "\n".join(report.lines())
+    assert not report.problems, text
+    assert report.labels > 200
+    assert set(report.missing.values()) == set(report.extra.values()) == {0}, text
+    assert report.rejected >= report.poison > 0, text
+    assert report.outages, text
 
 
 def test_the_report_tells_growth_silence_and_labels():

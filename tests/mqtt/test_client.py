@@ -20,6 +20,7 @@ from paho.mqtt.enums import _ConnectionState as ConnectionState
 
 from harstream.mqtt import deliveries
 from harstream.mqtt.client import FastClient, InboundMessage
+from harstream.mqtt.network import NetworkClient
 
 from ..servers import DEADLINE_S
 
@@ -125,6 +126,25 @@ def test_a_message_of_a_session_is_acknowledged_when_asked_and_on_its_own_connec
     wire.client._connection += 1  # as after a reconnect
     wire.client.acknowledge(numbers)
     assert wire.answered() == b""
+
+
+def test_an_acknowledgement_does_not_get_into_the_next_connection(wire: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire.client.manual_ack = True
+    wire.client._thread = object()
+    wire.feed(publish("a", b"x", qos=1, version=wire.version))
+    number = wire.received[0][3]
+    monkeypatch.setattr(NetworkClient, "reconnect", lambda client: client._out_packet.clear())  # as paho does first
+    again = threading.Thread(target=wire.client.reconnect)
+
+    def is_connected() -> bool:
+        again.start()  # the network thread connects again between this look and the PUBACK
+        again.join(0.2)
+        return True
+
+    monkeypatch.setattr(wire.client, "is_connected", is_connected)
+    wire.client.acknowledge([number])
+    again.join()
+    assert not wire.client._out_packet
 
 
 def test_a_message_larger_than_a_read_is_put_together(wire: Any) -> None:

@@ -210,6 +210,21 @@ def test_the_newest_checkpoint_that_is_whole_is_read_whatever_part_of_the_other_
         folder.load()
 
 
+def test_what_is_no_file_in_the_folder_is_named(tmp_path, caplog):
+    folder = StateFolder(tmp_path)
+    save(folder, 1, 2)
+    checkpoint, record = tmp_path / "checkpoint-00000002", tmp_path / "journal-00000002"
+    checkpoint.unlink()
+    for path in (checkpoint, record):
+        os.mkfifo(path)
+    loaded = folder.load()
+    assert loaded is not None
+    assert loaded[0] == 1
+    assert f"{checkpoint} is damaged (it is a FIFO, expected a regular file)" in caplog.text
+    with pytest.raises(ConfigError, match=f"{record}: it is a FIFO, expected a regular file; restore the folder"):
+        list(folder.records(1))
+
+
 def test_a_checkpoint_of_very_many_devices_can_be_read(monkeypatch):
     monkeypatch.setattr(storage.from_npz, "__defaults__", (100,))  # bytes of other archives
     array = np.arange(1_000)

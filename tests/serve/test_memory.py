@@ -6,7 +6,7 @@ import ctypes
 import resource
 from pathlib import Path
 
-from harstream.serve.memory import return_free_memory
+from harstream.memory import return_free_memory
 
 
 def test_memory_of_earlier_batches_goes_back_to_the_system():

@@ -364,7 +364,7 @@ def test_what_is_no_file_is_named(make, classifier, left, caplog):
     os.mkfifo(path)
     other = make(classifier)
     other.gain(0)
-    assert "it is a FIFO, expected a regular file; the devices of partition 0 begin anew" in caplog.text
+    assert f"{path}: it is a FIFO, expected a regular file; the devices of partition 0 begin anew" in caplog.text
 
 
 def test_with_other_windows_the_devices_begin_anew_and_their_activities_end(make, classifier, left, subjects, caplog):
@@ -453,7 +453,8 @@ def test_without_a_lease_nothing_is_written(make, classifier, subjects):
     worker.clock.now_s += 100
     for _ in range(10):
         worker.daemon.step(0)
-    assert worker.daemon.states._saving is None
+    assert not worker.daemon.states._begun_s
+    assert worker.daemon.status().durability.checkpoints == 0
     worker.takeover.lease_end_s = np.inf
     worker.write()
     assert worker.daemon.status().durability.checkpoints == 1

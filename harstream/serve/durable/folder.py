@@ -23,13 +23,15 @@ import numpy as np
 
 from harstream.errors import ConfigError
 from harstream.serve.durable import journal
-from harstream.storage import from_npz, replace_file, to_npz
+from harstream.storage import from_npz, read_file, replace_file, to_npz
 
 log = logging.getLogger("harstream")
 
 #: First bytes of a checkpoint, with the version of its format. The SHA-256 of what follows it comes next.
 HEADER = b"harstream checkpoint 2\n"
 _DIGEST_BYTES = 32
+#: Size above which a file is no checkpoint, bytes.
+MAX_BYTES = 2**32
 #: Checkpoints that are kept: the newest, and the last good one before it.
 KEPT = 2
 _NAME = re.compile(r"(checkpoint|journal)-(\d{8,})")
@@ -113,7 +115,7 @@ class StateFolder:
         for generation in generations:
             path = self._checkpoint(generation)
             try:
-                facts, arrays = decode(path.read_bytes())
+                facts, arrays = decode(read_file(path, MAX_BYTES))
             except OtherFormatError as error:
                 raise ConfigError(
                     f"state-dir: {path}: {error}; start the version that wrote it, or move the folder away and begin "

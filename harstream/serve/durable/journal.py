@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harstream.mqtt.deliveries import MID
+from harstream.storage import read_file
 from harstream.wire.decoder import Message
 
 log = logging.getLogger("harstream")
@@ -29,6 +30,8 @@ _POSITION = struct.Struct("<Q")
 #: Time of arrival, packet identifier, flags, lengths of topic and payload.
 _MESSAGE = struct.Struct("<dHBHI")
 _RETAINED = 1
+#: Size above which a file is no journal, bytes.
+_MAX_BYTES = 2**32
 #: Largest content of a record. A larger length is damage.
 _MAX_RECORD_BYTES = 2**30
 
@@ -169,7 +172,7 @@ def read(path: Path, generation: int) -> Iterator[Record]:
         ValueError: The file is no journal of this version and generation.
 
     """
-    yield from parse(path.read_bytes(), path, generation)
+    yield from parse(read_file(path, _MAX_BYTES), path, generation)
 
 
 def parse(data: bytes, path: Path, generation: int) -> Iterator[Record]:

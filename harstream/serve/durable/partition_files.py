@@ -76,7 +76,11 @@ class PartitionFiles:
     def _load(self, partition: int, term: int) -> tuple[Path, bytes] | None:
         for earlier in sorted(self._terms(partition), reverse=True):
             path = self.file(partition, earlier)
-            if earlier < term and (data := read_file(path, _MAX_BYTES)):
+            try:
+                data = read_file(path, _MAX_BYTES) if earlier < term else b""
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            if data:
                 return path, data
         return None
 

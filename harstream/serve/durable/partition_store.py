@@ -150,7 +150,7 @@ class PartitionStore(Generic[T]):
             self._load_log.add(error)
             return Loaded(request, term, failed=True)
         except ValueError as error:
-            log.warning("state-dir: %s: %s; the devices of partition %d begin anew", self.files.path, error, partition)
+            log.warning("state-dir: %s; the devices of partition %d begin anew", error, partition)
             return Loaded(request, term, found=True)
         self._load_log.end()
         if found is None:

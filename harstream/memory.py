@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 def freeze_startup_objects() -> None:
@@ -19,5 +22,14 @@ def freeze_startup_objects() -> None:
 
 def return_free_memory() -> None:
     """Return freed memory to the operating system. glibc would otherwise keep the memory of a burst for months."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+    if (trim := _trim()) is not None:
         trim(0)
+
+
+@functools.cache  # each CDLL makes a class of its own, which stays until cycles are collected: rarely
+def _trim() -> Callable[[int], Any] | None:
+    """Return glibc's ``malloc_trim``; None with another C library."""
+    if sys.platform != "linux":
+        return None
+    trim: Callable[[int], Any] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim
