@@ -46,7 +46,7 @@ def show(ctx: click.Context, /, **_: Any) -> None:
             click.echo(f"# {line}")
         click.echo(f"# {option.name} = " if value is None else f"{option.name} = {_toml(value)}", nl=False)
         click.echo(f"  # {origin}\n")
-    for table, source in zip(effective.source, effective.sources, strict=bool(effective.source)):
+    for table, source in zip(effective.source, effective.sources, strict=False):
         click.echo("[[source]]")
         for key in SOURCE_KEYS:
             value = getattr(source, key)

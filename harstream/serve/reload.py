@@ -182,15 +182,17 @@ def merge(current: RunConfig, new: RunConfig) -> RunConfig:
     values = {name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
     after = {source.name: source for source in new.sources if new.source}
     tables, in_sources = [], []
-    for table, before in zip(current.source, current.sources, strict=bool(current.source)):
+    for table, before in zip(current.source, current.sources, strict=False):  # without tables there is one source more
         source = after.pop(before.name, None)
         if source is None:
             in_sources.append(f"{before.where}removed")
-            tables.append(table)
-            continue
+            source = before
         different = [name for name in SOURCE_SETTINGS if getattr(before, name) != getattr(source, name)]
         in_sources += [f"{before.where}{OPTIONS[name].flag}" for name in different if not OPTIONS[name].reloadable]
-        tables.append({**table, **{name: getattr(source, name) for name in different if OPTIONS[name].reloadable}})
+        # By name, because the default may be another one from now on.
+        tables.append(
+            {**table, **{name: getattr(source, name) for name in SOURCE_SETTINGS if OPTIONS[name].reloadable}}
+        )
     in_sources += [f"{source.where}added" for source in after.values()]
     if waiting or in_sources:
         log.warning(

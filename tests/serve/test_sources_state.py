@@ -185,6 +185,18 @@ def test_the_default_of_a_model_reaches_the_sources_that_leave_it_out(reloadable
     assert "changed settings: source tags: acc-unit;" in caplog.text
 
 
+def test_a_source_that_is_gone_keeps_its_model_until_the_restart(
+    reloadable, random_bundle, own_bundle, in_this_process, caplog
+):
+    daemon = Daemon(reloadable, *models.load(reloadable))
+    daemon.labelling.start()
+    new = with_tables(reloadable, reloadable.source[1:], model=str(own_bundle))
+    assert Reloader(daemon, lambda: new).reload("SIGHUP")
+    daemon.labelling.finish()
+    assert "changed settings: source belts: removed;" in caplog.text
+    assert [source.model for source in daemon.config.sources] == [str(random_bundle), str(own_bundle), str(own_bundle)]
+
+
 def test_tables_that_appear_wait_for_a_restart(random_bundle, in_this_process, caplog):
     config = make_config(model=str(random_bundle))
     daemon = Daemon(config, *models.load(config))
