@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -259,7 +260,7 @@ class Sources:
 
         """
         for source in self._all:
-            source.devices.refresh(idle_s, lambda source=source: self._find_namesakes(source))  # type: ignore[misc]
+            source.devices.refresh(idle_s, partial(self._find_namesakes, source))
 
     def _find_namesakes(self, source: Source) -> Mapping[str, str]:
         """Return the devices whose labels go to the same topics as those of another source, and one line about each."""
