@@ -144,6 +144,12 @@ class RunConfig:
         True,
     )
     will: bool = option("Let the broker publish the status offline if this daemon dies. Some brokers refuse it.", True)
+    homeassistant: bool = option(
+        "Announce each labelled device to Home Assistant by MQTT discovery: activity, confidence and last seen.", False
+    )
+    homeassistant_prefix: str = option(
+        "Prefix of Home Assistant's discovery topics.", "homeassistant", metavar="PREFIX"
+    )
     http: str = option(
         "Address of the HTTP server with metrics, health checks, devices and the live page; off starts none.",
         DEFAULT_HTTP,
@@ -230,6 +236,7 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
+        self._check_homeassistant()
         self.payload_config.check(not self.samples_template.has_device)
         if self.durable_dir is not None:
             self._check_durable()
@@ -264,6 +271,16 @@ class RunConfig:
                     )
         if self.served_partitions and not self.samples_template.has_partition:
             raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
+
+    def _check_homeassistant(self) -> None:
+        """Raise ConfigError if the devices cannot be announced to Home Assistant."""
+        if not is_topic_level(self.homeassistant_prefix) or not self.homeassistant_prefix:
+            raise ConfigError(
+                f"homeassistant-prefix: {self.homeassistant_prefix!r} is not one level of a topic; leave out /, +, # "
+                "and control characters"
+            )
+        if self.homeassistant and not self.retain:
+            raise ConfigError("homeassistant: it needs retained messages; leave out no-retain")
 
     @property
     def durable_dir(self) -> Path | None:

@@ -98,6 +98,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "partitions": "3",
         "worker_group": "ward",
         "qos": "0",
+        "homeassistant_prefix": "haus",
         "http": "off",
         "instance": "i",
         "retain": "false",
@@ -119,7 +120,8 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    other = {"worker", "partition_count", "state_dir", "listen"}  # not beside partitions, qos 0 and a broker
+    # Not beside partitions, qos 0, a broker and no-retain.
+    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant"}
     assert set(values) == set(config.KEYS) - other
     no = {"retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
