@@ -187,6 +187,8 @@ class Daemon:
             if workers is not None:
                 self._join(workers, settings, client_id)
         except BrokerError:
+            if self.homeassistant is not None:
+                self.homeassistant.close(0)
             self.connection.close()
             raise
 
