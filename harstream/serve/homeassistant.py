@@ -257,6 +257,7 @@ class HomeAssistant:
         if said.owner == self._discovery.owner:
             if here:
                 self._later_s.pop(key, None)
+                self._elsewhere.discard(key)
             elif key not in self._due and key not in self._later_s:
                 if key not in self._own and len(self._own) >= 2 * self._max_devices:
                     return  # somebody else has published them
@@ -269,9 +270,8 @@ class HomeAssistant:
             self._later_s.pop(key, None)
         elif said.owner is None:
             self._later_s[key] = self._monotonic() + _AGAIN_S
-        else:
+        elif key not in self._due:  # else ours is about to be the last one
             self._elsewhere.add(key)
-            self._due.pop(key, None)
 
     def _leave(self, key: str) -> None:
         """Remove a device later, unless it gets a label here or another owner meanwhile."""

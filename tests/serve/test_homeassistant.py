@@ -12,7 +12,7 @@ import pytest
 from harstream.config import RunConfig
 from harstream.errors import ConfigError
 from harstream.serve.daemon import Daemon
-from harstream.serve.homeassistant import HomeAssistant
+from harstream.serve.homeassistant import HomeAssistant, _Heard, _Labelled
 from harstream.wire.homeassistant import Discovery
 
 from ..live_streams import expected
@@ -227,6 +227,24 @@ def test_a_device_that_comes_here_is_announced_again_and_left_alone_by_the_earli
     retained.stays(one, "a")
     two.note_gone(["a"], for_good=True)
     retained.wait()
+
+
+def test_the_last_announcement_that_the_broker_delivers_names_the_owner(clock):
+    config = RunConfig(broker="127.0.0.1", instance="test", homeassistant=True)
+    part = HomeAssistant(config, LABELS, "m@1", clock, lambda: None)
+    key = Discovery.key("a")
+    topic, own = part._discovery.announce("a", LABELS, "m@1")[0]
+    other = own.replace(part._discovery.owner.encode(), b"other")
+    part._take(_Labelled(["a"]))
+    part._take(_Heard(topic, other))  # retained from before, while our own is about to be published
+    assert list(part._due) == [key]
+    part._due.clear()
+    for payload, elsewhere in ((other, {key}), (own, set()), (other, {key})):
+        part._take(_Heard(topic, payload))
+        assert part._elsewhere == elsewhere
+        part._take(_Heard("homeassistant/status", b"online"))
+        assert list(part._due) == [key] * (not elsewhere)
+        part._due.clear()
 
 
 def test_a_device_that_is_left_to_another_worker_which_does_not_take_it_is_removed(start, retained, clock):
