@@ -73,7 +73,7 @@ def check(ctx: click.Context, /, **_: Any) -> None:
     if broker is not None:
         broker.tls_context()
     else:
-        EmbeddedBroker()  # raises ConfigError if amqtt is not installed
+        EmbeddedBroker()  # raises ConfigError if it is not installed
     classifiers = models.load(effective)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
     click.echo(f"good: model {models.describe(classifiers)}, broker {where}")

@@ -31,8 +31,9 @@ from harstream.serve.durable.durability import Durability
 from harstream.serve.durable.journal import Evicted
 from harstream.serve.durable.partition_files import PartitionFiles
 from harstream.serve.durable.partition_store import PartitionStore
-from harstream.serve.exchange import Exchange
+from harstream.serve.exchange import DRAIN_TIMEOUT_S, Exchange
 from harstream.serve.farewell import Farewell
+from harstream.serve.homeassistant import HomeAssistant
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, WindowsDue
 from harstream.serve.metrics import DaemonMetrics
@@ -109,7 +110,13 @@ class Daemon:
                 except BaseException:
                     self.durability.finish()  # unlocks the folder
                     raise
-        self.labelling = Labelling(self.publish, self.metrics, monotonic, self.stop, self.durability)
+        self.homeassistant: HomeAssistant | None = None
+        if config.homeassistant:
+            bundle = self.sources[0].pipeline.classifier.bundle  # with Home Assistant there is no other source
+            self.homeassistant = HomeAssistant(config, bundle.published_labels, bundle.id, monotonic, self.stop)
+        self.labelling = Labelling(
+            self.publish, self.metrics, monotonic, self.stop, self.durability, self.homeassistant
+        )
         self.takeover: Takeover | None = None
         self.workers: Workers | None = None
         if config.worker_of is not None:
@@ -159,18 +166,24 @@ class Daemon:
             subscriptions=self._subscriptions if workers is None else (),
             changing=None if workers is None else workers.subscriptions,
         )
-        if workers is not None and self.connected:
-            self._join(workers, settings, client_id)
+        if not self.connected:
+            return
+        try:
+            if self.homeassistant is not None:
+                self.homeassistant.open(settings, client_id, self.stopping)
+            if workers is not None:
+                self._join(workers, settings, client_id)
+        except BrokerError:
+            if self.homeassistant is not None:
+                self.homeassistant.close(0)
+            assert self.connection is not None
+            self.connection.close()
+            raise
 
     def _join(self, workers: Workers, settings: BrokerSettings, client_id: str) -> None:
         """Join the group of workers, and wait until this one serves its partitions."""
-        assert self.connection is not None
         assert self.takeover is not None
-        try:
-            workers.open(settings, client_id, self.receive, self.stopping)
-        except BrokerError:
-            self.connection.close()
-            raise
+        workers.open(settings, client_id, self.receive, self.stopping)
         while not workers.settled and not self.stopping.is_set():
             self.takeover.step(self.monotonic())
             time.sleep(_SETTLE_S)
@@ -370,6 +383,8 @@ class Daemon:
         self.exchange.leave(b"stopped" if self.failure is None else b"offline")
         if self.durability is not None:
             self.durability.finish()
+        if self.homeassistant is not None:
+            self.homeassistant.close(DRAIN_TIMEOUT_S)
         if connection is not None:
             connection.close()
         if self.workers is not None:
@@ -384,7 +399,8 @@ class Daemon:
         durability = None if self.durability is None else self.durability.failure
         workers = None if self.workers is None else self.workers.failure
         states = None if self.states is None else self.states.store.failure
-        return self._failure or self.labelling.failure or network or durability or workers or states
+        home = None if self.homeassistant is None else self.homeassistant.failure
+        return self._failure or self.labelling.failure or network or durability or workers or states or home
 
     @property
     def states(self) -> PartitionStates | None:

@@ -157,11 +157,12 @@ def _change(daemon: Daemon, config: RunConfig, classifiers: Sequence[Classifier]
     changes = list(zip(daemon.sources, classifiers, strict=True))
     for source, classifier in changes:
         source.check_windows(classifier)
-    connection, workers = daemon.connection, daemon.workers
+    connection = daemon.connection
     if connection is not None and (settings := config.read_broker_settings()) is not None:
         connection.replace_credentials(settings)
-        if workers is not None:
-            workers.replace_credentials(settings)
+        for part in (daemon.workers, daemon.homeassistant):
+            if part is not None:
+                part.replace_credentials(settings)
     daemon.config = config
     if connection is not None:
         connection.limit_payload(config.max_payload_bytes)
