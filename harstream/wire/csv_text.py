@@ -61,18 +61,28 @@ def _rows(payload: bytes, n_columns: int) -> list[list[str]]:
         text = payload.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RejectError("csv", f"not UTF-8 text: {error}") from None
+    rows = read_rows(text)
+    if len(rows) > 1 and is_header(rows[0]):
+        rows = rows[1:]
+    for row in rows:
+        if len(row) != n_columns:
+            line = shown(",".join(row)[:_MAX_SHOWN])
+            raise RejectError("csv", f"a line with {len(row)} columns, expected {n_columns}: {line}")
+    return rows
+
+
+def read_rows(text: str) -> list[list[str]]:
+    """Return the columns of each line of a text that is not empty, separated by what separates the first line."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return []
     separator = next((one for one in _SEPARATORS if one in lines[0].strip()), ",")
-    rows = [_split(line, separator) for line in lines]
-    if len(rows) > 1 and not any(_is_number(column) for column in rows[0]):
-        rows = rows[1:]  # a header
-    for row in rows:
-        if len(row) != n_columns:
-            line = shown(separator.join(row)[:_MAX_SHOWN])
-            raise RejectError("csv", f"a line with {len(row)} columns, expected {n_columns}: {line}")
-    return rows
+    return [_split(line, separator) for line in lines]
+
+
+def is_header(columns: list[str]) -> bool:
+    """Return whether the columns of a line are names: none of them is a number."""
+    return not any(_is_number(column) for column in columns)
 
 
 def _split(line: str, separator: str) -> list[str]:

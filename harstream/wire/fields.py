@@ -13,8 +13,9 @@ the message ``{"ts": 1763668800123, "values": {"ax": 0.1, "ay": 0.2, "az": 0.97}
 1763668800123000000
 
 **Samples.** ``acc`` and ``gyro`` are three paths, to numbers or to lists of equal length, or one path to anything that
-``vectors.read_vectors`` reads. With ``samples``, the path to a list, the other paths begin at each of its elements.
-``acc_scale`` and ``gyro_scale`` multiply the numbers, for counts of a converter (MPU-6050 at 2 g: 1/16384).
+``vectors.read_vectors`` reads. With ``samples``, the path to a list, the other paths begin at each of its elements;
+``.`` is a message that is itself the list. ``acc_scale`` and ``gyro_scale`` multiply the numbers, for counts of a
+converter (MPU-6050 at 2 g: 1/16384).
 
 **Time.** ``t`` is the time of the first sample, or holds a list with a time for each sample. With ``samples`` it is
 looked for in the message, and if it is not there, in each sample. ``t_unit`` is one of ``times.TIME_UNITS``. A
@@ -46,6 +47,8 @@ from harstream.wire.vectors import read_columns, read_vectors
 #: Names of the columns of the payload ``csv``, beside ``-`` for one that is not used.
 COLUMNS = ("device", "t", "ax", "ay", "az", "gx", "gy", "gz")
 UNUSED = "-"
+#: Path of the list of samples where the message itself is this list.
+TOP = "."
 _NOTHING = object()
 _MAX_PATHS = 16
 
@@ -118,17 +121,17 @@ class Fields:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                items = list(value) if isinstance(value, tuple) else value
-                parts.append(f"{field.name} = {_toml(items)}")
+                parts.append(f"{field.name} = {toml_value(value)}")
         return "{ " + ", ".join(parts) + " }" if parts else "{}"
 
     def __str__(self) -> str:
         return self.to_toml()
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+def toml_value(value: Any) -> str:
+    """Return a text, a number or a list of these as TOML."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return repr(value)
@@ -209,7 +212,7 @@ def _holders(document: Any, fields: Fields) -> list[Any]:
     """Return the objects that hold samples: the message, or the elements of its list of samples."""
     if not fields.samples:
         return [document]
-    holders = find(document, fields.samples)
+    holders = document if fields.samples == TOP else find(document, fields.samples)
     if holders is MISSING:
         raise RejectError("shape", f"no {fields.samples!r} in {found(document)}")
     if not isinstance(holders, list):
@@ -247,7 +250,7 @@ def _read_times(
     """Return the time of the first sample, and the times of all samples if each has its own."""
     if not fields.t:
         return None, None
-    value = find(document, fields.t)
+    value = MISSING if fields.samples == TOP else find(document, fields.t)
     if value is MISSING and fields.samples:
         values = [find(holder, fields.t) for holder in holders]
         if MISSING not in values:

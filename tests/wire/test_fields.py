@@ -105,6 +105,20 @@ def test_a_list_of_samples_with_a_time_each(acc):
     np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]))
 
 
+@pytest.mark.parametrize("t", ["at", ""])
+def test_a_message_that_is_itself_the_list_of_samples(t: str):
+    message = [{"at": 1763668800.02 + i / 50, "a": {"x": x, "y": 0.2, "z": 0.9}} for i, x in enumerate((0.1, 0.3))]
+    samples = read("fields", message, {"samples": ".", "acc": "a", "t": t}, names_device=False)
+    np.testing.assert_allclose(samples.acc, [[0.1, 0.2, 0.9], [0.3, 0.2, 0.9]], rtol=1e-6)
+    assert (samples.acc_t_ns is None) == (t == "")
+    assert (samples.t_ns is None) == (t == "")
+
+
+def test_an_object_where_a_list_of_samples_should_be_is_rejected():
+    where = {"samples": ".", "acc": "a"}
+    check_rejected("shape", "'.' is an object with a, expected a list", "fields", {"a": [1, 2, 3]}, where)
+
+
 @pytest.mark.parametrize(
     "acc",
     [
