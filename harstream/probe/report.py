@@ -44,12 +44,13 @@ def describe(findings: Findings, model: str) -> str:
         lines += ["", "not usable"]
         for other in findings.others[:MAX_SOURCES]:
             lines += _other(other)
-    if findings.own:
-        lines += ["", f"passed over: {sum(findings.own.values())} labels, events and status messages of harstream"]
-    if findings.passed_over:
-        lines += ["", f"passed over: {findings.passed_over} messages, because there are too many shapes"]
-    if findings.retained:
-        lines += ["", f"passed over: {sum(findings.retained.values())} retained messages, which are old"]
+    passed_over = [
+        (sum(findings.own.values()), "labels, events and status messages of harstream"),
+        (sum(findings.retained.values()), "retained messages, which are old"),
+        (findings.passed_over, "messages, because there are too many shapes"),
+    ]
+    if any(number for number, _ in passed_over):
+        lines += ["", "passed over", *(f"  {number:,} {what}" for number, what in passed_over if number)]
     return "\n".join(escape_unprintable(line) for line in lines)
 
 
@@ -89,9 +90,20 @@ def _source(source: Source, model: str) -> Iterator[str]:
     yield f"  tried: {_outcome(source, model)}"
     if source.error:
         yield f"  error: {source.error}"
-    for device in source.trial.devices[:MAX_ROWS]:
-        for problem in device.problems:
-            yield f"  {device.device}: problem {problem}"
+    yield from _problems(source.trial)
+
+
+def _problems(trial: Trial) -> Iterator[str]:
+    """Yield a line for each problem, with the devices that have it and what is wrong with the first one."""
+    devices: dict[str, list[str]] = {}
+    details: dict[str, str] = {}
+    for device in trial.devices:
+        for name, _, detail in (problem.partition(": ") for problem in device.problems):
+            devices.setdefault(name, []).append(device.device)
+            details.setdefault(name, detail)
+    for name, of in devices.items():
+        more = f" and {len(of) - MAX_TOPICS} more" if len(of) > MAX_TOPICS else ""
+        yield f"  problem {name} of {', '.join(of[:MAX_TOPICS])}{more}: {details[name]}"
 
 
 def _samples_a_message(trial: Trial) -> str:

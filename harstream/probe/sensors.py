@@ -33,6 +33,8 @@ _NEAR, _SURE = math.sqrt(2.0), 1.12
 _COUNTS_ABOVE = 1600.0
 #: Highest relative deviation of |acc| of a device at rest.
 _AT_REST = 0.05
+#: Whole numbers with a larger one than this among them may be counts.
+_FEWEST_COUNTS = 4.0
 #: Fastest rotation of a sensor, 2,000 deg/s, in rad/s.
 _FASTEST = 35.0
 _BY_NAME = {"acc": 4.0, "": 0.0, "linear": -5.0, "gravity": -6.0, "gyro": -6.0, "other": -8.0}
@@ -304,8 +306,8 @@ def rotation_of(acc: Float64, gyro: Float64, rate_hz: float, name: str = "") -> 
     """
     deg, largest = math.pi / 180, float(np.abs(gyro).max(initial=0.0))
     factors = {("rad/s", 1.0): 1.0, ("deg/s", 1.0): deg}
-    if largest > 150 and (np.abs(gyro - np.rint(gyro)) < 0.01).all():
-        factors |= {("deg/s", _rounded(1 / count)): deg / count for count in COUNTS_PER_DEG_S}
+    if largest >= _FEWEST_COUNTS and (np.abs(gyro - np.rint(gyro)) < 0.01).all():
+        factors = {("deg/s", _rounded(1 / count)): deg / count for count in COUNTS_PER_DEG_S} | factors
     # No sensor measures faster rotations.
     possible = [key for key, factor in factors.items() if largest * factor <= _FASTEST]
     plausible = [key for key in possible if _turns_alike(acc, gyro * factors[key], rate_hz)]
@@ -317,9 +319,8 @@ def rotation_of(acc: Float64, gyro: Float64, rate_hz: float, name: str = "") -> 
         return Scale(unit, factor, "in no unit does it turn as the accelerometer does", words)
     if "dps" in name.lower() or "deg" in name.lower():
         return Scale("deg/s", factor if words else 1.0, "", words)
-    others = " or ".join(one if scale == 1 else f"{1 / scale:g} counts per deg/s" for one, scale in plausible[1:])
-    what = words or unit
-    doubt = f"{what} is assumed, but {others} is possible too; turn the device while probing" if others else ""
+    others = " or ".join(one if scale == 1 else f"{1 / scale:g} per deg/s" for one, scale in plausible[1:])
+    doubt = f"{words or unit}, but {others} is possible too; turn the device while probing" if others else ""
     return Scale(unit, factor, doubt, words)
 
 

@@ -173,11 +173,13 @@ def describe(
     at = rows.messages
     stamped = bool(batch.stamped[at].all())
     counts, arrival = batch.counts[at].astype(np.float64), batch.arrival_s[at]
-    first_s = (batch.t_ns[at] - batch.t_ns[at[0]]) / 1e9 if stamped else arrival - arrival[0]
+    # Coarse stamps say nothing of the rate.
+    by_stamps = stamped and not any(problem.startswith("stamps") for problem in problems)
+    first_s = (batch.t_ns[at] - batch.t_ns[at[0]]) / 1e9 if by_stamps else arrival - arrival[0]
     rate_hz, jitter_ms, gaps, longest = pace(first_s, counts)
-    if not stamped:  # how messages arrive says nothing of the samples
+    if not by_stamps:  # how messages arrive says nothing of gaps
         gaps, longest = 0, 0.0
-    arriving = pace(arrival - arrival[0], counts)[0] if stamped else rate_hz
+    arriving = pace(arrival - arrival[0], counts)[0] if by_stamps else rate_hz
     announced = float(np.median(batch.rate_hz[at]))
     ends_s = batch.t_ns[at] / 1e9 + (counts / rate_hz if rate_hz else 0.0)
     acc = batch.samples[rows.samples, :3]

@@ -244,3 +244,38 @@ def test_gaps_and_jitter():
     assert device.gaps == 1
     assert device.longest_gap_s == pytest.approx(1.0, abs=0.05)
     assert device.jitter_ms < 1
+
+
+def at_rest(shape: devices.Shape, noise: float = 0.003) -> devices.Shape:
+    """Return the shape of a device that lies still."""
+    rng = np.random.default_rng(1)
+
+    def make(t_ns: int, rate_hz: float, samples: Any, device: str) -> bytes:
+        still = rng.normal([0, 0.99, 0, 0, 0, 0], noise, samples.shape)
+        return shape(t_ns, rate_hz, still.astype(np.float32), device)
+
+    return make
+
+
+def test_the_unit_of_a_gyroscope_at_rest_is_doubtful():
+    source = probed(devices.heard(at_rest(devices.cyclic, 0.0003), "imu/w1", per_message=1))
+    (doubt,) = source.doubts
+    assert doubt.startswith("unit of the gyroscope: rad/s, but deg/s is possible too")
+    assert "turn the device" in doubt
+
+
+def test_counts_at_rest_are_counts():
+    source = probed(devices.heard(at_rest(devices.mpu_counts), "imu/w1", per_message=1))
+    fields = source.settings.fields
+    assert (fields.acc_scale, fields.gyro_scale) == (1 / 16384, 0.007633587786)
+    assert "65.5 per deg/s or 32.8 per deg/s" in source.doubts[0]
+    assert source.trial.devices[0].up == "+y"
+
+
+def test_a_gyroscope_that_is_zero_is_doubtful():
+    def shape(t_ns: int, *rest: Any) -> bytes:
+        acc = dict(zip(("ax", "ay", "az"), rest[1][0, :3].tolist(), strict=True))
+        return devices.dumps({"t": t_ns / 1e9, **acc, "gx": 0, "gy": 0, "gz": 0})
+
+    source = probed(devices.heard(shape, "imu/w1", per_message=1))
+    assert source.doubts == ("unit of the gyroscope: it is 0 throughout",)
