@@ -17,7 +17,7 @@ import numpy as np
 from harstream.core.batches import Float64
 from harstream.probe.places import Held, Place, is_number
 from harstream.probe.words import names_counter, names_rate, names_time, unit_of_time
-from harstream.wire.fields import TOP, find
+from harstream.wire.fields import WHOLE, find
 from harstream.wire.other_names import read_rate
 from harstream.wire.times import AUTO_UNIT, guess_time, guess_unit
 
@@ -158,7 +158,7 @@ def _series(place: Place, arrivals: Sequence[Arrival]) -> Mapping[str, list[tupl
 def first_value(document: Any, place: Place) -> Any:
     """Return the first value at a place in a document; None if there is none."""
     if place.samples:
-        listed = document if place.samples == TOP else find(document, place.samples)
+        listed = document if place.samples == WHOLE else find(document, place.samples)
         document = listed[0] if isinstance(listed, list) and listed else None
     value = find(document, place.path)
     if isinstance(value, list):

@@ -70,7 +70,12 @@ def _read(payload: bytes, packing: str) -> Content:
     if not all(character.isprintable() or character in "\r\n\t" for character in text[:_MAX_SHOWN]):
         return Content("binary", packing=packing, shown=payload[:16].hex(" "))
     if text.lstrip()[:1] not in ("{", "["):
-        rows = read_rows(text)
+        try:
+            _, separator, rows = read_rows(text)
+        except RejectError:
+            rows, separator = [], ""
+        if separator == ";":  # as the decoder reads numbers
+            rows = [[one.replace(",", ".") for one in row] for row in rows]
         if rows and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return Content("lines", rows, packing)
     return Content("text", packing=packing, shown=repr(text[:_MAX_SHOWN]))

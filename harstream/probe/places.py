@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from harstream.probe.words import sensor_of
-from harstream.wire.fields import TOP
+from harstream.probe.words import AXES, sensor_of
+from harstream.wire.fields import WHOLE
 
 #: Kinds of places. A column holds numbers, vectors lists or objects of three numbers each.
 KINDS = ("number", "text", "truth", "null", "column", "vectors", "empty")
@@ -127,21 +127,23 @@ def _walk_list(value: Sequence[Any], path: str, samples: str, depth: int) -> Ite
             yield from _vectors(value, path, samples)
     else:
         if isinstance(first, list | tuple) and all(isinstance(one, list | tuple) for one in value):
+            if len(value) == len(AXES) != len(first):
+                for index, column in enumerate(value):
+                    yield from _walk_list(column, f"{path}.{index}" if path else str(index), samples, depth + 1)
+                return
             if path:
                 yield from _vectors(value, path, samples)
-                if len(first) <= 3 or len(value) == 3:
+                if len(first) <= len(AXES):
                     return
         elif not isinstance(first, dict):
             return
         for one in islice(value, _MAX_VALUES):
-            yield from _walk(one, "", path or TOP, depth + 1)
+            yield from _walk(one, "", path or WHOLE, depth + 1)
 
 
 def _vectors(value: Sequence[Any], path: str, samples: str) -> Iterator[tuple[Place, Any]]:
-    """Yield the place of a list with a vector in each element, or of three lists."""
+    """Yield the place of a list with a vector in each element."""
     rows = [one for one in islice(value, _MAX_VALUES) if isinstance(one, list | tuple)]
-    if len(rows) == 3 and len(rows[0]) != 3:
-        rows = list(zip(*rows, strict=False))
     if rows and all(len(row) == 3 and all(is_number(one) for one in row) for row in rows):
         yield Place(path, samples, "vectors"), rows
 

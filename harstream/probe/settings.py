@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,11 +40,7 @@ class SourceSettings:
         for key in ("payload", "acc_unit", "gyro_unit", "labels_topic", "events_topic"):
             if getattr(self, key) != getattr(defaults, key):
                 table[key] = getattr(self, key)
-        fields = {
-            one.name: getattr(self.fields, one.name)
-            for one in dataclasses.fields(Fields)
-            if getattr(self.fields, one.name) != one.default
-        }
+        fields = self.fields.given()
         return table | ({"fields": fields} if fields else {})
 
     def to_toml(self) -> str:

@@ -14,8 +14,8 @@ the message ``{"ts": 1763668800123, "values": {"ax": 0.1, "ay": 0.2, "az": 0.97}
 
 **Samples.** ``acc`` and ``gyro`` are three paths, to numbers or to lists of equal length, or one path to anything that
 ``vectors.read_vectors`` reads. With ``samples``, the path to a list, the other paths begin at each of its elements;
-``.`` is a message that is itself the list. ``acc_scale`` and ``gyro_scale`` multiply the numbers, for counts of a
-converter (MPU-6050 at 2 g: 1/16384).
+the path ``.`` is the message itself.
+``acc_scale`` and ``gyro_scale`` multiply the numbers, for counts of a converter (MPU-6050 at 2 g: 1/16384).
 
 **Time.** ``t`` is the time of the first sample, or holds a list with a time for each sample. With ``samples`` it is
 looked for in the message, and if it is not there, in each sample. ``t_unit`` is one of ``times.TIME_UNITS``. A
@@ -47,8 +47,8 @@ from harstream.wire.vectors import read_columns, read_vectors
 #: Names of the columns of the payload ``csv``, beside ``-`` for one that is not used.
 COLUMNS = ("device", "t", "ax", "ay", "az", "gx", "gy", "gz")
 UNUSED = "-"
-#: Path of the list of samples where the message itself is this list.
-TOP = "."
+#: Path of the samples, if the message itself is their list.
+WHOLE = "."
 _NOTHING = object()
 _MAX_PATHS = 16
 
@@ -115,13 +115,16 @@ class Fields:
             raise ConfigError(f"{where}: columns: only some of gx, gy and gz are in {', '.join(self.columns)}")
         return self
 
+    def given(self) -> dict[str, Any]:
+        """Return the values by key that have not their default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {key: value for key, (value, default) in values.items() if value != default}
+
     def to_toml(self) -> str:
         """Return the table as TOML in one line, without what has its default."""
         parts = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                parts.append(f"{field.name} = {toml_value(value)}")
+        for key, value in self.given().items():
+            parts.append(f"{key} = {toml_value(value)}")
         return "{ " + ", ".join(parts) + " }" if parts else "{}"
 
     def __str__(self) -> str:
@@ -187,10 +190,10 @@ def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: 
     if not isinstance(document, dict | list):
         raise RejectError("shape", f"the message is {found(document)}, expected an object")
     holders = _holders(document, fields)
-    acc = _read_sensor(holders, fields.acc, "acc", bool(fields.samples))
+    acc = read_sensor(holders, fields.acc, "acc", many=bool(fields.samples))
     if not len(acc):
         raise RejectError("empty", "no sample")
-    gyro = _read_sensor(holders, fields.gyro, "gyro", bool(fields.samples)) if fields.gyro else None
+    gyro = read_sensor(holders, fields.gyro, "gyro", many=bool(fields.samples)) if fields.gyro else None
     if gyro is not None and len(gyro) != len(acc):
         if len(gyro):
             raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
@@ -212,16 +215,28 @@ def _holders(document: Any, fields: Fields) -> list[Any]:
     """Return the objects that hold samples: the message, or the elements of its list of samples."""
     if not fields.samples:
         return [document]
-    holders = document if fields.samples == TOP else find(document, fields.samples)
+    holders = document if fields.samples == WHOLE else find(document, fields.samples)
     if holders is MISSING:
         raise RejectError("shape", f"no {fields.samples!r} in {found(document)}")
     if not isinstance(holders, list):
-        raise RejectError("shape", f"{fields.samples!r} is {found(holders)}, expected a list of samples")
+        what = "the message" if fields.samples == WHOLE else repr(fields.samples)
+        raise RejectError("shape", f"{what} is {found(holders)}, expected a list of samples")
     return holders
 
 
-def _read_sensor(holders: Sequence[Any], paths: Sequence[str], sensor: str, many: bool) -> Float64:
-    """Return the vectors of one sensor, (n_samples, 3), with none where the first holder has none of a gyroscope."""
+def read_sensor(holders: Sequence[Any], paths: Sequence[str], sensor: str, *, many: bool) -> Float64:
+    """Return the vectors of one sensor, (n_samples, 3), with none where the first holder has none of a gyroscope.
+
+    Args:
+        holders: The message, or the elements of its list of samples.
+        paths: Three paths, or one, from each holder.
+        sensor: ``acc`` or ``gyro``.
+        many: Whether each holder has one sample.
+
+    Raises:
+        RejectError: A path leads nowhere, or to something else than vectors.
+
+    """
     if not holders:
         return np.zeros((0, 3))
     if not paths:
@@ -250,7 +265,7 @@ def _read_times(
     """Return the time of the first sample, and the times of all samples if each has its own."""
     if not fields.t:
         return None, None
-    value = MISSING if fields.samples == TOP else find(document, fields.t)
+    value = MISSING if fields.samples == WHOLE else find(document, fields.t)
     if value is MISSING and fields.samples:
         values = [find(holder, fields.t) for holder in holders]
         if MISSING not in values:

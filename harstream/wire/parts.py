@@ -24,6 +24,7 @@ class _Part(NamedTuple):
     checked: Bool  # whether all numbers were checked
     samples: Float32  # (n_samples, 6)
     devices: Sequence[str] | None  # None: those of the topics
+    age_s: Float64  # (n,) see Samples
 
 
 class Assembled(NamedTuple):
@@ -75,6 +76,7 @@ class Parts:
                 np.zeros(n, np.bool_),
                 samples,
                 None,
+                np.zeros(n),
             )
         )
 
@@ -100,6 +102,7 @@ class Parts:
                 np.ones(len(contents), np.bool_),
                 samples,
                 devices,
+                np.array([content.age_s for content in contents]),
             )
         )
 
@@ -111,7 +114,7 @@ class Parts:
         names = part.devices
         if names is None:
             names = devices if len(part.message) == len(devices) else [devices[i] for i in part.message.tolist()]
-        arrivals = np.array(arrival_s, np.float64)[part.message]
+        arrivals = np.array(arrival_s, np.float64)[part.message] - part.age_s
         batch = SampleBatch(
             names, part.t_ns, part.stamped, part.rate_hz, part.counts, arrivals, part.acc_auto, part.samples
         )
@@ -131,10 +134,10 @@ def _in_order(parts: Sequence[_Part], devices: Sequence[str]) -> _Part:
     first_row = np.cumsum(counts) - counts  # of each message, while the parts lie one behind the other
     ordered = counts[order]
     rows = np.repeat(first_row[order] - (np.cumsum(ordered) - ordered), ordered) + np.arange(ordered.sum())
-    t_ns, stamped, rate_hz, acc_auto, checked = (
+    t_ns, stamped, rate_hz, acc_auto, checked, age_s = (
         np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("t_ns", "stamped", "rate_hz", "acc_auto", "checked")
+        for name in ("t_ns", "stamped", "rate_hz", "acc_auto", "checked", "age_s")
     )
     samples = np.concatenate([part.samples for part in parts])[rows]
     names = [names[i] for i in order.tolist()]
-    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names)
+    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names, age_s)

@@ -7,7 +7,7 @@ name of the device, as those of ``tests.wire.shapes``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -181,13 +181,14 @@ def objects_at_top(t_ns: int, rate_hz: float, samples: Float32, device: str) -> 
     )
 
 
+def three_lists(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:
+    """A list for each axis, without names."""
+    columns = samples[:, :3].T.astype(float).round(4).tolist()
+    return dumps({"ts": t_ns // 10**6, "rate": rate_hz, "motion": columns})
+
+
 def by_sensor(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:
     """A list with an object for each sensor, which names itself."""
     acc, gyro = (samples[:, columns].astype(float).round(4).tolist() for columns in (slice(0, 3), slice(3, 6)))
     sensors = [{"type": "gyro", "data": gyro}, {"type": "accel", "data": acc}]
     return dumps({"time": t_ns // 10**6, "freq": rate_hz, "sensors": sensors})
-
-
-def decoded(messages: list[Message]) -> Iterator[Any]:
-    for message in messages:
-        yield json.loads(message.payload)

@@ -15,7 +15,7 @@ from harstream.probe.findings import examine
 from harstream.probe.places import collect, is_number
 from harstream.probe.trial import pace
 from harstream.wire.decoder import Message
-from harstream.wire.fields import MISSING, TOP, find
+from harstream.wire.fields import MISSING, WHOLE, find
 
 from ..wire import shapes
 from . import devices
@@ -32,12 +32,12 @@ _DOCUMENTS = st.recursive(
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(_NAMES, inner, max_size=6),
     max_leaves=20,
 )
-_TOPICS = st.sampled_from(
+_WHOLEICS = st.sampled_from(
     ["a", "a/b", "a/c", "w/1/accelerometer", "w/1/gyroscope", "/", "\u202e/x", "a/{device}", "$x/y"]
 )
 
 
-@given(st.lists(st.tuples(_TOPICS, st.binary(max_size=40) | _DOCUMENTS.map(devices.dumps)), max_size=12))
+@given(st.lists(st.tuples(_WHOLEICS, st.binary(max_size=40) | _DOCUMENTS.map(devices.dumps)), max_size=12))
 def test_nothing_makes_a_probe_fail(sent: list[tuple[str, bytes]]):
     messages = [Message(topic, payload, 1.7e9 + n / 3) for n, (topic, payload) in enumerate(sent)]
     findings = examine(messages, PHONE)
@@ -52,7 +52,7 @@ def test_places_are_where_the_decoder_finds_them(document: Any):
     for place, values in collect([document]).items():
         holders = [document]
         if place.samples:
-            holders = document if place.samples == TOP else find(document, place.samples)
+            holders = document if place.samples == WHOLE else find(document, place.samples)
         found = [find(holder, place.path) for holder in holders if isinstance(holder, dict | list)]
         assert any(value is not MISSING for value in found), place
         assert len(values) == 1

@@ -133,6 +133,15 @@ CASES: dict[str, tuple[Any, int, dict[str, Any], bool]] = {
         {"payload": "fields", "fields": {"t": "ts", "acc": ("x", "y", "z"), "samples": "."}},
         False,
     ),
+    "three lists": (
+        devices.three_lists,
+        25,
+        {
+            "payload": "fields",
+            "fields": {"t": "ts", "acc": ("motion.0", "motion.1", "motion.2"), "rate_hz": "rate"},
+        },
+        False,
+    ),
     "a list of sensors": (
         devices.by_sensor,
         25,

@@ -105,18 +105,11 @@ def test_a_list_of_samples_with_a_time_each(acc):
     np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]))
 
 
-@pytest.mark.parametrize("t", ["at", ""])
-def test_a_message_that_is_itself_the_list_of_samples(t: str):
-    message = [{"at": 1763668800.02 + i / 50, "a": {"x": x, "y": 0.2, "z": 0.9}} for i, x in enumerate((0.1, 0.3))]
-    samples = read("fields", message, {"samples": ".", "acc": "a", "t": t}, names_device=False)
-    np.testing.assert_allclose(samples.acc, [[0.1, 0.2, 0.9], [0.3, 0.2, 0.9]], rtol=1e-6)
-    assert (samples.acc_t_ns is None) == (t == "")
-    assert (samples.t_ns is None) == (t == "")
-
-
-def test_an_object_where_a_list_of_samples_should_be_is_rejected():
-    where = {"samples": ".", "acc": "a"}
-    check_rejected("shape", "'.' is an object with a, expected a list", "fields", {"a": [1, 2, 3]}, where)
+def test_times_in_the_rows_of_a_message_that_is_their_list():
+    message = [[1763668800020 + 20 * i, x, 0.2, 0.9] for i, x in enumerate((0.1, 0.3))]
+    samples = read("fields", message, {"samples": ".", "t": "0", "acc": ["1", "2", "3"]}, names_device=False)
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.3, 0.2, 0.9]]))
+    assert samples.acc_t_ns.tolist() == [T_NS, T_NS + 20_000_000]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +119,6 @@ def test_an_object_where_a_list_of_samples_should_be_is_rejected():
         {"X": [1, 3], "Y": [2, 4], "Z": [3, 5]},
         [[1, 2, 3], [3, 4, 5]],
         [{"x": 1, "y": 2, "z": 3}, {"x": 3, "y": 4, "z": 5}],
-        [[1, 3], [2, 4], [3, 5]],  # columns, as there are not three samples
         [["1", "2", "3"], [3, "4.0", "5e0"]],
     ],
 )
