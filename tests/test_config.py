@@ -98,6 +98,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "partitions": "3",
         "worker_group": "ward",
         "qos": "0",
+        "homeassistant_prefix": "haus",
         "http": "off",
         "instance": "i",
         "retain": "false",
@@ -119,11 +120,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    assert set(values) == set(config.KEYS) - {
-        "worker",
-        "partition_count",
-        "state_dir",
-    }  # not beside partitions and qos 0
+    # Not beside partitions, qos 0, a broker and no-retain.
+    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant"}
+    assert set(values) == set(config.KEYS) - other
     no = {"retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
@@ -594,3 +593,13 @@ def test_a_topic_without_a_device_is_one_whose_payload_names_it(run):
     served = run("--topic", "sensor-logger", "--payload", "sensor-logger")[2]
     assert not served.samples_template.has_device
     assert served.samples_template.subscription == "sensor-logger"
+
+
+def test_the_embedded_broker_listens_where_the_settings_say(run):
+    assert RunConfig().listen_address is None
+    assert run("--listen", "0.0.0.0")[2].listen_address == ("0.0.0.0", None)
+    assert run("--listen", "[::]:1884")[2].listen_address == ("::", 1884)
+    with pytest.raises(ConfigError, match=r"listen: 'everywhere' is not an IP address"):
+        RunConfig(listen="everywhere")
+    with pytest.raises(ConfigError, match="listen: it is for the embedded broker, but broker names another"):
+        RunConfig(listen="0.0.0.0", broker="mqtt://h")
