@@ -78,7 +78,8 @@ def probe(
     messages = _listen(broker, filters, seconds, f"listening for {seconds:g} s to {', '.join(filters)} at {broker.url}")
     if not any(not message.retained for message in messages):
         raise ConfigError(_nothing_heard(broker, filters, seconds, messages))
-    findings = examine(messages, loaded.spec, filters=topics, max_payload_bytes=_MAX_PAYLOAD_BYTES)
+    other_model = "" if model == shipped.DEFAULT_MODEL else model
+    findings = examine(messages, loaded.spec, model=other_model, filters=topics, max_payload_bytes=_MAX_PAYLOAD_BYTES)
     click.echo(report.describe(findings, loaded.name))
     if json_path is not None:
         json_path.write_text(json.dumps(report.figures(findings), indent=1) + "\n", encoding="utf-8")

@@ -85,6 +85,7 @@ def examine(
     messages: Sequence[Message],
     spec: SignalSpec,
     *,
+    model: str = "",
     filters: Sequence[str] = (),
     max_payload_bytes: int = 256 * 1024,
 ) -> Findings:
@@ -93,6 +94,7 @@ def examine(
     Args:
         messages: Messages of any topics, in order of arrival.
         spec: Signal of the model for which settings are tried.
+        model: Name of this model for the settings; "": the default.
         filters: Topic filters that the messages come from.
         max_payload_bytes: Largest payload that a daemon accepts.
 
@@ -133,13 +135,15 @@ def examine(
             "let these devices publish on topics with another level, or send as the others do"
         )
         findings.others.append(Other(source.group, source.topics, reason, source.evidence))
-    findings.sources[:] = [_checked(source, f"source{number}") for number, source in enumerate(findings.sources, 1)]
+    findings.sources[:] = [
+        _checked(source, f"source{number}", model) for number, source in enumerate(findings.sources, 1)
+    ]
     return findings
 
 
-def _checked(source: Source, name: str) -> Source:
-    """Return a source with a name, and with topics for labels that `harstream run` accepts."""
-    settings = replace(source.settings, name=name)
+def _checked(source: Source, name: str, model: str) -> Source:
+    """Return a source with name and model, and with topics for labels that `harstream run` accepts."""
+    settings = replace(source.settings, name=name, model=model)
     error = _error(settings)
     if error:  # its topics may be those of labels too
         other = replace(settings, labels_topic=_LABELS_TOPIC, events_topic=f"{_LABELS_TOPIC}/event")

@@ -81,10 +81,11 @@ def _source(source: Source, model: str) -> Iterator[str]:
     evidence, group = source.evidence, source.group
     shape = source.choice.format or group.name
     of = f" ({_count(len(source.topics), 'topic')})" if len(source.topics) > 1 else ""
-    yield f"{source.settings.name}: {source.settings.topic}{of}, {shape}{_samples_a_message(source.trial)}"
+    topics = " and ".join(topic for topic in (source.settings.topic, source.settings.gyro_topic) if topic)
+    yield f"{source.settings.name}: {topics}{of}, {shape}{_samples_a_message(source.trial)}"
     if not source.choice.format or source.choice.format == "phyphox":
         yield from _places(group, evidence)
-    yield from _indented(_devices(source.trial))
+    yield from _indented(_devices(source.trial, "apart" if source.gyro_topics else "no"))
     for doubt in source.doubts:
         yield f"  note: {doubt}"
     yield f"  tried: {_outcome(source, model)}"
@@ -114,7 +115,8 @@ def _samples_a_message(trial: Trial) -> str:
     return ", one sample a message" if per_message == 1 else f", {per_message:.3g} samples a message"
 
 
-def _devices(trial: Trial) -> str:
+def _devices(trial: Trial, without: str) -> str:
+    """Return a table of devices; ``without`` is said of those whose messages have no gyroscope."""
     head = ["device", "messages", "samples/s", "jitter", "clock", "|acc|", "up", "gyroscope", "gaps"]
     rows = [
         [
@@ -125,7 +127,7 @@ def _devices(trial: Trial) -> str:
             _clock(device),
             _acceleration(device),
             _up(device),
-            "yes" if device.has_gyro else "no",
+            "yes" if device.has_gyro else without,
             f"{device.gaps}, up to {device.longest_gap_s:.2f} s" if device.gaps else "0" if device.stamped else "?",
         ]
         for device in trial.devices[:MAX_ROWS]

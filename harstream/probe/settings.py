@@ -22,7 +22,8 @@ class SourceSettings:
     acc_unit: str = AUTO
     gyro_unit: str = "rad/s"
     gyro_topic: str = ""  # template of the gyroscope's topics; ``topic`` is then the accelerometer's
-    labels_topic: str = ""  # "": the default, as for the next one
+    model: str = ""  # "": the default, as for the next ones
+    labels_topic: str = ""
     events_topic: str = ""
     name: str = ""
 
@@ -37,7 +38,7 @@ class SourceSettings:
         topics = {"acc_topic": self.topic, "gyro_topic": self.gyro_topic} if self.gyro_topic else {"topic": self.topic}
         table |= topics
         defaults = SourceSettings("")
-        for key in ("payload", "acc_unit", "gyro_unit", "labels_topic", "events_topic"):
+        for key in ("payload", "acc_unit", "gyro_unit", "model", "labels_topic", "events_topic"):
             if getattr(self, key) != getattr(defaults, key):
                 table[key] = getattr(self, key)
         fields = self.fields.given()

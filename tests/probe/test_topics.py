@@ -121,12 +121,13 @@ def test_a_model_without_gyroscope_takes_the_topic_of_the_accelerometer():
 
 
 def test_a_model_with_gyroscope_takes_both_topics():
-    (source,) = examine(split(), WAIST).sources
+    (source,) = examine(split(), WAIST, model="waist").sources
     assert source.settings.table() == {
         "name": "source1",
         "acc_topic": "w/{device}/accelerometer",
         "gyro_topic": "w/{device}/gyroscope",
         "payload": "fields",
+        "model": "waist",
         "fields": {"t": "timestamp", "acc": ("values",), "gyro": ("values",)},
     }
     assert source.doubts == ()
