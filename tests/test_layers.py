@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "publish": {"sources", "mqtt", "wire", *_BASE},
     "replay": {"sources", "datasets", *_BASE},
     "record": {"mqtt", "datasets", "wire", *_BASE},
+    "probe": {"config", "wire", *_BASE},
     "watch": {"mqtt", "wire", "errors"},
     "demo": {"addresses", "watch", "signals", "config", "embedded", "mqtt", "wire", "errors"},
     "bench": {
