@@ -1,35 +1,35 @@
-"""Configuration of `harstream run`: its options, their validation, and the settings file and environment.
-
-Flags override HARSTREAM_RUN_* variables, and these override the TOML file. An unknown key or variable is an error, so
-that a typo does not leave a default in force.
-"""
+"""Configuration of `harstream run`: its options and their validation. ``settings_file`` reads the file."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import itertools
-import os
 import re
 import socket
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harstream import partitions
+from harstream.addresses import parse_listen
 from harstream.bundle import BACKEND_FILES
 from harstream.core.smoothing_section import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.shipped import DEFAULT_MODEL
-from harstream.wire.axes import Axes
+from harstream.source_config import (
+    SOURCE_SETTINGS,
+    SourceConfig,
+    check_own_topic,
+    check_tables,
+    check_together,
+    default_name,
+)
 from harstream.wire.fields import Fields
-from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS, PayloadConfig
+from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
-from harstream.wire.topics import TopicTemplate, is_topic_level
+from harstream.wire.topics import is_topic_level
 
 DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
@@ -44,7 +44,7 @@ PASSWORD = f"{ENV_PREFIX}PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """Settings of `harstream run`, each declared with its option.
+    """Settings of `harstream run`, each declared with its option, and the ``[[source]]`` tables of the settings file.
 
     Creating an instance reads no file; `read_broker_settings` does.
 
@@ -58,6 +58,12 @@ class RunConfig:
         default_text="an embedded broker",
         multiple=True,
         secret=True,
+    )
+    listen: str | None = option(
+        "IP address and port on which the embedded broker listens, such as 0.0.0.0 for all wearables in the same "
+        "network. It has no passwords. WebSockets have port 8083, or the next free one.",
+        default_text="127.0.0.1, port 1883 or the next free one",
+        metavar="HOST[:PORT]",
     )
     model: str = option(
         "Name of a shipped model, or folder of a bundle.", DEFAULT_MODEL, metavar="NAME|DIR", reloadable=True
@@ -137,6 +143,12 @@ class RunConfig:
         True,
     )
     will: bool = option("Let the broker publish the status offline if this daemon dies. Some brokers refuse it.", True)
+    homeassistant: bool = option(
+        "Announce each labelled device to Home Assistant by MQTT discovery: activity, confidence and last seen.", False
+    )
+    homeassistant_prefix: str = option(
+        "Prefix of Home Assistant's discovery topics.", "homeassistant", metavar="PREFIX"
+    )
     http: str = option(
         "Address of the HTTP server with metrics, health checks, devices and the live page; off starts none.",
         DEFAULT_HTTP,
@@ -188,7 +200,8 @@ class RunConfig:
         "Largest accepted message in bytes; larger ones are rejected.", 256 * 1024, minimum=64, reloadable=True
     )
     max_devices: int = option(
-        "Largest number of devices with state at the same time; samples of further devices are dropped.",
+        "Largest number of devices with state at the same time, of each source; samples of further devices are "
+        "dropped.",
         100_000,
         minimum=1,
     )
@@ -210,10 +223,16 @@ class RunConfig:
     log_format: str = option(
         "Format of log lines: text for people, json for programs.", "text", choices=("text", "json"), reloadable=True
     )
+    #: The ``[[source]]`` tables, each with some of ``SOURCE_KEYS``; what it leaves out is as at the top level.
+    source: tuple[Mapping[str, Any], ...] = ()
+    #: The sources: one for each table; without tables the one of the top level.
+    sources: tuple[SourceConfig, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for declared in OPTIONS.values():
             object.__setattr__(self, declared.name, declared.check(getattr(self, declared.name)))
+        object.__setattr__(self, "source", check_tables(self.source, OPTIONS))
+        object.__setattr__(self, "sources", self._fill_in_sources())
         if not self.instance:
             object.__setattr__(self, "instance", re.sub(r"[/+#\s]", "-", socket.gethostname()) or "harstream")
         if not is_topic_level(self.instance):
@@ -226,10 +245,10 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
-        self.payload_config.check(not self.samples_template.has_device)
+        self._check_homeassistant()
         if self.durable_dir is not None:
             self._check_durable()
-        _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
+        _ = self.http_address, self.listen_address, self._broker_urls()  # each raises ConfigError if it is wrong
 
     def _check_durable(self) -> None:
         """Raise ConfigError if nothing can be durable."""
@@ -238,28 +257,55 @@ class RunConfig:
         if self.qos == 0:
             raise ConfigError("state-dir: qos 0 means that the broker keeps nothing; leave out qos, or set it to 1")
 
+    def _fill_in_sources(self) -> tuple[SourceConfig, ...]:
+        """Return the sources, with the settings of the top level for what a table leaves out."""
+        top = {name: getattr(self, name) for name in SOURCE_SETTINGS}
+        if not self.source:
+            return (SourceConfig(name=default_name(1), where="", **top),)
+        if self.topic != OPTIONS["topic"].default and all("topic" in table for table in self.source):
+            raise ConfigError(
+                f"topic: no source uses {self.topic!r}, because each has a topic of its own; leave it out, or add a "
+                "[[source]] for it"
+            )
+        sources = []
+        for number, table in enumerate(self.source, 1):
+            name = table.get("name", default_name(number))
+            sources.append(SourceConfig(where=f"source {name}: ", **{**top, **table, "name": name}))
+        return tuple(sources)
+
     def _check_topics(self) -> None:
         """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""
-        templates = {"topic": self.samples_template, "labels-topic": self.labels_template}
-        if self.events_template is not None:
-            templates["events-topic"] = self.events_template
-        for (first, one), (second, other) in itertools.combinations(templates.items(), 2):
-            if one.overlaps(other):
-                raise ConfigError(
-                    f"{second}: {other.text!r} and {first} {one.text!r} match the same topics; make them differ"
-                )
-        own = {"status topic": (self.status_topic, "instance")}
+        check_together(self.sources)
+        check_own_topic(self.sources, "status topic", self.status_topic, "instance")
         if self.worker_of is not None:
-            own["topic of the workers"] = f"{self.workers_topic}/{self.worker_of[0]}", "worker-group"
-        for name, template in templates.items():
-            for kind, (topic, option_name) in own.items():
-                if template.device(topic) is not None or (not template.has_device and template.matches(topic)):
-                    raise ConfigError(
-                        f"{name}: {template.text!r} matches the daemon's {kind} {topic!r}; "
-                        f"choose another topic or {option_name}"
-                    )
-        if self.served_partitions and not self.samples_template.has_partition:
-            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
+            own = f"{self.workers_topic}/{self.worker_of[0]}"
+            check_own_topic(self.sources, "topic of the workers", own, "worker-group")
+            if len(self.sources) > 1:
+                raise ConfigError(
+                    "worker: workers share the partitions of one source, but there are "
+                    f"{len(self.sources)} [[source]] tables; start workers for each source, with a --worker-group of "
+                    "their own"
+                )
+        for source in self.sources if self.served_partitions else ():
+            if not source.samples_template.has_partition:
+                raise ConfigError(
+                    f"{source.where}partitions: the topic {source.topic!r} has no level {{partition}}; add it"
+                )
+
+    def _check_homeassistant(self) -> None:
+        """Raise ConfigError if the devices cannot be announced to Home Assistant."""
+        if not is_topic_level(self.homeassistant_prefix) or not self.homeassistant_prefix:
+            raise ConfigError(
+                f"homeassistant-prefix: {self.homeassistant_prefix!r} is not one level of a topic; leave out /, +, # "
+                "and control characters"
+            )
+        if self.homeassistant and not self.retain:
+            raise ConfigError("homeassistant: it needs retained messages; leave out no-retain")
+        if self.homeassistant and len(self.sources) > 1:
+            raise ConfigError(
+                f"homeassistant: it announces the devices of one source, but there are {len(self.sources)} [[source]] "
+                "tables; leave it out, or start a daemon for each source"
+            )
 
     @property
     def durable_dir(self) -> Path | None:
@@ -272,26 +318,6 @@ class RunConfig:
         if self.state_dir is None or self.worker_of is None:
             return None
         return self.state_dir / f"workers-{self.worker_group}"
-
-    @property
-    def samples_template(self) -> TopicTemplate:
-        """Template of the topics that samples are received from."""
-        return TopicTemplate(self.topic, "topic", may_partition=True, may_omit_device=True)
-
-    @property
-    def payload_config(self) -> PayloadConfig:
-        """Format of the samples."""
-        return PayloadConfig(self.payload, self.fields or Fields(), Axes.parse(self.axes))
-
-    @property
-    def labels_template(self) -> TopicTemplate:
-        """Template of the topics that labels are published to."""
-        return TopicTemplate(self.labels_topic, "labels-topic")
-
-    @property
-    def events_template(self) -> TopicTemplate | None:
-        """Template of the topics that events are published to; None for ``off``."""
-        return None if self.events_topic == "off" else TopicTemplate(self.events_topic, "events-topic")
 
     @property
     def status_topic(self) -> str:
@@ -332,6 +358,15 @@ class RunConfig:
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f"http: {self.http!r} is not HOST:PORT, such as {DEFAULT_HTTP}, or off")
         return host.strip("[]"), int(port)
+
+    @property
+    def listen_address(self) -> tuple[str, int | None] | None:
+        """IP address and port of the embedded broker, without a port if any will do; None if no address is given."""
+        if self.listen is None:
+            return None
+        if self.broker is not None:
+            raise ConfigError("listen: it is for the embedded broker, but broker names another; leave out one of them")
+        return parse_listen(self.listen)
 
     def smoothing_of(self, bundle: Smoothing) -> Smoothing:
         """Return the smoothing of the bundle with the overrides of this configuration.
@@ -400,52 +435,6 @@ CONFIG_FILE = Option(
 KEYS = tuple(declared.name for declared in OPTIONS.values() if not declared.environment_only)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a TOML file. A key is the name of an option, with - or _.
-
-    Raises:
-        ConfigError: The file cannot be read, a key is unknown or repeated, or a value is not allowed.
-
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config: {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"config: {path}: {error}") from error
-    settings: dict[str, Any] = {}
-    for key, value in data.items():
-        name = key.replace("-", "_")
-        where = f"config: {path}: {key}"
-        if name not in OPTIONS:
-            raise _unknown(f"config: {path}", key, KEYS)
-        declared = OPTIONS[name]
-        if declared.environment_only:
-            raise ConfigError(f"{where}: others may read this file; use password-file or the variable {PASSWORD}")
-        if name in settings:
-            raise ConfigError(f"{where}: the setting is given twice, once with - and once with _; remove one")
-        if (
-            (declared.multiple or declared.joined)
-            and isinstance(value, list)
-            and all(isinstance(each, str) for each in value)
-        ):
-            value = " ".join(value)
-        settings[name] = declared.check(value, where)
-    return settings
-
-
-def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError for a HARSTREAM_RUN_* variable that is empty or belongs to no option."""
-    known = [declared.variable for declared in (*OPTIONS.values(), CONFIG_FILE)]
-    for name, value in environment.items():
-        if not name.startswith(ENV_PREFIX):
-            continue
-        if name not in known:
-            raise _unknown("environment", name, known)
-        if not value.rstrip("\r\n"):
-            raise ConfigError(f"environment: {name} is empty; set a value, or unset it for the default")
-
-
 def hide_passwords(addresses: str) -> str:
     """Return broker addresses, separated by spaces, with ``***`` in place of passwords and queries."""
     shown = []
@@ -465,9 +454,3 @@ def _read_password(path: Path) -> str:
         raise ConfigError(f"password-file: {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"password-file: {path}: the file is not UTF-8 text") from error
-
-
-def _unknown(where: str, name: str, known: Iterable[str]) -> ConfigError:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "; see `harstream config show` for all"
-    return ConfigError(f"{where}: {name!r} does not exist{hint}")

@@ -83,6 +83,12 @@ class Option:
             checks.choice(value, where, self.choices)
         return self.kind(value)
 
+    def check_in_file(self, value: Any, where: str) -> Any:
+        """Return a value of the settings file in the type of the option. Raise ConfigError as ``check`` does."""
+        if (self.multiple or self.joined) and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            value = " ".join(value)
+        return self.check(value, where)
+
 
 def option(help_text: str, default: Any = None, **declared: Any) -> Any:
     """Return the dataclass field of a setting. ``declared`` are further fields of its `Option`."""
@@ -91,11 +97,12 @@ def option(help_text: str, default: Any = None, **declared: Any) -> Any:
 
 
 def options_of(config: type) -> dict[str, Option]:
-    """Return the options that the fields of a dataclass declare, by name and in order."""
+    """Return the options that fields of a dataclass declare, by name and in order."""
     types = get_type_hints(config)
     return {
         field.name: Option(field.name, _without_none(types[field.name]), field.default, **field.metadata)
         for field in dataclasses.fields(config)
+        if "help" in field.metadata
     }
 
 

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from harstream import config
 from harstream.__main__ import move_passwords
 from harstream.cli import main
-from harstream.config import RunConfig, check_environment, read_file
+from harstream.config import RunConfig
 from harstream.core.smoothing_section import Smoothing
 from harstream.errors import ConfigError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
+from harstream.settings_file import check_environment, read_file
 
 SECRET = "s3cr3t-horse"
 
@@ -98,6 +99,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "partitions": "3",
         "worker_group": "ward",
         "qos": "0",
+        "homeassistant_prefix": "haus",
         "http": "off",
         "page": "false",
         "instance": "i",
@@ -120,11 +122,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    assert set(values) == set(config.KEYS) - {
-        "worker",
-        "partition_count",
-        "state_dir",
-    }  # not beside partitions and qos 0
+    # Not beside partitions, qos 0, a broker and no-retain.
+    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant"}
+    assert set(values) == set(config.KEYS) - other
     no = {"page", "retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
@@ -282,7 +282,7 @@ def test_smoothing_is_the_bundles_unless_overruled():
 
 
 def test_events_may_be_turned_off():
-    assert RunConfig(events_topic="off").events_template is None
+    assert RunConfig(events_topic="off").sources[0].events_template is None
 
 
 def test_the_host_name_makes_an_instance_that_a_topic_can_hold(monkeypatch):
@@ -401,7 +401,7 @@ def test_user_and_password_file_overrule_those_of_the_address(tmp_path):
 
 def test_an_empty_variable_is_an_error_and_not_the_default():
     with pytest.raises(ConfigError, match="HARSTREAM_RUN_BROKER is empty"):
-        config.check_environment({"HARSTREAM_RUN_BROKER": ""})
+        check_environment({"HARSTREAM_RUN_BROKER": ""})
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_a_value_of_another_type_in_a_file_is_an_error(tmp_path, text, message):
     path = tmp_path / "run.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        config.read_file(path)
+        read_file(path)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:0", "mqtt://:secret@host:0"])
@@ -585,7 +585,7 @@ def test_durable_mode_needs_a_broker_and_qos_1_and_has_a_fixed_client_identifier
 def test_the_fields_of_a_message_are_a_table_of_the_file(run, toml):
     path = toml('payload = "fields"\naxes = ["-y", "x", "z"]\n[fields]\nacc = ["ax", "ay", "az"]\nt = "ts"\n')
     served = run("--config", path)[2]
-    payload = served.payload_config
+    payload = served.sources[0].payload_config
     assert (payload.fields.acc, payload.fields.t, payload.fields.t_unit) == (("ax", "ay", "az"), "ts", "auto")
     assert (payload.axes.columns, payload.axes.signs) == ((1, 0, 2), (-1, 1, 1))
     assert run("--payload", "fields", "--fields", served.fields.to_toml())[2].fields == served.fields
@@ -593,5 +593,15 @@ def test_the_fields_of_a_message_are_a_table_of_the_file(run, toml):
 
 def test_a_topic_without_a_device_is_one_whose_payload_names_it(run):
     served = run("--topic", "sensor-logger", "--payload", "sensor-logger")[2]
-    assert not served.samples_template.has_device
-    assert served.samples_template.subscription == "sensor-logger"
+    assert not served.sources[0].samples_template.has_device
+    assert served.sources[0].samples_template.subscription == "sensor-logger"
+
+
+def test_the_embedded_broker_listens_where_the_settings_say(run):
+    assert RunConfig().listen_address is None
+    assert run("--listen", "0.0.0.0")[2].listen_address == ("0.0.0.0", None)
+    assert run("--listen", "[::]:1884")[2].listen_address == ("::", 1884)
+    with pytest.raises(ConfigError, match=r"listen: 'everywhere' is not an IP address"):
+        RunConfig(listen="everywhere")
+    with pytest.raises(ConfigError, match="listen: it is for the embedded broker, but broker names another"):
+        RunConfig(listen="0.0.0.0", broker="mqtt://h")

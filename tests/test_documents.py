@@ -24,7 +24,7 @@ from harstream.errors import BrokerError, BundleError, ConfigError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.metrics import DaemonMetrics
-from harstream.serve.status import DaemonStatus
+from harstream.serve.status import DaemonStatus, SourceStatus
 from harstream.shipped import DEFAULT_MODEL
 from harstream.train.fitting.recipe import FitConfig
 from harstream.wire.decoder import Decoder, Message
@@ -85,8 +85,10 @@ def test_every_setting_of_the_training_is_documented_with_its_default():
 def test_the_metric_table_has_every_metric_with_its_labels_and_help_text():
     made = bundle.Bundle(Path(), "x", "1", ("A", "B"), SignalSpec(), 1.0, {})
     exposed = {}
-    status = DaemonStatus(made.id, "litert", made.published_labels)
-    for family in DaemonMetrics(made, "litert", lambda: status).registry.collect():
+    status = DaemonStatus((SourceStatus("source1", made.id, "litert", made.published_labels),))
+    metrics = DaemonMetrics(["source1"], lambda: status)
+    metrics.set_model("source1", made, "litert")
+    for family in metrics.registry.collect():
         if family.name.startswith("harstream"):
             name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
             names = {label for sample in family.samples for label in sample.labels} - {"le"}
@@ -131,10 +133,10 @@ def test_the_examples_of_other_payloads_are_decoded_with_the_settings_beside_the
             settings["topic"] = "imu/{device}"
         config = RunConfig(**settings)
         decoder = Decoder(
-            config.samples_template,
+            config.sources[0].samples_template,
             needs_gyro=name not in ("csv", "senml"),
             units=Units("g"),
-            payload=config.payload_config,
+            payload=config.sources[0].payload_config,
         )
         sent = Message(config.topic.replace("{device}", "w1"), block(text, f"example {name}").encode(), 1.0)
         batch, rejections = decoder.decode([sent])

@@ -31,7 +31,7 @@ def us_per_sample(classifier: Classifier, n_devices: int) -> float:
     for messages, warm in _batches(n_devices):
         began_ns = time.process_time_ns()
         due = daemon.make_windows(messages)
-        if len(due.windows):
+        if due.parts:
             daemon.labelling.label([due])
         if warm:
             spent_ns += time.process_time_ns() - began_ns

@@ -15,11 +15,11 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from harstream.addresses import first_free_port
 from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.formats import FORMATS
 from harstream.bench.processes import Process, process, wait_until
-from harstream.embedded import first_free_port
 
 #: Subscription to the samples of all devices.
 SAMPLE_TOPICS = "wearables/+/imu"

@@ -10,6 +10,7 @@ import click
 
 from harstream.cli.run_options import GivenSettings, run_options
 from harstream.config import OPTIONS, hide_passwords
+from harstream.source_config import SOURCE_KEYS
 from harstream.wire.fields import Fields
 
 
@@ -22,7 +23,10 @@ def config() -> None:
 @run_options
 @click.pass_context
 def show(ctx: click.Context, /, **_: Any) -> None:
-    """Print every setting with its meaning, its value and the origin of the value, as a TOML file."""
+    """Print every setting with its meaning, its value and the origin of the value, as a TOML file.
+
+    The [[source]] tables follow, with what each of them leaves to the settings above them as comments.
+    """
     given = GivenSettings.from_context(ctx)
     in_file, effective = given.read_file(), given.read()
     for option in OPTIONS.values():
@@ -42,28 +46,42 @@ def show(ctx: click.Context, /, **_: Any) -> None:
             click.echo(f"# {line}")
         click.echo(f"# {option.name} = " if value is None else f"{option.name} = {_toml(value)}", nl=False)
         click.echo(f"  # {origin}\n")
+    for table, source in zip(effective.source, effective.sources, strict=False):
+        click.echo("[[source]]")
+        for key in SOURCE_KEYS:
+            value = getattr(source, key)
+            given_here = key in table
+            left_out = "default" if key == "name" else "as above"
+            click.echo(f"{'' if given_here else '# '}{key} = ", nl=False)
+            click.echo(f"{'' if value is None else _toml(value)}  # {given.file if given_here else left_out}")
+        click.echo()
 
 
 @config.command()
 @run_options
 @click.pass_context
 def check(ctx: click.Context, /, **_: Any) -> None:
-    """Check that `harstream run` would start with these settings: load and verify the model, read the files.
+    """Check that `harstream run` would start with these settings: load and verify the models, read the files.
 
     No connection to the broker is made. The exit code is that of `harstream run`, such as 2 or 3.
     """
-    from harstream import trial
     from harstream.embedded import EmbeddedBroker
+    from harstream.serve import models
 
     effective = GivenSettings.from_context(ctx).read()
     broker = effective.read_broker_settings()
     if broker is not None:
         broker.tls_context()
     else:
-        EmbeddedBroker()  # raises ConfigError if amqtt is not installed
-    classifier = trial.load(effective.model, effective.backend)
+        EmbeddedBroker()  # raises ConfigError if it is not installed
+    classifiers = models.load(effective)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
-    click.echo(f"good: model {classifier.bundle.id} ({classifier.backend}), broker {where}")
+    click.echo(f"good: model {models.describe(classifiers)}, broker {where}")
+    for source, classifier in zip(effective.sources, classifiers, strict=True) if effective.source else ():
+        click.echo(
+            f"{source.where}samples {source.topic} ({source.payload}), model {classifier.bundle.id}, "
+            f"labels {source.labels_topic}"
+        )
 
 
 def _toml(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from harstream import config
+from harstream import settings_file
 from harstream.cli.options import click_option, together
 from harstream.config import CONFIG_FILE, OPTIONS, RunConfig
 
@@ -31,7 +31,7 @@ class GivenSettings:
     @classmethod
     def from_context(cls, ctx: click.Context) -> GivenSettings:
         """Return what the command in ``ctx`` was given. Raise ConfigError for an unknown or empty variable."""
-        config.check_environment()
+        settings_file.check_environment()
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for name, value in ctx.params.items():
@@ -54,4 +54,4 @@ class GivenSettings:
 
     def read_file(self) -> dict[str, Any]:
         """Read the settings file and return its settings; none without a file."""
-        return {} if self.file is None else config.read_file(self.file)
+        return {} if self.file is None else settings_file.read_file(self.file)

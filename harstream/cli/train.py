@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 _FIGURES = {"accuracy": "accuracy", "macro-F1": "macro_f1", "macro recall": "macro_recall"}
 
 #: Bytes of memory for a parameter in training, measured at 65 million parameters. Value, gradient, two moments and
-#: average are 20 of them. TensorFlow keeps the variables of finished fits, about 16 for each fit, and conversions to
-#: LiteRT hold the weights several times.
-_BYTES = 170
+#: average are 20 of them. A fit leaves as many behind, and the conversion to LiteRT holds the weights several times.
+_BYTES = 120
 #: Parameters of ``train`` that a sweep does not have.
 _OF_A_BUNDLE = ("json_path", "logs", "note", "train_only", "states", "version", "worn", "orientation")
 
@@ -270,10 +269,9 @@ def _print_network(signal: SignalSpec, config: FitConfig, n_outputs: int) -> Non
     """Print the size of the network, which decides how long the training takes and how much memory."""
     from harstream.train.fitting import architectures
 
-    network = architectures.build(
+    n_parameters = architectures.count_parameters(
         config.arch, signal.window_samples, signal.n_channels, n_outputs, dict(config.arch_settings)
     )
-    n_parameters = network.count_params()
     click.echo(f"network: {config.arch}, {n_parameters:,} parameters")
     if n_parameters > architectures.LARGE:
         click.echo(

@@ -12,15 +12,18 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from harstream import __version__, logs, trial
+from harstream import __version__, logs
+from harstream.addresses import in_brackets, is_loopback, own_address
 from harstream.config import RunConfig
-from harstream.embedded import EmbeddedBroker
+from harstream.embedded import DEFAULT_PORT, DEFAULT_WEBSOCKET_PORT, EmbeddedBroker
 from harstream.memory import freeze_startup_objects
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
+from harstream.serve import models
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer, daemon_routes
+from harstream.serve.models import folder_states
 from harstream.serve.page import LivePage
-from harstream.serve.reload import Reloader, folder_state
+from harstream.serve.reload import Reloader
 from harstream.signals import on_reload, on_stop
 
 log = logging.getLogger("harstream")
@@ -43,15 +46,14 @@ def run(
         HarstreamError: The daemon cannot start, because of a setting, the bundle or the broker.
 
     """
-    state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
-    classifier = trial.load(config.model, config.backend)
-    daemon = Daemon(config, classifier)
-    reloader = Reloader(daemon, read_config, state)
+    states = folder_states(config)  # taken before loading, so that a change meanwhile is noticed later
+    daemon = Daemon(config, *models.load(config))
+    reloader = Reloader(daemon, read_config, states)
     _stop_on_signals(daemon)
     on_reload(reloader.request)
     with ExitStack() as closing:
         http_url = _start_http(config, daemon, closing)
-        settings = config.read_broker_settings() or _start_embedded_broker(closing)
+        settings = config.read_broker_settings() or _start_embedded_broker(config, closing)
         daemon.notifier.send("STATUS=waiting for the broker")
         daemon.connect(settings)
         if daemon.connected:  # False if a signal ended the wait for the broker
@@ -61,7 +63,7 @@ def run(
             on_start(daemon)
         closing.callback(reloader.close)
         reloader.start()
-        daemon.notifier.ready(classifier.bundle.id)
+        daemon.notifier.ready(models.names(daemon.sources.classifiers))
         daemon.run()
         log.info("stopped")
 
@@ -82,32 +84,59 @@ def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
     return server.url
 
 
-def _start_embedded_broker(closing: ExitStack) -> BrokerSettings:
+def _start_embedded_broker(config: RunConfig, closing: ExitStack) -> BrokerSettings:
     """Start the embedded broker and return how to reach it."""
-    broker = EmbeddedBroker()
+    address = config.listen_address
+    if address is None:
+        broker = EmbeddedBroker()
+    else:
+        host, port = address
+        broker = EmbeddedBroker(
+            port or DEFAULT_PORT, host, exact=port is not None, websocket_port=DEFAULT_WEBSOCKET_PORT
+        )
     closing.callback(broker.close)
     broker.start()
+    if address is not None:
+        _say_where(config, broker)
     return BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
 
 
+def _say_where(config: RunConfig, broker: EmbeddedBroker) -> None:
+    """Log the addresses of a broker that others in the network reach, and that it has no password."""
+    host = in_brackets(own_address(broker.host))
+    if not is_loopback(broker.host):
+        log.warning(
+            "listen: the broker on %s has no password: everyone in the network can publish samples and read labels",
+            in_brackets(broker.host),
+        )
+    log.info(
+        "wearables publish to mqtt://%s:%d; apps that need WebSockets, such as Sensor Logger: broker %s, port %d, no "
+        "TLS, topic %s",
+        host,
+        broker.port,
+        host,
+        broker.websocket_port,
+        config.topic,
+    )
+
+
 def _log_ready(daemon: Daemon, http_url: str) -> None:
-    """Log that the daemon is ready, with its model, broker, topics and HTTP address."""
-    config, classifier, connection = daemon.config, daemon.pipeline.classifier, daemon.connection
+    """Log that the daemon is ready, with its models, broker, topics and HTTP address."""
+    config, connection, partitions = daemon.config, daemon.connection, sorted(daemon.served_partitions)
     assert connection is not None
-    first, *others = config.samples_template.subscriptions(sorted(daemon.served_partitions))
+    first, *others = [name for source in config.sources for name in source.samples_template.subscriptions(partitions)]
     if daemon.workers is not None and not daemon.served_partitions:
         first = "none yet: other workers serve the partitions"
     log.info(
-        "harstream %s ready: model %s (%s), broker %s%s (MQTT %s), samples %s%s, labels %s, http %s",
+        "harstream %s ready: model %s, broker %s%s (MQTT %s), samples %s%s, labels %s, http %s",
         __version__,
-        classifier.bundle.id,
-        classifier.backend,
+        models.describe(daemon.sources.classifiers),
         "embedded, wearables publish to " if config.broker is None else "",
         connection.url,
         connection.version,
         first,
         f" and {len(others)} more" if others else "",
-        config.labels_topic,
+        ", ".join(dict.fromkeys(source.labels_topic for source in config.sources)),
         http_url,
     )
 

@@ -55,6 +55,7 @@ class Snapshot:
     taken_s: float  # monotonic
     health: DeviceHealth
     rejected: Mapping[str, tuple[Rejected, ...]]
+    namesakes: Mapping[str, Note]  # devices whose labels mix with those of another source
     notes: Mapping[str, Mapping[Problem, Note]]
     last_labels: LastLabels
 
@@ -70,7 +71,7 @@ class Snapshot:
 
     @cached_property
     def problems(self) -> Int64:
-        """Mask of the problems of each of ``devices``, those of rejected messages too."""
+        """Mask of the problems of each of ``devices``, also of those that the engine does not see."""
         masks = np.zeros(len(self.devices), np.int64)
         masks[: len(self.health.devices)] = self.health.problems
         others = len(self.health.devices)
@@ -79,6 +80,9 @@ class Snapshot:
             if position is None:
                 position, others = others, others + 1
             masks[position] |= problem_mask(rejected)
+        for device in self.namesakes:
+            if (position := self.index.get(device)) is not None:
+                masks[position] |= int(Problem.OVERLAP)
         return masks
 
     def describe(self, position: int) -> dict[str, Any]:
@@ -120,9 +124,13 @@ class Snapshot:
             {"problem": problem.public_name, "since": round(note.since_s, 3), "detail": note.detail}
             for problem, note in self.notes.get(device, {}).items()
         ]
+        if device in self.namesakes:
+            note = self.namesakes[device]
+            name = Problem.OVERLAP.public_name
+            details.append({"problem": name, "since": round(note.since_s, 3), "detail": note.detail})
         for rejected in self.rejected.get(device, ()):
-            name = None if rejected.problem is None else rejected.problem.public_name
-            details.append({"problem": name, "since": round(rejected.first_s, 3), "detail": rejected.text})
+            shown = None if rejected.problem is None else rejected.problem.public_name
+            details.append({"problem": shown, "since": round(rejected.first_s, 3), "detail": rejected.text})
         problems = [problem.public_name for problem in problems_in(int(self.problems[position]))]
         return {**self.describe(position), "problems": problems, "details": details}
 
@@ -148,12 +156,13 @@ class Devices:
         self._pipeline, self._clock, self._monotonic, self._wake = pipeline, clock, monotonic, wake
         self._rejected = RejectedDevices()
         self._notes: dict[str, dict[Problem, Note]] = {}  # the device with the newest incident is the last
-        self._log = HealthLog()
-        self._full_log = FullTableLog()
+        self._namesakes: Mapping[str, Note] = {}
+        self._log = HealthLog(pipeline.where, pipeline.source)
+        self._full_log = FullTableLog(pipeline.where)
         self._incidents: list[Incident] = []  # of rejected messages, since the last refresh
         self._next_review_s = 0.0
-        # Devices that have each problem by their rejected messages only, at the last review.
-        self._only_rejected: dict[Problem, int] = dict.fromkeys(Problem, 0)
+        # Devices that have each problem and of which the engine does not know that, at the last review.
+        self._only_outside: dict[Problem, int] = dict.fromkeys(Problem, 0)
         #: Number of devices that have each problem, by its public name. It is replaced, never changed.
         self.counts: Mapping[str, int] = {problem.public_name: 0 for problem in Problem}
         self._changed = threading.Condition()  # guards the fields below
@@ -172,11 +181,13 @@ class Devices:
         for device in devices:
             self._notes.pop(device, None)
 
-    def refresh(self, idle_s: float) -> None:
+    def refresh(self, idle_s: float, find_namesakes: Callable[[], Mapping[str, str]] = dict) -> None:
         """Take the incidents of the engine, log, count, and make a snapshot if somebody asked for one.
 
         Args:
             idle_s: Seconds after which rejected messages are forgotten.
+            find_namesakes: Returns the devices whose labels mix with those of another source, and one line for people
+                about each. It is called now and then.
 
         """
         now_s, engine = self._monotonic(), self._pipeline.engine
@@ -190,8 +201,12 @@ class Devices:
         if now_s >= self._next_review_s:
             self._next_review_s = now_s + REVIEW_EVERY_S
             self._rejected.forget(now_s - idle_s)
+            known, epoch_s = self._namesakes, self._clock()
+            self._namesakes = {
+                device: known.get(device) or Note(epoch_s, text) for device, text in find_namesakes().items()
+            }
             self._review(counts, now_s)
-        self.counts = {problem.public_name: number + self._only_rejected[problem] for problem, number in counts.items()}
+        self.counts = {problem.public_name: number + self._only_outside[problem] for problem, number in counts.items()}
         with self._changed:
             if self._wanted:
                 self._wanted = False
@@ -222,7 +237,7 @@ class Devices:
             del self._notes[next(iter(self._notes))]
 
     def _review(self, counts: Mapping[Problem, int], now_s: float) -> None:
-        """Look at every device that has a problem: count those that only rejected messages show, and log.
+        """Look at every device that has a problem: count those that the engine does not know of, and log.
 
         Args:
             counts: Number of devices of which the engine found each problem.
@@ -230,20 +245,24 @@ class Devices:
 
         """
         engine, masks = self._pipeline.engine, self._rejected.masks()
-        rejected = list(masks)
-        new = np.array([masks[device] for device in rejected], np.int64) & ~engine.problems_of(rejected)
+        for device in self._namesakes:
+            masks[device] = masks.get(device, 0) | int(Problem.OVERLAP)
+        outside = list(masks)
+        new = np.array([masks[device] for device in outside], np.int64) & ~engine.problems_of(outside)
         by_problem: dict[Problem, list[str]] = {}
         for problem in Problem:
-            only_rejected = [rejected[i] for i in np.flatnonzero(new & int(problem)).tolist()]
-            self._only_rejected[problem] = len(only_rejected)
-            if counts[problem] or only_rejected:
-                by_problem[problem] = [*engine.devices_with(problem), *only_rejected]
+            only_outside = [outside[i] for i in np.flatnonzero(new & int(problem)).tolist()]
+            self._only_outside[problem] = len(only_outside)
+            if counts[problem] or only_outside:
+                by_problem[problem] = [*engine.devices_with(problem), *only_outside]
         self._log.review(by_problem, self._detail, now_s)
 
     def _detail(self, device: str, problem: Problem) -> str:
         """Return the newest text about a problem of a device; "" if it is not remembered."""
         if (note := self._notes.get(device, {}).get(problem)) is not None:
             return note.detail
+        if problem is Problem.OVERLAP and device in self._namesakes:
+            return self._namesakes[device].detail
         texts = [one.text for one in self._rejected.get(device).values() if one.problem == problem]
         return texts[0] if texts else ""
 
@@ -255,6 +274,7 @@ class Devices:
             self._monotonic(),
             pipeline.engine.health(),
             self._rejected.snapshot(),
+            self._namesakes,
             {device: notes.copy() for device, notes in self._notes.items()},
             pipeline.last_labels,
         )

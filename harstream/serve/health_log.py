@@ -24,9 +24,15 @@ _SETTLE_S = 20.0
 
 
 class FullTableLog:
-    """Log of devices that are turned away because as many have state as may: a line at first, and then one an hour."""
+    """Log of devices that are turned away because as many have state as may: a line at first, and then one an hour.
 
-    def __init__(self) -> None:
+    Args:
+        where: Beginning of each line.
+
+    """
+
+    def __init__(self, where: str = "") -> None:
+        self._where = where
         self._n_dropped = 0  # at the last report
         self._next_s = -math.inf
 
@@ -45,9 +51,10 @@ class FullTableLog:
             return
         self._next_s = now_s + REPEAT_AFTER_S
         log.warning(
-            "the device table is full: %d devices have state, as many as max-devices allows, and samples of further "
+            "%sthe device table is full: %d devices have state, as many as max-devices allows, and samples of further "
             "devices such as %r are dropped (%d so far); raise --max-devices, or let the broker's access rules allow "
             "each wearable only its own name",
+            self._where,
             max_devices,
             device,
             n_dropped,
@@ -59,9 +66,15 @@ class HealthLog:
     """Log of devices with problems: a line for each device, problem and hour, and a summary where that were too many.
 
     It holds at most ``MAX_NAMED * REPEAT_AFTER_S / _WINDOW_S`` devices for each problem.
+
+    Args:
+        where: Beginning of each line.
+        source: Name of the source, in the fields of each line.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: str = "", source: str = "source1") -> None:
+        self._where, self._source = where, source
         self._named_s: dict[tuple[str, Problem], float] = {}  # time of the last line, in this order
         self._unnamed_since_s: dict[Problem, float] = {}
         self._last_summary_s: dict[Problem, float] = {}
@@ -119,13 +132,14 @@ class HealthLog:
         self._named_s[device, problem] = now_s
         name = problem.public_name
         log.warning(
-            "device %r has the problem %s%s (see %s#%s)",
+            "%sdevice %r has the problem %s%s (see %s#%s)",
+            self._where,
             device,
             name,
             f": {escape_unprintable(detail)}" if detail else "",
             GUIDE,
             name,
-            extra={"fields": {"device": device, "problem": name}},
+            extra={"fields": {"device": device, "source": self._source, "problem": name}},
         )
 
     def _summarise(self, problem: Problem, number: int, now_s: float) -> None:
@@ -136,11 +150,12 @@ class HealthLog:
         self._last_summary_s[problem] = now_s
         name = problem.public_name
         log.warning(
-            "%d more devices have the problem %s, not named here: see /api/devices?problem=%s and %s#%s",
+            "%s%d more devices have the problem %s, not named here: see /api/devices?problem=%s and %s#%s",
+            self._where,
             number,
             name,
             name,
             GUIDE,
             name,
-            extra={"fields": {"devices": number, "problem": name}},
+            extra={"fields": {"devices": number, "source": self._source, "problem": name}},
         )

@@ -29,10 +29,10 @@ class ArrayHistogram(Collector):
         help_text: str,
         buckets: Sequence[float],
         registry: CollectorRegistry,
-        label: str = "",
-        label_values: Sequence[str] = ("",),
+        labels: Sequence[str] = (),
+        label_values: Sequence[tuple[str, ...]] = ((),),
     ) -> None:
-        self._name, self._help, self._label = name, help_text, label
+        self._name, self._help, self._labels = name, help_text, list(labels)
         self._label_values = list(label_values)
         self._buckets = np.asarray(buckets, np.float64)
         self._counts = np.zeros((len(self._label_values), len(buckets) + 1), np.int64)
@@ -41,8 +41,8 @@ class ArrayHistogram(Collector):
         self._lock = threading.Lock()  # for the counts; the deque needs none
         registry.register(self)
 
-    def add_label_values(self, label_values: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Add the label values that do not exist yet, and return the index of each of ``label_values``."""
+    def add_label_values(self, label_values: Sequence[tuple[str, ...]]) -> npt.NDArray[np.int64]:
+        """Add the tuples of label values that do not exist yet, and return the index of each of ``label_values``."""
         with self._lock:
             new = [value for value in label_values if value not in self._label_values]
             self._counts = np.concatenate([self._counts, np.zeros((len(new), self._counts.shape[1]), np.int64)])
@@ -51,7 +51,7 @@ class ArrayHistogram(Collector):
             return np.array([self._label_values.index(value) for value in label_values], np.int64)
 
     def observe(self, values: npt.ArrayLike, label_index: npt.ArrayLike = 0) -> None:
-        """Count ``values``, each for the label value with the given index.
+        """Count ``values``, each for the label values with the given index.
 
         The arrays are kept without a copy; the caller must not change them afterwards.
 
@@ -88,11 +88,11 @@ class ArrayHistogram(Collector):
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Yield the histogram as Prometheus reads it, with cumulative counts."""
         self._sort()
-        family = HistogramMetricFamily(self._name, self._help, labels=[self._label] if self._label else [])
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
         with self._lock:
             rows = list(zip(self._label_values, self._counts.copy(), self._sums.copy(), strict=True))
-        for value, counts, total in rows:
+        for values, counts, total in rows:
             cumulative = list(zip(bounds, np.cumsum(counts).tolist(), strict=True))
-            family.add_metric([value] if self._label else [], cumulative, float(total))
+            family.add_metric(values, cumulative, float(total))
         yield family

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -59,12 +59,12 @@ Routes = Mapping[str, Callable[[Request], Answer]]
 def daemon_routes(
     read_status: Callable[[], DaemonStatus],
     expose_metrics: Callable[[], bytes],
-    read_devices: Callable[[], Snapshot],
+    read_devices: Callable[[], Sequence[Snapshot]],
 ) -> Routes:
     """Return the paths that a daemon answers, without those of the live page."""
     return {
         "/api/devices": lambda request: api.list_devices(read_devices, request.query),
-        "/api/devices/{name}": lambda request: api.show_device(read_devices, request.name),
+        "/api/devices/{name}": lambda request: api.show_device(read_devices, request.name, request.query),
         "/metrics": lambda _: (200, CONTENT_TYPE, expose_metrics()),
         "/healthz": lambda _: _health(read_status().alive, "the main loop does not move"),
         "/readyz": lambda _: _readiness(read_status()),

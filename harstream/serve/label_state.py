@@ -27,8 +27,8 @@ class LabelState:
     to_clear: Sequence[str]
 
     @classmethod
-    def read(cls, facts: Mapping[str, Any], arrays: Mapping[str, Any], bundle: Bundle) -> LabelState:
-        """Return the state that ``Pipeline.snapshot_labels`` returned, for a daemon with a bundle.
+    def read(cls, facts: Mapping[str, Any], arrays: Mapping[str, Any], model: str | None = None) -> LabelState:
+        """Return the state that ``Pipeline.snapshot_labels`` returned, to go on with a model.
 
         Raises:
             ValueError: It is malformed.
@@ -40,7 +40,7 @@ class LabelState:
         stride_s = spec["stride_samples"] / spec["sample_rate_hz"]
         smoother = Smoother(Smoothing.from_dict(facts["smoothing"]), len(names), stride_s, len(states))
         smoother.restore(part(arrays, "smoother"))
-        if facts["model"] != bundle.id:  # it may know other signals
+        if facts["model"] != model:  # it may know other signals
             smoother.forget_unfamiliar()
         return cls(facts["model"], names, states, smoother, facts["last_labels"], facts["to_clear"])
 

@@ -22,6 +22,7 @@ from harstream.core.batches import Float64, Predictions, WindowBatch
 from harstream.core.smoothing_section import Smoothing
 from harstream.serve.durable.durability import Checkpoint, Durability
 from harstream.serve.durable.partition_store import Save
+from harstream.serve.homeassistant import HomeAssistant
 from harstream.serve.label_state import LabelState
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import LabelledWindows, Pipeline, Publication
@@ -32,12 +33,19 @@ _MAX_WAITING = 2
 
 
 @dataclass(frozen=True, slots=True)
-class WindowsDue:
+class PipelineWindows:
     """Windows of one pipeline that fell due."""
 
     pipeline: Pipeline
     windows: WindowBatch
     completed_s: Float64  # (n_windows,) monotonic time of arrival of the message that completed the window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsDue:
+    """Windows that fell due by one batch of messages."""
+
+    parts: Sequence[PipelineWindows]  # those of each pipeline that has some
     position: int = 0  # number of the last message whose windows these are, in durable mode; 0: it makes more
     known: bool = False  # the broker has their labels already, from before a crash
 
@@ -93,9 +101,9 @@ class ModelChanged:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDue:
-    """State of the engine of one pipeline after the windows handed over before."""
+    """State of the engines of all pipelines after the windows handed over before."""
 
-    pipeline: Pipeline
+    pipelines: Sequence[Pipeline]
     checkpoint: Checkpoint
 
 
@@ -126,6 +134,7 @@ class Labelling:
         monotonic: Clock of ``WindowsDue.completed_s``, by which the latency is measured.
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
         durability: Gets positions and checkpoints in durable mode.
+        homeassistant: Gets the devices that have a label, and those that have none any more.
 
     Attributes:
         on_labelled: Called with the labels of a batch after they are published; None: nobody watches.
@@ -139,12 +148,14 @@ class Labelling:
         monotonic: Callable[[], float],
         on_failure: Callable[[], None],
         durability: Durability | None = None,
+        homeassistant: HomeAssistant | None = None,
     ) -> None:
         self._publish = publish
         self._metrics = metrics
         self._monotonic = monotonic
         self._on_failure = on_failure
         self._durability = durability
+        self._homeassistant = homeassistant
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
         self.on_labelled: Callable[[Pipeline, LabelledWindows], None] | None = None
@@ -187,18 +198,16 @@ class Labelling:
                         self.label([first, *self._waiting_windows()])
                     case DevicesEvicted(pipeline, devices, known):
                         self.evict(pipeline, devices, publish=not known)
-                    case DevicesLost(pipeline, devices, then, go_on):
-                        self._publish_events(pipeline.give_up(devices))
-                        pipeline.give_up(go_on, go_on=True)
-                        then()
+                    case DevicesLost() as lost:
+                        self.lose(lost)
                     case DevicesAdopted() as adopted:
                         self.adopt(adopted)
                     case PartitionDue(pipeline, save, then_save):
                         then_save(self._complete(pipeline, save))
                     case ModelChanged(pipeline, classifier, smoothing):
                         self.change_model(pipeline, classifier, smoothing)
-                    case CheckpointDue(pipeline, checkpoint):
-                        self.save(pipeline, checkpoint)
+                    case CheckpointDue(pipelines, checkpoint):
+                        self.save(pipelines, checkpoint)
                     case Stop():
                         return
         except BaseException as error:  # a bug; the main loop raises it again
@@ -220,22 +229,23 @@ class Labelling:
     def label(self, due: Sequence[WindowsDue]) -> None:
         """Classify windows and publish their labels, in order."""
         for known, items in itertools.groupby(due, lambda item: item.known):
-            self._label(list(items), publish=not known)
+            self._label([part for item in items for part in item.parts], publish=not known)
         if self._durability is not None and (position := max(item.position for item in due)):
             self._durability.note_labelled(position)
 
-    def _label(self, due: Sequence[WindowsDue], *, publish: bool) -> None:
+    def _label(self, due: Sequence[PipelineWindows], *, publish: bool) -> None:
         """Classify windows and, if ``publish``, publish their labels. Those of one classifier make one batch."""
-        parts: dict[Classifier, dict[Pipeline, list[WindowsDue]]] = {}
-        for item in due:
-            if len(item.windows):
-                parts.setdefault(item.pipeline.classifier, {}).setdefault(item.pipeline, []).append(item)
-        for classifier, by_pipeline in parts.items():
-            batches = [WindowBatch.concatenate([item.windows for item in items]) for items in by_pipeline.values()]
+        by_classifier: dict[Classifier, dict[Pipeline, list[PipelineWindows]]] = {}
+        for part in due:
+            by_classifier.setdefault(part.pipeline.classifier, {}).setdefault(part.pipeline, []).append(part)
+        for classifier, by_pipeline in by_classifier.items():
+            batches = [WindowBatch.concatenate([part.windows for part in parts]) for parts in by_pipeline.values()]
             predictions = self._classify(classifier, batches)
-            for (pipeline, items), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
-                completed_s = np.concatenate([item.completed_s for item in items])
+            for (pipeline, parts), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
+                completed_s = np.concatenate([part.completed_s for part in parts])
                 labelled = pipeline.label(windows, predicted)
+                if self._homeassistant is not None:
+                    self._homeassistant.note_labelled(windows.devices)
                 if publish:
                     self._publish_labels(pipeline, labelled, completed_s)
 
@@ -254,6 +264,7 @@ class Labelling:
         n_published = self._publish(labelled.labels, retain=True)
         latency_s = self._monotonic() - completed_s
         self._metrics.observe_labelled(
+            pipeline.source,
             pipeline.classifier.bundle.published_labels,
             labelled.smoothed,
             latency_s,
@@ -275,6 +286,8 @@ class Labelling:
         Labels that the broker does not accept now are cleared at the next eviction.
         """
         events, clearing = pipeline.end_activities(devices), pipeline.clearing_messages()
+        if self._homeassistant is not None:
+            self._homeassistant.note_gone(devices, for_good=True)
         if not publish:  # such a device may be back, with a label that is not published again
             pipeline.last_labels.mark_cleared(len(clearing))
             return
@@ -282,9 +295,20 @@ class Labelling:
         n_cleared = self._publish(clearing, retain=True)
         pipeline.last_labels.mark_cleared(n_cleared)
 
+    def lose(self, item: DevicesLost) -> None:
+        """End or leave the activities of devices that have another worker from now on."""
+        self._publish_events(item.pipeline.give_up(item.devices))
+        item.pipeline.give_up(item.go_on, go_on=True)
+        if self._homeassistant is not None:
+            self._homeassistant.note_gone([*item.devices, *item.go_on], for_good=False)
+        item.then()
+
     def adopt(self, item: DevicesAdopted) -> None:
         """Go on with the activities of devices that had another worker."""
         self._publish_events(item.pipeline.adopt(item.state, item.devices))
+        if self._homeassistant is not None:
+            known = item.pipeline.last_labels
+            self._homeassistant.note_labelled([device for device in item.devices if known.get(device) is not None])
 
     def _complete(self, pipeline: Pipeline, save: Save) -> Save:
         """Return the state of a partition with the part behind the classifier."""
@@ -296,16 +320,17 @@ class Labelling:
     def change_model(self, pipeline: Pipeline, classifier: Classifier, smoothing: Smoothing) -> None:
         """Label the windows of ``pipeline`` with another model from now on."""
         self._publish_events(pipeline.change_model(classifier, smoothing))
-        self._metrics.set_model(classifier.bundle, classifier.backend)
+        self._metrics.set_model(pipeline.source, classifier.bundle, classifier.backend)
+        if self._homeassistant is not None:
+            self._homeassistant.change_model(classifier.bundle.published_labels, classifier.bundle.id)
 
-    def save(self, pipeline: Pipeline, checkpoint: Checkpoint) -> None:
-        """Add the state behind the classifier to a checkpoint, and let it be written."""
+    def save(self, pipelines: Sequence[Pipeline], checkpoint: Checkpoint) -> None:
+        """Add the state behind the classifiers to a checkpoint, and let it be written."""
         assert self._durability is not None
-        facts, arrays = pipeline.snapshot_labels()
-        checkpoint.facts.update(facts)
-        checkpoint.arrays.update(arrays)
+        for pipeline in pipelines:
+            checkpoint.add(pipeline.source, *pipeline.snapshot_labels())
         self._durability.save(checkpoint)
 
     def flush_events(self, pipeline: Pipeline) -> None:
-        """Publish the events that are held back. Call it only after ``finish``."""
+        """Publish the events of ``pipeline`` that are held back. Call it only after ``finish``."""
         self._publish_events(pipeline.flush_events())

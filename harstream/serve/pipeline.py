@@ -26,10 +26,10 @@ from harstream.serve.label_history import LabelHistory
 from harstream.serve.label_state import LabelState, PartitionState, part
 from harstream.serve.last_labels import LastLabels
 from harstream.serve.rejections import RejectionLog
+from harstream.source_config import SourceConfig
 from harstream.wire import labels
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.reject import Rejection
-from harstream.wire.samples import Units
 
 log = logging.getLogger("harstream")
 
@@ -64,19 +64,26 @@ class Pipeline:
     uses everything that comes after the classifier. Sources with the same bundle may share one classifier.
     """
 
-    def __init__(self, config: RunConfig, classifier: Classifier, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        source: SourceConfig,
+        classifier: Classifier,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         bundle = classifier.bundle
-        self.source = "source1"  # name in the API
+        self.source = source.name
+        self.where = source.where  # begins what is logged about the source
         # Used by the main loop.
         self.decoder = Decoder(
-            config.samples_template,
+            source.samples_template,
             needs_gyro=bundle.spec.uses_gyro,
-            units=Units(config.acc_unit, config.gyro_unit),
+            units=source.units,
             max_payload_bytes=config.max_payload_bytes,
-            payload=config.payload_config,
+            payload=source.payload_config,
         )
         self.engine = Engine(bundle.spec, max_devices=config.max_devices)
-        self._rejection_log = RejectionLog()
+        self._rejection_log = RejectionLog(source.where)
         # Used by the labelling thread.
         self.classifier = classifier
         self.smoother = bundle.smoother(config.smoothing_of(bundle.smoothing))
@@ -84,8 +91,8 @@ class Pipeline:
         self.last_labels = LastLabels(bundle.published_labels, self.history)
         # From the labelling thread to the main loop, which empties it once a second. It has the changes of that time.
         self._unfamiliar: queue.SimpleQueue[UnfamiliarChanged] = queue.SimpleQueue()
-        self._labels_topic = config.labels_template.topic
-        self._events_topic = None if config.events_template is None else config.events_template.topic
+        self.labels_template, self._events_template = source.labels_template, source.events_template
+        self._labels_topic = self.labels_template.topic
 
     # --- main loop ----------------------------------------------------------------------------
 
@@ -95,11 +102,11 @@ class Pipeline:
         if rejections:
             self._rejection_log.add(rejections)
         for note in self.decoder.take_notes():
-            log.warning("%s", note)
+            log.warning("%s%s", self.where, note)
         return batch, rejections
 
     def restore(self, restored: Restored, now_s: float) -> list[Publication]:
-        """Take over the state of an earlier daemon, before any other call.
+        """Take over the state of the source in an earlier daemon, before any other call.
 
         Labels, states or smoothing may differ, as if the model had changed: every activity then ends. The events that
         tell so are returned.
@@ -113,10 +120,10 @@ class Pipeline:
             self.engine.restore(part(arrays, "engine"), now_s)
         except ValueError as error:
             raise ConfigError(
-                f"state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others ({error}); start "
-                "with the old model, or move the folder away and begin without state"
+                f"{self.where}state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others "
+                f"({error}); start with the old model, or move the folder away and begin without state"
             ) from error
-        state = LabelState.read(facts, arrays, bundle)
+        state = LabelState.read(facts, arrays, bundle.id)
         self.last_labels.restore(state.last_labels, state.to_clear)
         self._restore_unfamiliar(state.smoother)
         if state.fits(bundle, self.smoother.smoothing):
@@ -124,7 +131,8 @@ class Pipeline:
             return []
         self.smoother.adopt_unfamiliar(state.smoother)
         log.warning(
-            "state-dir: it is of %s, whose labels or smoothing differ from those of %s; every activity ends",
+            "%sstate-dir: it is of %s, whose labels or smoothing differ from those of %s; every activity ends",
+            self.where,
             state.model,
             bundle.id,
         )
@@ -157,7 +165,7 @@ class Pipeline:
 
         """
         bundle, smoothing = self.classifier.bundle, self.smoother.smoothing
-        labels = LabelState.read(facts, arrays, bundle)
+        labels = LabelState.read(facts, arrays, bundle.id)
         engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices)
         assert engine is not None
         try:
@@ -280,6 +288,8 @@ class Pipeline:
             "smoothing": self.smoother.smoothing.to_dict(),
             "last_labels": self.last_labels.to_list(devices),
             "to_clear": list(self.last_labels.to_clear) if devices is None else [],
+            "labels_topic": self.labels_template.text,
+            "events_topic": None if self._events_template is None else self._events_template.text,
         }
         return facts, {f"smoother {name}": array for name, array in self.smoother.snapshot(devices).items()}
 
@@ -295,9 +305,10 @@ class Pipeline:
         outputs, model = (bundle.outputs, bundle.id) if outputs is None else (outputs, model)
         if self.history is not None:
             self.history.add_events(events, outputs)
-        if self._events_topic is None:
+        if self._events_template is None:
             return []
-        return [(self._events_topic(event.device), labels.encode_event(event, outputs, model)) for event in events]
+        topic = self._events_template.topic
+        return [(topic(event.device), labels.encode_event(event, outputs, model)) for event in events]
 
 
 def describe_unfamiliar(bundle: Bundle) -> str:

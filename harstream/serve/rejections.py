@@ -30,9 +30,14 @@ class RejectionLog:
     """Log of rejected messages: one line now and then, however many are rejected.
 
     Each line shows one rejection in full, if possible one of a device and reason that no line has shown yet.
+
+    Args:
+        where: Beginning of each line.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: str = "") -> None:
+        self._where = where
         self._shown: set[tuple[str, str]] = set()  # device and reason
         self._next: Rejection | None = None  # the last one since the last line that was not shown yet
         self._counts: Counter[str] = Counter()  # by reason, since the last line
@@ -54,7 +59,8 @@ class RejectionLog:
             self._shown.clear()
         self._shown.add((last.device, last.reason))
         log.warning(
-            "rejected messages%s, by reason: %s. An example (%s) is %son topic %r: %s",
+            "%srejected messages%s, by reason: %s. An example (%s) is %son topic %r: %s",
+            self._where,
             f" of {len(self._devices)} devices" if self._devices else "",
             ", ".join(f"{reason} {count}" for reason, count in self._counts.most_common()),
             last.reason,

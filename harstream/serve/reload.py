@@ -1,57 +1,55 @@
-"""Reload of settings and model while the daemon runs: on SIGHUP, or after a change of the model's folder."""
+"""Reload of settings and models while the daemon runs: on SIGHUP, or after a change of a model's folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from harstream import logs, shipped, trial
+from harstream import logs
+from harstream.classifier import Classifier
 from harstream.config import OPTIONS, RunConfig
-from harstream.errors import BundleError, HarstreamError
-from harstream.serve.daemon import Daemon
+from harstream.errors import HarstreamError
+from harstream.serve import models
+from harstream.serve.daemon import IDLE_WAIT_S, Daemon
+from harstream.serve.labelling import ModelChanged
+from harstream.serve.models import FolderState, folder_states
+from harstream.source_config import SOURCE_SETTINGS
 
 log = logging.getLogger("harstream")
 
-#: Seconds between two looks at the model's folder. A change counts after the folder stayed the same for one interval.
+#: Seconds between two looks at the models' folders. A change counts after a folder stayed the same for one interval.
 WATCH_EVERY_S = 2.0
-#: Name, time of modification (ns), size (bytes) and inode of each file in a folder.
-FolderState = tuple[tuple[str, int, int, int], ...]
-
-
-def folder_state(model: str) -> FolderState:
-    """Return the state of the model's folder without reading its files; empty if there is no folder now."""
-    try:
-        folder = shipped.find(model)
-        files = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-    except (BundleError, OSError):
-        return ()
-    return tuple((path.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in files)
 
 
 class Reloader:
-    """Thread that reloads settings and model, so that nothing else waits while a model is verified.
+    """Thread that reloads settings and models, so that nothing else waits while a model is verified.
 
     A process of its own verifies a model first (see ``trial``). A model or setting that cannot be used is refused,
     logged and counted, and the daemon goes on as before.
 
     Args:
         daemon: Daemon to be changed.
-        read_config: Reads the settings again. Without it only the model is reloaded.
-        loaded: State of the model's folder before the daemon's classifier was loaded; default: the present state.
+        read_config: Reads the settings again. Without it only the models are reloaded.
+        loaded: State of the folder of each model before the daemon's classifiers were loaded; default: the present
+            states.
 
     """
 
     def __init__(
-        self, daemon: Daemon, read_config: Callable[[], RunConfig] | None = None, loaded: FolderState | None = None
+        self,
+        daemon: Daemon,
+        read_config: Callable[[], RunConfig] | None = None,
+        loaded: Mapping[str, FolderState] | None = None,
     ) -> None:
         self._daemon = daemon
         self._read_config = read_config
         self._requested = threading.Event()
         self._closing = False
-        # State of the folder when the model was loaded, and at the last look.
-        self._loaded = self._seen = folder_state(daemon.config.model) if loaded is None else loaded
+        # State of the folder of each model when it was loaded, and at the last look.
+        self._loaded = dict(folder_states(daemon.config) if loaded is None else loaded)
+        self._seen = self._loaded
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
@@ -59,7 +57,7 @@ class Reloader:
         self._thread.start()
 
     def request(self) -> None:
-        """Ask the thread to reload settings and model, changed or not. Any thread may call this."""
+        """Ask the thread to reload settings and models, changed or not. Any thread may call this."""
         self._requested.set()
 
     def close(self) -> None:
@@ -75,45 +73,56 @@ class Reloader:
             if self._closing:
                 return
             self._requested.clear()
-            changed = self.folder_changed()
+            changed = self.changed_models()
             if requested or changed:
                 self._daemon.notifier.reloading()
-                reason = "SIGHUP" if requested else "the model's folder changed"
-                model = self.reload(reason, settings_too=requested)
-                self._daemon.notifier.ready(model or self._daemon.pipeline.classifier.bundle.id)
+                if requested:
+                    self.reload("SIGHUP")
+                else:
+                    self.reload("the model's folder changed", changed)
+                self._daemon.notifier.ready(models.names(self._daemon.sources.classifiers))
 
-    def folder_changed(self) -> bool:
-        """Return whether the model's folder differs from the loaded one, and is the same as at the last look.
+    def changed_models(self) -> set[str]:
+        """Return the models whose folder differs from the loaded one, and is the same as at the last look.
 
         A change is reported once, whether or not the new model can be used. While files are written there, the folder
         differs from look to look, and no change is reported.
         """
-        state = folder_state(self._daemon.config.model)
-        changed = state not in (self._loaded, ()) and state == self._seen
-        self._seen = state
-        if changed:
-            self._loaded = state
+        states = folder_states(self._daemon.config)
+        changed = {
+            model
+            for model, state in states.items()
+            if state not in (self._loaded.get(model), ()) and state == self._seen.get(model)
+        }
+        self._seen = states
+        self._loaded |= {model: states[model] for model in changed}
         return changed
 
-    def reload(self, reason: str, settings_too: bool = True) -> str | None:
+    def reload(self, reason: str, changed: set[str] | None = None) -> str | None:
         """Reload now, in the calling thread.
 
         Args:
             reason: Beginning of the log line.
-            settings_too: Whether to read the settings again, not only the model.
+            changed: Models to load again; None: all of them, and the settings.
 
         Returns:
-            Id of the new model, or None if the reload was refused.
+            Ids of the models, or None if the reload was refused.
 
         """
         daemon = self._daemon
         try:
             config = daemon.config
-            if settings_too and self._read_config is not None:
-                config = self._merge(config, self._read_config())
-            state = folder_state(config.model)  # taken before loading, so that a change meanwhile is noticed later
-            classifier = trial.load(config.model, config.backend, has_threads=True, cancelled=lambda: self._closing)
-            daemon.change_model(config, classifier)
+            if changed is None and self._read_config is not None:
+                config = merge(config, self._read_config())
+            states = folder_states(config)  # taken before loading, so that a change meanwhile is noticed later
+            classifiers = models.load(
+                config,
+                daemon.sources.classifiers,
+                kept=() if changed is None else states.keys() - changed,
+                has_threads=True,
+                cancelled=lambda: self._closing,
+            )
+            _change(daemon, config, classifiers)
         except Exception as error:
             if self._closing:  # the trial was given up
                 return None
@@ -124,20 +133,72 @@ class Reloader:
             )
             return None
         logs.set_up(config.log_level, config.log_format)
-        self._loaded = state
+        self._loaded = states
         daemon.metrics.observe_reload("done")
-        log.info("%s: reloaded, the model is now %s (%s)", reason, classifier.bundle.id, classifier.backend)
-        return classifier.bundle.id
+        log.info("%s: reloaded, the model is now %s", reason, models.describe(classifiers))
+        return models.names(classifiers)
 
-    @staticmethod
-    def _merge(current: RunConfig, new: RunConfig) -> RunConfig:
-        """Return the current settings, with the new values of those that can change in a running daemon."""
-        names = [field.name for field in dataclasses.fields(RunConfig)]
-        changed = [name for name in names if getattr(current, name) != getattr(new, name)]
-        ignored = [name for name in changed if not OPTIONS[name].reloadable]
-        if ignored:
-            flags = ", ".join(OPTIONS[name].flag for name in ignored)
-            log.warning("restart harstream to apply the changed settings: %s", flags)
-        return dataclasses.replace(
-            current, **{name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
+
+def _change(daemon: Daemon, config: RunConfig, classifiers: Sequence[Classifier]) -> None:
+    """Let the daemon use other settings and other, verified models from now on.
+
+    No window is lost: the present models still classify the windows that are already due.
+
+    Args:
+        daemon: The daemon.
+        config: Settings with the same sources.
+        classifiers: Classifier of each source.
+
+    Raises:
+        BundleError: A model needs other windows.
+        ConfigError: A certificate or key file cannot be used.
+
+    """
+    changes = list(zip(daemon.sources, classifiers, strict=True))
+    for source, classifier in changes:
+        source.check_windows(classifier)
+    connection = daemon.connection
+    if connection is not None and (settings := config.read_broker_settings()) is not None:
+        connection.replace_credentials(settings)
+        for part in (daemon.workers, daemon.homeassistant):
+            if part is not None:
+                part.replace_credentials(settings)
+    daemon.config = config
+    if connection is not None:
+        connection.limit_payload(config.max_payload_bytes)
+    for source, classifier in changes:
+        source.pipeline.decoder.max_payload_bytes = config.max_payload_bytes
+        item = ModelChanged(source.pipeline, classifier, config.smoothing_of(classifier.bundle.smoothing))
+        while not daemon.stopping.is_set() and not daemon.labelling.hand_over(item, IDLE_WAIT_S):
+            pass
+    if daemon.durability is not None:
+        daemon.durability.ask_for_checkpoint()
+
+
+def merge(current: RunConfig, new: RunConfig) -> RunConfig:
+    """Return the current settings, with the new values of those that can change in a running daemon; log the others."""
+    own = SOURCE_SETTINGS if current.source else ()  # of each source, not of the top level
+    changed = [name for name in OPTIONS if getattr(current, name) != getattr(new, name)]
+    waiting = [OPTIONS[name].flag for name in changed if not OPTIONS[name].reloadable and name not in own]
+    values = {name: getattr(new, name) for name in changed if OPTIONS[name].reloadable}
+    after = {source.name: source for source in new.sources if new.source}
+    tables, in_sources = [], []
+    for table, before in zip(current.source, current.sources, strict=False):  # without tables there is one source more
+        source = after.pop(before.name, None)
+        if source is None:
+            in_sources.append(f"{before.where}removed")
+            source = before
+        different = [name for name in SOURCE_SETTINGS if getattr(before, name) != getattr(source, name)]
+        in_sources += [f"{before.where}{OPTIONS[name].flag}" for name in different if not OPTIONS[name].reloadable]
+        # By name, because the default may be another one from now on.
+        tables.append(
+            {**table, **{name: getattr(source, name) for name in SOURCE_SETTINGS if OPTIONS[name].reloadable}}
         )
+    in_sources += [f"{source.where}added" for source in after.values()]
+    if waiting or in_sources:
+        log.warning(
+            "restart harstream to apply the changed settings: %s%s",
+            ", ".join([*waiting, *in_sources]),
+            "; subscriptions and windows in progress depend on those of sources" if in_sources else "",
+        )
+    return dataclasses.replace(current, **values, source=tuple(tables))

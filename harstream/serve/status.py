@@ -27,12 +27,30 @@ class DurabilityStats:
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonStatus:
-    """State and totals of a daemon at one moment. Totals count from the start of the process."""
+class SourceStatus:
+    """State and totals of one source at one moment. Totals count from the start of the process."""
 
+    name: str
     model: str  # id of the bundle, such as waist@1.0.0
     backend: str
     labels: tuple[str, ...]  # labels that the model may publish, UNKNOWN last
+    devices: int = 0  # devices with state
+    devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
+    devices_by_problem: Mapping[str, int] = field(default_factory=dict)  # problem to devices that have it
+    messages_received: int = 0  # messages taken from the inbox
+    samples_received: int = 0  # samples in well-formed messages
+    samples_late: int = 0  # samples not newer than the newest accepted one of their device
+    samples_rate: int = 0  # samples of a rate that cannot be resampled
+    samples_devices: int = 0  # samples of devices beyond max_devices
+    gaps: int = 0  # gaps in the samples of a device
+    rates_measured: int = 0  # times a measured rate replaced the announced one
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """State and totals of a daemon at one moment. Totals count from the start of the process."""
+
+    sources: tuple[SourceStatus, ...]
 
     alive: bool = False  # the main loop moves
     ready: bool = False  # connected, not stopping, labels not refused, and the inbox is below its high-water mark
@@ -43,23 +61,27 @@ class DaemonStatus:
     partitions: int = 0  # served now; 0 if the topic has none
     partitions_gained: int = 0  # by a worker, since the start
     partitions_lost: int = 0
-    devices: int = 0  # devices with state
-    devices_by_label: Mapping[str, int] = field(default_factory=dict)  # label to devices whose last label it is
-    devices_by_problem: Mapping[str, int] = field(default_factory=dict)  # problem to devices that have it
-
-    messages_received: int = 0  # messages taken from the inbox
     messages_waiting: int = 0  # messages in the inbox
     messages_dropped: int = 0  # messages removed from a full inbox
     messages_foreign: int = 0  # messages of partitions that another worker serves, or may serve
-    samples_received: int = 0  # samples in well-formed messages
-    samples_late: int = 0  # samples not newer than the newest accepted one of their device
-    samples_rate: int = 0  # samples of a rate that cannot be resampled
-    samples_devices: int = 0  # samples of devices beyond max_devices
-    gaps: int = 0  # gaps in the samples of a device
-    rates_measured: int = 0  # times a measured rate replaced the announced one
     windows_classified: int = 0
     durability: DurabilityStats = field(default_factory=DurabilityStats)
     log_lines_dropped: int = 0  # log lines that were not written to standard error
+
+    @property
+    def devices(self) -> int:
+        """Devices with state, of all sources."""
+        return sum(source.devices for source in self.sources)
+
+    @property
+    def messages_received(self) -> int:
+        """Messages taken from the inbox."""
+        return sum(source.messages_received for source in self.sources)
+
+    @property
+    def samples_received(self) -> int:
+        """Samples in well-formed messages."""
+        return sum(source.samples_received for source in self.sources)
 
     @property
     def state(self) -> str:

@@ -326,7 +326,7 @@ class Workers:
                     subscriptions.change(add, remove)
 
     def _filter(self, partition: int) -> str:
-        return self._config.samples_template.subscriptions([partition])[0]
+        return self._config.sources[0].samples_template.subscriptions([partition])[0]
 
     def _note_progress(self, running_s: float) -> None:
         """Tell ``open`` and ``settled`` how far the start is."""

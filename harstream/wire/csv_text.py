@@ -71,16 +71,11 @@ def _rows(payload: bytes, columns: Sequence[str]) -> list[list[str]]:
         text = payload.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RejectError("csv", f"not UTF-8 text: {error}") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    lines, separator, rows = read_rows(text)
+    if not rows:
         return []
-    plain = _QUOTED.sub("", lines[0].strip())
-    separator = next((one for one in _SEPARATORS if one in plain), ",")
-    rows = _split(lines, separator)
-    if (len(rows) > 1 or len(rows[0]) == len(columns)) and not any(
-        _is_number(one.replace(",", ".")) for one in rows[0]
-    ):
-        del rows[0], lines[0]  # a header
+    if (len(rows) > 1 or len(rows[0]) == len(columns)) and is_header(rows[0]):
+        del rows[0], lines[0]
     for number, row in enumerate(rows):
         if len(row) != len(columns):
             raise RejectError(
@@ -94,6 +89,26 @@ def _rows(payload: bytes, columns: Sequence[str]) -> list[list[str]]:
             [one if is_text else one.replace(",", ".") for one, is_text in zip(row, texts, strict=True)] for row in rows
         ]
     return rows
+
+
+def read_rows(text: str) -> tuple[list[str], str, list[list[str]]]:
+    """Return the lines of a text that are not empty, what separates columns, and the columns of each line.
+
+    Raises:
+        RejectError: A line cannot be split.
+
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return [], ",", []
+    plain = _QUOTED.sub("", lines[0].strip())
+    separator = next((one for one in _SEPARATORS if one in plain), ",")
+    return lines, separator, _split(lines, separator)
+
+
+def is_header(columns: Sequence[str]) -> bool:
+    """Return whether the columns of a line are names: none of them is a number."""
+    return not any(_is_number(one.replace(",", ".")) for one in columns)
 
 
 def _split(lines: list[str], separator: str) -> list[list[str]]:

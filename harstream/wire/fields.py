@@ -124,16 +124,17 @@ class Fields:
         """Return the table as TOML in one line, without what has its default."""
         parts = []
         for key, value in self.given().items():
-            parts.append(f"{key} = {_toml(list(value) if isinstance(value, tuple) else value)}")
+            parts.append(f"{key} = {toml_value(value)}")
         return "{ " + ", ".join(parts) + " }" if parts else "{}"
 
     def __str__(self) -> str:
         return self.to_toml()
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+def toml_value(value: Any) -> str:
+    """Return a text, a number or a list of these as TOML."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return repr(value)
@@ -264,7 +265,7 @@ def _read_times(
     """Return the time of the first sample, and the times of all samples if each has its own."""
     if not fields.t:
         return None, None
-    value = find(document, fields.t)
+    value = MISSING if fields.samples == WHOLE else find(document, fields.t)
     if value is MISSING and fields.samples:
         values = [find(holder, fields.t) for holder in holders]
         if MISSING not in values:

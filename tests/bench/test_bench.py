@@ -112,7 +112,7 @@ def test_every_window_of_a_load_is_classified_also_among_as_many_malformed_messa
 
 @pytest.mark.slow
 def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatch):
-    pytest.importorskip("amqtt")
+    pytest.importorskip("iotcore")
     monkeypatch.setattr(brokers, "find", lambda program: None)
     suite = Suite(dataclasses.replace(SMOKE, n_devices=5))
     suite.run(["tls", "ingest"])
@@ -169,7 +169,7 @@ def test_a_round_is_whole_packets_with_the_event_times_asked_for(payload: str, q
 
 @pytest.mark.parametrize(("payload", "unit_ns"), [("fields", 1_000_000), ("sensor-logger", 1)])
 def test_messages_of_boards_and_apps_are_those_of_the_format_with_the_event_times_asked_for(payload, unit_ns):
-    settings = RunConfig(**FORMATS[payload].config)
+    (settings,) = RunConfig(**FORMATS[payload].config).sources
     decoder = Decoder(settings.samples_template, payload=settings.payload_config)
     rounds = packets.Rounds(11, payload, 1)
     for number_ in (3, packets.STARTS, packets.STARTS + 5):

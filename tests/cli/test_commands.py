@@ -20,7 +20,7 @@ from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError
 from ..constants import UNREACHABLE
 from ..test_bundle import edit
 
-HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "amqtt", "ai_edge_litert", "scipy")
+HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "iotcore", "ai_edge_litert", "scipy")
 COMMANDS = sorted(main.commands)
 
 LOADED = """
@@ -91,7 +91,7 @@ def test_an_unknown_command_or_option_is_exit_2():
     assert "--broker" in invoke("simulate").output
 
 
-@pytest.mark.parametrize("command", ["simulate", "replay", "watch"])
+@pytest.mark.parametrize("command", ["simulate", "replay", "watch", "probe"])
 def test_an_unreachable_broker_is_exit_4_naming_it(command, tmp_path):
     extra = {"replay": ["--data", f"hapt:{tmp_path}"]}.get(command, [])
     result = invoke(command, "--broker", UNREACHABLE, *extra)

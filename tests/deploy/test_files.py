@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harstream import config
+from harstream import settings_file
 
 from ..servers import program
 from .conftest import DEPLOY
@@ -62,7 +62,7 @@ def test_a_refused_start_is_not_repeated_and_the_watchdog_waits_longer_than_the_
 
 @pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.toml")), ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_every_toml_file_has_only_known_settings(path):
-    read = config.read_file(path)
+    read = settings_file.read_file(path)
     assert read
     assert set(tomllib.loads(path.read_text())) == set(read)
 
@@ -130,11 +130,12 @@ def test_the_daemon_connects_to_the_services_listener_and_the_network_policy_let
     base = DEPLOY / "kubernetes" / "base"
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     addresses = [
-        config.read_file(path)["broker"] for path in (DEPLOY / "systemd" / "harstream.toml", base / "harstream.toml")
+        settings_file.read_file(path)["broker"]
+        for path in (DEPLOY / "systemd" / "harstream.toml", base / "harstream.toml")
     ]
     for address in (*addresses, compose["harstream"]["environment"]["HARSTREAM_RUN_BROKER"]):
         assert address.rpartition(":")[2] in services
-    overlay = config.read_file(DEPLOY / "kubernetes" / "overlays" / "cluster" / "harstream.toml")["broker"]
+    overlay = settings_file.read_file(DEPLOY / "kubernetes" / "overlays" / "cluster" / "harstream.toml")["broker"]
     used = {int(address.rpartition(":")[2]) for address in f"{addresses[1]} {overlay}".split()}
     policy = yaml.safe_load((base / "networkpolicy.yaml").read_text())["spec"]["egress"]
     assert used == {each["port"] for rule in policy for each in rule["ports"]} - {53}
@@ -169,7 +170,7 @@ def test_compose_mounts_existing_files():
             if source.startswith("./"):
                 assert source[2:] in prepared or (DEPLOY / source).exists(), source
     settings = list(data["services"]["harstream"]["environment"])
-    config.check_environment(dict.fromkeys(settings, "x"))
+    settings_file.check_environment(dict.fromkeys(settings, "x"))
 
 
 def test_hadolint_accepts_the_dockerfile():

@@ -21,7 +21,9 @@ def test_counts_of_an_mpu6050_are_read_with_the_settings_beside_them():
     text = page("devices/esp32.md")
     config = RunConfig(**tomllib.loads(block(text, "settings counts")))
     units = Units(config.acc_unit, config.gyro_unit)
-    decoder = Decoder(config.samples_template, needs_gyro=True, units=units, payload=config.payload_config)
+    decoder = Decoder(
+        config.sources[0].samples_template, needs_gyro=True, units=units, payload=config.sources[0].payload_config
+    )
     message = Message("wearables/w1/imu", block(text, "example counts").encode(), 0.0)
     batch, rejections = decoder.decode([message])
     assert rejections == []

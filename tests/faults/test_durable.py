@@ -16,7 +16,7 @@ from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import ConfigError
 from harstream.mqtt.connection import Connection
-from harstream.serve import daemon as daemons
+from harstream.serve import exchange
 from harstream.serve.daemon import Daemon
 from harstream.serve.durable.durability import Durability
 from harstream.serve.durable.folder import StateFolder
@@ -247,8 +247,8 @@ def test_stopped_while_the_broker_answers_nothing_it_gives_up_and_publishes_the_
             return 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemons, "DRAIN_TIMEOUT_S", 0.1)
-        patch.setattr(daemons, "Connection", Full)
+        patch.setattr(exchange, "DRAIN_TIMEOUT_S", 0.1)
+        patch.setattr(exchange, "Connection", Full)
         with running(Daemon(config, classifier)):
             pass
     labels = wanted(subjects, classifier)
@@ -312,8 +312,8 @@ def test_state_of_a_model_with_other_windows_is_refused_in_one_line(stopped, cla
 def test_with_a_model_of_other_labels_the_windows_go_on_and_every_activity_ends(stopped, classifier, caplog):
     labels = tuple(f"NEW_{name}" for name in classifier.bundle.labels)
     daemon = Daemon(stopped, other(classifier, labels=labels, version="2.0.0"))
-    assert daemon.pipeline.engine.n_devices == 5
-    exits = [json.loads(payload) for _, payload in daemon._first_events]
+    assert daemon.sources[0].pipeline.engine.n_devices == 5
+    exits = [json.loads(payload) for _, payload in daemon._farewell.events]
     assert len(exits) == 5
     assert {event["event"] for event in exits} == {"exit"}
     assert {event["model"] for event in exits} == {classifier.bundle.id}
@@ -322,5 +322,5 @@ def test_with_a_model_of_other_labels_the_windows_go_on_and_every_activity_ends(
 
 def test_with_another_network_for_the_same_labels_everything_goes_on(stopped, classifier):
     daemon = Daemon(stopped, other(classifier, version="2.0.0"))
-    assert daemon.pipeline.engine.n_devices == len(daemon.pipeline.smoother) == 5
-    assert daemon._first_events == []
+    assert daemon.sources[0].pipeline.engine.n_devices == len(daemon.sources[0].pipeline.smoother) == 5
+    assert daemon._farewell.events == []

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import struct
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from harstream.core.batches import Float32, Float64, Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import BundleError, ConfigError
+from harstream.probe import report
+from harstream.probe.findings import examine
 from harstream.serve.durable import folder, journal
 from harstream.wire.canonical import decode_json, encode_json
 from harstream.wire.compression import GZIP_MAGIC, ZSTD_MAGIC, is_compressed, unpack
@@ -290,6 +293,35 @@ def run_unpack(data: bytes) -> None:
             check_line(error.detail)
 
 
+# --- probe --------------------------------------------------------------------------------------------
+
+_PROBED = SignalSpec(sample_rate_hz=50.0, window_samples=8, stride_samples=3, channels=("total_acc_x", "total_acc_y"))
+
+
+def run_probe(data: bytes) -> None:
+    """Look for devices in messages; the first byte of each is its topic. Settings that are found can be read again."""
+    sent = []
+    for number, part in enumerate(data.split(SEPARATOR)[:50]):
+        topic = f"w/{(part[0] if part else 0) & 3}/{('imu', 'gyroscope')[part[:1] > b'~']}"
+        sent.append(Message(topic, part[1:], 1.7e9 + number / 3))
+    findings = examine(sent, _PROBED, max_payload_bytes=4096)
+    for line in report.describe(findings, "x").splitlines():
+        assert line.isprintable()
+    json.dumps(report.figures(findings))
+    tables = tomllib.loads(report.settings(findings)).get("source", [])
+    assert len(tables) == len(findings.sources)
+    for table in tables:
+        Fields.parse(table.get("fields", {}))
+
+
+def _probe_seeds() -> tuple[bytes, ...]:
+    times = [T_NS + 60_000_000 * number for number in range(4)]
+    return tuple(
+        SEPARATOR.join(b"0" + shape(t_ns, 50.0, ROWS, "w1") for t_ns in times)
+        for shape in (shapes.wrapped_triples, shapes.csv, shapes.sample_list, shapes.sensor_logger, shapes.phyphox)
+    )
+
+
 # --- texts --------------------------------------------------------------------------------------------
 
 _TEMPLATES = tuple(
@@ -446,7 +478,7 @@ def _journal_seeds() -> tuple[bytes, ...]:
     records: list[journal.Record] = [
         journal.Messages(4, [message, message]),
         journal.Labelled(3),
-        journal.Evicted(["w", "v"]),
+        journal.Evicted("s", ["w", "v"]),
     ]
     encoded = [journal.encode(record) for record in records]
     return b"".join(encoded), SEPARATOR.join(each[:1] + each[9:] for each in encoded)
@@ -569,6 +601,7 @@ _BATCHES = (
 
 TARGETS = {
     **{f"payload_{name.replace('-', '_')}": format_target(name) for name in _FORMATS},
+    "probe": Target(run_probe, _probe_seeds(), share=0.02),
     "unpack": Target(
         run_unpack, (shapes.gzipped(T_NS, 50.0, ROWS, ""), shapes.zstd(T_NS, 50.0, ROWS, ""), GZIP_MAGIC, ZSTD_MAGIC)
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harstream.classifier import Classifier, load_classifier
-from harstream.serve import daemon
+from harstream.serve import daemon, exchange
 
 from ..servers import DEADLINE_S
 
@@ -22,4 +22,4 @@ def classifier(random_bundle: Path) -> Classifier:
 def patient_drain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a draining daemon wait as long as a test may, because a broker on a loaded machine is slow."""
     monkeypatch.setattr(daemon, "UNSUBSCRIBE_TIMEOUT_S", DEADLINE_S)
-    monkeypatch.setattr(daemon, "DRAIN_TIMEOUT_S", DEADLINE_S)
+    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT_S", DEADLINE_S)

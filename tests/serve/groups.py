@@ -92,7 +92,7 @@ class SimulatedWorker:
         """Partitions of which samples become labels now."""
         if not (self.alive and self.running and self.able):
             return frozenset()
-        template = self.workers._config.samples_template
+        template = self.workers._config.sources[0].samples_template
         accepted = frozenset().union(*(each.accepted for each in self._subscriptions))
         return frozenset(template.partition(name) for name in accepted)  # type: ignore[misc]
 

@@ -18,6 +18,7 @@ from harstream.core.batches import SampleBatch
 from harstream.core.engine import Engine
 from harstream.mqtt import connection as connecting
 from harstream.serve import daemon as serving
+from harstream.serve import exchange
 from harstream.serve.daemon import Daemon
 from harstream.serve.labelling import Handover, WindowsDue
 from harstream.wire.packed import FLAG_GYRO, FLAG_INT16, HEADER, MAGIC, VERSION, encode_packed
@@ -69,7 +70,7 @@ class Steps:
 
     @property
     def engine(self) -> Engine:
-        return self.daemon.pipeline.engine
+        return self.daemon.sources[0].pipeline.engine
 
     def step(self) -> Counter[str]:
         """Make one step, and return the windows of each device that fell due in it."""
@@ -79,8 +80,9 @@ class Steps:
         counts: Counter[str] = Counter()
         for item in self.handed:
             assert isinstance(item, WindowsDue)
-            assert len(item.windows) <= serving.MAX_BATCH_WINDOWS + 2 * self.engine.n_devices
-            counts.update(item.windows.devices)
+            (part,) = item.parts
+            assert len(part.windows) <= serving.MAX_BATCH_WINDOWS + 2 * self.engine.n_devices
+            counts.update(part.windows.devices)
         return counts
 
     def receive(self, device: str, payload: bytes) -> None:
@@ -199,7 +201,7 @@ def test_a_stopped_daemon_labels_what_is_pending(classifier, monkeypatch):
     daemon.stop()
     daemon.run()
     assert daemon.labelling.windows_classified == windows_of(payloads)
-    assert not daemon.pipeline.engine.n_pending
+    assert not daemon.sources[0].pipeline.engine.n_pending
 
 
 def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_windows(classifier, monkeypatch):
@@ -210,12 +212,13 @@ def test_the_latency_counts_from_the_arrival_of_the_message_also_of_its_last_win
     monkeypatch.setattr(daemon.labelling, "hand_over", taking(handed))
     receive_all(daemon, [("wearables/evil/imu", long_payload(400))])
     step = 0
-    while step == 0 or daemon.pipeline.engine.n_pending:
+    while step == 0 or daemon.sources[0].pipeline.engine.n_pending:
         now[0] += 1
         arrival[0] += 1
         receive_all(daemon, [("wearables/live/imu", live_messages(step + 1)[-1])])
         daemon.step(0)
-        received_s = dict(zip(handed[-1].windows.devices, handed[-1].completed_s.tolist(), strict=True))
+        (part,) = handed[-1].parts
+        received_s = dict(zip(part.windows.devices, part.completed_s.tolist(), strict=True))
         assert received_s["evil"] == 100.0
         assert received_s.get("live", now[0]) == now[0]
         step += 1
@@ -286,7 +289,7 @@ def test_labels_for_a_broker_that_does_not_read_are_bounded_and_counted(
 ):
     monkeypatch.setattr(connecting, "MAX_OUTGOING", 30)
     # Do not wait in the end for what the broker will not acknowledge.
-    monkeypatch.setattr(serving, "DRAIN_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT_S", 0.0)
     monkeypatch.setattr(serving, "UNSUBSCRIBE_TIMEOUT_S", 0.0)
     wanted = len(expected(subjects, classifier))
     with Mosquitto(tmp_path) as broker:

@@ -209,7 +209,7 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
     assert {line.partition("(see ")[2] for line in shown} == {f"{GUIDE}#{problem})" for problem in wanted.values()}
     assert set(map(without_values, shown)) <= set(map(without_values, lines))
 
-    uniform = 1 / len(daemon.pipeline.classifier.bundle.outputs)
+    uniform = 1 / len(daemon.sources[0].pipeline.classifier.bundle.outputs)
     # Labels: right where the data can be used, UNKNOWN where they cannot, or none.
     for device, problem in wanted.items() | {("as-it-should-be", None)}:
         labels = daemon.labels(device)
@@ -228,7 +228,7 @@ def test_each_device_is_named_with_its_problem_and_no_label_is_wrong(daemon, cap
             assert sum(one["label"] == "WALKING" for one in labels) > 0.9 * len(labels)
 
     # Metrics and API: the same problems.
-    daemon.devices.snapshot(0)  # asks for a fresh one
+    daemon.sources[0].devices.snapshot(0)  # asks for a fresh one
     daemon.step(0)
     with serving_http(daemon) as url:
         listed = json.loads(http_get(f"{url}/api/devices?problem=any")[1])

@@ -36,7 +36,7 @@ def wait_for_windows(daemon: Daemon, number: int) -> None:
 def broker(request, tmp_path) -> Iterator[tuple[int, str]]:
     """Port and MQTT version."""
     if request.param == "embedded":
-        pytest.importorskip("amqtt")
+        pytest.importorskip("iotcore")
         embedded = EmbeddedBroker(0)
         embedded.start()
         yield embedded.port, "3.1.1"
@@ -113,7 +113,7 @@ def test_units_of_accelerations_that_no_one_states_are_told_from_gravity(mosquit
                 client.publish(topic, json.dumps(data).encode())
         wait_for_labels(client, len(wanted))
         assert_labels(client.labels(), wanted)
-    health = daemon.pipeline.engine.health()
+    health = daemon.sources[0].pipeline.engine.health()
     units = dict(zip(health.devices, health.acc_unit, strict=True))
     assert {units[f"subject-{number}"] for number in range(0, len(subjects), 3)} == {"m/s2"}
 

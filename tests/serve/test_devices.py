@@ -78,7 +78,7 @@ class Engine:
 class Pipeline:
     """Stands for the pipeline of a source."""
 
-    source = "source1"
+    source, where = "source1", ""
 
     def __init__(self, classifier) -> None:
         self.engine, self.last_labels, self.classifier = Engine(), LastLabels(["WALKING", "UNKNOWN"]), classifier
@@ -100,7 +100,7 @@ def devices(pipeline) -> Devices:
 def read(devices: Devices, **query: str) -> dict[str, Any]:
     devices._wanted = True
     devices.refresh(idle_s=60)
-    status, _, body = api.list_devices(lambda: devices.snapshot(0), query)
+    status, _, body = api.list_devices(lambda: [devices.snapshot(0)], query)
     assert status == 200
     return json.loads(body)
 
@@ -108,7 +108,7 @@ def read(devices: Devices, **query: str) -> dict[str, Any]:
 def show(devices: Devices, device: str) -> dict[str, Any]:
     devices._wanted = True
     devices.refresh(idle_s=60)
-    return json.loads(api.show_device(lambda: devices.snapshot(0), device)[2])
+    return json.loads(api.show_device(lambda: [devices.snapshot(0)], device, {})[2])
 
 
 def test_a_device_has_exactly_the_promised_fields(devices, pipeline):
@@ -218,11 +218,11 @@ def test_devices_are_listed_in_parts_and_by_problem(devices, pipeline):
         ({"offset": "-1"}, "offset is '-1', expected a whole number from 0"),
         ({"offset": "²"}, "offset is '²', expected"),
         ({"offset": "9" * 5000}, "expected a whole number"),
-        ({"page": "1"}, "unknown parameter 'page', expected problem, limit or offset"),
+        ({"page": "1"}, "unknown parameter 'page', expected one of problem, source, limit, offset"),
     ],
 )
 def test_a_query_that_is_not_allowed_is_refused_naming_it(devices, query, message):
-    status, media_type, body = api.list_devices(lambda: devices.snapshot(0), query)
+    status, media_type, body = api.list_devices(lambda: [devices.snapshot(0)], query)
     assert (status, media_type) == (400, "application/json")
     assert message in json.loads(body)["error"]
 
@@ -300,13 +300,13 @@ def test_the_health_of_many_devices_is_read_while_they_send(classifier, subjects
     totals: list[int] = []
     copying: set[int] = set()  # threads that copied the state of the engine
     done = threading.Event()
-    health = daemon.pipeline.engine.health
+    health = daemon.sources[0].pipeline.engine.health
 
     def recorded_health() -> DeviceHealth:
         copying.add(threading.get_ident())
         return health()
 
-    monkeypatch.setattr(daemon.pipeline.engine, "health", recorded_health)
+    monkeypatch.setattr(daemon.sources[0].pipeline.engine, "health", recorded_health)
 
     def read_all() -> None:
         try:

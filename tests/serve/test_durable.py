@@ -86,7 +86,7 @@ def wait_for_checkpoints(one: Durability, number: int) -> None:
 RECORDS: list[journal.Record] = [
     journal.Messages(2, [message(1, mid=7), message(2, retained=True)]),
     journal.Labelled(2),
-    journal.Evicted(["w0", "w/ö"]),
+    journal.Evicted("phones", ["w0", "w/ö"]),
     journal.Messages(3, [message(3, mid=65535)]),
 ]
 
@@ -141,7 +141,7 @@ def test_a_journal_of_another_version_or_generation_is_refused(tmp_path):
     data = write(path)
     with pytest.raises(ValueError, match="of generation 4, expected 5"):
         list(journal.read(path, 5))
-    path.write_bytes(data.replace(b"journal 1", b"journal 9"))
+    path.write_bytes(data.replace(b"journal 2", b"journal 9"))
     with pytest.raises(ValueError, match="begins with b'harstream journal 9"):
         list(journal.read(path, 4))
 
@@ -235,7 +235,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     folder = StateFolder(tmp_path)
     save(folder, 1)
     path = tmp_path / "checkpoint-00000001"
-    path.write_bytes(path.read_bytes().replace(b"checkpoint 1", b"checkpoint 9"))
+    path.write_bytes(path.read_bytes().replace(b"checkpoint 2", b"checkpoint 9"))
     with pytest.raises(ConfigError, match=r"'harstream checkpoint 9', but this version of harstream reads"):
         folder.load()
 
@@ -331,7 +331,7 @@ def test_labels_that_the_broker_has_are_known_after_a_crash(tmp_path):
         one.admit([message(position, position)])
         broker.published = position
         one.note_labelled(position)
-        one.note_evicted([f"w{position}"])
+        one.note_evicted("source1", [f"w{position}"])
     broker.answered = 2
     one.note_answers()
     wait_until(lambda: len(broker.acknowledged) == 2, "the acknowledgements")
@@ -349,7 +349,9 @@ def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp
     one, broker = begin(tmp_path)
     one.start()
     one.admit([message(1, 11)])
-    checkpoint = one.begin_checkpoint({"x": np.arange(3)}, ["a/+"])
+    checkpoint = one.begin_checkpoint(["a/+"])
+    checkpoint.add("phones", {"model": "m"}, {"engine x": np.arange(3)})
+    checkpoint.add("phones", {"states": []}, {"smoother x": np.arange(2)})
     assert not one.checkpoint_due(100.0)  # one at a time
     broker.published = 1
     one.note_labelled(1)
@@ -366,7 +368,9 @@ def test_a_checkpoint_is_written_when_its_labels_are_accepted_and_not_before(tmp
     assert two.subscriptions == ["a/+"]
     restored = two.take_restored()
     assert restored is not None
-    assert restored.arrays["engine x"].tolist() == [0, 1, 2]
+    assert restored.facts["sources"] == {"phones": {"model": "m", "states": []}}
+    assert restored.arrays["phones engine x"].tolist() == [0, 1, 2]
+    assert restored.arrays["phones smoother x"].tolist() == [0, 1]
     assert payloads(two) == [b"payload 2"]
     assert two.position == 2
     two.finish()
@@ -377,8 +381,10 @@ def test_a_checkpoint_that_is_written_does_not_stay_in_memory(tmp_path):
     one.start()
     array = np.zeros(1000)
     kept = weakref.ref(array)
-    one.save(one.begin_checkpoint({"array": array}, []))
-    del array
+    checkpoint = one.begin_checkpoint([])
+    checkpoint.add("source1", {}, {"array": array})
+    one.save(checkpoint)
+    del array, checkpoint
     wait_for_checkpoints(one, 1)
     wait_until(lambda: kept() is None, "the end of the array")
     one.finish()
@@ -391,7 +397,7 @@ def test_after_damage_to_the_newest_checkpoint_the_one_before_gives_the_same_mes
         one.admit([message(number, number)])
         one.note_labelled(number)
         if number < 4:
-            one.save(one.begin_checkpoint({}, []))
+            one.save(one.begin_checkpoint([]))
             wait_for_checkpoints(one, number)
     wait_until(lambda: len(broker.acknowledged) == 4, "the acknowledgements")
     one.finish()
@@ -475,7 +481,7 @@ def test_what_follows_a_journal_that_could_not_be_created_is_not_acknowledged_at
     one.start()
     wait_until(lambda: one._writer is not None, "the first journal")
     monkeypatch.setattr(StateFolder, "open_journal", raising(OSError(28, "No space left on device")))
-    one.save(one.begin_checkpoint({}, []))
+    one.save(one.begin_checkpoint([]))
     wait_until(lambda: one.stats.failures, "a failure")
     one.admit([message(1, 11)])
     one.note_labelled(1)
@@ -491,7 +497,7 @@ def test_a_checkpoint_waits_for_the_events_after_its_labels_too(tmp_path):
     broker.published = 1
     one.note_labelled(1)
     broker.published = 2  # such as the end of an activity of a device that was evicted
-    one.save(one.begin_checkpoint({}, []))
+    one.save(one.begin_checkpoint([]))
     broker.answered = 1
     one.note_answers()
     wait_until(lambda: broker.acknowledged, "the acknowledgement")
@@ -588,7 +594,7 @@ def test_after_something_was_not_published_nothing_is_acknowledged_or_saved(tmp_
     one.admit([message(2, 12)])
     one.cut_short()
     one.note_labelled(2)
-    one.save(one.begin_checkpoint({}, []))
+    one.save(one.begin_checkpoint([]))
     one.finish()
     assert [number & deliveries.MID for number in broker.acknowledged] == [11]
     assert one.stats.checkpoints == 0
@@ -603,7 +609,7 @@ def test_a_failed_checkpoint_is_logged_once_and_made_again_after_a_pause(tmp_pat
 
     monkeypatch.setattr(StateFolder, "save", fail)
     for number in (1, 2):
-        one.save(one.begin_checkpoint({}, []))
+        one.save(one.begin_checkpoint([]))
         wait_until(partial(equals, one.stats, "failures", number), "the failure")
         one.admit([message(number)])
         one.note_labelled(number)

@@ -41,7 +41,7 @@ def test_an_array_histogram_counts_as_the_librarys_own(batches):
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 2)), max_size=30))
 def test_an_array_histogram_with_a_label_counts_as_the_librarys_own(observed):
     registry, reference = CollectorRegistry(), CollectorRegistry()
-    array = ArrayHistogram("h", "help", (0.5, 0.9), registry, "label", ("a", "b", "c"))
+    array = ArrayHistogram("h", "help", (0.5, 0.9), registry, ["label"], [("a",), ("b",), ("c",)])
     single = Histogram("h", "help", ["label"], buckets=(0.5, 0.9), registry=reference)
     for name in "abc":
         single.labels(name)
@@ -53,9 +53,9 @@ def test_an_array_histogram_with_a_label_counts_as_the_librarys_own(observed):
 
 def test_label_values_may_be_added_later():
     registry = CollectorRegistry()
-    array = ArrayHistogram("h", "help", (0.5,), registry, "label", ("a", "b"))
+    array = ArrayHistogram("h", "help", (0.5,), registry, ["label"], [("a",), ("b",)])
     array.observe([0.1], [1])
-    assert array.add_label_values(["b", "c", "a"]).tolist() == [1, 2, 0]
+    assert array.add_label_values([("b",), ("c",), ("a",)]).tolist() == [1, 2, 0]
     array.observe([0.2, 0.3, 0.9], [1, 2, 2])
     counts = {key[1][1]: value for key, value in samples(registry).items() if key[0] == "h_count"}
     assert counts == {"a": 0, "b": 2, "c": 2}

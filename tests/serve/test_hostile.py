@@ -73,7 +73,7 @@ def rejected(daemon: Daemon) -> Counter[str]:
 def test_every_good_window_is_labelled_and_every_message_is_accepted_or_counted(daemon, classifier, subjects):
     good = list(messages(subjects))
     sent = [message for number, one in enumerate(good) for message in (one, poison(number))]
-    decoder = daemon.pipeline.decoder
+    decoder = daemon.sources[0].pipeline.decoder
     reasons: Counter[str] = Counter()
     for topic, payload in sent:
         _, rejections = decoder.decode([Message(topic, payload, 1.7e9)])
@@ -102,15 +102,15 @@ def test_a_bug_in_the_decoder_costs_the_messages_that_show_it(daemon, classifier
     assert (
         "of device 'clever' on topic 'wearables/clever/imu': ZeroDivisionError in test_hostile.py, line" in caplog.text
     )
-    daemon.devices.snapshot(0)
+    daemon.sources[0].devices.snapshot(0)
     daemon.step(0)
-    described = daemon.devices.snapshot(0).describe_in_detail("clever")
+    described = daemon.sources[0].devices.snapshot(0).describe_in_detail("clever")
     assert described is not None
     assert f"{len(good)} messages rejected (internal): ZeroDivisionError" in described["details"][0]["detail"]
 
 
 def test_samples_of_poison_are_finite(daemon):
     sent = [Message(*poison(number), 1.7e9) for number in range(2000)]
-    batch, rejections = daemon.pipeline.decode(sent)
+    batch, rejections = daemon.sources[0].pipeline.decode(sent)
     assert len(batch) + len(rejections) >= len(sent)  # one message may hold several stretches
     assert np.isfinite(batch.samples).all()

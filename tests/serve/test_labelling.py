@@ -12,7 +12,7 @@ import pytest
 
 from harstream.core.batches import SampleBatch, WindowBatch
 from harstream.datasets.base import Recording
-from harstream.serve.labelling import DevicesEvicted, Labelling, WindowsDue
+from harstream.serve.labelling import DevicesEvicted, Labelling, PipelineWindows, WindowsDue
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import Pipeline, Publication
 from harstream.serve.status import DaemonStatus
@@ -45,15 +45,16 @@ def broker() -> Broker:
 @pytest.fixture
 def labelling(bundle, broker) -> Labelling:
     """Not started: the tests call its steps themselves, except where they start it."""
-    status = DaemonStatus(bundle.id, "litert", bundle.published_labels)
-    metrics = DaemonMetrics(bundle, "litert", lambda: status)
+    metrics = DaemonMetrics(["source1"], lambda: DaemonStatus(()))
+    metrics.set_model("source1", bundle, "litert")
     return Labelling(broker.publish, metrics, time.monotonic, on_failure=lambda: None)
 
 
 @pytest.fixture
 def make_pipeline(classifier) -> Callable[..., Pipeline]:
     def make(used=classifier, **settings) -> Pipeline:
-        return Pipeline(make_config(events_topic="off", **settings), used)
+        config = make_config(events_topic="off", **settings)
+        return Pipeline(config, config.sources[0], used)
 
     return make
 
@@ -64,7 +65,7 @@ def windows_of(pipeline: Pipeline, subjects: list[Recording]) -> WindowBatch:
 
 
 def due_now(pipeline: Pipeline, windows: WindowBatch) -> WindowsDue:
-    return WindowsDue(pipeline, windows, np.full(len(windows), time.monotonic()))
+    return WindowsDue([PipelineWindows(pipeline, windows, np.full(len(windows), time.monotonic()))])
 
 
 class FindsUnfamiliar(WrappedClassifier):
@@ -98,14 +99,16 @@ def test_windows_of_pipelines_with_one_classifier_make_one_batch(
     due = [due_now(pipeline, windows_of(pipeline, subjects[:2])) for pipeline in pipelines]
     more = due_now(pipelines[0], windows_of(pipelines[0], subjects[2:3]))
     labelling.label([*due, more])
-    n_windows = len(due[0].windows)
-    assert shared.batch_sizes == [2 * n_windows + len(more.windows)]
+    n_windows, n_more = len(due[0].parts[0].windows), len(more.parts[0].windows)
+    assert shared.batch_sizes == [2 * n_windows + n_more]
     assert other.batch_sizes == [n_windows]
-    assert labelling.windows_classified == 3 * n_windows + len(more.windows)
+    assert labelling.windows_classified == 3 * n_windows + n_more
     # The same windows have the same labels, whatever else is in their batch.
     payloads = {letter: [p for topic, p in broker.accepted if topic.startswith(letter)] for letter in "abc"}
     assert payloads["a"][:n_windows] == payloads["b"] == payloads["c"]
-    assert [topic for topic in broker.topics() if topic.startswith("b/")] == [f"b/{d}" for d in due[1].windows.devices]
+    assert [topic for topic in broker.topics() if topic.startswith("b/")] == [
+        f"b/{d}" for d in due[1].parts[0].windows.devices
+    ]
 
 
 def test_windows_that_wait_are_labelled_as_one_batch_up_to_an_eviction(labelling, make_pipeline, classifier, subjects):

@@ -86,7 +86,7 @@ def test_without_retained_messages_and_will_the_broker_keeps_nothing(mosquitto, 
             assert_labels(client.labels(), wanted)
             now[0] += 61
             wait_until(lambda: daemon.status().devices == 0, "the eviction")
-            wait_until(lambda: not daemon.pipeline.last_labels.to_clear, "the labels to be forgotten")
+            wait_until(lambda: not daemon.sources[0].pipeline.last_labels.to_clear, "the labels to be forgotten")
         wait_until(lambda: client.payloads("harstream/test/status")[-1:] == [b"stopped"], "stopped")
         assert not [topic for topic, payload, _ in client.messages if not payload]  # nothing is cleared
     with Client(mosquitto.port) as client:
@@ -153,7 +153,7 @@ def test_a_bug_in_the_main_loop_ends_the_run_after_the_windows_before_are_publis
     monkeypatch.setattr(serving, "MAX_BATCH_MESSAGES", 8)
     daemon = Daemon(make_config(mosquitto.port), slow(classifier))
     receive_all(daemon, messages(subjects))
-    feed, n_windows = daemon.pipeline.engine.feed, [0]
+    feed, n_windows = daemon.sources[0].pipeline.engine.feed, [0]
 
     def feed_then_fail(batch: SampleBatch, now_s: float, max_windows: int) -> WindowBatch:
         windows = feed(batch, now_s, max_windows)
@@ -162,7 +162,7 @@ def test_a_bug_in_the_main_loop_ends_the_run_after_the_windows_before_are_publis
         n_windows[0] += len(windows)
         return windows
 
-    monkeypatch.setattr(daemon.pipeline.engine, "feed", feed_then_fail)
+    monkeypatch.setattr(daemon.sources[0].pipeline.engine, "feed", feed_then_fail)
     with Client(mosquitto.port) as client:
         with running(daemon):
             wait_until(lambda: daemon.failure is not None, "the end")

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from harstream import __version__
 from harstream.core.smoothing import SmoothedLabels
 from harstream.serve.metrics import SECONDS, DaemonMetrics
-from harstream.serve.status import DaemonStatus
+from harstream.serve.status import DaemonStatus, SourceStatus
 from harstream.wire.reject import REASONS
 
 from ..constants import LABELS
@@ -49,10 +49,41 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+#: Those that each source has of its own.
+OF_A_SOURCE = {
+    "messages_received_total",
+    "messages_rejected_total",
+    "samples_received_total",
+    "samples_dropped_total",
+    "gaps_total",
+    "rates_measured_total",
+    "windows_classified_total",
+    "confidence_count",
+    "activity_changes_total",
+    "lag_seconds_count",
+    "last_message_timestamp_seconds",
+    "devices",
+    "devices_with_problem",
+    "devices_by_activity",
+}
+SOURCES = ("phones", "watches")
+
+
+def status_of(bundle, **settings) -> DaemonStatus:
+    sources = tuple(SourceStatus(name, "random@0.0.1", "litert", bundle.published_labels) for name in SOURCES)
+    return DaemonStatus(sources, **settings)
+
+
+def metrics_of(bundle, read_status) -> DaemonMetrics:
+    made = DaemonMetrics(SOURCES, read_status)
+    for name in SOURCES:
+        made.set_model(name, bundle, "litert")
+    return made
+
+
 @pytest.fixture
 def metrics(bundle):
-    status = DaemonStatus("random@0.0.1", "litert", bundle.published_labels)
-    return DaemonMetrics(bundle, "litert", lambda: status)
+    return metrics_of(bundle, lambda: status_of(bundle))
 
 
 def samples(metrics):
@@ -69,12 +100,27 @@ def samples(metrics):
 def test_a_promised_metric_starts_at_0_with_every_label_value(metrics, name):
     label, values = PROMISED[name]
     found = {labels: value for (full, labels), value in samples(metrics).items() if full == f"harstream_{name}"}
-    assert found == {((label, value),) if label else (): 0 for value in (values or ("",))}
+    own = [((label, value),) if label else () for value in (values or ("",))]
+    sources = [(("source", source),) for source in SOURCES] if name in OF_A_SOURCE else [()]
+    assert found == {tuple(sorted(labels + source)): 0 for labels in own for source in sources}
+
+
+def test_without_a_name_for_the_source_there_is_no_label_for_it(bundle):
+    source = SourceStatus("source1", "random@0.0.1", "litert", bundle.published_labels, devices=3)
+    metrics = DaemonMetrics(["source1"], lambda: DaemonStatus((source,)), named=False)
+    metrics.set_model("source1", bundle, "litert")
+    found = samples(metrics)
+    assert not any("source" in dict(labels) for _, labels in found)
+    assert found["harstream_devices", ()] == 3
+    assert found["harstream_windows_classified_total", (("label", "WALKING"),)] == 0
+    assert found["harstream_model_info", (("backend", "litert"), ("model", "random@0.0.1"))] == 1
 
 
 def test_model_build_and_process_have_metrics(metrics):
     found = samples(metrics)
-    assert found["harstream_model_info", (("backend", "litert"), ("model", "random@0.0.1"))] == 1
+    for source in SOURCES:
+        labels = (("backend", "litert"), ("model", "random@0.0.1"), ("source", source))
+        assert found["harstream_model_info", labels] == 1
     assert found["harstream_build_info", (("version", __version__),)] == 1
     assert found["process_resident_memory_bytes", ()] > 0
     assert ("process_cpu_seconds_total", ()) in found
@@ -96,31 +142,44 @@ def test_latency_buckets_run_from_half_a_millisecond_to_ten_seconds(metrics):
 
 
 def test_numbers_that_the_daemon_keeps_are_read_at_each_scrape(bundle):
-    status = DaemonStatus("random@0.0.1", "litert", bundle.published_labels, messages_waiting=3)
-    metrics = DaemonMetrics(bundle, "litert", lambda: status)
+    status = status_of(bundle, messages_waiting=3)
+    metrics = metrics_of(bundle, lambda: status)
     for late in (5, 8):
-        status = dataclasses.replace(status, samples_late=late, devices_by_label={"SITTING": late, "OLD": 1})
+        first, second = status.sources
+        first = dataclasses.replace(first, samples_late=late, devices_by_label={"SITTING": late, "OLD": 1})
+        status = dataclasses.replace(status, sources=(first, second))
         found = samples(metrics)
         assert found["harstream_inbox_messages", ()] == 3
-        assert found["harstream_samples_dropped_total", (("reason", "late"),)] == late
-        assert found["harstream_samples_dropped_total", (("reason", "rate"),)] == 0
-        by_label = {labels[0][1]: value for (name, labels), value in found.items() if "devices_by" in name}
+        dropped = {
+            (name, reason): found["harstream_samples_dropped_total", (("reason", reason), ("source", name))]
+            for name in SOURCES
+            for reason in ("late", "rate")
+        }
+        assert dropped == {key: late if key == ("phones", "late") else 0 for key in dropped}
+        by_label = {
+            dict(labels)["label"]: value
+            for (name, labels), value in found.items()
+            if "devices_by" in name and dict(labels)["source"] == "phones"
+        }
         assert by_label == {**dict.fromkeys(bundle.published_labels, 0), "SITTING": late, "OLD": 1}
 
 
 def test_labels_of_another_model_are_counted_beside_those_before(metrics, bundle):
     label_windows(metrics, bundle.published_labels, [0, -1, -1])
     other = dataclasses.replace(bundle, name="other", labels=("SITTING", "SWIMMING"))
-    metrics.set_model(other, "int8")
+    metrics.set_model("phones", other, "int8")
     label_windows(metrics, other.published_labels, [0, 1, 1, -1])
     found = samples(metrics)
-    assert found["harstream_model_info", (("backend", "int8"), ("model", "other@0.0.1"))] == 1
+    names = (("backend", "int8"), ("model", "other@0.0.1"), ("source", "phones"))
+    assert found["harstream_model_info", names] == 1
     for label, number in {"WALKING": 1, "SITTING": 1, "SWIMMING": 2, "UNKNOWN": 3, "LAYING": 0}.items():
-        assert found["harstream_windows_classified_total", (("label", label),)] == number
-        assert found["harstream_confidence_count", (("label", label),)] == number
-        assert ("harstream_activity_changes_total", (("label", label),)) in found
+        labels = (("label", label), ("source", "phones"))
+        assert found["harstream_windows_classified_total", labels] == number
+        assert found["harstream_confidence_count", labels] == number
+        assert ("harstream_activity_changes_total", labels) in found
+    assert found["harstream_windows_classified_total", (("label", "SITTING"), ("source", "watches"))] == 0
 
 
 def label_windows(metrics: DaemonMetrics, published_labels: tuple[str, ...], indices: list[int]) -> None:
     smoothed = SmoothedLabels(np.array(indices), np.full(len(indices), 0.9, np.float32))
-    metrics.observe_labelled(published_labels, smoothed, np.zeros(len(indices)), changes={}, n_dropped=0)
+    metrics.observe_labelled("phones", published_labels, smoothed, np.zeros(len(indices)), changes={}, n_dropped=0)

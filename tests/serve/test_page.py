@@ -115,7 +115,7 @@ def test_the_stream_of_the_overview_sends_everything_first_and_then_what_has_cha
             names, contents = zip(*(next(events) for _ in range(3)), strict=True)
             assert names == ("trend", "totals", "view")
             trend, totals, view = contents
-            assert totals["model"] == "random@0.0.1"
+            assert totals["models"][0].startswith("random@0.0.1 (")
             assert totals["labels"][-1] == "UNKNOWN"
             assert totals["devices_known"] == 5
             assert set(totals["devices_by_label"]) == set(totals["labels"])
@@ -124,7 +124,7 @@ def test_the_stream_of_the_overview_sends_everything_first_and_then_what_has_cha
             assert view["order"] == [["source1", f"subject-{number}"] for number in range(3)]
             assert (view["matching"], view["offset"], [number for number, _ in view["rows"]]) == (5, 0, [0, 1, 2])
             row = view["rows"][0][1]
-            assert row["label"] == daemon.pipeline.last_labels.get("subject-0").label
+            assert row["label"] == daemon.sources[0].pipeline.last_labels.get("subject-0").label
             assert row["strip"][-1][1] == row["label"]
             assert abs(row["strip"][-1][0] - time.time()) < 1000
             later = [next(events), next(events)]
@@ -174,12 +174,12 @@ def test_the_stream_of_a_device_has_signal_probabilities_strip_events_and_settin
         with EventStream(f"{url}/api/stream?device=subject-2&source=source1") as stream:
             events = stream.events()
             name, state = next(events)
-            assert (name, state["model"], state["ready"]) == ("daemon", "random@0.0.1", False)
+            assert (name, len(state["models"]), state["ready"]) == ("daemon", 1, False)
             name, first = next(events)
             assert name == "device"
             assert first["device"]["device"] == "subject-2"
             assert first["device"]["details"] == []
-            assert first["settings"]["outputs"] == list(daemon.pipeline.classifier.bundle.outputs)
+            assert first["settings"]["outputs"] == list(daemon.sources[0].pipeline.classifier.bundle.outputs)
             assert first["strip"][-1][1] == first["device"]["label"]
             assert first["events"][0][1] == "enter"
             assert len(first["signal"]["values"]) == 9
@@ -192,8 +192,8 @@ def test_the_stream_of_a_device_has_signal_probabilities_strip_events_and_settin
             with EventStream(f"{url}/api/stream?device=subject-2") as second:
                 late = second.next("device")
                 assert late["windows"][: len(windows)] == windows
-            assert page._watched._devices[daemon.pipeline]
-        wait_until(lambda: not page._watched._devices[daemon.pipeline], "the signal to be forgotten")
+            assert page._watched._devices[daemon.sources[0].pipeline]
+        wait_until(lambda: not page._watched._devices[daemon.sources[0].pipeline], "the signal to be forgotten")
 
 
 def test_a_device_that_is_not_known_yet_appears_on_its_page(daemon, subjects):
@@ -252,4 +252,4 @@ def test_without_a_page_nothing_is_kept_for_it(classifier):
     config = make_config()
     assert config.http == "off"
     for without in (config, dataclasses.replace(config, http="127.0.0.1:0", page=False)):
-        assert Daemon(without, classifier).pipeline.history is None
+        assert Daemon(without, classifier).sources[0].pipeline.history is None

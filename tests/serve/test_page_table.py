@@ -34,7 +34,7 @@ def snapshot(devices: Sequence[str], source: str = "source1", history: LabelHist
         name = "UNKNOWN" if number == 1 else ("WALKING", "SITTING")[number % 2]
         for t_ns in (begin, 100 * SECOND):
             labels.update([device], [name], [number / 10], [t_ns])
-    return Snapshot(source, "m@1", 0.0, health, {}, {}, labels)
+    return Snapshot(source, "m@1", 0.0, health, {}, {}, {}, labels)
 
 
 def table(*snapshots: Snapshot, before: Table | None = None) -> Table:

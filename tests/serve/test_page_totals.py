@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from harstream.serve.histogram import ArrayHistogram
 from harstream.serve.page.totals import LATENCY_SPAN_S, TREND_POINTS, TREND_STEP_S, Totals, quantile
-from harstream.serve.status import DaemonStatus
+from harstream.serve.status import DaemonStatus, SourceStatus
 
 from ..fakes import Clock
 
@@ -25,14 +25,23 @@ class Daemon:
         self._latency.observe(np.full(5 * seconds, self.latency_s))
 
     def status(self) -> DaemonStatus:
-        return DaemonStatus(
+        phones = SourceStatus(
+            "phones",
             "m@1",
             "litert",
             ("WALKING", "UNKNOWN"),
             devices_by_label={"WALKING": self.walking, "UNKNOWN": 1},
-            windows_classified=5 * self.seconds,
-            samples_received=200 * self.seconds,
+            samples_received=150 * self.seconds,
         )
+        watches = SourceStatus(
+            "watches",
+            "w@1",
+            "int8",
+            ("WALKING", "TYPING", "UNKNOWN"),
+            devices_by_label={"TYPING": 2, "UNKNOWN": 1},
+            samples_received=50 * self.seconds,
+        )
+        return DaemonStatus((phones, watches), windows_classified=5 * self.seconds)
 
     def totals(self) -> Totals:
         return Totals(self.status, self._latency.counts, Clock())
@@ -76,6 +85,15 @@ def test_the_trend_has_one_point_every_ten_seconds_and_is_bounded():
     assert len(trend["counts"]["WALKING"]) == TREND_POINTS
     assert trend["counts"]["WALKING"][-2:] == [round(TREND_STEP_S) * (TREND_POINTS + n) for n in (3, 4)]
     assert totals.describe()["point"]["number"] == trend["number"]
+
+
+def test_models_labels_and_devices_of_all_sources_are_one():
+    totals = Daemon().totals()
+    totals.sample(0.0)
+    content = totals.describe()
+    assert content["models"] == ["m@1 (litert)", "w@1 (int8)"]
+    assert content["labels"] == ["WALKING", "TYPING", "UNKNOWN"]
+    assert content["devices_by_label"] == {"WALKING": 3, "TYPING": 2, "UNKNOWN": 2}
 
 
 @pytest.mark.parametrize(

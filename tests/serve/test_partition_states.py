@@ -81,13 +81,15 @@ class Worker:
         for topic, payload in sent:
             self.daemon.receive([(topic, payload, False, 0)])
         self.daemon.step(0)
-        self.step_until(lambda: not len(self.daemon.inbox) and not self.daemon.pipeline.engine.n_pending, "the windows")
+        self.step_until(
+            lambda: not len(self.daemon.inbox) and not self.daemon.sources[0].pipeline.engine.n_pending, "the windows"
+        )
         self.settle()
 
     def settle(self) -> None:
         """Wait for the labelling thread."""
         labelled = threading.Event()
-        self.daemon.labelling.hand_over(DevicesLost(self.daemon.pipeline, [], labelled.set))
+        self.daemon.labelling.hand_over(DevicesLost(self.daemon.sources[0].pipeline, [], labelled.set))
         assert labelled.wait(DEADLINE_S)
 
     def write(self) -> None:
@@ -202,17 +204,17 @@ def test_health_units_and_last_labels_go_on(make, classifier, subjects):
     first, second = make(classifier, acc_unit="auto"), make(classifier, acc_unit="auto")
     first.gain(0)
     first.label([*sent[:40:2], sent[0]])  # one comes twice
-    before = first.daemon.pipeline.engine.health()
-    label = first.daemon.pipeline.last_labels.get(subjects[0].name)
+    before = first.daemon.sources[0].pipeline.engine.health()
+    label = first.daemon.sources[0].pipeline.last_labels.get(subjects[0].name)
     first.lose(0)
-    assert first.daemon.pipeline.engine.n_devices == 0
-    assert not first.daemon.pipeline.last_labels.devices
-    assert not first.daemon.pipeline.last_labels.to_clear
+    assert first.daemon.sources[0].pipeline.engine.n_devices == 0
+    assert not first.daemon.sources[0].pipeline.last_labels.devices
+    assert not first.daemon.sources[0].pipeline.last_labels.to_clear
     second.gain(0)
-    after = second.daemon.pipeline.engine.health()
+    after = second.daemon.sources[0].pipeline.engine.health()
     assert before.acc_unit == after.acc_unit == ["g"]
     assert before.late.tolist() == after.late.tolist() == [25]
-    assert second.daemon.pipeline.last_labels.get(subjects[0].name) == label
+    assert second.daemon.sources[0].pipeline.last_labels.get(subjects[0].name) == label
 
 
 def test_a_daemon_that_stops_leaves_its_partitions_to_the_next(make, classifier, subjects):
@@ -224,7 +226,7 @@ def test_a_daemon_that_stops_leaves_its_partitions_to_the_next(make, classifier,
     first.clock.now_s = np.inf  # the disk is fast enough
     first.takeover.lose_all(2)
     second.gain(0, 1)
-    assert sorted(second.daemon.pipeline.engine.devices) == [subject.name for subject in subjects[:2]]
+    assert sorted(second.daemon.sources[0].pipeline.engine.devices) == [subject.name for subject in subjects[:2]]
     assert first.published == second.published == []
 
 
@@ -236,10 +238,10 @@ def test_a_device_that_was_evicted_does_not_come_back(make, classifier, subjects
     first.write()
     first.daemon.config = dataclasses.replace(first.daemon.config, idle_s=1.0)
     first.clock.now_s += 10
-    first.step_until(lambda: not first.daemon.pipeline.engine.n_devices, "the eviction")
+    first.step_until(lambda: not first.daemon.sources[0].pipeline.engine.n_devices, "the eviction")
     first.write()
     second.gain(0)  # after a crash
-    assert second.daemon.pipeline.engine.devices == []
+    assert second.daemon.sources[0].pipeline.engine.devices == []
 
 
 def test_devices_for_which_there_is_no_room_leave_their_activities(make, classifier, subjects):
@@ -248,8 +250,8 @@ def test_devices_for_which_there_is_no_room_leave_their_activities(make, classif
     first.label(list(partitioned(subjects[:2])))
     first.lose(0, 1)
     second.gain(0, 1)
-    assert second.daemon.pipeline.engine.n_devices == 1
-    assert len(second.daemon.pipeline.last_labels.devices) == 1
+    assert second.daemon.sources[0].pipeline.engine.n_devices == 1
+    assert len(second.daemon.sources[0].pipeline.last_labels.devices) == 1
     assert [kind for _, kind, _ in second.events()] == ["exit"]
     assert_alternating([*first.events(), *second.events()])
 
@@ -323,7 +325,7 @@ def test_damage_anywhere_is_named_and_the_devices_begin_anew(make, classifier, l
     data = path.read_bytes()
     body = len(folders.HEADER) + 32
     damaged = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in (0, 5, body - 1, body, body + 99, -1)]
-    damaged += [data[: len(data) // 2], data[:10], data.replace(b"checkpoint 1", b"checkpoint 9"), b"?"]
+    damaged += [data[: len(data) // 2], data[:10], data.replace(b"checkpoint 2", b"checkpoint 9"), b"?"]
     damaged += [folders.encode({}, {}), folders.encode({"partition": 0, "partition_count": 2}, {})]
     for number, content in enumerate(damaged):
         folder = left.daemon.config.state_dir
@@ -335,7 +337,7 @@ def test_damage_anywhere_is_named_and_the_devices_begin_anew(make, classifier, l
         path.write_bytes(content)
         caplog.clear()
         other.gain(0)
-        assert other.daemon.pipeline.engine.devices == []
+        assert other.daemon.sources[0].pipeline.engine.devices == []
         (line,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
         assert line.startswith(f"state-dir: {path}: ")
         assert line.endswith("; the devices of partition 0 begin anew")
@@ -346,7 +348,7 @@ def test_damage_anywhere_is_named_and_the_devices_begin_anew(make, classifier, l
 def test_a_file_of_another_partition_or_number_of_partitions_is_not_taken(make, classifier, left, caplog):
     other = make(classifier, partition_count=3)
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == []
+    assert other.daemon.sources[0].pipeline.engine.devices == []
     assert "it is of partition 0 of 2, expected partition 0 of 3; the devices of partition 0 begin anew" in caplog.text
     path = newest(left, 0)
     path.parent.with_name("partition-1").mkdir()
@@ -371,7 +373,7 @@ def test_with_other_windows_the_devices_begin_anew_and_their_activities_end(make
     model.bundle = dataclasses.replace(classifier.bundle, name="other", spec=spec)
     other = make(model)
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == []
+    assert other.daemon.sources[0].pipeline.engine.devices == []
     assert f"{newest(left, 0)}: its windows are those of random@0.0.1, but other@0.0.1 needs others" in caplog.text
     assert [kind for _, kind, _ in other.events()] == ["exit"]
     other.label(list(partitioned(subjects[:1])))
@@ -381,7 +383,7 @@ def test_with_other_windows_the_devices_begin_anew_and_their_activities_end(make
 def test_with_another_smoothing_windows_go_on_and_activities_end(make, classifier, left, subjects, caplog):
     other = make(smoothed(classifier, SMOOTHINGS[1]))
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == [subjects[0].name]
+    assert other.daemon.sources[0].pipeline.engine.devices == [subjects[0].name]
     assert "whose labels or smoothing differ from those of random@0.0.1; its activities end" in caplog.text
     assert [kind for _, kind, _ in other.events()] == ["exit"]
 
@@ -391,7 +393,7 @@ def test_a_model_with_the_same_windows_and_labels_goes_on(make, classifier, left
     model.bundle = dataclasses.replace(classifier.bundle, version="9")
     other = make(model)
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == [subjects[0].name]
+    assert other.daemon.sources[0].pipeline.engine.devices == [subjects[0].name]
     assert other.events() == []
     assert caplog.text == ""
 
@@ -399,7 +401,7 @@ def test_a_model_with_the_same_windows_and_labels_goes_on(make, classifier, left
 def test_groups_do_not_read_each_others_files(make, classifier, left):
     other = make(classifier, worker_group="other")
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == []
+    assert other.daemon.sources[0].pipeline.engine.devices == []
     assert newest(left, 0).exists()
 
 
@@ -428,7 +430,7 @@ def test_a_worker_that_stood_still_replaces_nothing_and_ends_no_activity(make, c
     third.gain(0)
     third.label(sent)  # all of them are old
     assert third.published == []
-    state, other = (each.daemon.pipeline.engine.snapshot() for each in (owner, third))
+    state, other = (each.daemon.sources[0].pipeline.engine.snapshot() for each in (owner, third))
     assert state["windows.written"].tolist() == other["windows.written"].tolist()
 
 
@@ -483,12 +485,12 @@ def test_a_full_disk_is_said_once_a_minute_counted_and_holds_up_nothing(
         worker.write()
         assert caplog.text.count("No space left on device; no state can be written") == 2
         worker.label(sent[20:])
-        assert len(worker.daemon.pipeline.last_labels.devices) == 1
+        assert len(worker.daemon.sources[0].pipeline.last_labels.devices) == 1
         worker.lose(0)
     assert_alternating(worker.events())
     assert worker.events()[-1][1] == "exit"  # nothing is left of it, so that nobody goes on with the activity
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == []
+    assert other.daemon.sources[0].pipeline.engine.devices == []
     assert other.published == []
 
 
@@ -502,7 +504,7 @@ def test_after_a_full_disk_the_state_is_written_again(make, classifier, subjects
     worker.clock.now_s += 1
     worker.write()
     other.gain(0)
-    assert other.daemon.pipeline.engine.devices == [subjects[0].name]
+    assert other.daemon.sources[0].pipeline.engine.devices == [subjects[0].name]
 
 
 @pytest.fixture
@@ -537,14 +539,14 @@ def test_a_disk_that_hangs_while_it_is_read_is_waited_for_a_while(make, classifi
     assert other.done == [Gained((0,)), Gained((1,))]
     assert "reading takes more than 1.5 s; labels go on without it" in caplog.text
     other.label(list(partitioned(subjects[:1])))
-    assert other.daemon.pipeline.engine.n_devices == 1
+    assert other.daemon.sources[0].pipeline.engine.n_devices == 1
     hanging.release()
     other.step_until(lambda: other.daemon.states._terms[0].number, "the term")
     other.clock.now_s += 1
     other.lose(0)
     third = make(classifier)
     third.gain(0)
-    assert third.daemon.pipeline.engine.devices == [subjects[0].name]
+    assert third.daemon.sources[0].pipeline.engine.devices == [subjects[0].name]
     assert_alternating([*other.events(), *third.events()])
 
 
@@ -606,7 +608,7 @@ def test_a_disk_that_cannot_be_read_is_said_and_counted(make, classifier, left, 
     with monkeypatch.context() as patched:
         patched.setattr(PartitionFiles, "begin_term", broken)
         other.gain(0, 1)
-    assert other.daemon.pipeline.engine.devices == []
+    assert other.daemon.sources[0].pipeline.engine.devices == []
     assert caplog.text.count("Input/output error; devices that come from another worker begin anew") == 1
     assert metric(exposed(other.daemon), "harstream_state_failures_total") == 2
     other.clock.now_s += 100

@@ -21,12 +21,17 @@ from harstream.wire.decoder import Message
 from ..constants import STATE_LABELS, STATES
 
 
+def pipeline_of(config: RunConfig, classifier: Classifier) -> Pipeline:
+    (source,) = config.sources
+    return Pipeline(config, source, classifier)
+
+
 def update(last: LastLabels, devices: list[str], labels: list[str]) -> Counter[str]:
     return last.update(devices, labels, [0.5] * len(devices), [10**9] * len(devices))
 
 
 def test_a_field_that_looks_like_a_mistake_is_logged_once(classifier, caplog):
-    pipeline_ = Pipeline(RunConfig(instance="i"), classifier)
+    pipeline_ = pipeline_of(RunConfig(instance="i"), classifier)
     payload = b'{"ax":0,"ay":0,"az":1,"gx":0,"gy":0,"gz":0,"rate_hz":50,"timestamp":"noon"}'
     for _ in range(3):
         pipeline_.decode([Message("wearables/a\xe2\u202e/imu", payload, 5.0)])
@@ -37,7 +42,7 @@ def test_a_field_that_looks_like_a_mistake_is_logged_once(classifier, caplog):
 
 
 def test_other_states_end_what_the_smoother_remembers(classifier, states_bundle):
-    pipeline_ = Pipeline(RunConfig(instance="i"), classifier)
+    pipeline_ = pipeline_of(RunConfig(instance="i"), classifier)
     before = pipeline_.smoother
     pipeline_.change_model(classifier, before.smoothing)
     assert pipeline_.smoother is before
@@ -52,7 +57,7 @@ def test_other_states_end_what_the_smoother_remembers(classifier, states_bundle)
 
 def test_a_window_in_a_state_is_published_as_unknown_and_an_event_names_the_state(states_bundle):
     with_states = load_classifier(states_bundle)
-    pipeline_ = Pipeline(RunConfig(instance="i"), with_states)
+    pipeline_ = pipeline_of(RunConfig(instance="i"), with_states)
     n = 3
     windows = WindowBatch(
         ["w1"] * n,
@@ -142,7 +147,7 @@ def unfamiliar_of(pipeline_: Pipeline) -> set[str]:
 
 @pytest.mark.parametrize("model", ["same", "other version", "other smoothing"])
 def test_a_restored_engine_agrees_with_the_smoother_on_unfamiliar_devices(classifier, model):
-    before = Pipeline(RunConfig(instance="i"), classifier)
+    before = pipeline_of(RunConfig(instance="i"), classifier)
     for device in ("begins", "ends"):
         before.engine.feed(SampleBatch.from_message(device, np.zeros((10, 6), np.float32), t_ns=0))
     before.engine.set_problem("ends", Problem.UNFAMILIAR, "its end was on the way when the state was saved")
@@ -155,7 +160,7 @@ def test_a_restored_engine_agrees_with_the_smoother_on_unfamiliar_devices(classi
         used = Classifier(replace(classifier.bundle, version="9.9.9"), "litert", classifier._network)
     elif model == "other smoothing":
         config = RunConfig(instance="i", smoothing="none")
-    after = Pipeline(config, used)
+    after = pipeline_of(config, used)
     after.restore(Restored(facts, arrays | state), 0.0)
     assert unfamiliar_of(after) == (set() if model == "other version" else {"begins"})
     assert set(after.smoother.unfamiliar_devices()) == unfamiliar_of(after)

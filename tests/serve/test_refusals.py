@@ -118,8 +118,9 @@ def counted() -> list[tuple[str, int]]:
 @pytest.fixture
 def known(counted) -> Refusals:
     config = RunConfig(instance="x")
-    assert config.events_template is not None
-    templates = {"labels": [config.labels_template, TopicTemplate("b/{device}")], "events": [config.events_template]}
+    (source,) = config.sources
+    assert source.events_template is not None
+    templates = {"labels": [source.labels_template, TopicTemplate("b/{device}")], "events": [source.events_template]}
     return Refusals(templates, config.status_topic, "ann", lambda *seen: counted.append(seen))
 
 

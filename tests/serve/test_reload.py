@@ -72,7 +72,7 @@ def test_a_new_model_is_used_from_one_window_to_the_next_and_none_is_lost(
 
 
 def test_smoothing_goes_on_where_neither_it_nor_the_labels_change(daemon, own_bundle):
-    pipeline = daemon.pipeline
+    pipeline = daemon.sources[0].pipeline
     smoother = pipeline.smoother
     change(own_bundle, version="0.0.2")
     other = load_classifier(own_bundle)
@@ -121,10 +121,10 @@ def test_other_labels_are_counted_beside_the_old(mosquitto, own_bundle, subjects
     ],
 )
 def test_a_model_that_does_not_verify_is_refused_and_the_old_one_stays(daemon, own_bundle, caplog, damage, reason):
-    before = daemon.pipeline.classifier
+    before = daemon.sources[0].pipeline.classifier
     damage(own_bundle)
     assert not Reloader(daemon).reload("test")
-    assert daemon.pipeline.classifier is before
+    assert daemon.sources[0].pipeline.classifier is before
     assert daemon.labelling._waiting.empty()
     assert reason in caplog.text
     assert "settings and model stay as they are" in caplog.text
@@ -157,12 +157,12 @@ def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
 
 def test_a_changed_folder_is_noticed_once_and_only_when_its_files_are_complete(daemon, own_bundle):
     reloader = Reloader(daemon)
-    assert not reloader.folder_changed()
+    assert not reloader.changed_models()
     for version in ("0.0.2", "0.0.20", "0.0.200"):
         change(own_bundle, version=version)
-        assert not reloader.folder_changed()
-    assert reloader.folder_changed()
-    assert not reloader.folder_changed()
+        assert not reloader.changed_models()
+    assert reloader.changed_models()
+    assert not reloader.changed_models()
 
 
 def test_a_change_while_the_model_is_loaded_is_noticed_afterwards(daemon, own_bundle, monkeypatch):
@@ -174,8 +174,8 @@ def test_a_change_while_the_model_is_loaded_is_noticed_afterwards(daemon, own_bu
     monkeypatch.setattr("harstream.trial.load", load)
     reloader = Reloader(daemon)
     assert reloader.reload("test") == "random@0.0.1"
-    assert not reloader.folder_changed()
-    assert reloader.folder_changed()
+    assert not reloader.changed_models()
+    assert reloader.changed_models()
 
 
 def test_no_error_whatever_ends_reloading(daemon, monkeypatch, caplog):

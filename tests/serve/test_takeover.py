@@ -60,13 +60,13 @@ def test_the_devices_of_a_lost_partition_are_forgotten_and_those_of_others_stay(
     done = changed(daemon)
     receive(daemon, partitioned(subjects[:2]))
     daemon.step(0)
-    assert daemon.pipeline.engine.n_devices == 2
+    assert daemon.sources[0].pipeline.engine.n_devices == 2
     daemon.takeover.ask(Lost([1]))
     daemon.step(0)
     wait_until(lambda: done == [Lost([1])], "the end of the change")
-    assert daemon.pipeline.engine.health().devices == [subjects[0].name]
-    assert daemon.pipeline.last_labels.devices == [subjects[0].name]
-    assert not daemon.pipeline.last_labels.to_clear
+    assert daemon.sources[0].pipeline.engine.health().devices == [subjects[0].name]
+    assert daemon.sources[0].pipeline.last_labels.devices == [subjects[0].name]
+    assert not daemon.sources[0].pipeline.last_labels.to_clear
 
 
 def test_a_lost_partition_waits_for_its_messages_and_not_for_ever(daemon, subjects, monkeypatch):
@@ -83,12 +83,12 @@ def test_a_lost_partition_waits_for_its_messages_and_not_for_ever(daemon, subjec
     wait_until(lambda: done == [Lost([1])], "the end of the change")
     while len(daemon.inbox):  # messages of both
         daemon.step(0)
-    assert daemon.pipeline.engine.health().devices == [subjects[0].name]
+    assert daemon.sources[0].pipeline.engine.health().devices == [subjects[0].name]
     receive(daemon, sent[-2:])  # later ones do not come, but if the partition is gained again
     daemon.takeover.ask(Gained([1]))
     daemon.step(0)
     daemon.step(0)
-    assert daemon.pipeline.engine.n_devices == 2
+    assert daemon.sources[0].pipeline.engine.n_devices == 2
     assert done == [Lost([1]), Gained([1])]
 
 
@@ -103,7 +103,7 @@ def test_a_device_begins_anew_when_its_partition_comes_back(daemon, subjects):
     daemon.step(0)
     receive(daemon, sent[8:13])  # 125 samples: no window without those before
     daemon.step(0)
-    assert daemon.pipeline.engine.n_devices == 1
+    assert daemon.sources[0].pipeline.engine.n_devices == 1
     daemon.takeover.ask(Lost([0]))  # follows all windows
     daemon.step(0)
     wait_until(lambda: len(done) == 3, "the changes")
@@ -116,12 +116,12 @@ def test_nothing_is_labelled_without_a_lease_nor_in_a_closed_partition(daemon, s
     daemon.takeover.lease_end_s = daemon.monotonic.now_s - 0.1
     daemon.step(0)
     assert daemon.status().messages_foreign == len(sent)
-    assert daemon.pipeline.engine.n_devices == 0
+    assert daemon.sources[0].pipeline.engine.n_devices == 0
     daemon.takeover.lease_end_s = daemon.monotonic.now_s + 0.1
     daemon.takeover.closed = frozenset({1})
     receive(daemon, sent)
     daemon.step(0)
-    assert daemon.pipeline.engine.health().devices == [subjects[0].name]
+    assert daemon.sources[0].pipeline.engine.health().devices == [subjects[0].name]
     assert metric(exposed(daemon), 'harstream_messages_dropped_total{reason="partition"}') == 1.5 * len(sent)
 
 
@@ -165,26 +165,26 @@ def test_a_worker_that_stops_hands_its_devices_over_and_gets_them_back(mosquitto
                 wait_to_serve(second, 1)
                 send(0, 24)  # 300 samples of each: three windows
                 labelled(6)
-                assert [each.pipeline.engine.n_devices for each in (first, second)] == [1, 1]
+                assert [each.sources[0].pipeline.engine.n_devices for each in (first, second)] == [1, 1]
             wait_to_serve(first, 0, 1)
             assert first.workers is not None
             assert first.workers.subscriptions.accepted == {"p/0/wearables/+/imu"}  # the other has its own connection
-            assert second.pipeline.engine.n_devices == 0
+            assert second.sources[0].pipeline.engine.n_devices == 0
             assert events(names[1])[-1:] == ["exit"]  # the activities of the second end with it
             send(24, 44)  # 250 samples: two windows of the second device, four of the other
             labelled(12)
-            assert first.pipeline.engine.n_devices == 2
+            assert first.sources[0].pipeline.engine.n_devices == 2
             assert metric(exposed(first), "harstream_partitions") == 2
             assert metric(exposed(first), 'harstream_partition_changes_total{change="gained"}') == 2
             with running(make_worker(mosquitto.port, classifier, 1, mqtt_version=version)) as again:
                 wait_to_serve(again, 1)
                 wait_to_serve(first, 0)
                 assert metric(exposed(first), 'harstream_partition_changes_total{change="lost"}') == 1
-                assert first.pipeline.engine.health().devices == [names[0]]
+                assert first.sources[0].pipeline.engine.health().devices == [names[0]]
                 before = last_retained()
                 # Idle devices are evicted; the label of the one that it gave up is not its own any more.
                 first.config = dataclasses.replace(first.config, idle_s=1.0)
-                wait_until(lambda: first.pipeline.engine.n_devices == 0, "the eviction")
+                wait_until(lambda: first.sources[0].pipeline.engine.n_devices == 0, "the eviction")
                 wait_until(lambda: not client.payloads(f"wearables/{names[0]}/activity")[-1], "the clearing")
                 with Client(mosquitto.port, "wearables/+/activity") as late:
                     wait_until(lambda: late.messages, "the other retained label")

@@ -79,8 +79,8 @@ class SyncDaemon(Daemon):
             self.sent_s += 0.5
             self.clock.now_s, self.monotonic.now_s = START_S + self.sent_s, 1000 + self.sent_s  # type: ignore[attr-defined]
             due = self.make_windows([Message(topic, payload, self.clock()) for topic, payload in at_once])
-            if len(due.windows):
-                assert sorted(due.windows.devices) == sorted(angles)
+            if due.parts:
+                assert sorted(due.parts[0].windows.devices) == sorted(angles)
                 self.labelling.label([due])
         self.refresh()
         return [json.loads(content) for topic, content in self.published[before:] if topic.endswith("/activity")]
@@ -97,12 +97,12 @@ class SyncDaemon(Daemon):
         return list(messages([recording], t0_ns=T0_NS + round(self.sent_s * 1e9)))
 
     def refresh(self) -> None:
-        self.devices.refresh(self.config.idle_s)
+        self.sources.refresh(self.config.idle_s)
 
     def problem(self, device: str) -> str | None:
         """Return the problem of a device by the API."""
         with serving_http(self) as url:
-            self.devices._wanted = True
+            self.sources[0].devices._wanted = True
             self.refresh()
             status, body = http_get(f"{url}/api/devices/{device}")
             assert status == 200
@@ -168,7 +168,7 @@ def test_a_bundle_that_cannot_tell_finds_nothing_unfamiliar(bundle: Bundle):
 @pytest.mark.parametrize("other_labels", [False, True])
 def test_another_model_judges_anew_and_the_same_model_does_not(daemon, bundle: Bundle, other_labels: bool):
     daemon.send("w1", 90, 30)
-    pipeline, smoothing = daemon.pipeline, bundle.smoothing
+    pipeline, smoothing = daemon.sources[0].pipeline, bundle.smoothing
     daemon.labelling.change_model(pipeline, spotting(bundle, version="0.0.2"), smoothing)
     daemon.refresh()
     assert daemon.problem("w1") == "unfamiliar"
@@ -190,8 +190,8 @@ def test_another_smoothing_does_not_judge_anew(daemon, bundle: Bundle):
     daemon.send("w2", 0, 30)
     other = Smoothing("none", 0.4)
     assert other != bundle.smoothing
-    daemon.labelling.change_model(daemon.pipeline, daemon.pipeline.classifier, other)
-    assert daemon.pipeline.smoother.smoothing == other
+    daemon.labelling.change_model(daemon.sources[0].pipeline, daemon.sources[0].pipeline.classifier, other)
+    assert daemon.sources[0].pipeline.smoother.smoothing == other
     daemon.refresh()
     assert [daemon.problem("w1"), daemon.problem("w2")] == ["unfamiliar", None]
     assert {(one["label"], one["problem"]) for one in daemon.send("w1", 0, 10)} == {("UNKNOWN", "unfamiliar")}
@@ -201,7 +201,7 @@ def test_another_smoothing_does_not_judge_anew(daemon, bundle: Bundle):
 def test_a_model_that_cannot_tell_ends_the_problem(daemon, bundle: Bundle):
     daemon.send("w1", 90, 30)
     network = FunctionNetwork(lambda inputs: upright_only(inputs)[:, :6])
-    daemon.labelling.change_model(daemon.pipeline, Classifier(bundle, "litert", network), bundle.smoothing)
+    daemon.labelling.change_model(daemon.sources[0].pipeline, Classifier(bundle, "litert", network), bundle.smoothing)
     daemon.refresh()
     assert daemon.problem("w1") is None
     assert {one["label"] for one in daemon.send("w1", 90, 5)} == {"WALKING"}
@@ -211,26 +211,26 @@ def test_a_device_that_is_back_after_its_eviction_does_not_keep_the_problem(daem
     """The labelling thread is behind: it hears of the eviction when the main loop has seen the device again."""
     daemon.send("w1", 90, 30)
     assert daemon.problem("w1") == "unfamiliar"
-    evicted = daemon.pipeline.engine.evict(1e9)
+    evicted = daemon.sources[0].pipeline.engine.evict(1e9)
     assert evicted == ["w1"]
-    daemon.pipeline._unfamiliar.put(UnfamiliarChanged("w1", "it was found before the eviction"))
+    daemon.sources[0].pipeline._unfamiliar.put(UnfamiliarChanged("w1", "it was found before the eviction"))
     daemon.make_windows(
         [Message(*next(messages([Recording("w1", "w1", 50.0, np.ones((25, 6), np.float32), ())])), 0.0)]
     )
     daemon.refresh()
     assert daemon.problem("w1") == "unfamiliar"
-    handed_over = DevicesEvicted(daemon.pipeline, evicted)
+    handed_over = DevicesEvicted(daemon.sources[0].pipeline, evicted)
     daemon.labelling.evict(handed_over.pipeline, handed_over.devices)
     daemon.refresh()
     assert daemon.problem("w1") is None
 
 
 def test_what_is_found_of_a_device_without_state_is_ignored(daemon):
-    daemon.pipeline._unfamiliar.put(UnfamiliarChanged("nobody", "it is gone"))
-    daemon.pipeline._unfamiliar.put(UnfamiliarChanged("nobody", None))
+    daemon.sources[0].pipeline._unfamiliar.put(UnfamiliarChanged("nobody", "it is gone"))
+    daemon.sources[0].pipeline._unfamiliar.put(UnfamiliarChanged("nobody", None))
     daemon.refresh()
-    assert daemon.pipeline.engine.problem_counts()[Problem.UNFAMILIAR] == 0
-    assert daemon.pipeline.take_unfamiliar() == []
+    assert daemon.sources[0].pipeline.engine.problem_counts()[Problem.UNFAMILIAR] == 0
+    assert daemon.sources[0].pipeline.take_unfamiliar() == []
 
 
 def test_the_devices_of_one_batch_are_told_apart(daemon, caplog):

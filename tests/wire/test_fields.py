@@ -105,6 +105,13 @@ def test_a_list_of_samples_with_a_time_each(acc):
     np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.2, 0.1, 0.8]]))
 
 
+def test_times_in_the_rows_of_a_message_that_is_their_list():
+    message = [[1763668800020 + 20 * i, x, 0.2, 0.9] for i, x in enumerate((0.1, 0.3))]
+    samples = read("fields", message, {"samples": ".", "t": "0", "acc": ["1", "2", "3"]}, names_device=False)
+    np.testing.assert_array_equal(samples.acc, f32([[0.1, 0.2, 0.9], [0.3, 0.2, 0.9]]))
+    assert samples.acc_t_ns.tolist() == [T_NS, T_NS + 20_000_000]
+
+
 @pytest.mark.parametrize(
     "acc",
     [

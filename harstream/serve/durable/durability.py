@@ -5,10 +5,11 @@
                                    v             | labels accepted by the broker
                             labelling thread -> checkpoint thread
 
-The main loop numbers the messages (their *position*) and hands them to the journal thread, which writes them to the
-journal. A message is acknowledged when it is in the journal on disk and the broker has accepted the labels of all
-messages up to it. From time to time the main loop copies the state of the engine, and the labelling thread that of the
-smoother, both after the same message; the checkpoint thread writes them when the labels up to there are accepted.
+The main loop numbers the messages (their *position*), of all sources together, and hands them to the journal thread,
+which writes them to the journal. A message is acknowledged when it is in the journal on disk and the broker has
+accepted the labels of all messages up to it. From time to time the main loop copies the state of the engines, and the
+labelling thread that of the smoothers, both after the same message; the checkpoint thread writes them when the labels
+up to there are accepted.
 
 After a crash the newest checkpoint is restored, and the messages in the journals after it go through the engine again,
 which makes the same windows. Labels that the broker is known to have are not published again. Then the broker sends
@@ -65,7 +66,7 @@ class Broker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """State of the last run, for the pipeline to take over."""
+    """State of the last run, of all sources or of one, for the pipelines to take over."""
 
     facts: Mapping[str, Any]
     arrays: Mapping[str, Any]
@@ -73,12 +74,17 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State after a message: of the engine from the beginning, of the smoother once the labelling thread adds it."""
+    """State after a message: of the engines from the beginning, of the smoothers once the labelling thread adds it."""
 
     generation: int
     position: int
     facts: dict[str, Any]
     arrays: dict[str, Any]
+
+    def add(self, source: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Add a part of the state of a source."""
+        self.facts["sources"].setdefault(source, {}).update(facts)
+        self.arrays.update({f"{source} {name}": array for name, array in arrays.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +238,10 @@ class Durability:
         """False while the journal cannot be written as fast as messages come, such as on a full disk."""
         return self._admitted_bytes - self._written_bytes < _MAX_WAITING_BYTES
 
-    def note_evicted(self, devices: Sequence[str]) -> None:
-        """Write to the journal that devices were evicted."""
+    def note_evicted(self, source: str, devices: Sequence[str]) -> None:
+        """Write to the journal that devices of a source were evicted."""
         if devices:
-            self._items.put(journal.Evicted(devices))
+            self._items.put(journal.Evicted(source, devices))
             self._wake.set()
 
     def ask_for_checkpoint(self) -> None:
@@ -249,11 +255,10 @@ class Durability:
             return False
         return self._wanted or self._work_s >= _WORK_S or self.stats.journal_bytes >= _MAX_JOURNAL_BYTES
 
-    def begin_checkpoint(self, engine: Mapping[str, Any], subscriptions: Sequence[str]) -> Checkpoint:
-        """Return the first part of a checkpoint after the last admitted message; the next journal begins here.
+    def begin_checkpoint(self, subscriptions: Sequence[str]) -> Checkpoint:
+        """Return a checkpoint after the last admitted message, for the state of each source; a journal begins here.
 
         Args:
-            engine: State of the engine.
             subscriptions: Topic filters in use.
 
         """
@@ -262,10 +267,8 @@ class Durability:
         self._next_generation += 1
         self._items.put(_NextJournal(generation))
         self._wake.set()
-        arrays = {f"engine {name}": array for name, array in engine.items()}
-        arrays["deliveries"] = self._deliveries.to_array()
-        facts = {"position": self.position, "subscriptions": list(subscriptions)}
-        return Checkpoint(generation, self.position, facts, arrays)
+        facts = {"position": self.position, "subscriptions": list(subscriptions), "sources": {}}
+        return Checkpoint(generation, self.position, facts, {"deliveries": self._deliveries.to_array()})
 
     # --- labelling thread ---------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from harstream.storage import from_npz, read_file, replace_file, to_npz
 log = logging.getLogger("harstream")
 
 #: First bytes of a checkpoint, with the version of its format. The SHA-256 of what follows it comes next.
-HEADER = b"harstream checkpoint 1\n"
+HEADER = b"harstream checkpoint 2\n"
 _DIGEST_BYTES = 32
 #: Size above which a file is no checkpoint, bytes.
 MAX_BYTES = 2**32

@@ -23,7 +23,7 @@ from harstream.wire.decoder import Message
 log = logging.getLogger("harstream")
 
 #: First bytes of a journal, with the version of its format.
-HEADER = b"harstream journal 1\n"
+HEADER = b"harstream journal 2\n"
 _GENERATION = struct.Struct("<Q")
 _RECORD = struct.Struct("<BII")  # kind, length, CRC-32
 _POSITION = struct.Struct("<Q")
@@ -61,8 +61,9 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """Devices that were evicted."""
+    """Devices of a source that were evicted."""
 
+    source: str
     devices: Sequence[str]
 
 
@@ -91,8 +92,8 @@ def encode(record: Record) -> bytes:
             content, kind = b"".join(parts), Kind.MESSAGES
         case Labelled(position):
             content, kind = _POSITION.pack(position), Kind.LABELLED
-        case Evicted(devices):
-            content, kind = "\n".join(devices).encode(), Kind.EVICTED
+        case Evicted(source, devices):
+            content, kind = "\n".join((source, *devices)).encode(), Kind.EVICTED
     return _RECORD.pack(kind, len(content), zlib.crc32(content)) + content
 
 
@@ -118,7 +119,8 @@ def _decode(kind: int, content: bytes) -> Record:
         case Kind.LABELLED:
             return Labelled(_POSITION.unpack(content)[0])
         case Kind.EVICTED:
-            return Evicted(content.decode().split("\n"))
+            source, *devices = content.decode().split("\n")
+            return Evicted(source, devices)
     raise ValueError(f"a record of the unknown kind {kind}")
 
 

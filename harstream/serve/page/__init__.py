@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from harstream.serve import api
-from harstream.serve.daemon import Daemon
+from harstream.serve.daemon import READ_TIMEOUT_S, Daemon
 from harstream.serve.devices import Snapshot
 from harstream.serve.http import Answer, Request, Response, Routes, Stream
 from harstream.serve.label_history import LabelHistory
@@ -19,7 +19,7 @@ from harstream.serve.page.table import Query, Table
 from harstream.serve.page.totals import Totals
 from harstream.serve.page.viewers import MAX_VIEWERS, Viewers
 from harstream.serve.page.views import DeviceView, Moment, Overview
-from harstream.serve.pipeline import Pipeline
+from harstream.serve.source import Source
 
 #: Time that the main loop has to return the signals of watched devices.
 _ASK_S = 0.5
@@ -55,9 +55,9 @@ class LivePage:
         daemon.labelling.on_labelled = self._watched.on_labelled
 
     @property
-    def _sources(self) -> list[Pipeline]:
-        """Pipelines of all sources."""
-        return [self._daemon.pipeline]
+    def _sources(self) -> list[Source]:
+        """All sources."""
+        return list(self._daemon.sources)
 
     def start(self) -> None:
         """Start to serve viewers."""
@@ -92,48 +92,28 @@ class LivePage:
 
     def _stream_device(self, device: str, source: str) -> Answer:
         """Answer with the page of a device. It may be one that is not known yet, such as after a restart."""
-        pipelines = [one for one in self._sources if source in ("", one.source)]
-        if not pipelines:
-            known = ", ".join(one.source for one in self._sources)
+        sources = [one for one in self._sources if source in ("", one.config.name)]
+        if not sources:
+            known = ", ".join(one.config.name for one in self._sources)
             return api.answer(400, {"error": f"source is {source!r}, expected one of {known}"})
-        knows = (one for one in pipelines if self._read(one)[0].describe_in_detail(device) is not None)
-        pipeline = next(knows, pipelines[0])
+        knows = (one for one in sources if self._read(one)[0].describe_in_detail(device) is not None)
+        chosen = next(knows, sources[0])
         return Stream(
-            "text/event-stream", lambda connection: self.viewers.add(connection, self._view_device(pipeline, device))
+            "text/event-stream", lambda connection: self.viewers.add(connection, self._view_device(chosen, device))
         )
 
-    def _view_device(self, pipeline: Pipeline, device: str) -> DeviceView:
+    def _view_device(self, source: Source, device: str) -> DeviceView:
         return DeviceView(
             device,
-            lambda: self._read(pipeline),
-            self._watched.add(pipeline, device),
+            lambda: self._read(source),
+            self._watched.add(source.pipeline, device),
             self._watched,
-            self._settings(pipeline),
+            _settings(source),
         )
 
-    def _settings(self, pipeline: Pipeline) -> Mapping[str, Any]:
-        """Return what a source is set to, for people."""
-        config, bundle = self._daemon.config, pipeline.classifier.bundle
-        spec = bundle.spec
-        return {
-            "source": pipeline.source,
-            "topic": config.topic,
-            "payload": config.payload,
-            "acc_unit": config.acc_unit,
-            "gyro_unit": config.gyro_unit,
-            "axes": config.axes,
-            "model": bundle.id,
-            "placement": bundle.placement,
-            "outputs": bundle.outputs,
-            "uses_gyro": spec.uses_gyro,
-            "sample_rate_hz": spec.sample_rate_hz,
-            "window_s": round(spec.window_samples / spec.sample_rate_hz, 3),
-            "stride_s": round(spec.stride_samples / spec.sample_rate_hz, 3),
-        }
-
-    def _read(self, pipeline: Pipeline) -> tuple[Snapshot, LabelHistory | None]:
+    def _read(self, source: Source) -> tuple[Snapshot, LabelHistory | None]:
         """Return the devices of a source, and their history."""
-        return self._daemon.read_devices(), pipeline.history
+        return source.devices.snapshot(READ_TIMEOUT_S), source.pipeline.history
 
     # --- thread of the viewers ----------------------------------------------------------------
 
@@ -162,9 +142,30 @@ class LivePage:
 
     def _read_table(self) -> Table:
         if self._table is None or self._table_at != self._second:
-            parts = [self._read(pipeline) for pipeline in self._sources]
+            parts = [self._read(source) for source in self._sources]
             self._table, self._table_at = Table(parts, self._daemon.clock(), self._table), self._second
         return self._table
+
+
+def _settings(source: Source) -> Mapping[str, Any]:
+    """Return what a source is set to, for people."""
+    config, bundle = source.config, source.pipeline.classifier.bundle
+    spec = bundle.spec
+    return {
+        "source": config.name,
+        "topic": config.topic,
+        "payload": config.payload,
+        "acc_unit": config.acc_unit,
+        "gyro_unit": config.gyro_unit,
+        "axes": config.axes,
+        "model": bundle.id,
+        "placement": bundle.placement,
+        "outputs": bundle.outputs,
+        "uses_gyro": spec.uses_gyro,
+        "sample_rate_hz": spec.sample_rate_hz,
+        "window_s": round(spec.window_samples / spec.sample_rate_hz, 3),
+        "stride_s": round(spec.stride_samples / spec.sample_rate_hz, 3),
+    }
 
 
 def _answer_asset(request: Request) -> Response:

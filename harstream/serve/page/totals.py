@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from harstream import __version__
 from harstream.core.batches import Float64, Int64
+from harstream.core.labels import UNKNOWN
 from harstream.serve.status import DaemonStatus
 
 #: Devices by activity are noted so often, and so many times.
@@ -67,7 +68,7 @@ class Totals:
             # Without drift, and without several points at once after a pause.
             due_s = self._next_point_s if self.points else now_s
             self._next_point_s = max(due_s + TREND_STEP_S, now_s + TREND_STEP_S / 2)
-            self._trend.append(dict(status.devices_by_label))
+            self._trend.append(_by_label(status))
             self._last_point_s = self._clock()
             self.points += 1
 
@@ -78,8 +79,7 @@ class Totals:
             "version": __version__,
             "ready": status.ready,
             "state": status.state,
-            "model": status.model,
-            "backend": status.backend,
+            "models": list(dict.fromkeys(f"{one.model} ({one.backend})" for one in status.sources)),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -91,9 +91,9 @@ class Totals:
         return {
             **self.describe_daemon(),
             "time": self.time,
-            "labels": status.labels,
+            "labels": _labels(status),
             "devices": status.devices,
-            "devices_by_label": status.devices_by_label,
+            "devices_by_label": _by_label(status),
             "labels_per_s": round((newest.labels - base.labels) / span_s, 1) if span_s else None,
             "samples_per_s": round((newest.samples - base.samples) / span_s) if span_s else None,
             "latency_ms": {
@@ -124,6 +124,20 @@ class Totals:
     def _at_or_before(self, at_s: float) -> _Sample:
         """Return the newest sample that is at least as old as ``at_s``; the oldest if none is."""
         return next((sample for sample in reversed(self._samples) if sample.at_s <= at_s), self._samples[0])
+
+
+def _labels(status: DaemonStatus) -> list[str]:
+    """Return the labels that the models may publish, UNKNOWN last."""
+    labels = dict.fromkeys(label for source in status.sources for label in source.labels)
+    return [*(label for label in labels if label != UNKNOWN), UNKNOWN]
+
+
+def _by_label(status: DaemonStatus) -> dict[str, int]:
+    """Return the number of devices by their last label, of all sources."""
+    counts: Counter[str] = Counter()
+    for source in status.sources:
+        counts.update(source.devices_by_label)
+    return dict(counts)
 
 
 def quantile(bounds: Float64, counts: Int64, q: float) -> float | None:

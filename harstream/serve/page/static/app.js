@@ -25,7 +25,7 @@ function onState(now) {
 function onTotals(now) {
   totals = now;
   paintState();
-  setText($("model"), `${now.model} (${now.backend})`);
+  setText($("model"), now.models.join(", "));
   setText($("version"), `harstream ${now.version}`);
 }
 
