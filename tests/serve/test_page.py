@@ -25,6 +25,7 @@ from ..live_streams import messages
 from ..servers import http_get, wait_until
 from .daemons import make_config, receive_all
 from .event_stream import EventStream
+from .sources import sources_config, stream
 
 STATIC = Path(page_module.__file__).parent / "static"
 
@@ -202,6 +203,29 @@ def test_a_device_that_is_not_known_yet_appears_on_its_page(daemon, subjects):
         assert next(content for name, content in events if name == "device")["device"] is None
         receive_all(daemon, messages(subjects[:1]))
         assert next(content["device"]["device"] for _, content in events if content.get("device")) == "subject-0"
+
+
+# --- several sources ------------------------------------------------------------------------------------
+
+
+def test_devices_of_all_sources_are_rows_and_one_name_may_be_in_several(classifier, subjects):
+    config = dataclasses.replace(sources_config(), http="127.0.0.1:0")
+    daemon = Daemon(config, classifier, classifier, classifier)
+    names = [source.config.name for source in daemon.sources]
+    with serving(daemon) as (url, _):
+        for name in names:
+            receive_all(daemon, stream(name, subjects[0], "a"))
+        wait_until(lambda: daemon.labelling.windows_classified == 11 * len(names), "all labels")
+        with EventStream(f"{url}/api/stream?sort=source") as watching:
+            assert watching.next("totals")["sources"] == names
+            assert watching.next("view")["order"] == [[name, "a"] for name in names]
+        with EventStream(f"{url}/api/stream?source=boards") as watching:
+            assert watching.next("view")["order"] == [["boards", "a"]]
+        with EventStream(f"{url}/api/stream?device=a&source=boards") as watching:
+            first = watching.next("device")
+        settings = first["settings"]
+        assert (first["device"]["source"], settings["source"], settings["payload"]) == ("boards", "boards", "fields")
+        assert (settings["topic"], settings["acc_unit"]) == ("boards/{device}", "m/s2")
 
 
 # --- viewers --------------------------------------------------------------------------------------------
