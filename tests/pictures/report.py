@@ -27,7 +27,8 @@ def draw(out: Path, folder: Path) -> list[Path]:
         "--subjects",
         "01,03,05,06",
     ]
-    subprocess.run([*command, "--data", f"hapt:{archive}", "--report", str(folder)], check=True, capture_output=True)
+    command += ["--data", f"hapt:{archive.name}", "--report", str(folder)]  # the report shows the path
+    subprocess.run(command, cwd=archive.parent, check=True, capture_output=True)
     with Chromium() as browser:
         page = browser.page(1280, 1500)
         page.open((folder / "report.html").as_uri())
