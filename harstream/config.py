@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ class RunConfig:
         "Topic template of the samples; the level {device} is the name of the device, and a level {partition} a "
         "number. Without a level {device} the payload names the device.",
         DEFAULT_TOPIC,
+        metavar="TEMPLATE",
+    )
+    acc_topic: str | None = option(
+        "In place of --topic, for wearables whose two sensors have messages of their own: topic template of the "
+        "accelerometer. If that of the gyroscope is the same, each message tells what it holds.",
+        metavar="TEMPLATE",
+    )
+    gyro_topic: str | None = option(
+        "Topic template of the gyroscope, with --acc-topic. A model that needs no gyroscope passes its messages over.",
         metavar="TEMPLATE",
     )
     payload: str = option(
@@ -237,7 +246,10 @@ class RunConfig:
 
     def _check_topics(self) -> None:
         """Raise ConfigError if the daemon would receive what it publishes, or topics of different use overlap."""
-        templates = {"topic": self.samples_template, "labels-topic": self.labels_template}
+        samples = {"topic" if self.acc_topic is None else "acc-topic": self.samples_template}
+        if (gyro := self._check_gyro_topic()) is not None and gyro != self.samples_template:
+            samples["gyro-topic"] = gyro
+        templates = {**samples, "labels-topic": self.labels_template}
         if self.events_template is not None:
             templates["events-topic"] = self.events_template
         for (first, one), (second, other) in itertools.combinations(templates.items(), 2):
@@ -256,7 +268,30 @@ class RunConfig:
                         f"choose another topic or {option_name}"
                     )
         if self.served_partitions and not self.samples_template.has_partition:
-            raise ConfigError(f"partitions: the topic {self.topic!r} has no level {{partition}}; add it")
+            raise ConfigError(
+                f"partitions: the topic {self.samples_template.text!r} has no level {{partition}}; add it"
+            )
+
+    def _check_gyro_topic(self) -> TopicTemplate | None:
+        """Return the template of the gyroscope; raise ConfigError if it does not go with that of the accelerometer."""
+        acc, gyro = self.samples_template, self.gyro_template
+        if (self.acc_topic is None) != (gyro is None):
+            given, other = ("gyro-topic", "acc-topic") if self.acc_topic is None else ("acc-topic", "gyro-topic")
+            raise ConfigError(f"{given}: it goes with {other}; give both, or only topic")
+        if gyro is None:
+            return None
+        if self.topic != DEFAULT_TOPIC:
+            raise ConfigError("topic: acc-topic and gyro-topic are in its place; leave it out")
+        for level, in_acc, in_gyro in (
+            ("{device}", acc.has_device, gyro.has_device),
+            ("{partition}", acc.has_partition, gyro.has_partition),
+        ):
+            if in_acc != in_gyro:
+                raise ConfigError(
+                    f"gyro-topic: {gyro.text!r} and acc-topic {acc.text!r}: only one has a level {level}; both need "
+                    "it, or none"
+                )
+        return gyro
 
     @property
     def durable_dir(self) -> Path | None:
@@ -272,8 +307,21 @@ class RunConfig:
 
     @property
     def samples_template(self) -> TopicTemplate:
-        """Template of the topics that samples are received from."""
-        return TopicTemplate(self.topic, "topic", may_partition=True, may_omit_device=True)
+        """Template of the topics that samples are received from; with ``gyro_template``, those of the accelerometer."""
+        text, name = (self.topic, "topic") if self.acc_topic is None else (self.acc_topic, "acc-topic")
+        return TopicTemplate(text, name, may_partition=True, may_omit_device=True)
+
+    @property
+    def gyro_template(self) -> TopicTemplate | None:
+        """Template of the topics of the gyroscope; None: it comes with the accelerometer."""
+        if self.gyro_topic is None:
+            return None
+        return TopicTemplate(self.gyro_topic, "gyro-topic", may_partition=True, may_omit_device=True)
+
+    def samples_filters(self, partitions: Sequence[int] = ()) -> tuple[str, ...]:
+        """Return the filters of the topics of samples, of these partitions or, without any, of all devices."""
+        templates = dict.fromkeys(one for one in (self.samples_template, self.gyro_template) if one is not None)
+        return tuple(itertools.chain.from_iterable(template.subscriptions(partitions) for template in templates))
 
     @property
     def payload_config(self) -> PayloadConfig:

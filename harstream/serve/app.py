@@ -87,7 +87,7 @@ def _log_ready(daemon: Daemon, http_url: str) -> None:
     """Log that the daemon is ready, with its model, broker, topics and HTTP address."""
     config, classifier, connection = daemon.config, daemon.pipeline.classifier, daemon.connection
     assert connection is not None
-    first, *others = config.samples_template.subscriptions(sorted(daemon.served_partitions))
+    first, *others = config.samples_filters(sorted(daemon.served_partitions))
     if daemon.workers is not None and not daemon.served_partitions:
         first = "none yet: other workers serve the partitions"
     log.info(

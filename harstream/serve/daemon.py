@@ -194,7 +194,7 @@ class Daemon:
 
     @property
     def _subscriptions(self) -> tuple[str, ...]:
-        return self.config.samples_template.subscriptions(self.config.served_partitions)
+        return self.config.samples_filters(self.config.served_partitions)
 
     def receive(self, messages: Sequence[InboundMessage]) -> None:
         """Put messages into the inbox. The network thread calls this, so it does nothing else.
@@ -538,6 +538,7 @@ class Daemon:
             samples_late=stats.samples_late,
             samples_rate=stats.samples_rate,
             samples_devices=stats.samples_devices,
+            pairing=stats.pairing,
             gaps=stats.gaps,
             rates_measured=stats.rates_measured,
             windows_classified=self.labelling.windows_classified,

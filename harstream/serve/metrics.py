@@ -7,6 +7,7 @@ device is never a label value.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -243,8 +244,15 @@ class _StatusCollector(Collector):
         yield _counter(
             "samples_dropped",
             "Valid samples not used, by reason: late (not newer than the newest accepted), "
-            "rate (cannot be resampled), devices (max-devices reached)",
-            {"late": status.samples_late, "rate": status.samples_rate, "devices": status.samples_devices},
+            "rate (cannot be resampled), devices (max-devices reached); of two sensors with messages of their own: "
+            "no_gyroscope (of the accelerometer: none of the gyroscope at their time, or not in time), late_gyroscope "
+            "(it came too late), and no_accelerometer and late_accelerometer, the other way round",
+            {
+                "late": status.samples_late,
+                "rate": status.samples_rate,
+                "devices": status.samples_devices,
+                **dataclasses.asdict(status.pairing),
+            },
             label="reason",
         )
         yield _counter("gaps", "Gaps in the samples of a device, bridged or not", status.gaps)

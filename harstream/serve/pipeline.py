@@ -70,8 +70,9 @@ class Pipeline:
             units=Units(config.acc_unit, config.gyro_unit),
             max_payload_bytes=config.max_payload_bytes,
             payload=config.payload_config,
+            gyro_template=config.gyro_template,
         )
-        self.engine = Engine(bundle.spec, max_devices=config.max_devices)
+        self.engine = Engine(bundle.spec, max_devices=config.max_devices, paired=config.gyro_template is not None)
         self._rejection_log = RejectionLog()
         # Used by the labelling thread.
         self.classifier = classifier
@@ -109,7 +110,7 @@ class Pipeline:
         except ValueError as error:
             raise ConfigError(
                 f"state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others ({error}); start "
-                "with the old model, or move the folder away and begin without state"
+                "with the old model and topics, or move the folder away and begin without state"
             ) from error
         state = LabelState.read(facts, arrays, bundle)
         self.last_labels.restore(state.last_labels, state.to_clear)
@@ -153,7 +154,7 @@ class Pipeline:
         """
         bundle, smoothing = self.classifier.bundle, self.smoother.smoothing
         labels = LabelState.read(facts, arrays, bundle)
-        engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices)
+        engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices, paired=self.decoder.is_paired)
         assert engine is not None
         try:
             engine.restore(part(arrays, "engine"), 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harstream.core.batches import Float32
+from harstream.core.batches import Float32, Sensor
 from harstream.wire.documents import TOO_DEEP, json_error, shown
 from harstream.wire.other_names import OtherNames, ignored_units, read_members, read_other_names
 from harstream.wire.reject import RejectError
@@ -44,27 +44,39 @@ class _Payload(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Payload)
 
 
-def decode_json(payload: bytes, units: Units) -> Samples:
-    """Decode a JSON payload; ``units`` are those of a message that names none. Raise RejectError if it is malformed."""
-    return _to_samples(_parse(payload), units, partial(read_other_names, payload))
+def decode_json(payload: bytes, units: Units, sensor: Sensor | None = None) -> Samples:
+    """Decode a JSON payload.
+
+    Args:
+        payload: The message.
+        units: Units of a message that names none.
+        sensor: Sensors that messages may hold by themselves; None: the accelerometer must be there.
+
+    Raises:
+        RejectError: The payload is malformed.
+
+    """
+    return _to_samples(_parse(payload), units, partial(read_other_names, payload), sensor)
 
 
-def decode_canonical(document: Any, units: Units) -> Samples:
-    """Decode a document with the fields of the JSON payload. Raise RejectError if it is malformed."""
+def decode_canonical(document: Any, units: Units, sensor: Sensor | None = None) -> Samples:
+    """Decode a document with the fields of the JSON payload, as ``decode_json`` does."""
     try:
         data = msgspec.convert(document, _Payload)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise RejectError("shape", shown(str(error))) from None
-    return _to_samples(data, units, partial(read_members, document))
+    return _to_samples(data, units, partial(read_members, document), sensor)
 
 
-def _to_samples(data: _Payload, units: Units, read_others: Callable[[list[str]], OtherNames]) -> Samples:
-    acc, gyro = _triples(data)
-    if not acc:
+def _to_samples(
+    data: _Payload, units: Units, read_others: Callable[[list[str]], OtherNames], sensor: Sensor | None
+) -> Samples:
+    acc, gyro = _triples(data, may_be_gyro=sensor in (Sensor.GYRO, Sensor.BOTH))
+    if not acc and (sensor is None or not gyro):
         raise RejectError("empty", "no sample")
-    if gyro is not None and len(gyro) != len(acc):
+    if acc and gyro is not None and len(gyro) != len(acc):
         raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
     named = data.units or {}
     acc_unit, gyro_unit = named.get("acc", units.acc), named.get("gyro", units.gyro)
@@ -80,7 +92,7 @@ def _to_samples(data: _Payload, units: Units, read_others: Callable[[list[str]],
     return Samples(
         t_ns,
         check_rate(rate_hz),
-        convert(acc, acc_factor(acc_unit), auto=auto),
+        convert(np.reshape(acc, (-1, 3)), acc_factor(acc_unit), auto=auto),
         None if gyro is None else convert(gyro, gyro_factor(gyro_unit)),
         auto,
         ignored,
@@ -107,13 +119,21 @@ def _invalid(detail: str) -> RejectError:
     return RejectError("shape", detail)
 
 
-def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
-    """Return accelerometer and gyroscope samples; the latter are None if the message has none."""
+def _triples(data: _Payload, *, may_be_gyro: bool) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
+    """Return accelerometer and gyroscope samples; the latter are None if the message has none.
+
+    With ``may_be_gyro``, the former may be missing.
+    """
     if data.acc is not None:
         return data.acc, data.gyro
+    gyro = (data.gx, data.gy, data.gz)
+    if may_be_gyro and (data.ax, data.ay, data.az) == (None, None, None):
+        if data.gyro is not None:
+            return [], data.gyro
+        if data.gx is not None and data.gy is not None and data.gz is not None:
+            return [], [(data.gx, data.gy, data.gz)]
     if data.ax is None or data.ay is None or data.az is None:
         raise RejectError("shape", "neither acc nor ax, ay and az")
-    gyro = (data.gx, data.gy, data.gz)
     if gyro == (None, None, None):
         return [(data.ax, data.ay, data.az)], None
     if data.gx is None or data.gy is None or data.gz is None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from harstream.core.batches import Float64, Int64
+from harstream.core.batches import Float64, Int64, Sensor
 from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
@@ -30,8 +30,17 @@ _SEPARATORS = (";", ",", "\t", " ")
 _MAX_SHOWN = 60
 
 
-def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bool) -> list[Samples]:
+def decode_csv(
+    payload: bytes, fields: Fields, units: Units, *, names_device: bool, sensor: Sensor | None = None
+) -> list[Samples]:
     """Return the samples of lines of text, those of each device together.
+
+    Args:
+        payload: The lines.
+        fields: Their columns.
+        units: Units of their numbers, after the scales.
+        names_device: Whether the lines name the device.
+        sensor: GYRO: if the columns have no gyroscope, ax, ay and az are the gyroscope's.
 
     Raises:
         RejectError: A line has another number of columns, or a column holds no number.
@@ -40,7 +49,10 @@ def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bo
     rows = _rows(payload, len(fields.columns))
     if not rows:
         raise RejectError("empty", "no line with samples")
-    by_name = dict(zip(fields.columns, zip(*rows, strict=True), strict=True))
+    names = fields.columns
+    if sensor == Sensor.GYRO and "gx" not in names:
+        names = tuple({"ax": "gx", "ay": "gy", "az": "gz"}.get(name, name) for name in names)
+    by_name = dict(zip(names, zip(*rows, strict=True), strict=True))
     if not names_device:
         return [_samples(by_name, fields, units, None)]
     groups: dict[str, list[int]] = {}
@@ -91,7 +103,7 @@ def _is_number(text: str) -> bool:
 
 
 def _samples(by_name: dict[str, Any], fields: Fields, units: Units, device: str | None) -> Samples:
-    acc = _numbers(by_name, ("ax", "ay", "az"))
+    acc = _numbers(by_name, ("ax", "ay", "az")) if "ax" in by_name else np.zeros((0, 3))
     gyro = _numbers(by_name, ("gx", "gy", "gz")) if "gx" in by_name else None
     t_ns: int | None = None
     own_t_ns: Int64 | None = None

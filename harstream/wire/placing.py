@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harstream.core.batches import Float32, Int64, Sensor
 from harstream.core.own_times import even_parts, in_order, interpolate_at
 from harstream.core.spec import SignalSpec
 from harstream.wire.reject import RejectError
@@ -33,20 +34,17 @@ def place(samples: Samples, needs_gyro: bool) -> list[Samples]:
         RejectError: No sample remains, or the times have too many gaps.
 
     """
-    if samples.acc_t_ns is None:
-        return [samples]
     if not len(samples.acc):
         raise RejectError("empty", "no sample of the accelerometer, only of the gyroscope")
+    if samples.acc_t_ns is None:
+        return [samples]
     t_ns, rows = samples.acc_t_ns, samples.acc
     if needs_gyro:
         t_ns, rows = _with_gyro(samples)
     else:
         t_ns, rows = in_order(t_ns, rows)
     parts = even_parts(t_ns, rows)
-    if len(parts) > _MAX_PARTS:
-        raise RejectError(
-            "time", f"the times of its samples have {len(parts) - 1} gaps, expected at most {_MAX_PARTS - 1}"
-        )
+    _check_number(len(parts))
     return [
         replace(
             samples,
@@ -58,6 +56,69 @@ def place(samples: Samples, needs_gyro: bool) -> list[Samples]:
         )
         for part in parts
     ]
+
+
+def place_apart(samples: Samples, sensor: Sensor, needs_gyro: bool) -> list[Samples]:
+    """Return messages of evenly spaced samples of a device whose sensors have a clock each.
+
+    The core brings the two together. So nothing of one sensor is left out because the other one is not there, or not
+    yet. A message of both sensors stays one if they are sampled together at an even rate.
+
+    Args:
+        samples: Content of a message.
+        sensor: Sensors that the topic is for. Others in the message are passed over.
+        needs_gyro: Whether the gyroscope is used.
+
+    Raises:
+        RejectError: The message has no sample of the sensor, or the times have too many gaps.
+
+    """
+    acc_t_ns, gyro_t_ns = samples.acc_t_ns, samples.gyro_t_ns
+    gyro = samples.gyro if samples.gyro is not None and len(samples.gyro) else None
+    if sensor == Sensor.ACC:
+        gyro = None
+    acc = samples.acc[:0] if sensor == Sensor.GYRO else samples.acc
+    if not len(acc) and gyro is None:
+        raise RejectError(*_ABSENT[sensor])
+    if not needs_gyro and not len(acc):
+        return []
+    gyro = gyro if needs_gyro else None
+    if acc_t_ns is None and gyro_t_ns is None:
+        return [replace(samples, acc=acc, gyro=gyro)]
+    placed = []
+    if len(acc):
+        alone = replace(samples, gyro=None, gyro_t_ns=None)
+        placed += [alone] if acc_t_ns is None else _even(alone, acc_t_ns, acc)
+    if gyro is not None:
+        alone = replace(samples, acc=samples.acc[:0], gyro=gyro, acc_t_ns=None, gyro_t_ns=None)
+        times = acc_t_ns if gyro_t_ns is None else gyro_t_ns
+        placed += [alone] if times is None else _even(alone, times, gyro)
+    return placed
+
+
+_ABSENT = {
+    Sensor.BOTH: ("empty", "no sample of the accelerometer, nor of the gyroscope"),
+    Sensor.ACC: ("empty", "no sample of the accelerometer, though it came on the accelerometer's topic"),
+    Sensor.GYRO: ("gyroscope", "no gyroscope, though it came on the gyroscope's topic"),
+}
+
+
+def _even(samples: Samples, t_ns: Int64, rows: Float32) -> list[Samples]:
+    """Return evenly spaced messages of one sensor, whose samples ``rows`` (n_samples, 3) have the times ``t_ns``."""
+    parts = even_parts(*in_order(t_ns, rows))
+    _check_number(len(parts))
+    name = "acc" if samples.gyro is None else "gyro"
+    return [
+        replace(samples, t_ns=part.t_ns, acc_t_ns=None, gyro_t_ns=None, **{name: part.samples})  # type: ignore[arg-type]
+        for part in parts
+    ]
+
+
+def _check_number(n_parts: int) -> None:
+    if n_parts > _MAX_PARTS:
+        raise RejectError(
+            "time", f"the times of its samples have {n_parts - 1} gaps, expected at most {_MAX_PARTS - 1}"
+        )
 
 
 def _with_gyro(samples: Samples) -> tuple[np.ndarray, np.ndarray]:

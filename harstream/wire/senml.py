@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from harstream.core.batches import Float32, Float64
+from harstream.core.batches import Float32, Float64, Int64
 from harstream.wire.device_names import check_number, device_name
 from harstream.wire.documents import found, shown
 from harstream.wire.reject import RejectError
@@ -166,16 +166,22 @@ def _relative(
     acc: Float32, gyro: Float32 | None, acc_times: Float64, gyro_times: Float64, auto: bool, device: str | None
 ) -> Samples:
     """Return samples whose times are relative to now: evenly spaced, at the rate that the times show."""
-    if not np.isfinite(acc_times).all():
+    if not (np.isfinite(acc_times).all() and np.isfinite(gyro_times).all()):
         raise RejectError("time", "a time is not a finite number")
-    if not len(acc):
-        raise RejectError("empty", "no records named ax, ay and az, only of the gyroscope")
+    if not len(acc) and gyro is not None:
+        order, rate_hz = _order(gyro_times)
+        return Samples(None, rate_hz, acc, gyro[order], auto, device=device)
     if gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
         raise RejectError("shape", "times relative to now that differ between accelerometer and gyroscope")
-    order = np.argsort(acc_times, kind="stable")
-    span_s = float(acc_times[order[-1]] - acc_times[order[0]])
-    rate_hz = (len(acc) - 1) / span_s if span_s > 0 else 0.0
+    order, rate_hz = _order(acc_times)
     return Samples(None, rate_hz, acc[order], None if gyro is None else gyro[order], auto, device=device)
+
+
+def _order(times: Float64) -> tuple[Int64, float]:
+    """Return the order of times (n_times,), and the rate that they show; 0: none."""
+    order = np.argsort(times, kind="stable")
+    span_s = float(times[order[-1]] - times[order[0]])
+    return order, (len(times) - 1) / span_s if span_s > 0 else 0.0
 
 
 def _sensor(axes: Mapping[str, _Axis], sensor: str, unit: str) -> tuple[Float64, Float64, str]:
