@@ -70,6 +70,7 @@ class Pairing(RowArrays):
         "last_ns",
         "other_ns",
         "began",
+        "repeats",
         "set_backs",
         "auto",
         "told",
@@ -89,7 +90,8 @@ class Pairing(RowArrays):
         self.last_ns = np.zeros((capacity, 2), np.int64)  # latest time in the present piece
         self.other_ns = np.zeros((capacity, 2), np.int64)  # signal so far when the other sensor was there last
         self.began = np.zeros((capacity, 2), np.bool_)  # whether the present piece has a sample
-        self.set_backs = np.zeros((capacity, 2), np.int64)  # pieces that began before the end of the one before
+        self.repeats = np.zeros((capacity, 2), np.bool_)  # whether it has not gone beyond the one before yet
+        self.set_backs = np.zeros((capacity, 2), np.int64)  # pieces that began WAIT_NS before the end of the one before
         # By row.
         self.auto = np.zeros(capacity, np.bool_)  # whether the unit of the accelerometer is not known
         self.told = np.zeros(
@@ -133,7 +135,11 @@ class Pairing(RowArrays):
         return out
 
     def _add(self, row: int, run: Run, begin_ns: Int64) -> npt.NDArray[Any]:
-        """Put samples behind those that wait, and return them."""
+        """Put samples behind those that wait, and return them.
+
+        A restart by which times are said again, by less than WAIT_NS, brings nothing new of them. What a sensor has
+        told of a time therefore stands, and the samples up to there are dropped.
+        """
         at = row, run.sensor
         samples = run.samples
         if run.restart:
@@ -145,13 +151,24 @@ class Pairing(RowArrays):
             return samples
         t_ns = samples["t_ns"]
         if not self.began[at]:
-            if self.piece[at] > 1 and t_ns[0] < self.last_ns[at]:
+            self.began[at] = True
+            back_ns = self.last_ns[at] - t_ns[0] if self.piece[at] > 1 else 0
+            self.repeats[at] = 0 <= back_ns < WAIT_NS and self.piece[at] > 1
+            if not self.repeats[at]:
+                self.last_ns[at] = t_ns[0]
+            if back_ns >= WAIT_NS:
                 self.set_backs[at] += 1
                 self.given_up_ns[row] = self.decided_ns[row] = 0
                 if run.sensor == GYRO:
                     self.forgotten_ns[row] = 0
-            self.last_ns[at], self.began[at] = t_ns[0], True
         latest = np.maximum(np.maximum.accumulate(t_ns), self.last_ns[at])
+        if self.repeats[at]:
+            new = latest > self.last_ns[at]
+            self._count_late(run.sensor, int(np.count_nonzero(~new)))
+            if not new.any():
+                return _NONE
+            samples, latest = samples[new], latest[new]
+            self.repeats[at] = False
         progress = self.progress_ns[at] + (latest - self.last_ns[at])
         front = progress + (begin_ns[samples["message"]] - latest)
         if run.sensor == GYRO:
@@ -164,6 +181,12 @@ class Pairing(RowArrays):
         waiting = self._waiting[run.sensor]
         waiting[row] = np.concatenate([waiting[row], samples]) if row in waiting else samples
         return samples
+
+    def _count_late(self, sensor: int, n: int) -> None:
+        if sensor == ACC:
+            self.stats.late_accelerometer += n
+        else:
+            self.stats.late_gyroscope += n
 
     def _settle(self, row: int, run: Run, out: list[PairedSegment]) -> None:
         """Pair and drop what need not wait any longer."""

@@ -246,7 +246,8 @@ class _StatusCollector(Collector):
             "Valid samples not used, by reason: late (not newer than the newest accepted), "
             "rate (cannot be resampled), devices (max-devices reached); of two sensors with messages of their own: "
             "no_gyroscope (of the accelerometer: none of the gyroscope at their time, or not in time), late_gyroscope "
-            "(it came too late), and no_accelerometer and late_accelerometer, the other way round",
+            "(it came too late, or told again of a time), and no_accelerometer and late_accelerometer, the other way "
+            "round",
             {
                 "late": status.samples_late,
                 "rate": status.samples_rate,

@@ -107,6 +107,35 @@ def test_batches_change_nothing_even_beyond_the_bound(stream, late_sensor, late_
     assert waiting(together) == waiting(one_by_one)
 
 
+@given(
+    rates=st.tuples(*[st.sampled_from(RATES)] * 2),
+    announced=st.booleans(),
+    sizes=st.tuples(SIZES, SIZES),
+    start_s=st.floats(-1.0, 1.0),
+    jump_s=st.sampled_from([0.0, -3.0, -8.0, 2.5]),
+    delays=st.tuples(st.floats(0, 6), st.floats(0, 6)),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=30, deadline=None)
+def test_order_changes_nothing_though_rates_are_measured_and_clocks_jump(
+    rates, announced, sizes, start_s, jump_s, delays, seed
+):
+    def windows(delays_s):
+        streams, rng = [], np.random.default_rng(seed)
+        for k, sensor in enumerate((Sensor.ACC, Sensor.GYRO)):
+            clock = SensorClock(sensor, rates[k], k * start_s, announced=announced)
+            messages = clock.messages(40.0, [max(round(size_s * rates[k]), 1) for size_s in sizes[k]])
+            jumped = [
+                replace(m, t_ns=m.t_ns + (m.t_ns > T0_NS + 20 * SECOND) * round(jump_s * SECOND)) for m in messages
+            ]
+            streams.append(delayed(jumped, rng.uniform(0, delays_s[k], len(messages))))
+        return feed(paired(), by_arrival(*streams))
+
+    want = windows((0.0, 0.0))
+    assert len(want) > 15
+    assert_same(windows(delays), want)
+
+
 @pytest.mark.parametrize(("acc_hz", "gyro_hz"), [(50.0, 25.0), (25.0, 50.0), (100.0, 100.0), (25.0, 25.0)])
 @given(
     sizes=st.tuples(*[st.lists(st.integers(1, 80), min_size=1, max_size=8)] * 2),
