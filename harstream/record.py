@@ -26,6 +26,7 @@ from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
 from harstream.wire.decoder import Decoder, Message
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate, is_device_name
@@ -215,6 +216,7 @@ class Recorder:
         out: Folder of the csv files.
         units: Units of messages that do not name theirs; None: g and rad/s. With ``auto``, the unit of accelerations is
             told from the first samples of a device, which are not recorded.
+        payload: Format of the messages; None: each message tells it.
         rate_hz: Rate of devices that do not announce theirs, until it is measured.
         clock: Source of the time, in seconds since the epoch.
 
@@ -233,6 +235,7 @@ class Recorder:
         out: Path,
         *,
         units: Units | None = None,
+        payload: PayloadConfig | None = None,
         rate_hz: float = 50.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -248,8 +251,8 @@ class Recorder:
         self._label: str | None = None  # None: nothing is being recorded
         self._finished: list[RecordedFile] = []
         self._failure: Exception | None = None
-        self._decoder = Decoder(template, units=units)
-        self._decoder_without_gyro = Decoder(template, needs_gyro=False, units=units)
+        self._decoder = Decoder(template, units=units, payload=payload)
+        self._decoder_without_gyro = Decoder(template, needs_gyro=False, units=units, payload=payload)
         spec = SignalSpec(sample_rate_hz=rate_hz)
         self.devices = {device: RecordedDevice(Timeline(spec, 1), clock()) for device in dict.fromkeys(devices)}
         self._connections = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ import msgspec
 
 from harstream.mqtt.connection import Connection
 from harstream.mqtt.urls import BrokerSettings
+from harstream.wire.decoder import Decoder, Message
 from harstream.wire.labels import are_in_a_row
-from harstream.wire.payloads import decode
-from harstream.wire.reject import RejectError
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.samples import AUTO, Units
 from harstream.wire.topics import TopicTemplate, escape_unprintable
 
@@ -93,11 +93,20 @@ class Watch:
         client_id: Prefix of the client identifiers.
         samples: Topics of the samples.
         labels: Topics of the labels.
+        payload: Format of the samples; None: each message tells it.
 
     """
 
-    def __init__(self, settings: BrokerSettings, client_id: str, samples: TopicTemplate, labels: TopicTemplate) -> None:
-        self._samples, self._labels = samples, labels
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        samples: TopicTemplate,
+        labels: TopicTemplate,
+        payload: PayloadConfig | None = None,
+    ) -> None:
+        self._labels = labels
+        self._decoder = Decoder(samples, needs_gyro=False, units=Units(AUTO), payload=payload)
         self._lock = threading.Lock()
         self.devices: dict[str, WatchedDevice] = {}
         self.latencies_s: deque[float] = deque(maxlen=_MAX_LATENCIES)
@@ -137,21 +146,20 @@ class Watch:
             connection.close()
 
     def _on_samples(self, topic: str, payload: bytes, retained: bool) -> None:
-        name, now_s = self._samples.device(topic), time.monotonic()
-        if name is None or retained:
+        if retained:
             return
-        rejected, count = "", 0
-        try:
-            count = len(decode(payload, Units(AUTO)).acc)
-        except RejectError as error:
-            rejected = error.reason
+        batch, rejections = self._decoder.decode([Message(topic, payload, time.time())])
+        counts: Counter[str] = Counter()
+        for name, count in zip(batch.devices, batch.counts.tolist(), strict=True):
+            counts[name] += count
+        now_s = time.monotonic()
         with self._lock:
-            device = self.devices.setdefault(name, WatchedDevice())
-            if rejected:
-                device.rejected = rejected
-            else:
-                device.add_samples(now_s, count)
+            for name, count in counts.items():
+                self.devices.setdefault(name, WatchedDevice()).add_samples(now_s, count)
                 self.n_samples += count
+            for rejection in rejections:
+                if rejection.device:
+                    self.devices.setdefault(rejection.device, WatchedDevice()).rejected = rejection.reason
 
     def _on_label(self, topic: str, payload: bytes, retained: bool) -> None:
         name, now_s = self._labels.device(topic), time.monotonic()

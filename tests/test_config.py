@@ -204,6 +204,31 @@ def test_variables_without_the_prefix_are_ignored():
         (["--fields", 'columns = ["ax", "ay"]'], "ax, ay and az are not all"),
         (["--fields", 'columns = ["ax", "ay", "az", "gx"]'], "only some of gx"),
         (["--fields", "nonsense"], "expected a table in TOML"),
+        *(
+            (["--payload", name, "--fields", '{ acc = "a", t = "b" }'], f"would be ignored by payload = '{name}'")
+            for name in ("auto", "json", "packed", "cbor", "msgpack", "senml", "sensor-logger", "csv")
+        ),
+        (
+            ["--payload", "json", "--fields", '{ acc = "a", t = "b" }'],
+            "would be ignored by payload = 'json'; leave t, acc out of fields, or set payload to fields or phyphox",
+        ),
+        (
+            ["--payload", "phyphox", "--fields", '{ acc = ["a", "b", "c"], t_unit = "ms" }'],
+            "t_unit would be ignored by payload = 'phyphox'; leave t_unit out of fields, or set payload to fields",
+        ),
+        (
+            ["--payload", "csv", "--fields", '{ columns = ["ax", "ay", "az"], samples = "s" }'],
+            "leave samples out of fields, or csv uses acc_scale, columns, gyro_scale, t_unit",
+        ),
+        (["--payload", "phyphox", "--fields", '{ gyro = "g" }'], "phyphox needs the ids of three buffers"),
+        (
+            ["--payload", "fields", "--fields", '{ acc = "a", t_unit = "ms" }'],
+            "t_unit would be ignored without t in fields",
+        ),
+        (
+            ["--payload", "csv", "--fields", '{ columns = ["ax", "ay", "az"], gyro_scale = 2.0 }'],
+            "gyro_scale would be ignored without gyro in columns",
+        ),
         (["--axes", "x y"], "does not name x, y and z once each"),
         (["--axes", "x y y"], "axes"),
         (["--topic", "$share/g/{device}"], "shared"),
@@ -564,7 +589,7 @@ def test_the_fields_of_a_message_are_a_table_of_the_file(run, toml):
     payload = served.payload_config
     assert (payload.fields.acc, payload.fields.t, payload.fields.t_unit) == (("ax", "ay", "az"), "ts", "auto")
     assert (payload.axes.columns, payload.axes.signs) == ((1, 0, 2), (-1, 1, 1))
-    assert run("--fields", served.fields.to_toml())[2].fields == served.fields
+    assert run("--payload", "fields", "--fields", served.fields.to_toml())[2].fields == served.fields
 
 
 TWO = {"acc_topic": "w/{device}/accelerometer", "gyro_topic": "w/{device}/gyroscope"}

@@ -18,7 +18,9 @@ from harstream.errors import ConfigError, DatasetError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.record import Recorder, check_label
 from harstream.wire.canonical import encode_json
+from harstream.wire.fields import Fields
 from harstream.wire.packed import encode_packed
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.samples import Units
 from harstream.wire.topics import TopicTemplate
 
@@ -51,6 +53,18 @@ def send(recorder: Recorder, samples: np.ndarray, t_s: float = 0.0, rate_hz: flo
         t_ns = T0_NS + round((t_s + start / rate_hz) * 1e9)
         payload = encode_packed(t_ns, announced, samples[start : start + 10])
         recorder.receive("wearables/phone/imu", payload, False)
+
+
+def test_a_format_that_is_configured_is_recorded(tmp_path):
+    config = PayloadConfig("csv", Fields.parse({"columns": ["t", "ax", "ay", "az"], "t_unit": "ms"}))
+    recorder = new_recorder(tmp_path, payload=config)
+    t_ms = [T0_NS // 10**6 + 20 * i for i in range(40)]
+    recorder.begin("WALKING")
+    for begin in range(0, 40, 10):
+        lines = "\n".join(f"{t},0.5,0,{1 + number / 1000}" for number, t in enumerate(t_ms[begin : begin + 10]))
+        recorder.receive("wearables/phone/imu", lines.encode(), False)
+    (file,) = recorder.end()
+    assert (file.samples, table(file.path)[0][-1]) == (40, 780_000_000)
 
 
 def table(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:

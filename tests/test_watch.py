@@ -12,6 +12,8 @@ from harstream import watch as watch_module
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.watch import Watch
 from harstream.wire.canonical import encode_json
+from harstream.wire.fields import Fields
+from harstream.wire.payloads import PayloadConfig
 from harstream.wire.topics import TopicTemplate
 
 from .constants import UNREACHABLE
@@ -38,6 +40,24 @@ def shown(watch: Watch, max_rows: int = 30, footer: str = "", width: int = 120) 
     with terminal.capture() as capture:
         terminal.print(watch.table(max_rows, footer))
     return str(capture.get())
+
+
+def test_every_format_of_samples_is_counted_for_the_devices_that_it_names():
+    template = TopicTemplate("imu", may_omit_device=True)
+    labels = TopicTemplate("activity/{device}")
+    config = PayloadConfig("csv", Fields.parse({"columns": ["device", "t", "ax", "ay", "az"], "t_unit": "ms"}))
+    watch = Watch(BrokerSettings(BrokerUrl.parse(UNREACHABLE)), "watch", template, labels, config)
+    lines = "".join(f"w{i % 2},{1763668800000 + 20 * i},0,0,1\n" for i in range(10))
+    watch._on_samples("imu", lines.encode(), False)
+    watch._on_samples("imu", b"w2,1763668800000,0,0,nan\nw3,1763668800000,0,0,1", False)
+    watch._on_samples("imu", b"w4,1763668800000,0,0,1", True)  # a retained message
+    assert watch.n_samples == 11
+    assert {name: device.rejected for name, device in watch.devices.items()} == {
+        **dict.fromkeys(("w0", "w1", "w3"), ""),
+        "w2": "not_finite",
+    }
+    watch._on_samples("imu", b"no csv", False)  # of no device
+    assert len(watch.devices) == 4
 
 
 def test_devices_and_labels_on_a_broker_are_shown_and_cleared_ones_are_not(mosquitto):

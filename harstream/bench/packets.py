@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from harstream.bench.formats import FORMATS, offsets_ns
 from harstream.core.batches import Int64
-from harstream.publish import ENCODERS, SAMPLES_PER_MESSAGE
+from harstream.publish import SAMPLES_PER_MESSAGE
 from harstream.simulate.source import sources
 
 RATE_HZ = 50.0
@@ -25,9 +26,8 @@ _SUBJECTS = 32
 _MAX_CONTENTS, _MAX_PREBUILT = 8, 40_000
 #: Devices start in rounds 0 to STARTS - 1, so that their windows do not all fall due in the same half second.
 STARTS = 8
-#: Event time with as many digits as every time from 2001 to 2286, so that it can be overwritten in place.
-_PLACEHOLDER_NS = 1_111_111_111_111_111_000
-_PLACEHOLDER = b"1111111111.111111"
+#: Time whose digits are those of every placeholder.
+_PLACEHOLDER_NS = 1_111_111_111_111_111_111
 
 
 def device_name(index: int) -> str:
@@ -94,7 +94,7 @@ class _Round:
     data: npt.NDArray[np.uint8]  # the bytes of all packets
     sizes: Int64  # (n_devices,) bytes of each packet
     ends: Int64  # (n_devices,) end of each packet in data
-    times: Int64  # (n_devices,) position of each event time in data
+    times: Int64  # (n_devices, n_times) position of each event time in data
     ids: Int64  # (n_devices,) position of each packet identifier in data
 
 
@@ -106,6 +106,7 @@ class Rounds:
 
     def __init__(self, n_devices: int, payload: str, qos: int) -> None:
         self.n_devices, self.payload, self.qos = n_devices, payload, qos
+        self._format = FORMATS[payload]
         n_contents = max(2, min(_MAX_CONTENTS, _MAX_PREBUILT // n_devices))
         contents = _contents(payload, n_contents)
         self._rounds = [self._build(contents, k, n_contents) for k in range(n_contents)]
@@ -123,7 +124,7 @@ class Rounds:
             whole = packet(0x30 | self.qos << 1, topic + identifier + payload)
             packets.append(whole)
             begin = at + len(whole) - len(payload)
-            times.append(begin + (4 if self.payload == "packed" else payload.index(_PLACEHOLDER)))
+            times.append([begin + position for position in self._format.times_in(payload)])
             ids.append(begin - 2)
             at += len(whole)
         sizes = np.array([len(whole) for whole in packets])
@@ -140,13 +141,14 @@ class Rounds:
         """
         prebuilt = self._rounds[number % len(self._rounds)]
         data = prebuilt.data
+        times = prebuilt.times
         if self.payload != "packed":
-            remaining = t_ns // 1000
-            for position in (*range(16, 10, -1), *range(9, -1, -1)):  # position 10 is the decimal point
+            remaining = (t_ns[:, None] + offsets_ns(times.shape[1], SAMPLES_PER_MESSAGE)) // self._format.unit_ns
+            for position in self._format.digits:
                 remaining, digit = np.divmod(remaining, 10)
-                data[prebuilt.times + position] = digit + ord("0")
+                data[times + position] = digit + ord("0")
         else:
-            data[prebuilt.times[:, None] + np.arange(8)] = t_ns.astype("<i8").view(np.uint8).reshape(-1, 8)
+            data[times + np.arange(8)] = t_ns.astype("<i8").view(np.uint8).reshape(-1, 8)
         if self.qos:
             ids = (self._next_id + np.arange(self.n_devices)) % 65_535 + 1
             self._next_id += self.n_devices
@@ -168,7 +170,7 @@ def event_time_ns(payload: bytes) -> int:
 
 def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
     """Return ``n_contents`` consecutive messages of each simulated subject."""
-    encode = ENCODERS["json" if payload == "poisoned" else payload]
+    encode = FORMATS[payload].encode
     messages = []
     for index, source in enumerate(sources(_SUBJECTS, seed=4)):
         source.read(25 * index)

@@ -108,8 +108,9 @@ class Suite:
     # --- throughput ---------------------------------------------------------------------------
 
     def ingest(self, testbed: Testbed) -> None:
-        """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0."""
-        self._throughput(testbed, "ingest", [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")])
+        """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0, and with those of boards and apps."""
+        kinds = [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")]
+        self._throughput(testbed, "ingest", [*kinds, ("fields", 1, False), ("sensor-logger", 1, False)])
 
     def tls(self, testbed: Testbed) -> None:
         """Measure throughput over TLS."""

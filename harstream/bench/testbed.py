@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
+from harstream.bench.formats import FORMATS
 from harstream.bench.processes import Process, process, wait_until
 
 #: Subscription to the samples of all devices.
@@ -39,7 +40,7 @@ class Traffic:
     """Messages of one measurement."""
 
     n_devices: int
-    payload: str  # "json", "packed", or "poisoned": JSON, half of it not to be accepted
+    payload: str  # a key of FORMATS; "poisoned" is JSON, half of it not to be accepted
     qos: int = 1
     tls: bool = False  # between broker and receiver; the load always connects without
 
@@ -130,6 +131,7 @@ class Testbed:
                 "qos": traffic.qos,
                 "instance": "bench",
                 "http": "127.0.0.1:0",
+                **FORMATS[traffic.payload].config,
             }
             if receiver == "durable":
                 config |= {"state_dir": str(self.folder / f"state-{self._measurements}"), "client_id": SESSION}

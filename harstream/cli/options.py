@@ -26,6 +26,8 @@ from harstream.quiet import import_tensorflow
 
 if TYPE_CHECKING:
     from harstream.datasets.sets import DataSet
+    from harstream.wire.payloads import PayloadConfig
+    from harstream.wire.topics import TopicTemplate
 
 #: A decorator that gives a command options.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -242,11 +244,23 @@ def need_extra(extra: str, module: str) -> None:
 topic = click_option(OPTIONS["topic"], help="Topic template of the samples.")
 labels_topic = click_option(OPTIONS["labels_topic"], help="Topic template of the labels.")
 units = together(click_option(OPTIONS["acc_unit"]), click_option(OPTIONS["gyro_unit"]))
+#: Format of the samples, for commands that do not take a settings file.
+payload = together(click_option(OPTIONS["payload"]), click_option(OPTIONS["fields"]))
 qos = click_option(OPTIONS["qos"], help="MQTT quality of service.")
 #: Options of `harstream run` that say how to connect, for every command that takes a broker.
 _CONNECTION = ("client_id", "mqtt_version", "ca", "cert", "key", "alpn", "user", "password_file")
 #: Defaults of `harstream run` that other commands do not have.
 _OTHER_DEFAULTS = {"client_id": "one with a random end", "password_file": ""}
+
+
+def payload_config(name: str, fields: str | None, template: TopicTemplate) -> PayloadConfig:
+    """Return the format of messages on the topics of a template. Raise ConfigError if it cannot be decoded so."""
+    from harstream.wire.fields import Fields
+    from harstream.wire.payloads import PayloadConfig
+
+    config = PayloadConfig(name, Fields.parse(fields or {}))
+    config.check(not template.has_device)
+    return config
 
 
 def broker(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,6 +54,7 @@ _TICK_S = 0.05  # between two looks at the recorder and the keyboard
     "--countdown", type=click.IntRange(min=0), default=3, show_default=True, help="Seconds before a recording begins."
 )
 @options.topic
+@options.payload
 @click.option(
     "--rate",
     type=click.FloatRange(1, 2000),
@@ -71,6 +72,8 @@ def record(
     duration: float | None,
     countdown: int,
     topic: str,
+    payload: str,
+    fields: str | None,
     rate: float,
     acc_unit: str,
     gyro_unit: str,
@@ -97,6 +100,7 @@ def record(
         subject,
         out,
         units=Units(acc_unit, gyro_unit),
+        payload=options.payload_config(payload, fields, template),
         rate_hz=rate,
     )
     stop = threading.Event()

@@ -19,11 +19,14 @@ _REFRESH_S = 0.25
 @click.command()
 @options.broker
 @options.topic
+@options.payload
 @options.labels_topic
 @click.option("--devices", type=click.IntRange(min=1), default=30, show_default=True, help="Number of rows.")
 def watch(
     broker: BrokerSettings,
     topic: str,
+    payload: str,
+    fields: str | None,
     labels_topic: str,
     devices: int,
 ) -> None:
@@ -38,11 +41,13 @@ def watch(
 
     stop = threading.Event()
     on_stop(lambda _: stop.set())
+    template = TopicTemplate(topic, "topic", may_omit_device=True)
     watching = Watch(
         broker,
         broker.name_client("harstream-watch"),
-        TopicTemplate(topic),
+        template,
         TopicTemplate(labels_topic, "labels-topic"),
+        options.payload_config(payload, fields, template),
     )
     watching.open()
     try:

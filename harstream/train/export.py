@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from harstream import bundle as bundles
 from harstream import golden
@@ -105,7 +104,8 @@ def to_litert(model: keras.Model, n_logits: int | None = None) -> bytes:
 
     """
     with _converting():
-        data = bytes(_converter(model).convert())
+        with _converter(model) as converter:
+            data = bytes(converter.convert())
         inputs = np.random.default_rng(0).normal(size=(BATCH_SIZES[0], *model.input_shape[1:])).astype(np.float32)
         expected = to_predictions(model(inputs, training=False).numpy()[:, :n_logits], 1.0).probabilities
         for size in BATCH_SIZES:  # one network at a time: each holds the weights once more
@@ -144,14 +144,15 @@ def to_int8(model: keras.Model, inputs: Float32, seed: int = 0, n_logits: int | 
             yield [inputs[index : index + 1]]
 
     with _converting():
-        converter = _converter(model)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = representative
-        # Only the debugger has a public option to leave operations out of the quantisation.
-        in_float = _FLOAT_OPS + (_SHAPE_OPS if any(layer.name == SHAPE for layer in model.layers) else [])
-        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=in_float)
-        quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
-        data = bytes(quantizer.get_nondebug_quantized_model())
+        with _converter(model) as converter:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = representative
+            # Only the debugger has a public option to leave operations out of the quantisation.
+            in_float = _FLOAT_OPS + (_SHAPE_OPS if any(layer.name == SHAPE for layer in model.layers) else [])
+            options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=in_float)
+            quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+            data = bytes(quantizer.get_nondebug_quantized_model())
+            del quantizer, converter
         _check_labels(model, data, inputs[order[:CHECKED_WINDOWS]], n_logits)
     return data
 
@@ -240,12 +241,23 @@ def litert_outputs(model: bytes, inputs: Float32) -> Float32:
     return LiteRTNetwork(model, batch_sizes=(_BATCH, 1))(inputs)
 
 
-def _converter(model: keras.Model) -> tf.lite.TFLiteConverter:
-    """Return a converter of the network with frozen variables, so that it can fold batch normalisation."""
+@contextmanager
+def _converter(model: keras.Model) -> Iterator[tf.lite.TFLiteConverter]:
+    """Yield a converter of the network.
+
+    It reads the weights from a file. Of a graph that holds them as constants it would keep up to ten copies.
+    """
     model = without_tensor_lists(model)
-    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    graph = tf.function(lambda inputs: model(inputs, training=False)).get_concrete_function(spec)
-    return tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(graph)])
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint(
+            "serve",
+            lambda inputs: model(inputs, training=False),
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
+        )
+        archive.write_out(folder, verbose=False)
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
 @contextmanager
@@ -282,7 +294,7 @@ def _converting() -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Free what TensorFlow has left: graphs with the weights as constants, in cycles, up to ten times the weights."""
+    """Free what TensorFlow has left in reference cycles, with copies of the weights."""
     gc.collect()
     return_free_memory()
 

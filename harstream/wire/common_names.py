@@ -30,9 +30,11 @@ from harstream.wire.other_names import RATE_NAMES, TIME_NAMES
 #: Beginnings of the names of axes, plain, in the order of preference; "" are x, y and z alone.
 _ACC = ("accelerometer", "acceleration", "accel", "acc", "a", "")
 _GYRO = ("gyroscope", "gyro", "gyr", "gyc", "rotationrate", "rotation", "rot", "angularvelocity", "g")
+_GYRO_BEGINS = ("g", "rot", "angular")  # of these names
 #: Names of objects in which x, y and z alone may be acceleration, plain, beside those of the accelerometer: those of
 #: another object may be of any sensor.
 _NEUTRAL = ("data", "imu", "motion", "payload", "readings", "reading", "sample", "samples", "sensor", "value", "values")
+_AXES = ("xyz", "XYZ")
 _SIGNS = re.compile(r"[^a-z0-9]+")
 #: Names of times beside the canonical ones; the unit is told from the value.
 _TIMES = (
@@ -40,7 +42,7 @@ _TIMES = (
     *("t_ms", "t_us", "t_ns", "device_t", "deviceTime", "datetime"),
 )
 _UNIT_OF_TIME = {"t": "s", "t_ms": "ms", "t_us": "us", "t_ns": "ns"}
-_MAX_NAMES = 64  # members of an object that are looked at
+_MAX_NAMES = 64  # members of an object that are looked at, and characters of their names
 _MAX_INNER = 8  # objects in it that are looked at
 _MAX_CHARACTERS = 4000  # of the names in an outline
 
@@ -58,20 +60,39 @@ def common_fields(document: Any, sensor: Sensor | None = None) -> Fields | None:
     if place is None:
         return None
     prefix, samples, holder = place
-    acc, gyro = (found, _sensor(holder, _GYRO)) if sensor != Sensor.GYRO else ((), found)
+    path = "" if samples else prefix
+    beside = () if sensor == Sensor.GYRO else _sensor(holder, _GYRO)
+    acc, gyro = ((), found) if sensor == Sensor.GYRO else (found, beside)
+    gyro = tuple(path + name for name in gyro)
     if not gyro and _has_some(holder):
         return None
-    path = "" if samples else prefix
-    t, t_unit = _time(document, "" if samples else prefix, holder)
+    if not gyro and not samples:
+        gyro = common_gyro(document)
+    t, t_unit = _time(document, path, holder)
     return Fields(
         device=next((name for name in DEVICE_NAMES if name in document), DEVICE_NAMES[1]),
         t=t,
         t_unit=t_unit,
         acc=tuple(path + name for name in acc),
-        gyro=tuple(path + name for name in gyro),
+        gyro=gyro,
         samples=samples,
         rate_hz=next((name for name in ("rate_hz", *RATE_NAMES) if name in document), ""),
     )
+
+
+def common_gyro(document: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the paths of a gyroscope under a common name: in the message, else in an object in it."""
+    holders = [("", document), *((f"{name}.", holder) for name, is_list, holder in _inner(document) if not is_list)]
+    for path, holder in holders:
+        of_gyro = _plain(path) in _GYRO
+        if not of_gyro and not any(
+            _may_be_shown(name) and _plain(name).startswith(_GYRO_BEGINS) for name in islice(holder, _MAX_NAMES)
+        ):
+            continue
+        names = _sensor(holder, (*_GYRO, "") if of_gyro else _GYRO)
+        if names:
+            return tuple(path + name for name in names)
+    return ()
 
 
 def outline(document: Mapping[Any, Any]) -> tuple[Any, ...] | None:
@@ -95,7 +116,7 @@ def _inner(document: Mapping[Any, Any]) -> list[tuple[str, bool, Mapping[Any, An
     for name, value in islice(document.items(), _MAX_NAMES):
         is_list = isinstance(value, list)
         holder = value[0] if is_list and value else value
-        if isinstance(holder, dict) and isinstance(name, str) and name:
+        if isinstance(holder, dict) and _may_be_shown(name):
             inner.append((name, is_list, holder))
             if len(inner) == _MAX_INNER:
                 break
@@ -103,7 +124,9 @@ def _inner(document: Mapping[Any, Any]) -> list[tuple[str, bool, Mapping[Any, An
 
 
 def _kind(value: Any) -> int:
-    return 0 if value is None else 3 if isinstance(value, dict) else 2 if isinstance(value, list) else 1
+    if isinstance(value, dict):
+        return 4 if _may_be_vectors(value) else 3
+    return 0 if value is None else 2 if isinstance(value, list) else 1
 
 
 def _places(document: Mapping[Any, Any]) -> list[tuple[str, str, Mapping[Any, Any]]]:
@@ -132,22 +155,32 @@ def _is_vector(value: Mapping[Any, Any]) -> bool:
     return {str(name).lower() for name in islice(value, _MAX_NAMES)} == {"x", "y", "z"}
 
 
+def _may_be_vectors(value: Any) -> bool:
+    """Return whether a value is a list, or an object with x, y and z."""
+    return isinstance(value, list) or (isinstance(value, dict) and any(set(axes) <= value.keys() for axes in _AXES))
+
+
 def _is_sensor(name: str) -> bool:
     return _plain(name) in (*_ACC, *_GYRO)
 
 
+def _may_be_shown(name: Any) -> bool:
+    """Return whether the name of a member may be part of a path, which an error shows."""
+    return isinstance(name, str) and 0 < len(name) <= _MAX_NAMES and name.isprintable()
+
+
 def _plain(name: str) -> str:
-    return _SIGNS.sub("", name[:_MAX_NAMES].lower())
+    return _SIGNS.sub("", name.lower())
 
 
 def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of a sensor in an object: three of its axes, or one of all; none if it is not there."""
     plain: dict[str, str] = {}
     for name in islice(holder, _MAX_NAMES):
-        if isinstance(name, str):
+        if _may_be_shown(name):
             plain.setdefault(_plain(name), name)
     for begin in beginnings:
-        if begin and begin in plain and isinstance(holder[plain[begin]], list | dict):
+        if begin and begin in plain and _may_be_vectors(holder[plain[begin]]):
             return (plain[begin],)
         for end in ("", "axis"):
             names = [plain.get(f"{begin}{axis}{end}") for axis in "xyz"]
@@ -158,7 +191,7 @@ def _sensor(holder: Mapping[Any, Any], beginnings: tuple[str, ...]) -> tuple[str
 
 def _has_some(holder: Mapping[Any, Any]) -> bool:
     """Return whether an object has only some of the axes of a gyroscope."""
-    names = {_plain(name) for name in islice(holder, _MAX_NAMES) if isinstance(name, str)}
+    names = {_plain(name) for name in islice(holder, _MAX_NAMES) if _may_be_shown(name)}
     return any(f"{begin}{axis}" in names for begin in _GYRO for axis in "xyz")
 
 

@@ -5,28 +5,34 @@ With the columns ``t``, ``ax``, ``ay`` and ``az`` this payload is two samples of
     1763668800123,0.01,-0.02,0.98
     1763668800143,0.02,-0.01,0.99
 
-Many sketches print such lines. RFC 4180 describes lines and columns; there is no standard of their content. Columns
-are separated by semicolons, commas, tabs or spaces: the first of these that the first line has. Columns named ``-``
-are not used. Empty lines are passed over, and so is a first line without any number, the header. Without a column
-``t`` the time of arrival counts. Numbers have a decimal point; where semicolons separate, they may have a decimal
-comma.
+Many sketches print such lines. RFC 4180 describes lines, columns and quotes; there is no standard of their content.
+Columns are separated by semicolons, commas, tabs or spaces: the first of these that the first line has outside of
+quotes. Columns named ``-`` are not used. Empty lines are passed over, and so is a first line without any number, the
+header. Without a column ``t`` the time of arrival counts. Numbers have a decimal point; where semicolons separate, they
+may have a decimal comma.
 """
 
 from __future__ import annotations
 
+import csv
+import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from harstream.core.batches import Float64, Int64, Sensor
-from harstream.wire.device_names import check_number, device_name
+from harstream.wire.device_names import check_number
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor, samples_or_refused
 from harstream.wire.times import read_time, read_times
 
-_SEPARATORS = (";", ",", "\t", " ")
+#: Separator to its name for people, in the order of preference.
+_SEPARATORS = {";": "semicolons", ",": "commas", "\t": "tabs", " ": "spaces"}
+_QUOTED = re.compile(r'"[^"]*"')
 _MAX_SHOWN = 60
 
 
@@ -46,29 +52,33 @@ def decode_csv(
         RejectError: A line has another number of columns, or a column holds no number.
 
     """
-    rows = _rows(payload, len(fields.columns))
+    rows = _rows(payload, fields.columns)
     if not rows:
         raise RejectError("empty", "no line with samples")
     names = fields.columns
     if sensor == Sensor.GYRO and "gx" not in names:
         names = tuple({"ax": "gx", "ay": "gy", "az": "gz"}.get(name, name) for name in names)
     by_name = dict(zip(names, zip(*rows, strict=True), strict=True))
-    if not names_device:
-        return [_samples(by_name, fields, units, None)]
     groups: dict[str, list[int]] = {}
-    for index, name in enumerate(by_name["device"]):
+    for index, name in enumerate(by_name.get("device", ())):
         groups.setdefault(name, []).append(index)
+    if not names_device:
+        if len(groups) > 1:
+            raise RejectError("device", f"lines of {len(groups)} devices, but the topic names one")
+        return [_samples(by_name, fields, units, None)]
     check_number(len(groups))
     return [
-        _samples(
-            {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units, device_name(name)
+        samples_or_refused(
+            partial(_samples, {column: [texts[i] for i in group] for column, texts in by_name.items()}, fields, units),
+            name,
+            len(groups),
         )
         for name, group in groups.items()
     ]
 
 
-def _rows(payload: bytes, n_columns: int) -> list[list[str]]:
-    """Return the columns of each line."""
+def _rows(payload: bytes, columns: Sequence[str]) -> list[list[str]]:
+    """Return the columns of each line, with decimal points in those of numbers."""
     try:
         text = payload.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -76,22 +86,37 @@ def _rows(payload: bytes, n_columns: int) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return []
-    separator = next((one for one in _SEPARATORS if one in lines[0].strip()), ",")
-    rows = [_split(line, separator) for line in lines]
-    if len(rows) > 1 and not any(_is_number(column) for column in rows[0]):
-        rows = rows[1:]  # a header
-    for row in rows:
-        if len(row) != n_columns:
-            line = shown(separator.join(row)[:_MAX_SHOWN])
-            raise RejectError("csv", f"a line with {len(row)} columns, expected {n_columns}: {line}")
+    plain = _QUOTED.sub("", lines[0].strip())
+    separator = next((one for one in _SEPARATORS if one in plain), ",")
+    rows = _split(lines, separator)
+    if (len(rows) > 1 or len(rows[0]) == len(columns)) and not any(
+        _is_number(one.replace(",", ".")) for one in rows[0]
+    ):
+        del rows[0], lines[0]  # a header
+    for number, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise RejectError(
+                "csv",
+                f"a line with {len(row)} columns between {_SEPARATORS[separator]}, expected {len(columns)} "
+                f"({', '.join(columns)}): {shown(lines[number][:_MAX_SHOWN])}",
+            )
+    if separator == ";":
+        texts = [column in ("device", UNUSED) for column in columns]
+        rows = [
+            [one if is_text else one.replace(",", ".") for one, is_text in zip(row, texts, strict=True)] for row in rows
+        ]
     return rows
 
 
-def _split(line: str, separator: str) -> list[str]:
+def _split(lines: list[str], separator: str) -> list[list[str]]:
+    """Return the texts between separators of each line, without quotes and spaces around them."""
     if separator == " ":
-        return line.split()
-    columns = [column.strip().strip('"') for column in line.split(separator)]
-    return [column.replace(",", ".") for column in columns] if separator == ";" else columns
+        lines = [" ".join(line.split()) for line in lines]
+    try:
+        rows = [row for line in lines for row in csv.reader([line], delimiter=separator, skipinitialspace=True)]
+    except csv.Error as error:
+        raise RejectError("csv", shown(str(error))) from None
+    return [[column.strip() for column in row] for row in rows]
 
 
 def _is_number(text: str) -> bool:
@@ -135,8 +160,11 @@ def _numbers(by_name: dict[str, Any], names: tuple[str, str, str]) -> Float64:
     """Return the numbers of three columns, (n_samples, 3)."""
     try:
         return np.array([by_name[name] for name in names]).astype(np.float64).T
-    except ValueError as error:
-        raise RejectError("csv", f"a column of {', '.join(names)} holds no number: {shown(str(error))}") from None
+    except ValueError:
+        name, odd = next((name, text) for name in names for text in by_name[name] if not _is_number(text))
+        raise RejectError(
+            "csv", f"the column {name} holds {shown(repr(odd[:_MAX_SHOWN]))}, expected a number"
+        ) from None
 
 
 def check_columns(fields: Fields) -> str:

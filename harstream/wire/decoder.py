@@ -322,12 +322,15 @@ class Decoder:
 
     def _place(self, content: Samples, topic: str) -> list[Samples]:
         """Return samples at even times. Raise RejectError if they cannot be used."""
+        if content.refused is not None:
+            raise content.refused.error()
         sensor = self._sensor(topic)
         if sensor is not None:
             return place_apart(content, sensor, self.needs_gyro)
         placed = list(place(content, self.needs_gyro))
         if self.needs_gyro and any(even.gyro is None for even in placed):
-            raise RejectError("gyroscope", "no gyroscope, but the model needs one")
+            found = f"; {content.no_gyro}" if content.no_gyro else ""
+            raise RejectError("gyroscope", f"no gyroscope, but the model needs one{found}")
         return placed
 
     def _decode_payloads(self, messages: Sequence[Message]) -> list[Decoded]:

@@ -9,7 +9,8 @@ from harstream.wire.documents import found
 from harstream.wire.reject import RejectError
 from harstream.wire.topics import MAX_DEVICE_LENGTH, escape_unprintable, is_device_name
 
-#: Names of the field that are understood without configuration; the first that a message has counts.
+#: Names of the field that are understood without configuration; the first that a message has counts. ``id`` is none: it
+#: often numbers the messages, each of which would then be a device of its own.
 DEVICE_NAMES = (
     "device",
     "deviceId",
@@ -19,7 +20,6 @@ DEVICE_NAMES = (
     "DeviceId",
     "clientId",
     "client_id",
-    "id",
     "mac",
 )
 #: Devices in one message. Each costs about as much as a message.
@@ -53,5 +53,7 @@ def device_of(members: Mapping[Any, Any]) -> str:
         if members.get(name) is not None:
             return device_name(members[name])
     raise RejectError(
-        "device", f"neither topic nor payload names the device; expected a field such as {DEVICE_NAMES[1]}"
+        "device",
+        f"neither topic nor payload names the device, but {found(members)}; expected a field such as "
+        f'{DEVICE_NAMES[1]}, or payload = "fields" with the path of the device',
     )

@@ -1,8 +1,10 @@
 """Documents: JSON, CBOR (RFC 8949) and MessagePack as Python objects, and words for what was found in them.
 
 The first bytes tell the three apart. A CBOR map begins with A0 to BF, a MessagePack map with 80 to 8F, DE or DF. An
-array in CBOR, such as a SenML pack, begins with 80 to 9F too; its first element is then a map whose first key is a
-small number (RFC 8428), while a MessagePack map goes on with a name.
+array in CBOR, such as a SenML pack, begins with 80 to 9F too, and an array in MessagePack with 90 to 9F, DC or DD. The
+next bytes tell most of them: those of SenML (RFC 8428) go on with a map whose first key is a small number, a map in
+MessagePack with a name. What is malformed in the likelier form is read in the other one. Neither may leave a byte
+over, so no document of some length is both.
 
 >>> form_of(b'{"acc": []}'), form_of(bytes.fromhex("a1 63 616363 80")), form_of(bytes.fromhex("81 a3 616363 90"))
 ('json', 'cbor', 'msgpack')
@@ -30,6 +32,8 @@ _MAX_DEPTH = 64
 #: Tags of CBOR: of a whole document (self-described CBOR), of a time as text and as a number.
 _SELF_DESCRIBED = bytes.fromhex("d9d9f7")
 _TRANSPARENT_TAGS = (0, 1)
+#: First bytes of long lists and maps in MessagePack.
+_LONG_MSGPACK = (0xDC, 0xDD, 0xDE, 0xDF)
 #: Tags that cbor2 would make objects of: shared parts, numbers of any size, regular expressions and many others.
 _REFUSED_TAGS = (*range(2, 6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43_000)
 _MAX_SHOWN, _MAX_NAMES = 40, 8  # characters of a text, and names of an object, that are shown
@@ -43,9 +47,9 @@ def form_of(payload: bytes) -> str:
     if not first or first[0] < 0x80:
         return "json"
     if first[0] >= 0xA0:
-        return (
-            "msgpack" if first[0] in (0xDE, 0xDF) else "cbor" if first[0] < 0xC0 or first == _SELF_DESCRIBED else "json"
-        )
+        if first[0] in _LONG_MSGPACK:
+            return "msgpack"
+        return "cbor" if first[0] < 0xC0 or first == _SELF_DESCRIBED else "json"
     if first[0] >= 0x90 or len(first) < 3:
         return "cbor"
     return "cbor" if 0xA0 <= first[1] < 0xC0 and first[2] < 0x40 else "msgpack"
@@ -53,7 +57,17 @@ def form_of(payload: bytes) -> str:
 
 def read_document(payload: bytes) -> Any:
     """Return the content of a payload in JSON, CBOR or MessagePack. Raise RejectError if it is malformed."""
-    return READERS[form_of(payload)](payload)
+    form = form_of(payload)
+    try:
+        return READERS[form](payload)
+    except RejectError as error:
+        if not b"\x80" <= payload[:1] < b"\xa0":
+            raise
+        first = error.kept()
+    try:
+        return READERS["cbor" if form == "msgpack" else "msgpack"](payload)
+    except RejectError:
+        raise first.error() from None
 
 
 def read_json(payload: bytes) -> Any:
@@ -70,8 +84,8 @@ def json_error(payload: bytes, error: Exception) -> RejectError:
     """Return the rejection of a payload that is no JSON."""
     # Many encoders write NaN and Infinity, although JSON has no such numbers.
     if b"NaN" in payload or b"Infinity" in payload:
-        return RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({error})")
-    return RejectError("json", str(error))
+        return RejectError("not_finite", f"NaN or Infinity, which JSON does not have ({shown(str(error))})")
+    return RejectError("json", shown(str(error)))  # it names the place, however deep that lies
 
 
 def read_msgpack(payload: bytes) -> Any:

@@ -13,7 +13,8 @@ the message ``{"ts": 1763668800123, "values": {"ax": 0.1, "ay": 0.2, "az": 0.97}
 1763668800123000000
 
 **Samples.** ``acc`` and ``gyro`` are three paths, to numbers or to lists of equal length, or one path to anything that
-``vectors.read_vectors`` reads. With ``samples``, the path to a list, the other paths begin at each of its elements.
+``vectors.read_vectors`` reads. With ``samples``, the path to a list, the other paths begin at each of its elements;
+the path ``.`` is the message itself.
 ``acc_scale`` and ``gyro_scale`` multiply the numbers, for counts of a converter (MPU-6050 at 2 g: 1/16384).
 
 **Time.** ``t`` is the time of the first sample, or holds a list with a time for each sample. With ``samples`` it is
@@ -46,6 +47,8 @@ from harstream.wire.vectors import read_columns, read_vectors
 #: Names of the columns of the payload ``csv``, beside ``-`` for one that is not used.
 COLUMNS = ("device", "t", "ax", "ay", "az", "gx", "gy", "gz")
 UNUSED = "-"
+#: Path of the samples, if the message itself is their list.
+WHOLE = "."
 _NOTHING = object()
 _MAX_PATHS = 16
 
@@ -112,14 +115,16 @@ class Fields:
             raise ConfigError(f"{where}: columns: only some of gx, gy and gz are in {', '.join(self.columns)}")
         return self
 
+    def given(self) -> dict[str, Any]:
+        """Return the values by key that have not their default."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in dataclasses.fields(self)}
+        return {key: value for key, (value, default) in values.items() if value != default}
+
     def to_toml(self) -> str:
         """Return the table as TOML in one line, without what has its default."""
         parts = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                items = list(value) if isinstance(value, tuple) else value
-                parts.append(f"{field.name} = {_toml(items)}")
+        for key, value in self.given().items():
+            parts.append(f"{key} = {_toml(list(value) if isinstance(value, tuple) else value)}")
         return "{ " + ", ".join(parts) + " }" if parts else "{}"
 
     def __str__(self) -> str:
@@ -208,12 +213,12 @@ def _read_sensors(holders: Sequence[Any], fields: Fields, sensor: Sensor | None)
     """Return the vectors of accelerometer and gyroscope, (n_samples, 3); None: there is no gyroscope."""
     many, none = bool(fields.samples), np.zeros((0, 3))
     if sensor == Sensor.GYRO:
-        gyro = _read_sensor(holders, fields.gyro or fields.acc, "gyro", many)
+        gyro = read_sensor(holders, fields.gyro or fields.acc, "gyro", many=many)
         return none, gyro if len(gyro) else None
     paths = () if sensor == Sensor.ACC else fields.gyro
-    gyro = _read_sensor(holders, paths, "gyro", many) if paths else none
+    gyro = read_sensor(holders, paths, "gyro", many=many) if paths else none
     is_alone = sensor == Sensor.BOTH and len(gyro) and all(find(holders[0], path) is MISSING for path in fields.acc)
-    acc = none if is_alone else _read_sensor(holders, fields.acc, "acc", many)
+    acc = none if is_alone else read_sensor(holders, fields.acc, "acc", many=many)
     if len(acc) and len(gyro) and len(gyro) != len(acc):
         raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
     return acc, gyro if len(gyro) else None
@@ -223,16 +228,28 @@ def _holders(document: Any, fields: Fields) -> list[Any]:
     """Return the objects that hold samples: the message, or the elements of its list of samples."""
     if not fields.samples:
         return [document]
-    holders = find(document, fields.samples)
+    holders = document if fields.samples == WHOLE else find(document, fields.samples)
     if holders is MISSING:
         raise RejectError("shape", f"no {fields.samples!r} in {found(document)}")
     if not isinstance(holders, list):
-        raise RejectError("shape", f"{fields.samples!r} is {found(holders)}, expected a list of samples")
+        what = "the message" if fields.samples == WHOLE else repr(fields.samples)
+        raise RejectError("shape", f"{what} is {found(holders)}, expected a list of samples")
     return holders
 
 
-def _read_sensor(holders: Sequence[Any], paths: Sequence[str], sensor: str, many: bool) -> Float64:
-    """Return the vectors of one sensor, (n_samples, 3), with none where the first holder has none of a gyroscope."""
+def read_sensor(holders: Sequence[Any], paths: Sequence[str], sensor: str, *, many: bool) -> Float64:
+    """Return the vectors of one sensor, (n_samples, 3), with none where the first holder has none of a gyroscope.
+
+    Args:
+        holders: The message, or the elements of its list of samples.
+        paths: Three paths, or one, from each holder.
+        sensor: ``acc`` or ``gyro``.
+        many: Whether each holder has one sample.
+
+    Raises:
+        RejectError: A path leads nowhere, or to something else than vectors.
+
+    """
     if not holders:
         return np.zeros((0, 3))
     if not paths:

@@ -25,6 +25,7 @@ class _Part(NamedTuple):
     samples: Float32  # (n_samples, 6)
     devices: Sequence[str] | None  # None: those of the topics
     sensor: Int8 | None  # (n,) Sensor of each; None: both
+    age_s: Float64  # (n,) see Samples
 
 
 class Assembled(NamedTuple):
@@ -79,6 +80,7 @@ class Parts:
                 samples,
                 None,
                 None,
+                np.zeros(n),
             )
         )
 
@@ -106,6 +108,7 @@ class Parts:
                 samples,
                 devices,
                 np.array([content.sensor for content in contents], np.int8) if self._apart else None,
+                np.array([content.age_s for content in contents]),
             )
         )
 
@@ -117,7 +120,7 @@ class Parts:
         names = part.devices
         if names is None:
             names = devices if len(part.message) == len(devices) else [devices[i] for i in part.message.tolist()]
-        arrivals = np.array(arrival_s, np.float64)[part.message]
+        arrivals = np.array(arrival_s, np.float64)[part.message] - part.age_s
         batch = SampleBatch(
             names,
             part.t_ns,
@@ -145,12 +148,12 @@ def _in_order(parts: Sequence[_Part], devices: Sequence[str]) -> _Part:
     first_row = np.cumsum(counts) - counts  # of each message, while the parts lie one behind the other
     ordered = counts[order]
     rows = np.repeat(first_row[order] - (np.cumsum(ordered) - ordered), ordered) + np.arange(ordered.sum())
-    t_ns, stamped, rate_hz, acc_auto, checked = (
+    t_ns, stamped, rate_hz, acc_auto, checked, age_s = (
         np.concatenate([getattr(part, name) for part in parts])[order]
-        for name in ("t_ns", "stamped", "rate_hz", "acc_auto", "checked")
+        for name in ("t_ns", "stamped", "rate_hz", "acc_auto", "checked", "age_s")
     )
     samples = np.concatenate([part.samples for part in parts])[rows]
     names = [names[i] for i in order.tolist()]
     sensors = [np.zeros(len(part.message), np.int8) if part.sensor is None else part.sensor for part in parts]
     sensor = None if all(part.sensor is None for part in parts) else np.concatenate(sensors)[order]
-    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names, sensor)
+    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names, sensor, age_s)

@@ -27,7 +27,6 @@ from harstream.wire.canonical import decode_canonical, decode_json
 from harstream.wire.common_names import common_fields, outline
 from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.csv_text import check_columns, decode_csv
-from harstream.wire.device_names import device_of
 from harstream.wire.documents import form_of, found, read_cbor, read_document, read_json, read_msgpack
 from harstream.wire.fields import Fields, decode_fields, find
 from harstream.wire.other_names import IgnoredField
@@ -36,7 +35,7 @@ from harstream.wire.phyphox import decode_phyphox
 from harstream.wire.reject import Rejected, RejectError
 from harstream.wire.samples import Samples, Units
 from harstream.wire.senml import decode_senml
-from harstream.wire.sensor_logger import decode_sensor_logger, is_sensor_logger
+from harstream.wire.sensor_logger import RawUnits, decode_sensor_logger, is_sensor_logger
 
 AUTO_PAYLOAD = "auto"
 #: Shapes of messages that are remembered; only malformed ones bring many. Beyond it all are forgotten.
@@ -44,6 +43,15 @@ _MAX_OUTLINES = 256
 _BEGIN = 64  # bytes in which a JSON message must begin
 #: Limit of a single message that ``decode`` unpacks.
 _MAX_UNPACKED = 256 * 1024
+
+#: Format to the keys of ``fields`` that it uses; the others use none.
+_KEYS = {
+    "fields": frozenset(
+        ("device", "t", "t_unit", "acc", "gyro", "samples", "rate_hz", "acc_scale", "gyro_scale"),
+    ),
+    "phyphox": frozenset(("device", "t", "acc", "gyro")),
+    "csv": frozenset(("columns", "t_unit", "acc_scale", "gyro_scale")),
+}
 
 #: Samples of each device in one message, or why it is rejected.
 Decoded = Sequence[Samples] | Rejected
@@ -64,6 +72,7 @@ class PayloadConfig:
             names_device: Whether messages name their device, because the topic does not.
 
         """
+        self._check_use()
         if self.name == "fields" and not self.fields.acc:
             raise ConfigError('payload: fields needs the place of acc, such as fields = { acc = ["ax", "ay", "az"] }')
         if self.name == "csv":
@@ -81,9 +90,40 @@ class PayloadConfig:
         if self.name == "csv" and "device" not in self.fields.columns:
             raise ConfigError("topic: without a level {device}, one of the columns must be device")
 
+    def _check_use(self) -> None:
+        """Raise ConfigError for a key of ``fields`` that would change nothing."""
+        given, used = self.fields.given(), _KEYS.get(self.name, frozenset())
+        unused = [key for key in given if key not in used]
+        if unused:
+            names, others = ", ".join(unused), [name for name, keys in _KEYS.items() if keys.issuperset(given)]
+            choose = (
+                f"set payload to {' or '.join(others)}" if others else f"{self.name} uses {', '.join(sorted(used))}"
+            )
+            raise ConfigError(
+                f"fields: {names} would be ignored by payload = {self.name!r}; leave {names} out of fields, or {choose}"
+            )
+        has_t, has_gyro = bool(self.fields.t), bool(self.fields.gyro)
+        if self.name == "csv":
+            has_t, has_gyro = "t" in self.fields.columns, "gx" in self.fields.columns
+        for key, needs, is_there in (("t_unit", "t", has_t), ("gyro_scale", "gyro", has_gyro)):
+            if key in given and not is_there:
+                place = "columns" if self.name == "csv" else "fields"
+                raise ConfigError(
+                    f"fields: {key} would be ignored without {needs} in {place}; add {needs}, or leave it out"
+                )
+        if self.name == "phyphox":
+            for key in ("acc", "gyro"):
+                if len(getattr(self.fields, key)) == 1:
+                    raise ConfigError(
+                        f"fields: {key}: phyphox needs the ids of three buffers, one for each axis, got one"
+                    )
+
 
 class Payload(Protocol):
-    """Decoder of a format of messages. It has no state that matters, and belongs to one thread."""
+    """Decoder of a format of messages. It belongs to one thread.
+
+    A message is decoded by itself; only the unit of raw accelerations of ``sensor-logger`` is kept for a recording.
+    """
 
     name: str
 
@@ -138,24 +178,15 @@ def _canonical(read: Callable[[bytes], Any]) -> _Make:
 
     def make(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
         def decode_one(payload: bytes) -> Sequence[Samples]:
-            document = read(payload)
-            return [_named(decode_canonical(document, units, sensor), document, names_device)]
+            return [decode_canonical(read(payload), units, names_device=names_device, sensor=sensor)]
 
         return decode_one
 
     return make
 
 
-def _named(samples: Samples, document: Any, names_device: bool) -> Samples:
-    return replace(samples, device=device_of(document)) if names_device else samples
-
-
 def _json(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
-    def decode_one(payload: bytes) -> Sequence[Samples]:
-        samples = decode_json(payload, units, sensor)
-        return [_named(samples, read_json(payload), True) if names_device else samples]
-
-    return decode_one
+    return lambda payload: [decode_json(payload, units, names_device=names_device, sensor=sensor)]
 
 
 def _packed(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
@@ -182,7 +213,8 @@ def _senml(_: Fields, units: Units, names_device: bool, __: Sensor | None) -> _D
 
 
 def _sensor_logger(_: Fields, __: Units, names_device: bool, ___: Sensor | None) -> _DecodeOne:
-    return lambda payload: decode_sensor_logger(read_document(payload), names_device=names_device)
+    raw_units = RawUnits()
+    return lambda payload: decode_sensor_logger(read_document(payload), raw_units, names_device=names_device)
 
 
 def _phyphox(fields: Fields, _: Units, names_device: bool, __: Sensor | None) -> _DecodeOne:
@@ -220,6 +252,7 @@ class _Auto:
         self._units, self._names_device, self._sensor = units, names_device, sensor
         self._json = _json(Fields(), units, names_device, sensor)
         self._packed = _packed(Fields(), units, names_device, sensor)
+        self._raw_units = RawUnits()
         self._common: dict[Any, Fields | None] = {}  # by outline
 
     def decode_one(self, payload: bytes) -> Sequence[Samples]:
@@ -244,10 +277,10 @@ class _Auto:
         if isinstance(document, list) and all(isinstance(one, dict) for one in document) and document:
             return decode_senml(document, self._units, names_device=self._names_device)
         if is_sensor_logger(document):
-            return decode_sensor_logger(document, names_device=self._names_device)
+            return decode_sensor_logger(document, self._raw_units, names_device=self._names_device)
         if refused is None:
             try:
-                return [_named(self._canonical(document), document, self._names_device)]
+                return [self._canonical(document)]
             except RejectError as error:
                 if error.reason != "shape":
                     raise
@@ -258,7 +291,7 @@ class _Auto:
         return [self._decode_common(document, fields)]
 
     def _canonical(self, document: Any) -> Samples:
-        return decode_canonical(document, self._units, self._sensor)
+        return decode_canonical(document, self._units, names_device=self._names_device, sensor=self._sensor)
 
     def _find_fields(self, document: Any) -> Fields | None:
         if not isinstance(document, dict) or _means_to_be_canonical(document):
@@ -290,9 +323,10 @@ class _Auto:
 
 def _means_to_be_canonical(document: Mapping[Any, Any]) -> bool:
     """Return whether an object has samples as a canonical message has them, so that nothing else is to be guessed."""
-    acc = document.get("acc", document.get("gyro"))
-    is_vector = isinstance(acc, dict) or (isinstance(acc, list) and len(acc) == 3 and not isinstance(acc[0], list))
-    return acc is not None and not is_vector
+    acc = document.get("acc")
+    if isinstance(acc, list):
+        return not acc or isinstance(acc[0], list)
+    return acc is not None and not isinstance(acc, dict)
 
 
 _MAKERS: dict[str, _Make] = {
@@ -325,4 +359,6 @@ def decode(payload: bytes, units: Units) -> Samples:
     (decoded,) = make_payload(PayloadConfig(), units, names_device=False).decode([payload])
     if isinstance(decoded, Rejected):
         raise decoded.error()
+    if decoded[0].refused is not None:
+        raise decoded[0].refused.error()
     return decoded[0]

@@ -12,9 +12,9 @@ null:
 
 The ids are up to the experiment; those of the app's own experiments are understood, and of ``fields`` those that are
 configured. Accelerations (with gravity) are in m/s2, rotations in rad/s. ``acc_time`` and ``gyr_time`` count seconds
-from the start of the experiment. What ``<send type="time">`` adds under any id makes them times since 1970: the last
-event START before them. Without it they stay times from the start. ``<send type="meta">uniqueID</send>`` names the
-device.
+from the start of the experiment, without its pauses. What ``<send type="time">`` adds under any id makes them times
+since 1970: for each, the last event START that is not after it counts. Without it they stay times from the start.
+``<send type="meta">uniqueID</send>`` names the device.
 
 The remote interface (http://PHONE/get?accX&acc_time) wraps each list, as in ``{"buffer": {"accX": {"buffer":
 [0.1]}}}``. A program that passes its answers on to a broker may leave them so.
@@ -41,6 +41,7 @@ _ACC = (("accX", "accY", "accZ"), ("acc_x", "acc_y", "acc_z"), ("ax", "ay", "az"
 _GYRO = (("gyrX", "gyrY", "gyrZ"), ("gyroX", "gyroY", "gyroZ"), ("gyr_x", "gyr_y", "gyr_z"), ("gx", "gy", "gz"))
 _ACC_TIMES = ("acc_time", "accT", "acc_t", "t", "time")
 _GYRO_TIMES = ("gyr_time", "gyrT", "gyr_t", "gyro_time")
+_MAX_S = 1e11  # of an event; only a corrupt time is so far away
 _DEVICES = (*DEVICE_NAMES, "uniqueID", "uniqueId")
 
 
@@ -56,7 +57,7 @@ def decode_phyphox(document: Any, fields: Fields, *, names_device: bool) -> Samp
     if acc is None and gyro_t is not None:
         acc, acc_t = np.zeros((0, 3)), np.zeros(0)
     device = _device(document, fields) if names_device else None
-    start_s = _start(document)
+    starts = _starts(document)
     acc_values = _convert(acc, ACC_UNITS["m/s2"])
     gyro_values = None if gyro is None else _convert(gyro, 1.0)
     if acc_t is None:
@@ -73,8 +74,8 @@ def decode_phyphox(document: Any, fields: Fields, *, names_device: bool) -> Samp
         acc_values,
         gyro_values,
         device=device,
-        acc_t_ns=_nanoseconds(acc_t, start_s),
-        gyro_t_ns=None if gyro_t is None else _nanoseconds(gyro_t, start_s),
+        acc_t_ns=_nanoseconds(acc_t, starts),
+        gyro_t_ns=None if gyro_t is None else _nanoseconds(gyro_t, starts),
     )
 
 
@@ -112,7 +113,12 @@ def _sensor(
         )
         raise RejectError("shape", f"buffers of different length: {shown}")
     rows = np.array(columns).T
-    rows = rows[np.isfinite(rows).all(axis=1)]
+    finite = np.isfinite(rows).all(axis=1)
+    if time_name is None and not finite.all():  # without it, the gap would be hidden
+        raise RejectError(
+            "not_finite", f"null in {', '.join(names)}, and no time such as {times[0]} that tells of the gap"
+        )
+    rows = rows[finite]
     return rows[:, :3], rows[:, 3] if time_name is not None else None
 
 
@@ -132,24 +138,34 @@ def _convert(rows: Float64 | None, factor: float) -> Float32:
     return convert(np.zeros((0, 3)) if rows is None else rows, factor)
 
 
-def _nanoseconds(t_s: Float64, start_s: float) -> Int64:
-    return read_times((t_s + start_s).tolist(), "s", "acc_time")
+def _nanoseconds(t_s: Float64, starts: Float64) -> Int64:
+    """Return times in ns of experiment times in s; those before the first start belong to it."""
+    if len(starts):
+        t_s = t_s + starts[np.maximum(np.searchsorted(starts[:, 0], t_s, side="right") - 1, 0), 1]
+    return read_times(t_s.tolist(), "s", "acc_time")
 
 
-def _start(document: Mapping[Any, Any]) -> float:
-    """Return the time since 1970 at which experiment time was 0, in seconds; 0 if the message does not tell."""
+def _starts(document: Mapping[Any, Any]) -> Float64:
+    """Return the starts of the experiment that a message tells, (n_starts, 2), in s, by experiment time.
+
+    The columns are experiment time, and what is added to it until the next start to make it a time since 1970.
+    """
     for value in document.values():
         if isinstance(value, dict) and isinstance(value.get("events"), list):
             starts = [
-                event["systemTime"] - event["experimentTime"]
+                (float(event["experimentTime"]), float(event["systemTime"]) - float(event["experimentTime"]))
                 for event in value["events"]
                 if isinstance(event, dict)
                 and event.get("event") == "START"
-                and all(isinstance(event.get(key), int | float) for key in ("systemTime", "experimentTime"))
+                and all(_is_time(event.get(key)) for key in ("systemTime", "experimentTime"))
             ]
             if starts:
-                return float(starts[-1])
-    return 0.0
+                return np.array(sorted(starts))
+    return np.zeros((0, 2))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_S
 
 
 def _device(document: Mapping[Any, Any], fields: Fields) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from harstream.core.batches import Float32, Int64, Sensor
-from harstream.core.own_times import even_parts, in_order, interpolate_at
+from harstream.core.own_times import EvenPart, even_parts, in_order, interpolate_at, spread
 from harstream.core.spec import SignalSpec
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Samples
@@ -22,6 +23,8 @@ _HELD_NS = 20_000_000
 
 def place(samples: Samples, needs_gyro: bool) -> list[Samples]:
     """Return messages of evenly spaced samples, each with the time of its first sample.
+
+    Samples whose times are relative to each other have none afterwards, but the rate that the times show.
 
     The gyroscope is interpolated at the times of the accelerometer. Samples of the accelerometer before its first or
     after its last sample, by more than one interval, are left out: nothing is known of the rotation then.
@@ -43,19 +46,7 @@ def place(samples: Samples, needs_gyro: bool) -> list[Samples]:
         t_ns, rows = _with_gyro(samples)
     else:
         t_ns, rows = in_order(t_ns, rows)
-    parts = even_parts(t_ns, rows)
-    _check_number(len(parts))
-    return [
-        replace(
-            samples,
-            t_ns=part.t_ns,
-            acc=part.samples[:, :3],
-            gyro=part.samples[:, 3:] if needs_gyro else None,
-            acc_t_ns=None,
-            gyro_t_ns=None,
-        )
-        for part in parts
-    ]
+    return _even(samples, t_ns, rows, lambda part: (part[:, :3], part[:, 3:] if needs_gyro else None))
 
 
 def place_apart(samples: Samples, sensor: Sensor, needs_gyro: bool) -> list[Samples]:
@@ -85,14 +76,17 @@ def place_apart(samples: Samples, sensor: Sensor, needs_gyro: bool) -> list[Samp
     gyro = gyro if needs_gyro else None
     if acc_t_ns is None and gyro_t_ns is None:
         return [replace(samples, acc=acc, gyro=gyro)]
+    if samples.relative and len(acc) and gyro is not None:  # both have the same times
+        return place(samples, True)
     placed = []
     if len(acc):
-        alone = replace(samples, gyro=None, gyro_t_ns=None)
-        placed += [alone] if acc_t_ns is None else _even(alone, acc_t_ns, acc)
+        alone = replace(samples, acc=acc, gyro=None, gyro_t_ns=None)
+        placed += [alone] if acc_t_ns is None else _even(alone, *in_order(acc_t_ns, acc), lambda part: (part, None))
     if gyro is not None:
-        alone = replace(samples, acc=samples.acc[:0], gyro=gyro, acc_t_ns=None, gyro_t_ns=None)
+        none = samples.acc[:0]
+        alone = replace(samples, acc=none, gyro=gyro, acc_t_ns=None, gyro_t_ns=None)
         times = acc_t_ns if gyro_t_ns is None else gyro_t_ns
-        placed += [alone] if times is None else _even(alone, times, gyro)
+        placed += [alone] if times is None else _even(alone, *in_order(times, gyro), lambda part: (none, part))
     return placed
 
 
@@ -103,22 +97,44 @@ _ABSENT = {
 }
 
 
-def _even(samples: Samples, t_ns: Int64, rows: Float32) -> list[Samples]:
-    """Return evenly spaced messages of one sensor, whose samples ``rows`` (n_samples, 3) have the times ``t_ns``."""
-    parts = even_parts(*in_order(t_ns, rows))
-    _check_number(len(parts))
-    name = "acc" if samples.gyro is None else "gyro"
-    return [
-        replace(samples, t_ns=part.t_ns, acc_t_ns=None, gyro_t_ns=None, **{name: part.samples})  # type: ignore[arg-type]
-        for part in parts
-    ]
+def _even(
+    samples: Samples, t_ns: Int64, rows: Float32, sensors: Callable[[Float32], tuple[Float32, Float32 | None]]
+) -> list[Samples]:
+    """Return messages of evenly spaced samples.
 
+    Args:
+        samples: Message that they come from.
+        t_ns: Times of the samples, in order, (n_samples,).
+        rows: The samples, (n_samples, n_signals).
+        sensors: Returns accelerometer and gyroscope of some rows.
 
-def _check_number(n_parts: int) -> None:
-    if n_parts > _MAX_PARTS:
+    """
+    # Of two samples without a time since 1970, nothing else could tell how far they are apart.
+    is_pair = samples.relative and len(rows) == 2
+    parts = [EvenPart(int(t_ns[0]), int(t_ns[1]), rows)] if is_pair else even_parts(t_ns, rows)
+    if len(parts) > _MAX_PARTS:
         raise RejectError(
-            "time", f"the times of its samples have {n_parts - 1} gaps, expected at most {_MAX_PARTS - 1}"
+            "time", f"the times of its samples have {len(parts) - 1} gaps, expected at most {_MAX_PARTS - 1}"
         )
+    span_s = sum(part.last_ns - part.t_ns for part in parts) / 1e9
+    n_steps = sum(len(part.samples) - 1 for part in parts)
+    even = []
+    for part in parts:
+        acc, gyro = sensors(part.samples)
+        even.append(
+            replace(
+                samples,
+                t_ns=None if samples.relative else part.t_ns,
+                rate_hz=n_steps / span_s if samples.relative and span_s > 0 else samples.rate_hz,
+                acc=acc,
+                gyro=gyro,
+                acc_t_ns=None,
+                gyro_t_ns=None,
+                relative=False,
+                age_s=(parts[-1].last_ns - part.last_ns) / 1e9 if samples.relative else 0.0,
+            )
+        )
+    return even
 
 
 def _with_gyro(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
@@ -126,15 +142,16 @@ def _with_gyro(samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     assert samples.acc_t_ns is not None
     if samples.gyro is None or not len(samples.gyro):
         raise RejectError("gyroscope", "no gyroscope, but the model needs one")
-    if samples.gyro_t_ns is None:
+    if samples.gyro_t_ns is None or np.array_equal(samples.gyro_t_ns, samples.acc_t_ns):
         return in_order(samples.acc_t_ns, np.hstack([samples.acc, samples.gyro]))
     t_ns, acc = in_order(samples.acc_t_ns, samples.acc)
     gyro_t_ns, gyro = in_order(samples.gyro_t_ns, samples.gyro)
-    if len(gyro_t_ns) == len(t_ns) and (gyro_t_ns == t_ns).all():
+    if np.array_equal(gyro_t_ns, t_ns):
         return t_ns, np.hstack([acc, gyro])
+    at_ns, gyro_t_ns = spread(t_ns), spread(gyro_t_ns)
     longer = gyro_t_ns if len(gyro_t_ns) > 1 else t_ns
     reach_ns = float(np.median(np.diff(longer))) if len(longer) > 1 else _HELD_NS
-    values, known = interpolate_at(t_ns, gyro_t_ns, gyro, reach_ns=min(reach_ns, _MAX_GAP_NS), max_gap_ns=_MAX_GAP_NS)
+    values, known = interpolate_at(at_ns, gyro_t_ns, gyro, reach_ns=min(reach_ns, _MAX_GAP_NS), max_gap_ns=_MAX_GAP_NS)
     if not known.any():
         apart_s = (t_ns[0] - gyro_t_ns[0]) / 1e9
         raise RejectError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from harstream.core.batches import Float32, Int64, Sensor
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES
+from harstream.wire.device_names import device_name
 from harstream.wire.other_names import IgnoredField
-from harstream.wire.reject import RejectError
+from harstream.wire.reject import Rejected, RejectError
 
 #: Unit to the factor that converts it to g.
 ACC_UNITS = dict(zip(ACC_UNIT_NAMES, ACC_UNIT_FACTORS, strict=True))
@@ -60,6 +61,10 @@ class Samples:
     part: str = ""  # added to the name of the device, where a message holds two wearables of one person
     acc_t_ns: Int64 | None = None  # (n_samples,) time of each sample of acc; None: evenly spaced
     gyro_t_ns: Int64 | None = None  # (n_samples,) the same of gyro; None: the times of acc
+    relative: bool = False  # whether acc_t_ns, which are also those of gyro, count from an unknown instant
+    age_s: float = 0.0  # time from the last sample to the newest one of its message, where they have no time
+    refused: Rejected | None = None  # why this device is rejected, although its message has others
+    no_gyro: str = ""  # why what looks like the gyroscope is none, for the rejection
 
     @property
     def sensor(self) -> Sensor:
@@ -70,6 +75,34 @@ class Samples:
     def n_samples(self) -> int:
         """Number of samples of the accelerometer; if there is none, of the gyroscope."""
         return len(self.acc) or (0 if self.gyro is None else len(self.gyro))
+
+
+def refuse(error: RejectError, device: str | None, part: str = "") -> Samples:
+    """Return samples of a device that is rejected, although its message has others."""
+    none = np.zeros((0, 3), np.float32)
+    return Samples(None, 0.0, none, None, device=device, part=part, refused=error.kept())
+
+
+def samples_or_refused(read: Callable[[str | None], Samples], name: str | None, n_devices: int) -> Samples:
+    """Return the samples of one of ``n_devices`` devices in a message; an error refuses only this device.
+
+    Args:
+        read: Returns the samples of a device with this name.
+        name: Name of the device; None if the topic has it.
+        n_devices: Devices in the message.
+
+    Raises:
+        RejectError: The message has no other device.
+
+    """
+    device = None
+    try:
+        device = None if name is None else device_name(name)
+        return read(device)
+    except RejectError as error:
+        if n_devices == 1:
+            raise
+        return refuse(error, device)
 
 
 @dataclass(frozen=True, slots=True)

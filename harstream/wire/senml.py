@@ -22,15 +22,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from harstream.core.batches import Float32, Float64, Int64
-from harstream.wire.device_names import check_number, device_name
+from harstream.core.batches import Float32, Float64
+from harstream.wire.device_names import check_number
 from harstream.wire.documents import found, shown
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor
+from harstream.wire.samples import AUTO, Samples, Units, acc_factor, convert, gyro_factor, samples_or_refused
 from harstream.wire.times import read_times
 
 #: Label of a field in CBOR to its name in JSON.
@@ -72,7 +73,10 @@ def decode_senml(document: Any, units: Units, *, names_device: bool) -> list[Sam
     if len(devices) > 1 and not names_device:
         raise RejectError("device", f"records of {len(devices)} devices, but the topic names one")
     check_number(len(devices))
-    return [_samples(name, axes, units, names_device) for name, axes in devices.items()]
+    return [
+        samples_or_refused(partial(_samples, axes, units), name if names_device else None, len(devices))
+        for name, axes in devices.items()
+    ]
 
 
 def _collect(records: Sequence[Any]) -> dict[str, dict[str, _Axis]]:
@@ -146,12 +150,11 @@ def _typed(record: Mapping[str, Any], key: str, kind: type, default: Any) -> Any
     )
 
 
-def _samples(name: str, axes: Mapping[str, _Axis], units: Units, names_device: bool) -> Samples:
+def _samples(axes: Mapping[str, _Axis], units: Units, device: str | None) -> Samples:
     acc, acc_times, acc_unit = _sensor(axes, "a", units.acc)
     gyro, gyro_times, gyro_unit = _sensor(axes, "g", units.gyro)
     times = np.concatenate([acc_times, gyro_times])
     auto = acc_unit == AUTO
-    device = device_name(name) if names_device else None
     acc_values = convert(acc, acc_factor(acc_unit), auto=auto)
     gyro_values = convert(gyro, gyro_factor(gyro_unit)) if len(gyro) else None
     if (times >= _ABSOLUTE_S).all():
@@ -165,23 +168,13 @@ def _samples(name: str, axes: Mapping[str, _Axis], units: Units, names_device: b
 def _relative(
     acc: Float32, gyro: Float32 | None, acc_times: Float64, gyro_times: Float64, auto: bool, device: str | None
 ) -> Samples:
-    """Return samples whose times are relative to now: evenly spaced, at the rate that the times show."""
+    """Return samples whose times are relative to now, and tell how far the samples are apart."""
     if not (np.isfinite(acc_times).all() and np.isfinite(gyro_times).all()):
         raise RejectError("time", "a time is not a finite number")
-    if not len(acc) and gyro is not None:
-        order, rate_hz = _order(gyro_times)
-        return Samples(None, rate_hz, acc, gyro[order], auto, device=device)
-    if gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
+    if len(acc) and gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
         raise RejectError("shape", "times relative to now that differ between accelerometer and gyroscope")
-    order, rate_hz = _order(acc_times)
-    return Samples(None, rate_hz, acc[order], None if gyro is None else gyro[order], auto, device=device)
-
-
-def _order(times: Float64) -> tuple[Int64, float]:
-    """Return the order of times (n_times,), and the rate that they show; 0: none."""
-    order = np.argsort(times, kind="stable")
-    span_s = float(times[order[-1]] - times[order[0]])
-    return order, (len(times) - 1) / span_s if span_s > 0 else 0.0
+    t_ns = np.rint((acc_times if len(acc) else gyro_times) * 1e9).astype(np.int64)
+    return Samples(None, 0.0, acc, gyro, auto, device=device, acc_t_ns=t_ns, relative=True)
 
 
 def _sensor(axes: Mapping[str, _Axis], sensor: str, unit: str) -> tuple[Float64, Float64, str]:

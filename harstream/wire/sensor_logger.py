@@ -22,6 +22,10 @@ the name of the phone's.
 The names of sensors are compared without capitals and spaces. On iOS the signs of accelerometer and gravity are
 the other way round than on Android, unless the app's setting "Standardise Units & Frames" is on. Nothing in
 the message tells. Numbers in g are of iOS and are turned round here; for numbers in m/s2, configure the axes -x -y -z.
+
+Whether numbers are in g or in m/s2 is decided from gravity. The watch states it apart, so that its length tells in
+every message. ``accelerometeruncalibrated`` holds it together with the motion, so that a short message, or one of a
+fall, could tell the wrong unit: `RawUnits` decides once for each recording.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from harstream.core.own_times import in_order, interpolate_at
 from harstream.wire.device_names import device_name
 from harstream.wire.documents import found, names_of, shown
 from harstream.wire.reject import RejectError
-from harstream.wire.samples import ACC_UNITS, Samples, convert
+from harstream.wire.samples import ACC_UNITS, Samples, convert, refuse
 from harstream.wire.times import read_times
 from harstream.wire.vectors import read_vectors
 
@@ -46,8 +50,13 @@ _TOTAL, _LINEAR, _GRAVITY, _RAW = "totalacceleration", "accelerometer", "gravity
 _GYROS = ("gyroscope", "gyroscopeuncalibrated")
 _WRIST = "wristmotion"
 _USED = frozenset((_TOTAL, _LINEAR, _GRAVITY, _RAW, *_GYROS, _WRIST))
-#: Lengths of gravity between which a number is in g or in m/s2: their geometric mean.
-_G_BELOW = 3.13
+#: Factor to g, with the signs of Android, of numbers in g with the signs of iOS.
+_IOS_G = -1.0
+#: A length of gravity within this ratio of 1 or of 9.80665 tells the unit: of gravity alone, and of the median of raw
+#: accelerations. Between the two ranges nothing is told.
+_GRAVITY_RATIO, _RAW_RATIO = 1.25, 2.0
+#: Raw accelerations from which a unit is decided, and recordings that are remembered.
+_ENOUGH, _MAX_RECORDINGS = 50, 10_000
 #: Time that gravity is held before its first and after its last measurement. It turns slowly.
 _GRAVITY_REACH_NS = 1_000_000_000
 _MAX_NAME = 64  # characters of the name of a sensor that is looked at
@@ -62,8 +71,56 @@ def is_sensor_logger(document: Any) -> bool:
     )
 
 
-def decode_sensor_logger(document: Any, *, names_device: bool) -> list[Samples]:
+class RawUnits:
+    """Unit of the raw accelerations of each recording, decided from the first samples that suffice, and kept."""
+
+    def __init__(self) -> None:
+        self._factors: dict[int, float] = {}  # by recording
+        self._lengths: dict[int, Float64] = {}  # of the samples of undecided ones
+
+    def factor(self, recording: int | None, raw: Float64) -> float:
+        """Return the factor to g, with the signs of Android.
+
+        Args:
+            recording: Number of the recording; None if the message names none, so that it has to suffice alone.
+            raw: Samples of a message, (n_samples, 3).
+
+        Raises:
+            RejectError: The samples of the recording so far do not suffice.
+
+        """
+        if recording in self._factors:
+            return self._factors[recording]
+        lengths = np.linalg.norm(raw, axis=1)
+        if recording is not None:
+            lengths = np.concatenate([self._lengths.pop(recording, np.zeros(0)), lengths])
+        factor = _factor_of(float(np.median(lengths)), _RAW_RATIO) if len(lengths) >= _ENOUGH else None
+        if recording is None:
+            pass
+        elif factor is None:
+            self._lengths[recording] = lengths[-_ENOUGH:]
+        else:
+            self._factors[recording] = factor
+        for kept in (self._factors, self._lengths):
+            if len(kept) > _MAX_RECORDINGS:
+                del kept[next(iter(kept))]
+        if factor is not None:
+            return factor
+        seen = f"{len(lengths)} samples" if len(lengths) < _ENOUGH else f"a median length of {np.median(lengths):.3g}"
+        raise RejectError(
+            "units",
+            f"{_RAW} is in g or in m/s2, which {seen} cannot tell; {_ENOUGH} samples near 1 or 9.8 decide for the rest "
+            "of the recording",
+        )
+
+
+def decode_sensor_logger(document: Any, raw_units: RawUnits, *, names_device: bool) -> list[Samples]:
     """Return the samples of the phone and of its watch in one message.
+
+    Args:
+        document: Content of the message.
+        raw_units: What is known of the units of recordings.
+        names_device: Whether the message names the device.
 
     Raises:
         RejectError: The document is no message of the app, or has no measurement of acceleration or rotation.
@@ -74,15 +131,32 @@ def decode_sensor_logger(document: Any, *, names_device: bool) -> list[Samples]:
     entries = _by_sensor(document["payload"])
     device = device_name(document.get("deviceId")) if names_device else None
     results = []
-    acc = _phone_acc(entries)
-    gyro = next((_vectors(name, *entries[name]) for name in _GYROS if name in entries), None)
-    if acc is not None or gyro is not None:
-        results.append(_samples(acc, gyro, device, ""))
+    try:
+        acc = _phone_acc(entries, raw_units, _recording(document))
+        gyro = next((_vectors(name, *entries[name]) for name in _GYROS if name in entries), None)
+        if acc is not None or gyro is not None:
+            results.append(_samples(acc, gyro, device, ""))
+    except RejectError as error:
+        if _WRIST not in entries:
+            raise
+        results.append(refuse(error, device))
     if _WRIST in entries:
-        results.append(_samples(*_wrist(*entries[_WRIST]), device, WATCH))
+        try:
+            results.append(_samples(*_wrist(*entries[_WRIST]), device, WATCH))
+        except RejectError as error:
+            if not results:
+                raise
+            results.append(refuse(error, device, WATCH))
     if not results:
         raise RejectError("empty", f"no acceleration with gravity and no rotation, but {_sensors_of(document)}")
     return results
+
+
+def _recording(document: Mapping[Any, Any]) -> int | None:
+    """Return a number for the recording that a message belongs to; None if it names none."""
+    names = [document.get(key) for key in ("deviceId", "sessionId")]
+    named = [name for name in names if isinstance(name, str | int)]
+    return hash(tuple(map(str, names))) if named else None
 
 
 class _Measured:
@@ -138,7 +212,9 @@ def _vectors(name: str, times: list[Any], values: list[Any]) -> _Measured:
     return _Measured(read_times(times, "ns", "time"), convert(read_vectors(values, name, each=True), 1.0))
 
 
-def _phone_acc(entries: Mapping[str, tuple[list[Any], list[Any]]]) -> _Measured | None:
+def _phone_acc(
+    entries: Mapping[str, tuple[list[Any], list[Any]]], raw_units: RawUnits, recording: int | None
+) -> _Measured | None:
     """Return accelerations with gravity in g; None if the message has none."""
     factor = ACC_UNITS["m/s2"]
     if _TOTAL in entries:
@@ -155,13 +231,15 @@ def _phone_acc(entries: Mapping[str, tuple[list[Any], list[Any]]]) -> _Measured 
     if _RAW in entries:
         times, values = entries[_RAW]
         raw = read_vectors(values, _RAW, each=True)
-        return _Measured(read_times(times, "ns", "time"), convert(raw, _factor_of(raw)))
+        convert(raw, 1.0)  # only finite numbers tell a unit
+        return _Measured(read_times(times, "ns", "time"), convert(raw, raw_units.factor(recording, raw)))
     return None
 
 
-def _factor_of(gravity: Float64) -> float:
-    """Return the factor to g, with the signs of Android, of numbers in m/s2 or, with the signs of iOS, in g."""
-    return -1.0 if np.median(np.linalg.norm(gravity, axis=1)) < _G_BELOW else ACC_UNITS["m/s2"]
+def _factor_of(gravity: float, ratio: float) -> float | None:
+    """Return the factor to g, with the signs of Android, by a length of gravity; None if it is in neither unit."""
+    factors = {1.0: _IOS_G, 1 / ACC_UNITS["m/s2"]: ACC_UNITS["m/s2"]}
+    return next((factor for length, factor in factors.items() if length / ratio < gravity < length * ratio), None)
 
 
 def _wrist(times: list[Any], values: list[Any]) -> tuple[_Measured, _Measured]:
@@ -171,7 +249,11 @@ def _wrist(times: list[Any], values: list[Any]) -> tuple[_Measured, _Measured]:
         read_vectors([_triple(value, prefix) for value in values], f"{_WRIST} {prefix}", each=True)
         for prefix in ("acceleration", "gravity", "rotationRate")
     )
-    acc = convert(linear + gravity, _factor_of(gravity))
+    length = float(np.median(np.linalg.norm(gravity, axis=1)))
+    factor = _factor_of(length, _GRAVITY_RATIO)
+    if factor is None:
+        raise RejectError("units", f"the gravity of {_WRIST} is {length:.3g} long, expected 1 (g) or 9.81 (m/s2)")
+    acc = convert(linear + gravity, factor)
     return _Measured(t_ns, acc), _Measured(t_ns, convert(rotation, 1.0))
 
 

@@ -19,12 +19,13 @@ def read_vectors(value: Any, what: str, *, each: bool = False) -> Float64:
     """Return the vectors that one value of a document holds, (n_vectors, 3).
 
     The value is ``[x, y, z]``, a list of such lists, an object ``{"x": .., "y": .., "z": ..}`` of numbers or of lists
-    of equal length, a list of such objects, or three lists of equal length. Numbers may be written as text.
+    of equal length, or a list of such objects. Numbers may be written as text. Three lists, of x, of y and of z, are
+    none: with three samples they could not be told from three vectors.
 
     Args:
         value: A value of a document.
         what: Name of the value in an error.
-        each: Whether the value is a list with one vector for each sample, and never three lists of equal length.
+        each: Whether the value is a list with one vector for each sample, and never a vector itself.
 
     Raises:
         RejectError: The value has another shape, or holds something else than numbers.
@@ -40,8 +41,11 @@ def read_vectors(value: Any, what: str, *, each: bool = False) -> Float64:
     numbers = _numbers(value, what)
     if not each and numbers.shape == (3,):
         return numbers[None, :]
-    if not each and numbers.ndim == 2 and numbers.shape[0] == 3 != numbers.shape[1]:
-        return numbers.T
+    if not each and numbers.ndim == 2 and len(numbers) == 3 != numbers.shape[1]:
+        paths = ", ".join(f'"{what}.{axis}"' for axis in range(3))
+        raise RejectError(
+            "shape", f"{what} holds {_shape(numbers)} numbers; for lists of x, y and z, name each: [{paths}]"
+        )
     return _rows(numbers, what)
 
 
@@ -56,16 +60,22 @@ def read_columns(values: Sequence[Any], what: str) -> Float64:
     if len(set(lengths)) > 1:
         shapes = ", ".join(found(value) for value in values)
         raise RejectError("shape", f"{what}: x, y and z differ in length: {shapes}")
-    return _rows(_numbers(values, what).reshape(3, -1).T, what)
+    numbers = _numbers(values, what)
+    if numbers.ndim > 2:
+        raise RejectError("shape", f"{what}: each holds {_shape(numbers[0])} numbers, expected one number or a list")
+    return _rows(numbers.reshape(3, -1).T, what)
 
 
 def _rows(numbers: Float64, what: str) -> Float64:
     if numbers.size == 0:
         return np.zeros((0, 3))
     if numbers.ndim != 2 or numbers.shape[1] != 3:
-        shape = " x ".join(map(str, numbers.shape))
-        raise RejectError("shape", f"{what} holds {shape} numbers, expected x, y and z")
+        raise RejectError("shape", f"{what} holds {_shape(numbers)} numbers, expected x, y and z")
     return numbers
+
+
+def _shape(numbers: Float64) -> str:
+    return " x ".join(map(str, numbers.shape))
 
 
 def _members(value: Mapping[Any, Any], what: str) -> tuple[Any, Any, Any]:

@@ -16,12 +16,14 @@ from harstream.bench import broker as brokers
 from harstream.bench import latency, packets, testbed, throughput
 from harstream.bench.broker import Broker
 from harstream.bench.counters import DONE, DROPPED, SENT, WINDOWS
+from harstream.bench.formats import FORMATS
 from harstream.bench.listener import split_publishes
 from harstream.bench.processes import process, wait_until
 from harstream.bench.results import Figure, markdown, number, table
 from harstream.bench.suite import MODES, SMOKE, Suite
 from harstream.bench.testbed import Traffic
 from harstream.cli.bench import _MODES
+from harstream.config import RunConfig
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import HarstreamError
@@ -89,7 +91,10 @@ def test_the_usual_script_labels_windows_too(broker, tmp_path):
     assert script.windows_s > 0
 
 
-@pytest.mark.parametrize(("payload", "labelled"), [("packed", slice(None)), ("poisoned", slice(None, None, 2))])
+@pytest.mark.parametrize(
+    ("payload", "labelled"),
+    [*((name, slice(None)) for name in ("packed", "fields", "sensor-logger")), ("poisoned", slice(None, None, 2))],
+)
 def test_every_window_of_a_load_is_classified_also_among_as_many_malformed_messages(
     broker, tmp_path, payload, labelled
 ):
@@ -112,7 +117,7 @@ def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatc
     suite = Suite(dataclasses.replace(SMOKE, n_devices=5))
     suite.run(["tls", "ingest"])
     assert "embedded" in suite.broker
-    assert [figure.mode for figure in suite.figures] == ["ingest"] * 4
+    assert [figure.mode for figure in suite.figures] == ["ingest"] * 6
     assert all(figure.median > 0 for figure in suite.figures)
     assert suite.missing == ["tls: needs mosquitto and openssl"]
 
@@ -160,6 +165,21 @@ def test_a_round_is_whole_packets_with_the_event_times_asked_for(payload: str, q
             samples = decode(content, Units())
             assert (samples.t_ns, samples.rate_hz, samples.n_samples) == (t_ns[i], 50.0, 25)
             assert packets.event_time_ns(content) == t_ns[i]
+
+
+@pytest.mark.parametrize(("payload", "unit_ns"), [("fields", 1_000_000), ("sensor-logger", 1)])
+def test_messages_of_boards_and_apps_are_those_of_the_format_with_the_event_times_asked_for(payload, unit_ns):
+    settings = RunConfig(**FORMATS[payload].config)
+    decoder = Decoder(settings.samples_template, payload=settings.payload_config)
+    rounds = packets.Rounds(11, payload, 1)
+    for number_ in (3, packets.STARTS, packets.STARTS + 5):
+        t_ns = T0_NS + number_ * packets.PERIOD_NS + np.arange(11) * 1_234_567_891
+        data, _, devices = rounds.packets(number_, t_ns)
+        sent = [Message(topic, content, 1.7e9) for topic, content, _ in split_publishes(bytes(data))]
+        batch, rejections = decoder.decode(sent)
+        assert (len(batch), rejections) == (len(devices), [])
+        assert (batch.counts == 25).all()
+        assert (batch.t_ns == t_ns[devices] // unit_ns * unit_ns).all()
 
 
 def test_identifiers_at_qos_1_are_never_0_and_go_on_over_65535():

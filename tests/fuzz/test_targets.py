@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import cbor2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harstream import bundle as bundles
+from harstream.core.batches import SampleBatch
+from harstream.wire import payloads
+from harstream.wire.reject import Rejected
 
 from . import mutation
 from .targets import SEPARATOR, TARGETS
 
 ROOT = Path(__file__).parent.parent.parent
+
+#: The name of a member in a detail, with a control character, or of any length.
+_NAMES = {
+    form: [
+        encode({"device": "w1", "acc": [[0, 0, 1]] * 2, name: [[1, 2, 3]], "o" * 3000: {"gyr" + "_" * 3000: 1}})
+        for name in ("gyr\x7f", "gyr" + "_" * 3000)
+    ]
+    for form, encode in (("cbor", cbor2.dumps), ("msgpack", msgspec.msgpack.encode), ("auto", msgspec.json.encode))
+}
+#: The place of a number that is too large, as long as it lies deep; spaces before it, so that every decoder has one.
+_DEEP = [b" " * n + b'{"deviceId":' + b"[" * 800 + b"1e999" for n in range(8)]
 
 #: Inputs that fuzzing has found, by target; what was wrong.
 FOUND = {
@@ -28,6 +46,10 @@ FOUND = {
         TARGETS["bundle"].seeds[0][:-1] + b', "training": %s}' % value
         for value in (b'{"note": "\\ud800"}', b'{"note": ' + b"[" * 500 + b"]" * 500 + b"}")
     ],
+    **{
+        f"payload_{name}": _NAMES.get(name, []) + _DEEP
+        for name in ("fields", "sensor_logger", "phyphox", "senml", "cbor", "msgpack", "auto")
+    },
     # SystemError of NumPy: no character.
     "golden": [part.replace(b"A\0\0\0B\0\0\0", b"A\0\0\0\xff\xff\xff\xff") for part in TARGETS["golden"].seeds],
 }
@@ -66,11 +88,61 @@ def test_the_seeds_of_bundles_are_accepted():
     assert len(parts) == 8
 
 
-@pytest.mark.parametrize("name", ["json", "bundle", "messages"])
-@given(st.randoms(use_true_random=False))
-def test_mutations_of_json_are_json(name, rng):
-    seed = TARGETS[name].seeds[1 if name == "json" else 0]
-    assert mutation.mutate(seed, rng) != b""
+@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("payload_")])
+def test_the_good_messages_around_an_input_are_read(name):
+    """Otherwise the target could not see that the input changes them."""
+    for cell in TARGETS[name].run.__closure__ or ():
+        if isinstance(cell.cell_contents, list) and isinstance(cell.cell_contents[0], SampleBatch):
+            assert all(len(batch) for batch in cell.cell_contents)
+            break
+    else:
+        pytest.fail("the target compares nothing")
+
+
+def test_an_input_that_changes_the_messages_around_it_fails(monkeypatch):
+    """As would one that makes the decoder fail, which rejects a message as internal."""
+    decode = payloads._OneByOne.decode
+
+    def shift(self, messages):
+        """Lose the message behind an input that begins with ?."""
+        results = decode(self, messages)
+        return [
+            Rejected("json", "x") if number and messages[number - 1][:1] == b"?" else result
+            for number, result in enumerate(results)
+        ]
+
+    monkeypatch.setattr(payloads._OneByOne, "decode", shift)
+    inputs = [number.to_bytes(2) for number in range(100)]
+    for content in inputs:
+        TARGETS["payload_cbor"].run(b"!" + content)
+    failed = 0
+    for content in inputs:
+        try:
+            TARGETS["payload_cbor"].run(b"?" + content)
+        except AssertionError:
+            failed += 1
+    assert 10 < failed < 50
+
+
+@pytest.mark.parametrize("name", ["json", "bundle", "messages", "payload_senml"])
+@given(st.integers(0, 2**64))
+def test_mutations_of_json_are_json(name, number):
+    seed, rng = TARGETS[name].seeds[1 if name == "json" else 0], random.Random(number)
+    mutations = [mutation.mutate(seed, rng) for _ in range(20)]
+    assert len({*mutations, seed}) > 5
+    for changed in mutations:
+        before, after = (content.split(SEPARATOR) for content in (seed, changed))
+        for old, new in zip(before, after, strict=True):
+            begin = next((at for at in (0, 1, 2) if old[at : at + 1] in (b"{", b"[")), None)
+            if begin is None:
+                assert new == old
+                continue
+            assert new[:begin] == old[:begin]
+            text = new[begin:].decode("utf-8", "surrogatepass")
+            try:
+                json.loads(text)
+            except RecursionError:
+                assert text.count("[") > 500
 
 
 def test_the_command_runs_a_target_on_a_file_and_names_what_is_missing(tmp_path):

@@ -113,7 +113,7 @@ def csv(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:
     return ("t,ax,ay,az,gx,gy,gz\n" + "\n".join(lines) + "\n").encode()
 
 
-CSV_FIELDS = {"t_unit": "ms", "columns": ["t", "ax", "ay", "az", "gx", "gy", "gz"]}
+CSV_FIELDS: dict[str, Any] = {"t_unit": "ms", "columns": ["t", "ax", "ay", "az", "gx", "gy", "gz"]}
 
 
 def cbor(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:

@@ -15,6 +15,7 @@ from .payload_checks import ROWS, T_NS, check_rejected, decoder, f32, read, read
 
 T_AND_ACC = {"t_unit": "ms", "columns": ["t", "ax", "ay", "az"]}
 ACC = {"columns": ["ax", "ay", "az"]}
+DEVICE_AND_ACC = {"columns": ["device", "ax", "ay", "az"]}
 
 
 def test_lines_with_a_header_times_and_both_sensors():
@@ -63,6 +64,17 @@ def test_a_column_names_the_device():
     assert batch.devices == ["w1", "w2", "w1", "w2"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [("range", "w2,0,1,30000"), ("csv", "w2,0,x,1"), ("not_finite", "w2,0,1,nan"), ("device", "a/b,0,0,1")],
+)
+def test_a_device_with_malformed_lines_hides_no_other_device(reason, line):
+    content = f"w1,0,0,1\n{line}\nw3,1,0,0".encode()
+    batch, (rejection,) = decoder("csv", DEVICE_AND_ACC, needs_gyro=False).decode(sent(content))
+    assert (batch.devices, rejection.reason) == (["w1", "w3"], reason)
+    assert rejection.device == ("" if reason == "device" else "w2")
+
+
 def test_too_many_devices_in_one_message_are_rejected():
     lines = "\n".join(f"w{i},0,0,1" for i in range(65)).encode()
     check_rejected("device", "65 devices in one message", "csv", lines, {"columns": ["device", "ax", "ay", "az"]})
@@ -71,11 +83,16 @@ def test_too_many_devices_in_one_message_are_rejected():
 @pytest.mark.parametrize(
     ("reason", "detail", "content", "where"),
     [
-        ("csv", "a line with 2 columns, expected 3: 0.1,0.2", b"0.1,0.2", ACC),
-        ("csv", "a line with 4 columns, expected 3", b"1,2,3\n1,2,3,4", ACC),
-        ("csv", "holds no number", b"1,2,3\n1,x,3", ACC),
+        ("csv", "a line with 2 columns between commas, expected 3 (ax, ay, az): 0.1,0.2", b"0.1,0.2", ACC),
+        ("csv", "a line with 4 columns between commas, expected 3 (ax, ay, az): 1,2,3,4", b"1,2,3\n1,2,3,4", ACC),
+        ("csv", "a line with 1 columns between semicolons, expected 3 (ax, ay, az): 1,2,3", b"1;2;3\n1,2,3", ACC),
+        ("csv", "a line with 6 columns between commas, expected 3", b"x,y,z\n0,1,0,2,0,9", ACC),
+        ("csv", "the column ay holds 'x', expected a number", b"1,2,3\n1,x,3", ACC),
+        ("csv", "the column az holds '', expected a number", b"1;2;", ACC),
+        ("empty", "no line with samples", b"x,y,z\n", ACC),
+        ("device", "lines of 2 devices, but the topic names one", b"w1,0,0,1\nw2,0,1,0", DEVICE_AND_ACC),
         ("csv", "not UTF-8 text", b"\xff\xfe1,2,3", ACC),
-        ("csv", "a line with 2 columns, expected 3", b'{"acc": [[1]]}', ACC),
+        ("csv", "a line with 2 columns between spaces, expected 3 (ax, ay, az): {", b'{"acc": [[1]]}', ACC),
         ("not_finite", "", b"1,nan,3", ACC),
         ("range", "", b"1,2,30000", ACC),
         ("empty", "no line with samples", b"\n\n", ACC),
@@ -86,7 +103,30 @@ def test_too_many_devices_in_one_message_are_rejected():
     ],
 )
 def test_malformed_lines_are_rejected_with_what_was_found(reason, detail, content, where):
-    check_rejected(reason, detail, "csv", content, where, names_device=reason == "device")
+    check_rejected(reason, detail, "csv", content, where, names_device="called" in detail)
+
+
+@pytest.mark.parametrize(
+    ("line", "device"),
+    [
+        (b"w,1;0,5;-0,2;0,9", "w,1"),
+        (b'"w,1","0.5",-0.2,0.9', "w,1"),
+        (b'"w;1" ;0,5;-0,2;0,9', "w;1"),
+        (b'"w ""1""", 0.5, -0.2, 0.9', 'w "1"'),
+        (b"w,1\t0.5\t-0.2\t0.9", None),
+    ],
+)
+def test_signs_in_the_name_of_a_device_stay_and_quotes_hide_separators(line, device):
+    if device is None:  # a comma comes before a tab, so that this line has no tabs to separate by
+        check_rejected("csv", "a line with 2 columns between commas", "csv", line, DEVICE_AND_ACC)
+        return
+    samples = read("csv", line, DEVICE_AND_ACC)
+    assert samples.device == device
+    np.testing.assert_allclose(samples.acc, [[0.5, -0.2, 0.9]], rtol=1e-6)
+
+
+def test_lines_of_one_device_may_name_it_although_the_topic_does():
+    assert read("csv", b"w1,0,0,1\nw1,0,0,1", DEVICE_AND_ACC, names_device=False).n_samples == 2
 
 
 cells = st.sampled_from(["1", "-0.5", "x", "", "nan", "1e999", "1763668800123", " ", "t"])

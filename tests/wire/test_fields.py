@@ -112,7 +112,6 @@ def test_a_list_of_samples_with_a_time_each(acc):
         {"X": [1, 3], "Y": [2, 4], "Z": [3, 5]},
         [[1, 2, 3], [3, 4, 5]],
         [{"x": 1, "y": 2, "z": 3}, {"x": 3, "y": 4, "z": 5}],
-        [[1, 3], [2, 4], [3, 5]],  # columns, as there are not three samples
         [["1", "2", "3"], [3, "4.0", "5e0"]],
     ],
 )

@@ -88,6 +88,20 @@ def test_the_device_is_named_by_the_payload_where_the_topic_does_not(encode, top
     np.testing.assert_allclose(batch.samples, ROWS, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_records", [1, 3, 8, 15, 16, 24, 36, 40, 200, 300])
+@pytest.mark.parametrize("name", ["senml", "auto"])
+def test_a_list_of_any_length_is_told_apart_in_cbor_and_messagepack(name, n_records):
+    records = [{"n": axis, "v": 0.5, "t": float(i)} for i in range(100) for axis in ("ax", "ay", "az")][:n_records]
+    records += [{"n": "other", "v": 1}] * (n_records - len(records))
+    outcomes = []
+    for payload in (encoded(records), cbor2.dumps(records), msgspec.msgpack.encode(records)):
+        try:
+            outcomes.append(read(name, payload, names_device=False).acc.tolist())
+        except RejectError as error:
+            outcomes.append(error.detail)
+    assert outcomes[1:] == outcomes[:1] * 2
+
+
 def test_what_cbor_and_messagepack_do_not_share_with_json():
     assert read("auto", bytes.fromhex("d9d9f7") + cbor2.dumps(CANONICAL), names_device=False).t_ns == T_NS
     stamped = cbor2.dumps({"t": cbor2.CBORTag(1, 1763668800), "acc": [[0, 0, 1]]})
@@ -251,10 +265,27 @@ def test_without_a_device_in_topic_and_payload_a_message_is_rejected():
     for value in ("", "a/b", "x" * 257, True, ["w"], 2**70):
         _, (rejection,) = decoder("auto").decode(sent(encoded({"device": value, **CANONICAL})))
         assert rejection.reason == "device"
-    batch, _ = decoder("auto").decode(sent(encoded({"id": 17, **CANONICAL})))
+    batch, _ = decoder("auto").decode(sent(encoded({"mac": 17, **CANONICAL})))
     assert batch.devices == ["17"]
     _, (rejection,) = decoder("auto").decode(sent(encode_json(T_NS, 50.0, ROWS), topic="other"))
     assert "the topic" in rejection.detail
+
+
+@pytest.mark.parametrize("form", ["json", *ENCODERS])
+def test_an_id_is_no_device_as_it_often_numbers_the_messages(form):
+    """Each message would be a device of its own."""
+    encode = {"json": encoded, **ENCODERS}[form]
+    messages = [encode({"id": number, "deviceId": name, **CANONICAL}) for number, name in enumerate(["w1", "w1", None])]
+    batch, (rejection,) = decoder("auto").decode(sent(*messages))
+    assert batch.devices == ["w1", "w1"]
+    assert rejection.reason == "device"
+    assert 'payload = "fields" with the path of the device' in rejection.detail
+
+
+def test_the_name_of_the_device_costs_no_second_parsing(monkeypatch):
+    monkeypatch.setattr(msgspec.json, "decode", None)
+    batch, rejections = decoder("json").decode(sent(encoded({"device": "w1", **CANONICAL})))
+    assert (batch.devices, rejections) == (["w1"], [])
 
 
 def test_the_form_of_whatever_has_no_form_is_json():

@@ -34,6 +34,17 @@ def test_without_the_time_of_the_start_times_count_from_it():
     assert samples.gyro is None
 
 
+def test_each_time_counts_from_the_last_start_before_it():
+    """An experiment that was paused goes on with its time, and later since 1970."""
+    starts = [(0.0, 1_763_668_800.0), (5.0, 1_763_668_900.0)]
+    events = [{"event": "START", "experimentTime": t, "systemTime": at} for t, at in reversed(starts)]
+    events.insert(1, {"event": "PAUSE", "experimentTime": 5.0, "systemTime": 1_763_668_805.0})
+    events.append({"event": "START", "experimentTime": True, "systemTime": 1.0})
+    message = {**ACC, "acc_time": [4.99, 5.01], "time": {"now": 1_763_668_901.0, "events": events}}
+    times = read("phyphox", message, names_device=False).acc_t_ns
+    assert times.tolist() == [1_763_668_804_990_000_000, 1_763_668_900_010_000_000]
+
+
 def test_without_times_that_of_arrival_counts():
     samples = read("phyphox", ACC, names_device=False)
     assert (samples.t_ns, samples.acc_t_ns, samples.n_samples) == (None, None, 2)
@@ -91,7 +102,8 @@ def test_a_gyroscope_alone_keeps_its_times():
             {**ACC, "acc_time": [1, 2], "gyrX": [1], "gyrY": [1], "gyrZ": [1]},
         ),
         ("shape", "2 samples in acc, 1 in gyro, and no acc_time", {**ACC, "gyrX": [1], "gyrY": [1], "gyrZ": [1]}),
-        ("empty", "no sample", {"accX": [None], "accY": [1], "accZ": [1]}),
+        ("empty", "no sample", {"accX": [], "accY": [], "accZ": []}),
+        ("not_finite", "null in accX, accY, accZ, and no time such as acc_time", {**ACC, "accX": [1, None]}),
         ("time", "acc_time: t is -1", {**ACC, "acc_time": [1, -1]}),
         ("device", "neither topic nor message names the device", ACC),
         ("device", "the device is called 'a+b'", {**ACC, "uniqueID": "a+b"}),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harstream.wire.placing import place
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import Units
 
@@ -68,6 +69,23 @@ def test_a_device_whose_samples_cannot_be_used_hides_no_other_device_of_its_pack
     assert [(each.device, each.reason) for each in rejections] == [("b", "gyroscope")]
 
 
+@pytest.mark.parametrize(
+    ("reason", "record"),
+    [
+        ("range", {"n": "b:az", "v": 1e9}),
+        ("shape", {"n": "b:gx", "v": 0}),
+        ("time", {"n": "b:az", "v": 1, "t": 0}),
+        ("units", {"n": "b:az", "v": 1, "u": "lux"}),
+    ],
+)
+def test_a_device_with_malformed_records_hides_no_other_device_of_its_pack(reason, record):
+    pack = [{"n": f"{device}:a{axis}", "t": 1.7e9, "u": "g", "v": 1} for device in "abc" for axis in "xyz"]
+    pack = [one for one in pack if one["n"] != record["n"]] + [{"t": 1.7e9, "u": "g", **record}]
+    batch, (rejection,) = decoder("senml", needs_gyro=False).decode(sent(encoded(pack)))
+    assert list(batch.devices) == ["a", "c"]
+    assert (rejection.device, rejection.reason) == ("b", reason if reason != "time" else "shape")
+
+
 def test_records_of_too_many_devices_in_one_pack_are_rejected():
     packs = [[record for i in range(n) for record in one(bn=f"w{i}:")] for n in (64, 65)]
     assert len(read_all("senml", packs[0])) == 64
@@ -110,11 +128,15 @@ def test_base_time_value_and_unit_are_added_and_stay_until_they_are_replaced():
 
 def test_times_relative_to_now_are_those_of_arrival_at_the_rate_that_they_show():
     pack = [{"n": name, "v": i, "t": -0.02 * i} for i in range(4, -1, -1) for name in ("ax", "ay", "az")]
-    samples = read("senml", pack, names_device=False)
-    assert (samples.t_ns, samples.acc_t_ns) == (None, None)
-    assert samples.rate_hz == pytest.approx(50)
-    assert samples.acc[:, 0].tolist() == [4, 3, 2, 1, 0]
-    assert read("senml", one(), names_device=False).rate_hz == 0
+    (sample,) = place(read("senml", pack, names_device=False), needs_gyro=False)
+    assert (sample.t_ns, sample.acc_t_ns) == (None, None)
+    assert sample.rate_hz == pytest.approx(50)
+    assert sample.acc[:, 0].tolist() == [4, 3, 2, 1, 0]
+    (sample,) = place(read("senml", one(), names_device=False), needs_gyro=False)
+    assert sample.rate_hz == 0
+    (sample,) = place(read("senml", pack[-6:], names_device=False), needs_gyro=False)
+    assert sample.rate_hz == pytest.approx(50)
+    assert len(sample.acc) == 2
 
 
 def test_without_a_unit_the_configured_one_counts():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harstream.wire.decoder import Decoder
 from harstream.wire.payloads import PayloadConfig
 from harstream.wire.reject import RejectError
+from harstream.wire.sensor_logger import RawUnits
 from harstream.wire.topics import TopicTemplate
 
 from . import shapes
@@ -74,14 +75,77 @@ def test_total_acceleration_is_preferred_and_has_gravity():
     np.testing.assert_allclose(read("sensor-logger", both).acc, [[0, 0, 1]], rtol=1e-6)
 
 
+def raw(length, n=60, begin=0, session="s", device="p1", **more):
+    """Return raw accelerations along one axis, and the rotation."""
+    entries = [entry("accelerometeruncalibrated", x=0.6 * length, z=0.8 * length, t=i * 10**7) for i in range(n)]
+    turns = [entry("gyroscope", x=1.0, t=i * 10**7) for i in range(n)]
+    return {**message(*entries, *turns, **more), "sessionId": session, "deviceId": device}
+
+
 def test_signs_of_ios_are_turned_round_where_numbers_are_in_g():
     """In m/s2 nothing tells, so the axes are configured."""
-    raw = message(entry("accelerometeruncalibrated", x=0.6, z=-0.8), entry("gyroscope", x=1))
-    samples = read("sensor-logger", raw)
-    np.testing.assert_allclose(samples.acc, [[-0.6, 0, 0.8]], rtol=1e-6)
-    assert samples.gyro.tolist() == [[1, 0, 0]]
-    android = message(entry("accelerometeruncalibrated", x=0.6 * G, z=0.8 * G))
-    np.testing.assert_allclose(read("sensor-logger", android).acc, [[0.6, 0, 0.8]], rtol=1e-6)
+    samples = read("sensor-logger", raw(-1.0))
+    np.testing.assert_allclose(samples.acc[0], [0.6, 0, 0.8], rtol=1e-6)
+    assert samples.gyro[0].tolist() == [1, 0, 0]
+    np.testing.assert_allclose(read("sensor-logger", raw(G)).acc[0], [0.6, 0, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sensor-logger", "auto"])
+@pytest.mark.parametrize(("unit", "sign"), [(1.0, -1), (G, 1)])
+@pytest.mark.parametrize("sizes", [(60, 1, 5, 30, 60), (10, 10, 10, 10, 10, 60, 1)])
+def test_unit_and_signs_are_decided_once_for_a_recording_and_kept(name, unit, sign, sizes):
+    """Later messages of a fall (0.1 g), or of impacts (5 g), would tell the other unit."""
+    made = decoder(name, needs_gyro=False)
+    seen = 0
+    for number, size in enumerate(sizes):
+        length = 1.0 if seen < 50 else (0.1, 5.0)[number % 2]
+        batch, rejections = made.decode(sent(encoded(raw(unit * length, size))))
+        seen += size
+        if seen < 50:
+            assert (len(batch), rejections[0].reason, rejections[0].device) == (0, "units", "")
+            assert f"which {seen} samples cannot tell; 50 samples near 1 or 9.8 decide" in rejections[0].detail
+        else:
+            assert rejections == []
+            np.testing.assert_allclose(batch.samples[:, 2], sign * 0.8 * length, rtol=1e-6)
+
+
+def test_a_recording_with_another_unit_and_a_message_that_names_none_are_told_by_themselves():
+    made = decoder("sensor-logger", topic="w/{device}", needs_gyro=False)
+
+    def z(content):
+        batch, rejections = made.decode(sent(encoded(content), topic="w/w1"))
+        return round(float(batch.samples[0, 2]), 3) if len(batch) else rejections[0].reason
+
+    assert [z(raw(1.0)), z(raw(G, session="t")), z(raw(G, device="p2"))] == [-0.8, 0.8, 0.8]
+    assert [z(raw(5.0)), z(raw(2.0, session="t"))] == [-4.0, round(0.8 * 2 / G, 3)]
+    nameless = {"payload": raw(1.0)["payload"]}, {"payload": raw(G)["payload"]}, {"payload": raw(1.0, 9)["payload"]}
+    assert [z(content) for content in nameless] == [-0.8, 0.8, "units"]
+    assert z(raw(3.0, session="u")) == "units"  # a median of 3: neither
+    assert z(raw(1.0, session="u")) == -0.8
+
+
+def test_recordings_that_are_remembered_are_bounded():
+    units = RawUnits()
+    for number in range(20_100):
+        units.factor(2 * number, np.full((50, 3), 0.6))
+        with pytest.raises(RejectError):
+            units.factor(2 * number + 1, np.full((2, 3), 0.6))
+    assert max(len(units._factors), len(units._lengths)) <= 10_000
+
+
+def test_a_phone_whose_unit_is_unknown_hides_no_watch_and_the_other_way_round():
+    motion = {f"{name}{axis}": 0.6 for name in ("acceleration", "gravity", "rotationRate") for axis in "XYZ"}
+    undecided = entry("accelerometeruncalibrated", z=1.0)
+    batch, (rejection,) = decoder("sensor-logger").decode(
+        sent(encoded(message(undecided, entry("wrist motion", **motion))))
+    )
+    assert (batch.devices, rejection.device, rejection.reason) == (["p1-watch"], "p1", "units")
+    strange = entry("wrist motion", **{**motion, "gravityX": 3.0})
+    phone = entry("totalacceleration", z=G)
+    made = decoder("sensor-logger", needs_gyro=False)
+    batch, (rejection,) = made.decode(sent(encoded(message(phone, strange))))
+    assert (batch.devices, rejection.device, rejection.reason) == (["p1"], "p1-watch", "units")
+    assert "the gravity of wristmotion is 3.12 long, expected 1 (g) or 9.81 (m/s2)" in rejection.detail
 
 
 @pytest.mark.parametrize(("unit", "sign"), [(1.0, -1), (G, 1)])
@@ -188,6 +252,7 @@ def test_a_message_without_both_sensors_at_one_time_is_rejected_for_its_device(r
         ("empty", "but no measurement", message()),
         ("device", "the device is null", message(entry("totalacceleration"), deviceId=None)),
         ("range", "a sample is", message(entry("totalacceleration", z=1e5))),
+        ("not_finite", "", encoded(message(entry("accelerometeruncalibrated", z=8.5))).replace(b"8.5", b"1e39")),
     ],
 )
 def test_a_malformed_message_is_rejected_with_what_was_found(reason, detail, bad):
@@ -210,7 +275,7 @@ entries = st.fixed_dictionaries(
 def test_whatever_entries_hold_they_are_samples_or_rejected(listed):
     try:
         for samples in read_all("sensor-logger", message(*listed)):
-            assert len(samples.acc_t_ns) == len(samples.acc)
+            assert samples.refused or len(samples.acc_t_ns) == len(samples.acc)
             assert np.isfinite(samples.acc).all()
     except RejectError as error:
         assert error.detail.isprintable()  # noqa: PT017
