@@ -194,6 +194,8 @@ class Pairing(RowArrays):
             piece = queue["piece"]
             head = queue[: int(np.searchsorted(piece, piece[0], side="right"))]
             gyro = self._waiting[GYRO].get(row, _NONE)
+            if self._only_waits(row, queue, gyro):  # the usual case while the gyroscope's next message is on its way
+                return
             found = match(head["t_ns"], gyro, self.period_ns, WAIT_NS)
             waits = np.flatnonzero(found.state == WAIT)
             decided = int(waits[0]) if len(waits) else len(head)
@@ -205,14 +207,26 @@ class Pairing(RowArrays):
             self._drop_first(ACC, row, decided)
             self._consume(row, found, decided, int(head["t_ns"][decided - 1]))
 
+    def _waited_ns(self, row: int) -> int:
+        """Return the signal of the accelerometer up to which samples have waited long enough."""
+        return max(int(self.front_ns[row, ACC]) - WAIT_NS, int(self.progress_ns[row, ACC]) - LONGEST_WAIT_NS)
+
+    def _only_waits(self, row: int, queue: npt.NDArray[Any], gyro: npt.NDArray[Any]) -> bool:
+        """Return whether all samples wait, as far as that is told at once."""
+        oldest, last = queue[0], queue[-1]
+        if oldest["piece"] != last["piece"] or oldest["progress_ns"] < self._waited_ns(row):
+            return False
+        if not len(gyro):
+            return True
+        return bool(gyro["piece"][0] == gyro["piece"][-1] and oldest["t_ns"] > gyro["t_ns"][-1])
+
     def _end_waiting(
         self, row: int, queue: npt.NDArray[Any], n_head: int, gyro: npt.NDArray[Any], found: Match, run: Run
     ) -> int:
         """Decide what has waited too long at the head of the queue, and return how many samples are decided."""
         head = queue[:n_head]
         end_ns = gyro["t_ns"][-1] if len(gyro) else None
-        front_ns = max(self.front_ns[row, ACC] - WAIT_NS, self.progress_ns[row, ACC] - LONGEST_WAIT_NS)
-        over = (head["progress_ns"] < front_ns) & (found.state == WAIT)
+        over = (head["progress_ns"] < self._waited_ns(row)) & (found.state == WAIT)
         was_set_back = n_head < len(queue) and queue["t_ns"][n_head] < head["t_ns"][-1]
         if was_set_back and end_ns is not None and self.set_backs[row, GYRO] >= self.set_backs[row, ACC]:
             # Both clocks have been set back since, so nothing more will come of that time.
