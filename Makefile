@@ -14,10 +14,10 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all check coverage fuzz soak bench figures docs clean
+.PHONY: help home-assistant demo test test-all check coverage fuzz soak bench figures docs clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Reused until pyproject.toml or the constraints change. The C library has no say in it: all wheels.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -61,6 +61,9 @@ fuzz: $(VENV)/fuzz ## Fuzz all decoders and the bundle loader; FUZZ="json packed
 soak: $(VENV)/installed ## Let two daemons live through every fault for half an hour; MINUTES=5 for less
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
+home-assistant: $(VENV)/installed ## Install Home Assistant for its tests, in .venv-home-assistant
+	@$(BIN)/python -m tests.home_assistant .venv-home-assistant
+
 bench: $(VENV)/installed ## Measure this machine, each figure beside its ceiling; MODES=ingest for a part
 	@$(BIN)/harstream bench $(MODES) $(if $(JSON),--json $(JSON))
 
@@ -72,5 +75,5 @@ docs: $(VENV)/docs ## Build the documentation site in site/
 	@echo "open site/index.html"
 
 clean: ## Remove .venv and everything else that was made
-	@rm -rf $(VENV) build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-home-assistant build dist site .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

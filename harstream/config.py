@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harstream import partitions
+from harstream.addresses import parse_listen
 from harstream.bundle import BACKEND_FILES
 from harstream.core.smoothing_section import MAX_UNKNOWN_BELOW, Smoothing
 from harstream.errors import ConfigError
@@ -58,6 +59,12 @@ class RunConfig:
         default_text="an embedded broker",
         multiple=True,
         secret=True,
+    )
+    listen: str | None = option(
+        "IP address and port on which the embedded broker listens, such as 0.0.0.0 for all wearables in the same "
+        "network. It has no passwords. WebSockets have port 8083, or the next free one.",
+        default_text="127.0.0.1, port 1883 or the next free one",
+        metavar="HOST[:PORT]",
     )
     model: str = option(
         "Name of a shipped model, or folder of a bundle.", DEFAULT_MODEL, metavar="NAME|DIR", reloadable=True
@@ -146,6 +153,12 @@ class RunConfig:
         True,
     )
     will: bool = option("Let the broker publish the status offline if this daemon dies. Some brokers refuse it.", True)
+    homeassistant: bool = option(
+        "Announce each labelled device to Home Assistant by MQTT discovery: activity, confidence and last seen.", False
+    )
+    homeassistant_prefix: str = option(
+        "Prefix of Home Assistant's discovery topics.", "homeassistant", metavar="PREFIX"
+    )
     http: str = option(
         "Address of the HTTP server with metrics, health checks, devices and the live page; off starts none.",
         DEFAULT_HTTP,
@@ -232,10 +245,11 @@ class RunConfig:
                 "characters"
             )
         self._check_topics()
+        self._check_homeassistant()
         self.payload_config.check(not self.samples_template.has_device)
         if self.durable_dir is not None:
             self._check_durable()
-        _ = self.http_address, self._broker_urls()  # both raise ConfigError if they are wrong
+        _ = self.http_address, self.listen_address, self._broker_urls()  # each raises ConfigError if it is wrong
 
     def _check_durable(self) -> None:
         """Raise ConfigError if nothing can be durable."""
@@ -293,6 +307,16 @@ class RunConfig:
                 )
         return gyro
 
+    def _check_homeassistant(self) -> None:
+        """Raise ConfigError if the devices cannot be announced to Home Assistant."""
+        if not is_topic_level(self.homeassistant_prefix) or not self.homeassistant_prefix:
+            raise ConfigError(
+                f"homeassistant-prefix: {self.homeassistant_prefix!r} is not one level of a topic; leave out /, +, # "
+                "and control characters"
+            )
+        if self.homeassistant and not self.retain:
+            raise ConfigError("homeassistant: it needs retained messages; leave out no-retain")
+
     @property
     def durable_dir(self) -> Path | None:
         """Folder of durable mode; None without it."""
@@ -317,6 +341,12 @@ class RunConfig:
         if self.gyro_topic is None:
             return None
         return TopicTemplate(self.gyro_topic, "gyro-topic", may_partition=True, may_omit_device=True)
+
+    @property
+    def samples_topics(self) -> str:
+        """Templates of the topics of samples, for people."""
+        templates = dict.fromkeys(one for one in (self.samples_template, self.gyro_template) if one is not None)
+        return " and ".join(template.text for template in templates)
 
     def samples_filters(self, partitions: Sequence[int] = ()) -> tuple[str, ...]:
         """Return the filters of the topics of samples, of these partitions or, without any, of all devices."""
@@ -377,6 +407,15 @@ class RunConfig:
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f"http: {self.http!r} is not HOST:PORT, such as {DEFAULT_HTTP}, or off")
         return host.strip("[]"), int(port)
+
+    @property
+    def listen_address(self) -> tuple[str, int | None] | None:
+        """IP address and port of the embedded broker, without a port if any will do; None if no address is given."""
+        if self.listen is None:
+            return None
+        if self.broker is not None:
+            raise ConfigError("listen: it is for the embedded broker, but broker names another; leave out one of them")
+        return parse_listen(self.listen)
 
     def smoothing_of(self, bundle: Smoothing) -> Smoothing:
         """Return the smoothing of the bundle with the overrides of this configuration.

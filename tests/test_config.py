@@ -98,6 +98,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "partitions": "3",
         "worker_group": "ward",
         "qos": "0",
+        "homeassistant_prefix": "haus",
         "http": "off",
         "instance": "i",
         "retain": "false",
@@ -119,13 +120,9 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    assert set(values) == set(config.KEYS) - {
-        "worker",
-        "partition_count",
-        "state_dir",
-        "acc_topic",
-        "gyro_topic",
-    }  # not beside partitions, qos 0 and topic
+    # Not beside partitions, qos 0, topic, a broker and no-retain.
+    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant", "acc_topic", "gyro_topic"}
+    assert set(values) == set(config.KEYS) - other
     no = {"retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
@@ -600,6 +597,7 @@ def test_two_topics_for_two_sensors_in_all_three_ways(run, toml):
     by_flags = run(*(f"--{key.replace('_', '-')}={value}" for key, value in TWO.items()))[2]
     assert by_file == by_flags == run(**TWO)[2]
     assert by_file.samples_filters() == ("w/+/accelerometer", "w/+/gyroscope")
+    assert by_file.samples_topics == "w/{device}/accelerometer and w/{device}/gyroscope"
     assert RunConfig(acc_topic="w/{device}", gyro_topic="w/{device}").samples_filters() == ("w/+",)
     both = RunConfig(acc_topic="{partition}/{device}/a", gyro_topic="{partition}/{device}/g", partitions="1-2")
     assert both.samples_filters(both.served_partitions) == ("1/+/a", "2/+/a", "1/+/g", "2/+/g")
@@ -629,3 +627,13 @@ def test_a_topic_without_a_device_is_one_whose_payload_names_it(run):
     served = run("--topic", "sensor-logger", "--payload", "sensor-logger")[2]
     assert not served.samples_template.has_device
     assert served.samples_template.subscription == "sensor-logger"
+
+
+def test_the_embedded_broker_listens_where_the_settings_say(run):
+    assert RunConfig().listen_address is None
+    assert run("--listen", "0.0.0.0")[2].listen_address == ("0.0.0.0", None)
+    assert run("--listen", "[::]:1884")[2].listen_address == ("::", 1884)
+    with pytest.raises(ConfigError, match=r"listen: 'everywhere' is not an IP address"):
+        RunConfig(listen="everywhere")
+    with pytest.raises(ConfigError, match="listen: it is for the embedded broker, but broker names another"):
+        RunConfig(listen="0.0.0.0", broker="mqtt://h")

@@ -9,7 +9,7 @@ import pytest
 
 from .servers import Process, default_ports, http_get, metric, occupied, processes_of_group, wait_until
 
-pytest.importorskip("amqtt")
+pytest.importorskip("iotcore")
 pytest.importorskip("rich")
 
 

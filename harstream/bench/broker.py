@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from harstream.embedded import first_free_port
+from harstream.addresses import first_free_port
 from harstream.errors import ConfigError
 
 _START_TIMEOUT_S = 30.0
@@ -38,7 +38,7 @@ class Broker:
         """Start the broker with its files in ``folder``.
 
         Raises:
-            ConfigError: Neither mosquitto nor amqtt is installed, or the broker did not start.
+            ConfigError: Neither mosquitto nor iotcore is installed, or the broker did not start.
 
         """
         self.port, self.tls_port = _free_port(), 0

@@ -60,7 +60,7 @@ def check(ctx: click.Context, /, **_: Any) -> None:
     if broker is not None:
         broker.tls_context()
     else:
-        EmbeddedBroker()  # raises ConfigError if amqtt is not installed
+        EmbeddedBroker()  # raises ConfigError if it is not installed
     classifier = trial.load(effective.model, effective.backend)
     where = "the embedded broker" if broker is None else ", ".join(map(str, broker.urls))
     click.echo(f"good: model {classifier.bundle.id} ({classifier.backend}), broker {where}")

@@ -270,10 +270,9 @@ def _print_network(signal: SignalSpec, config: FitConfig, n_outputs: int) -> Non
     """Print the size of the network, which decides how long the training takes and how much memory."""
     from harstream.train.fitting import architectures
 
-    network = architectures.build(
+    n_parameters = architectures.count_parameters(
         config.arch, signal.window_samples, signal.n_channels, n_outputs, dict(config.arch_settings)
     )
-    n_parameters = network.count_params()
     click.echo(f"network: {config.arch}, {n_parameters:,} parameters")
     if n_parameters > architectures.LARGE:
         click.echo(

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from harstream import __version__, logs, trial
+from harstream.addresses import in_brackets, is_loopback, own_address
 from harstream.config import RunConfig
-from harstream.embedded import EmbeddedBroker
+from harstream.embedded import DEFAULT_PORT, DEFAULT_WEBSOCKET_PORT, EmbeddedBroker
 from harstream.memory import freeze_startup_objects
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve.daemon import Daemon
@@ -50,7 +51,7 @@ def run(
     on_reload(reloader.request)
     with ExitStack() as closing:
         http_url = _start_http(config, daemon, closing)
-        settings = config.read_broker_settings() or _start_embedded_broker(closing)
+        settings = config.read_broker_settings() or _start_embedded_broker(config, closing)
         daemon.notifier.send("STATUS=waiting for the broker")
         daemon.connect(settings)
         if daemon.connected:  # False if a signal ended the wait for the broker
@@ -75,12 +76,40 @@ def _start_http(config: RunConfig, daemon: Daemon, closing: ExitStack) -> str:
     return server.url
 
 
-def _start_embedded_broker(closing: ExitStack) -> BrokerSettings:
+def _start_embedded_broker(config: RunConfig, closing: ExitStack) -> BrokerSettings:
     """Start the embedded broker and return how to reach it."""
-    broker = EmbeddedBroker()
+    address = config.listen_address
+    if address is None:
+        broker = EmbeddedBroker()
+    else:
+        host, port = address
+        broker = EmbeddedBroker(
+            port or DEFAULT_PORT, host, exact=port is not None, websocket_port=DEFAULT_WEBSOCKET_PORT
+        )
     closing.callback(broker.close)
     broker.start()
+    if address is not None:
+        _say_where(config, broker)
     return BrokerSettings(BrokerUrl.parse(broker.url), "3.1.1")
+
+
+def _say_where(config: RunConfig, broker: EmbeddedBroker) -> None:
+    """Log the addresses of a broker that others in the network reach, and that it has no password."""
+    host = in_brackets(own_address(broker.host))
+    if not is_loopback(broker.host):
+        log.warning(
+            "listen: the broker on %s has no password: everyone in the network can publish samples and read labels",
+            in_brackets(broker.host),
+        )
+    log.info(
+        "wearables publish to mqtt://%s:%d; apps that need WebSockets, such as Sensor Logger: broker %s, port %d, no "
+        "TLS, topic %s",
+        host,
+        broker.port,
+        host,
+        broker.websocket_port,
+        config.samples_topics,
+    )
 
 
 def _log_ready(daemon: Daemon, http_url: str) -> None:

@@ -33,6 +33,7 @@ from harstream.serve.durable.durability import Durability
 from harstream.serve.durable.journal import Evicted
 from harstream.serve.durable.partition_files import PartitionFiles
 from harstream.serve.durable.partition_store import PartitionStore
+from harstream.serve.homeassistant import HomeAssistant
 from harstream.serve.inbox import Inbox
 from harstream.serve.labelling import CheckpointDue, DevicesEvicted, Labelling, ModelChanged, WindowsDue
 from harstream.serve.metrics import DaemonMetrics
@@ -100,7 +101,13 @@ class Daemon:
                     self.durability.finish()  # unlocks the folder
                     raise
         self._first_events = restored
-        self.labelling = Labelling(self.publish, self.metrics, monotonic, self.stop, self.durability)
+        self.homeassistant: HomeAssistant | None = None
+        if config.homeassistant:
+            bundle = classifier.bundle
+            self.homeassistant = HomeAssistant(config, bundle.published_labels, bundle.id, monotonic, self.stop)
+        self.labelling = Labelling(
+            self.publish, self.metrics, monotonic, self.stop, self.durability, self.homeassistant
+        )
         self.takeover: Takeover | None = None
         self.workers: Workers | None = None
         if config.worker_of is not None:
@@ -172,18 +179,23 @@ class Daemon:
             on_silence=self.metrics.observe_silence,
         )
         self.connection.open(self.stopping)
-        if workers is not None and self.connected:
-            self._join(workers, settings, client_id)
+        if not self.connected:
+            return
+        try:
+            if self.homeassistant is not None:
+                self.homeassistant.open(settings, client_id, self.stopping)
+            if workers is not None:
+                self._join(workers, settings, client_id)
+        except BrokerError:
+            if self.homeassistant is not None:
+                self.homeassistant.close(0)
+            self.connection.close()
+            raise
 
     def _join(self, workers: Workers, settings: BrokerSettings, client_id: str) -> None:
         """Join the group of workers, and wait until this one serves its partitions."""
-        assert self.connection is not None
         assert self.takeover is not None
-        try:
-            workers.open(settings, client_id, self.receive, self.stopping)
-        except BrokerError:
-            self.connection.close()
-            raise
+        workers.open(settings, client_id, self.receive, self.stopping)
         while not workers.settled and not self.stopping.is_set():
             self.takeover.step(self.monotonic())
             time.sleep(_SETTLE_S)
@@ -441,6 +453,8 @@ class Daemon:
                 log.warning("stopped before the broker acknowledged %d messages", connection.outgoing)
         if self.durability is not None:
             self.durability.finish()
+        if self.homeassistant is not None:
+            self.homeassistant.close(DRAIN_TIMEOUT_S)
         if connection is not None:
             connection.close()
         if self.workers is not None:
@@ -455,7 +469,8 @@ class Daemon:
         durability = None if self.durability is None else self.durability.failure
         workers = None if self.workers is None else self.workers.failure
         states = None if self.states is None else self.states.store.failure
-        return self._failure or self.labelling.failure or network or durability or workers or states
+        home = None if self.homeassistant is None else self.homeassistant.failure
+        return self._failure or self.labelling.failure or network or durability or workers or states or home
 
     @property
     def states(self) -> PartitionStates | None:
@@ -484,8 +499,9 @@ class Daemon:
                 )
         if self.connection is not None and (settings := config.read_broker_settings()) is not None:
             self.connection.replace_credentials(settings)
-            if self.workers is not None:
-                self.workers.replace_credentials(settings)
+            for part in (self.workers, self.homeassistant):
+                if part is not None:
+                    part.replace_credentials(settings)
         self.config = config
         self.pipeline.decoder.max_payload_bytes = config.max_payload_bytes
         if self.connection is not None:

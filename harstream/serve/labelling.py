@@ -22,6 +22,7 @@ from harstream.core.batches import Float64, Predictions, WindowBatch
 from harstream.core.smoothing_section import Smoothing
 from harstream.serve.durable.durability import Checkpoint, Durability
 from harstream.serve.durable.partition_store import Save
+from harstream.serve.homeassistant import HomeAssistant
 from harstream.serve.label_state import LabelState
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.pipeline import LabelledWindows, Pipeline, Publication
@@ -126,6 +127,7 @@ class Labelling:
         monotonic: Clock of ``WindowsDue.completed_s``, by which the latency is measured.
         on_failure: Called in the thread when it ends with an error, which is then in ``failure``.
         durability: Gets positions and checkpoints in durable mode.
+        homeassistant: Gets the devices that have a label, and those that have none any more.
 
     """
 
@@ -136,12 +138,14 @@ class Labelling:
         monotonic: Callable[[], float],
         on_failure: Callable[[], None],
         durability: Durability | None = None,
+        homeassistant: HomeAssistant | None = None,
     ) -> None:
         self._publish = publish
         self._metrics = metrics
         self._monotonic = monotonic
         self._on_failure = on_failure
         self._durability = durability
+        self._homeassistant = homeassistant
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
         self.failure: BaseException | None = None
@@ -184,10 +188,8 @@ class Labelling:
                         self.label([first, *self._waiting_windows()])
                     case DevicesEvicted(pipeline, devices, known):
                         self.evict(pipeline, devices, publish=not known)
-                    case DevicesLost(pipeline, devices, then, go_on):
-                        self._publish_events(pipeline.give_up(devices))
-                        pipeline.give_up(go_on, go_on=True)
-                        then()
+                    case DevicesLost() as lost:
+                        self.lose(lost)
                     case DevicesAdopted() as adopted:
                         self.adopt(adopted)
                     case PartitionDue(pipeline, save, then_save):
@@ -233,6 +235,8 @@ class Labelling:
             for (pipeline, items), windows, predicted in zip(by_pipeline.items(), batches, predictions, strict=True):
                 completed_s = np.concatenate([item.completed_s for item in items])
                 labelled = pipeline.label(windows, predicted)
+                if self._homeassistant is not None:
+                    self._homeassistant.note_labelled(windows.devices)
                 if publish:
                     self._publish_labels(pipeline, labelled, completed_s)
 
@@ -271,6 +275,8 @@ class Labelling:
         Labels that the broker does not accept now are cleared at the next eviction.
         """
         events, clearing = pipeline.end_activities(devices), pipeline.clearing_messages()
+        if self._homeassistant is not None:
+            self._homeassistant.note_gone(devices, for_good=True)
         if not publish:  # such a device may be back, with a label that is not published again
             pipeline.last_labels.mark_cleared(len(clearing))
             return
@@ -278,9 +284,20 @@ class Labelling:
         n_cleared = self._publish(clearing, retain=True)
         pipeline.last_labels.mark_cleared(n_cleared)
 
+    def lose(self, item: DevicesLost) -> None:
+        """End or leave the activities of devices that have another worker from now on."""
+        self._publish_events(item.pipeline.give_up(item.devices))
+        item.pipeline.give_up(item.go_on, go_on=True)
+        if self._homeassistant is not None:
+            self._homeassistant.note_gone([*item.devices, *item.go_on], for_good=False)
+        item.then()
+
     def adopt(self, item: DevicesAdopted) -> None:
         """Go on with the activities of devices that had another worker."""
         self._publish_events(item.pipeline.adopt(item.state, item.devices))
+        if self._homeassistant is not None:
+            known = item.pipeline.last_labels
+            self._homeassistant.note_labelled([device for device in item.devices if known.get(device) is not None])
 
     def _complete(self, pipeline: Pipeline, save: Save) -> Save:
         """Return the state of a partition with the part behind the classifier."""
@@ -293,6 +310,8 @@ class Labelling:
         """Label the windows of ``pipeline`` with another model from now on."""
         self._publish_events(pipeline.change_model(classifier, smoothing))
         self._metrics.set_model(classifier.bundle, classifier.backend)
+        if self._homeassistant is not None:
+            self._homeassistant.change_model(classifier.bundle.published_labels, classifier.bundle.id)
 
     def save(self, pipeline: Pipeline, checkpoint: Checkpoint) -> None:
         """Add the state behind the classifier to a checkpoint, and let it be written."""

@@ -112,7 +112,7 @@ def test_every_window_of_a_load_is_classified_also_among_as_many_malformed_messa
 
 @pytest.mark.slow
 def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatch):
-    pytest.importorskip("amqtt")
+    pytest.importorskip("iotcore")
     monkeypatch.setattr(brokers, "find", lambda program: None)
     suite = Suite(dataclasses.replace(SMOKE, n_devices=5))
     suite.run(["tls", "ingest"])

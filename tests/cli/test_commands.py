@@ -20,7 +20,7 @@ from harstream.errors import BrokerError, BundleError, ConfigError, DatasetError
 from ..constants import UNREACHABLE
 from ..test_bundle import edit
 
-HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "amqtt", "ai_edge_litert", "scipy")
+HEAVY = ("tensorflow", "keras", "matplotlib", "rich", "iotcore", "ai_edge_litert", "scipy")
 COMMANDS = sorted(main.commands)
 
 LOADED = """

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from ..constants import UNREACHABLE
 from ..live_streams import assert_labels, expected, messages
@@ -256,11 +258,11 @@ def test_with_a_litert_bundle_it_never_imports_tensorflow(start, mosquitto):
     assert process.exit_code() == 0
     loaded = set(json.loads(process.out))
     assert "ai_edge_litert" in loaded
-    assert loaded.isdisjoint({"tensorflow", "keras", "matplotlib", "rich", "amqtt"})
+    assert loaded.isdisjoint({"tensorflow", "keras", "matplotlib", "rich", "iotcore"})
 
 
 def test_without_a_broker_it_starts_the_embedded_one_and_logs_its_address(start, classifier, subjects):
-    pytest.importorskip("amqtt")
+    pytest.importorskip("iotcore")
     wanted = expected(subjects, classifier)
     with default_ports(), occupied(1883):
         process = start()
@@ -278,8 +280,37 @@ def test_without_a_broker_it_starts_the_embedded_one_and_logs_its_address(start,
     assert processes_of_group(process.group) == []
 
 
-def test_without_a_broker_and_without_amqtt_the_error_names_the_remedy(start):
-    code = "import sys; sys.modules['amqtt'] = None\nfrom harstream.cli import main\nmain()"
+def test_the_embedded_broker_serves_the_network_with_a_warning_and_the_address_for_an_app(start, classifier, subjects):
+    pytest.importorskip("iotcore")
+    wanted, port = expected(subjects, classifier), free_port()
+    process = start("--listen", f"0.0.0.0:{port}", "--topic", "phones/{device}/imu")
+    warning = (
+        "listen: the broker on 0.0.0.0 has no password: everyone in the network can publish samples and read labels"
+    )
+    assert process.err.count(warning) == 1
+    found = re.search(
+        rf"wearables publish to mqtt://(\S+):{port}; apps that need WebSockets, such as Sensor Logger: broker (\S+), "
+        r"port (\d+), no TLS, topic phones/{device}/imu\n",
+        process.err,
+    )
+    assert found
+    assert found[1] == found[2] != "127.0.0.1"
+    phone = paho.Client(CallbackAPIVersion.VERSION2, transport="websockets")
+    phone.connect("127.0.0.1", int(found[3]))
+    phone.loop_start()
+    with Client(port) as client:
+        for topic, content in messages(subjects):
+            phone.publish(topic.replace("wearables", "phones"), content, 1)
+        wait_until(lambda: len(client.labels()) >= len(wanted), "every label")
+        process.send(signal.SIGTERM)
+        assert process.exit_code() == 0
+        assert_labels(client.labels(), wanted)
+    phone.disconnect()
+    phone.loop_stop()
+
+
+def test_without_a_broker_and_without_iotcore_the_error_names_the_remedy(start):
+    code = "import sys; sys.modules['iotcore'] = None\nfrom harstream.cli import main\nmain()"
     process = start(code=code, ready=False)
     assert process.exit_code() == 2
     assert process.err.startswith("harstream: broker: not set, and the embedded broker is not installed")

@@ -18,7 +18,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("tensorflow", "keras", "matplotlib", "rich", "amqtt"):
+        if name.partition(".")[0] in ("tensorflow", "keras", "matplotlib", "rich", "iotcore"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocker())

@@ -49,7 +49,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
 
 @pytest.fixture
 def embedded() -> Iterator[EmbeddedBroker]:
-    pytest.importorskip("amqtt")
+    pytest.importorskip("iotcore")
     broker = EmbeddedBroker(0)
     broker.start()
     yield broker

@@ -36,7 +36,7 @@ def wait_for_windows(daemon: Daemon, number: int) -> None:
 def broker(request, tmp_path) -> Iterator[tuple[int, str]]:
     """Port and MQTT version."""
     if request.param == "embedded":
-        pytest.importorskip("amqtt")
+        pytest.importorskip("iotcore")
         embedded = EmbeddedBroker(0)
         embedded.start()
         yield embedded.port, "3.1.1"

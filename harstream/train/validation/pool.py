@@ -79,8 +79,9 @@ def _fits_per_process(tasks: Sequence[FoldTask]) -> int:
     kinds = {repr((task.spec, task.config.arch, task.config.arch_settings)): task for task in tasks}
     for task in kinds.values():
         spec, config = task.spec, task.config
-        network = architectures.build(config.arch, spec.window_samples, spec.n_channels, 2, dict(config.arch_settings))
-        if network.count_params() > architectures.LARGE:
+        settings = dict(config.arch_settings)
+        n_parameters = architectures.count_parameters(config.arch, spec.window_samples, spec.n_channels, 2, settings)
+        if n_parameters > architectures.LARGE:
             return 1
     return _FITS_PER_PROCESS
 

@@ -71,6 +71,7 @@ def dense(n_inputs: int, n_outputs: int) -> int:
 )
 def test_a_network_has_the_parameters_of_its_source(name: str, window: tuple[int, int], n_parameters: int) -> None:
     assert architectures.build(name, *window, 6).count_params() == n_parameters
+    assert architectures.count_parameters(name, *window, 6) == n_parameters
 
 
 def test_the_default_is_small() -> None:

@@ -14,6 +14,7 @@ not taken over: these are settings of the fit. Initial weights are the defaults 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -84,6 +85,20 @@ def build(
         return ARCHITECTURES[name](window_samples, n_channels, n_labels, **(settings or {}))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"architecture {name} cannot be built for {window_samples} samples: {error}") from error
+
+
+def count_parameters(
+    name: str, window_samples: int, n_channels: int, n_labels: int, settings: Mapping[str, Any] | None = None
+) -> int:
+    """Return the number of parameters of a network, without memory for them.
+
+    Raises:
+        ConfigError: As ``build`` raises it.
+
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        network = build(name, window_samples, n_channels, n_labels, settings)
+        return sum(math.prod(weight.shape) for weight in network.weights)
 
 
 def _check_number(where: str, value: Any, default: float) -> None:
