@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from harstream.mqtt.urls import MQTT_VERSIONS, BrokerSettings, BrokerUrl
 from harstream.options import ENV_PREFIX, Option, option, options_of
 from harstream.shipped import DEFAULT_MODEL
 from harstream.source_config import (
+    DEFAULT_TOPIC,
+    SAMPLES_TOPICS,
     SOURCE_SETTINGS,
     SourceConfig,
     check_own_topic,
@@ -31,7 +33,6 @@ from harstream.wire.payloads import AUTO_PAYLOAD, PAYLOADS
 from harstream.wire.samples import ACC_UNITS, AUTO, GYRO_UNITS
 from harstream.wire.topics import is_topic_level
 
-DEFAULT_TOPIC = "wearables/{device}/imu"
 DEFAULT_LABELS_TOPIC = "wearables/{device}/activity"
 DEFAULT_EVENTS_TOPIC = "wearables/{device}/activity/event"
 DEFAULT_HTTP = "127.0.0.1:9464"
@@ -79,6 +80,15 @@ class RunConfig:
         "Topic template of the samples; the level {device} is the name of the device, and a level {partition} a "
         "number. Without a level {device} the payload names the device.",
         DEFAULT_TOPIC,
+        metavar="TEMPLATE",
+    )
+    acc_topic: str | None = option(
+        "In place of --topic, for wearables whose two sensors have messages of their own: topic template of the "
+        "accelerometer. If that of the gyroscope is the same, each message tells what it holds.",
+        metavar="TEMPLATE",
+    )
+    gyro_topic: str | None = option(
+        "Topic template of the gyroscope, with --acc-topic. A model that needs no gyroscope passes its messages over.",
         metavar="TEMPLATE",
     )
     payload: str = option(
@@ -262,15 +272,19 @@ class RunConfig:
         top = {name: getattr(self, name) for name in SOURCE_SETTINGS}
         if not self.source:
             return (SourceConfig(name=default_name(1), where="", **top),)
-        if self.topic != OPTIONS["topic"].default and all("topic" in table for table in self.source):
-            raise ConfigError(
-                f"topic: no source uses {self.topic!r}, because each has a topic of its own; leave it out, or add a "
-                "[[source]] for it"
-            )
+        has_topic = [not SAMPLES_TOPICS.isdisjoint(table) for table in self.source]
+        for name in SAMPLES_TOPICS:
+            if top[name] != OPTIONS[name].default and all(has_topic):
+                raise ConfigError(
+                    f"{name.replace('_', '-')}: no source uses {top[name]!r}, because each has a topic of its own; "
+                    "leave it out, or add a [[source]] for it"
+                )
+        no_topics = {name: OPTIONS[name].default for name in SAMPLES_TOPICS}
         sources = []
         for number, table in enumerate(self.source, 1):
             name = table.get("name", default_name(number))
-            sources.append(SourceConfig(where=f"source {name}: ", **{**top, **table, "name": name}))
+            above = {**top, **no_topics} if has_topic[number - 1] else top  # one of the three stands for all
+            sources.append(SourceConfig(where=f"source {name}: ", **{**above, **table, "name": name}))
         return tuple(sources)
 
     def _check_topics(self) -> None:
@@ -289,7 +303,8 @@ class RunConfig:
         for source in self.sources if self.served_partitions else ():
             if not source.samples_template.has_partition:
                 raise ConfigError(
-                    f"{source.where}partitions: the topic {source.topic!r} has no level {{partition}}; add it"
+                    f"{source.where}partitions: the topic {source.samples_template.text!r} has no level {{partition}}; "
+                    "add it"
                 )
 
     def _check_homeassistant(self) -> None:
@@ -318,6 +333,10 @@ class RunConfig:
         if self.state_dir is None or self.worker_of is None:
             return None
         return self.state_dir / f"workers-{self.worker_group}"
+
+    def samples_filters(self, partitions: Sequence[int] = ()) -> tuple[str, ...]:
+        """Return the filters of the topics of samples, of these partitions or, without any, of all devices."""
+        return tuple(name for source in self.sources for name in source.samples_filters(partitions))
 
     @property
     def status_topic(self) -> str:

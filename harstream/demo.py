@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harstream.addresses import first_free_port
-from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC, DEFAULT_TOPIC
+from harstream.config import DEFAULT_HTTP, DEFAULT_LABELS_TOPIC
 from harstream.embedded import EmbeddedBroker
 from harstream.errors import HarstreamError
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.signals import on_stop
+from harstream.source_config import DEFAULT_TOPIC
 from harstream.watch.devices import Watch
 from harstream.watch.table import render
 from harstream.watch.view import View

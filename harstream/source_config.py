@@ -20,7 +20,11 @@ from harstream.wire.topics import TopicTemplate
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Value of ``events_topic`` that stands for no events.
 OFF = "off"
-_TOPIC, _LABELS, _EVENTS = "topic", "labels-topic", "events-topic"
+DEFAULT_TOPIC = "wearables/{device}/imu"
+#: Settings with topics of samples: the first alone, or the others together.
+SAMPLES_TOPICS = frozenset(("topic", "acc_topic", "gyro_topic"))
+_TOPIC, _ACC, _GYRO = "topic", "acc-topic", "gyro-topic"
+_LABELS, _EVENTS = "labels-topic", "events-topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class SourceConfig:
     name: str  # in logs, metrics, the API and state files
     where: str  # begins what is said about it, such as "source phones: "; "" for the one source without a table
     topic: str
+    acc_topic: str | None
+    gyro_topic: str | None
     payload: str
     fields: Fields | None
     axes: str
@@ -50,15 +56,63 @@ class SourceConfig:
                 f"{self.where}name: {self.name!r} is not 1 to 64 letters, digits, dots, hyphens and underscores"
             )
         try:
+            self._check_gyro_topic()
             self.payload_config.check(not self.samples_template.has_device)
             _ = self.labels_template, self.events_template
         except ConfigError as error:
             raise ConfigError(f"{self.where}{error}") from error
 
+    def _check_gyro_topic(self) -> None:
+        """Raise ConfigError unless the topics of the two sensors go together."""
+        acc, gyro = self.samples_template, self.gyro_template
+        if (self.acc_topic is None) != (gyro is None):
+            given, other = (_GYRO, _ACC) if self.acc_topic is None else (_ACC, _GYRO)
+            raise ConfigError(f"{given}: it goes with {other}; give both, or only topic")
+        if gyro is None:
+            return
+        if self.topic != DEFAULT_TOPIC:
+            raise ConfigError("topic: acc-topic and gyro-topic are in its place; leave it out")
+        for level, in_acc, in_gyro in (
+            ("{device}", acc.has_device, gyro.has_device),
+            ("{partition}", acc.has_partition, gyro.has_partition),
+        ):
+            if in_acc != in_gyro:
+                raise ConfigError(
+                    f"gyro-topic: {gyro.text!r} and acc-topic {acc.text!r}: only one has a level {level}; both need "
+                    "it, or none"
+                )
+
     @property
     def samples_template(self) -> TopicTemplate:
-        """Template of the topics that samples are received from."""
-        return TopicTemplate(self.topic, _TOPIC, may_partition=True, may_omit_device=True)
+        """Template of the topics that samples are received from; with ``gyro_template``, those of the accelerometer."""
+        text, name = (self.topic, _TOPIC) if self.acc_topic is None else (self.acc_topic, _ACC)
+        return TopicTemplate(text, name, may_partition=True, may_omit_device=True)
+
+    @property
+    def gyro_template(self) -> TopicTemplate | None:
+        """Template of the topics of the gyroscope; None: it comes with the accelerometer."""
+        if self.gyro_topic is None:
+            return None
+        return TopicTemplate(self.gyro_topic, _GYRO, may_partition=True, may_omit_device=True)
+
+    @property
+    def _samples_templates(self) -> dict[str, TopicTemplate]:
+        """Templates of the topics of samples, each once, by the flag of the option."""
+        samples, gyro = self.samples_template, self.gyro_template
+        if gyro is None:
+            return {_TOPIC: samples}
+        return {_ACC: samples} if gyro == samples else {_ACC: samples, _GYRO: gyro}
+
+    @property
+    def samples_topics(self) -> str:
+        """Templates of the topics of samples, for people."""
+        return " and ".join(template.text for template in self._samples_templates.values())
+
+    def samples_filters(self, partitions: Sequence[int] = ()) -> tuple[str, ...]:
+        """Return the filters of the topics of samples, of these partitions or, without any, of all devices."""
+        return tuple(
+            name for template in self._samples_templates.values() for name in template.subscriptions(partitions)
+        )
 
     @property
     def labels_template(self) -> TopicTemplate:
@@ -83,7 +137,7 @@ class SourceConfig:
     @property
     def templates(self) -> dict[str, TopicTemplate]:
         """All its templates, by the flag of the option."""
-        templates = {_TOPIC: self.samples_template, _LABELS: self.labels_template}
+        templates = {**self._samples_templates, _LABELS: self.labels_template}
         return templates if self.events_template is None else {**templates, _EVENTS: self.events_template}
 
 
@@ -142,7 +196,8 @@ def check_together(sources: Sequence[SourceConfig]) -> None:
         if names.count(name) > 1:
             raise ConfigError(f"source {name}: two sources have this name; give each its own")
     for (source, first, one), (other_source, second, other) in itertools.combinations(_templates(sources), 2):
-        shared = source is not other_source and first == second != _TOPIC and one.text == other.text
+        is_shared = first == second and first in (_LABELS, _EVENTS) and one.text == other.text
+        shared = source is not other_source and is_shared
         if one.overlaps(other) and not shared:
             raise ConfigError(
                 f"{other_source.where}{second}: {other.text!r} and {source.where}{first} {one.text!r} match the same "

@@ -122,8 +122,8 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "log_level": "error",
         "log_format": "json",
     }
-    # Not beside partitions, qos 0, a broker and no-retain.
-    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant"}
+    # Not beside partitions, qos 0, topic, a broker and no-retain.
+    other = {"worker", "partition_count", "state_dir", "listen", "homeassistant", "acc_topic", "gyro_topic"}
     assert set(values) == set(config.KEYS) - other
     no = {"page", "retain", "will"}  # flags without a value
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
@@ -589,6 +589,40 @@ def test_the_fields_of_a_message_are_a_table_of_the_file(run, toml):
     assert (payload.fields.acc, payload.fields.t, payload.fields.t_unit) == (("ax", "ay", "az"), "ts", "auto")
     assert (payload.axes.columns, payload.axes.signs) == ((1, 0, 2), (-1, 1, 1))
     assert run("--payload", "fields", "--fields", served.fields.to_toml())[2].fields == served.fields
+
+
+TWO = {"acc_topic": "w/{device}/accelerometer", "gyro_topic": "w/{device}/gyroscope"}
+
+
+def test_two_topics_for_two_sensors_in_all_three_ways(run, toml):
+    by_file = run("--config", toml("".join(f'{key} = "{value}"\n' for key, value in TWO.items())))[2]
+    by_flags = run(*(f"--{key.replace('_', '-')}={value}" for key, value in TWO.items()))[2]
+    assert by_file == by_flags == run(**TWO)[2]
+    assert by_file.samples_filters() == ("w/+/accelerometer", "w/+/gyroscope")
+    assert by_file.samples_topics == "w/{device}/accelerometer and w/{device}/gyroscope"
+    assert RunConfig(acc_topic="w/{device}", gyro_topic="w/{device}").samples_filters() == ("w/+",)
+    both = RunConfig(acc_topic="{partition}/{device}/a", gyro_topic="{partition}/{device}/g", partitions="1-2")
+    assert both.samples_filters(both.served_partitions) == ("1/+/a", "2/+/a", "1/+/g", "2/+/g")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"acc_topic": "w/{device}/a"}, "acc-topic: it goes with gyro-topic"),
+        ({"gyro_topic": "w/{device}/a"}, "gyro-topic: it goes with acc-topic"),
+        ({**TWO, "topic": "x/{device}"}, "topic: acc-topic and gyro-topic are in its place"),
+        ({**TWO, "gyro_topic": "gyroscope"}, r"only one has a level \{device\}"),
+        ({**TWO, "gyro_topic": "{partition}/{device}/g"}, r"only one has a level \{partition\}"),
+        ({**TWO, "gyro_topic": "w/+/g"}, "gyro-topic: 'w/[+]/g' has a wildcard"),
+        ({"acc_topic": "w/{device}/a", "gyro_topic": "{device}/x/a"}, "gyro-topic: .* match the same topics"),
+        ({**TWO, "labels_topic": "w/{device}/gyroscope"}, "labels-topic: .* and gyro-topic .* match the same topics"),
+        ({**TWO, "gyro_topic": "harstream/{device}/status"}, "gyro-topic: .* matches the daemon's status topic"),
+        ({**TWO, "partitions": "1"}, r"partitions: the topic 'w/\{device\}/accelerometer' has no level"),
+    ],
+)
+def test_two_topics_that_do_not_go_together_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(instance="i", **settings)
 
 
 def test_a_topic_without_a_device_is_one_whose_payload_names_it(run):

@@ -71,7 +71,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "record": {"mqtt", "datasets", "wire", *_BASE},
     "probe": {"config", "wire", *_BASE},
     "watch": {"mqtt", "wire", "errors"},
-    "demo": {"addresses", "watch", "signals", "config", "embedded", "mqtt", "wire", "errors"},
+    "demo": {"addresses", "watch", "signals", "config", "source_config", "embedded", "mqtt", "wire", "errors"},
     "bench": {
         "addresses",
         "serve",

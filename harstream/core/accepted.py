@@ -37,6 +37,8 @@ class AcceptedSamples:
     arrival_s: Float64  # (n,) arrival time of the message
     acc_unit_auto: Bool  # (n,) whether acc is in an unknown unit
     overlapping: Bool  # (n,) whether two devices seem to send the messages of the row
+    order: Int64  # (n,) index into the batch of the message with which it was accepted: a later one, if it waited
+    gyro: Bool  # (n,) whether it is of the gyroscope, in a paired engine
 
     def __len__(self) -> int:
         """Return the number of messages."""
@@ -100,8 +102,22 @@ class AcceptedSamples:
 
     def _select(self, keep: Bool) -> AcceptedSamples:
         """Return the messages where ``keep`` is true."""
+        return self if all_true(keep) else self._at(keep)
+
+    def _at(self, index: Bool | Int64) -> AcceptedSamples:
+        """Return the messages at ``index``, in its order."""
         names = (f.name for f in fields(self) if f.name != "samples")
-        return self if all_true(keep) else replace(self, **{name: getattr(self, name)[keep] for name in names})
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def merged_with(self, gyro: AcceptedSamples) -> AcceptedSamples:
+        """Return these messages of the accelerometer and those of the gyroscope of one batch, in order of arrival."""
+        joined = self.followed_by(replace(gyro, gyro=np.ones(len(gyro), np.bool_)))
+        return joined._at(np.argsort(joined.order, kind="stable"))
+
+    def of_sensor(self, gyro: bool) -> tuple[AcceptedSamples, Int64]:
+        """Return the messages of one sensor, and their indices among all (n_messages,)."""
+        index = np.flatnonzero(self.gyro == gyro)
+        return self._at(index), index
 
     def in_rows(self, rows: Int64) -> AcceptedSamples:
         """Return the same samples for rows that have been moved: ``rows`` (n_rows,) has the earlier row of each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,15 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+Int8 = npt.NDArray[np.int8]
+
+
+class Sensor(enum.IntEnum):
+    """Sensors that a message holds."""
+
+    BOTH = 0
+    ACC = 1
+    GYRO = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,9 @@ class SampleBatch:
     arrival_s: Float64  # (n_messages,) arrival time, seconds since the epoch
     acc_unit_auto: Bool  # (n_messages,) True: acc is in an unknown unit, as it was sent
     samples: Float32  # (n_samples, 6) acc in g, then gyro in rad/s; gyro is 0 where the spec does not use it
+    # (n_messages,) Sensor of each message, of which only a paired engine takes single ones; None: all hold both. The
+    # numbers of the other sensor are 0.
+    sensor: Int8 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.devices)
@@ -62,16 +75,26 @@ class SampleBatch:
             self.arrival_s[keep],
             self.acc_unit_auto[keep],
             self.samples[np.repeat(keep, self.counts)],
+            None if self.sensor is None else self.sensor[keep],
         )
 
     @classmethod
     def concatenate(cls, batches: Sequence[SampleBatch]) -> SampleBatch:
         """Return the messages of several batches as one batch, in order."""
         arrays = ("t_ns", "stamped", "rate_hz", "counts", "arrival_s", "acc_unit_auto", "samples")
+        sensor = None
+        if any(batch.sensor is not None for batch in batches):
+            sensor = np.concatenate([batch.sensors for batch in batches])
         return cls(
             [device for batch in batches for device in batch.devices],
             **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in arrays},
+            sensor=sensor,
         )
+
+    @property
+    def sensors(self) -> Int8:
+        """(n_messages,) Sensor of each message."""
+        return np.zeros(len(self), np.int8) if self.sensor is None else self.sensor
 
     @classmethod
     def from_message(
@@ -83,6 +106,7 @@ class SampleBatch:
         rate_hz: float = 0.0,
         arrival_s: float | None = None,
         acc_unit_auto: bool = False,
+        sensor: Sensor = Sensor.BOTH,
     ) -> SampleBatch:
         """Return a batch of one stamped message.
 
@@ -93,6 +117,7 @@ class SampleBatch:
             rate_hz: Announced rate; 0: none.
             arrival_s: Arrival time, seconds since the epoch; None: the same as ``t_ns``.
             acc_unit_auto: Whether acc is in an unknown unit, as it was sent, and not in g.
+            sensor: Sensors in it; the numbers of another one are 0.
 
         """
         array = np.asarray(samples, np.float32)
@@ -105,6 +130,7 @@ class SampleBatch:
             arrival_s=np.array([t_ns / 1e9 if arrival_s is None else arrival_s], np.float64),
             acc_unit_auto=np.array([acc_unit_auto]),
             samples=array,
+            sensor=None if sensor == Sensor.BOTH else np.array([sensor], np.int8),
         )
 
 

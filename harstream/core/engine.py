@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from harstream.core.accepted import AcceptedSamples
-from harstream.core.batches import Int64, SampleBatch, WindowBatch
+from harstream.core.batches import Int64, SampleBatch, Sensor, WindowBatch
 from harstream.core.devices import MIN_CAPACITY, DeviceTable
 from harstream.core.grid import Grid
 from harstream.core.health import DeviceHealth, HealthTable
+from harstream.core.paired_grid import PairedGrid
+from harstream.core.pairing import PairingStats
 from harstream.core.problems import Incident, Problem
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
@@ -35,6 +36,7 @@ class EngineStats:
     gaps: int  # interpolated or not
     restarts: int  # after a long gap, with a new rate, or with a new clock
     rates_measured: int  # restarts because the spacing of the messages contradicted the rate
+    pairing: PairingStats = field(default_factory=PairingStats)  # samples that did not find those of the other sensor
 
 
 class Engine:
@@ -62,18 +64,25 @@ class Engine:
         >>> (due.start_ns / 1e9).tolist(), (due.end_ns / 1e9).tolist()
         ([0.0, 1.28], [2.56, 3.84])
 
+    A *paired* engine also takes messages that hold only one of the two sensors. Each sensor of a device then has its
+    own clock and rate, and `Pairing` brings them together by event time. A model without gyroscope never waits.
+
     Args:
         spec: Signal that the model takes.
         max_devices: Limit on the devices with state. Samples of further devices are dropped and counted.
+        paired: Whether the two sensors may come in messages of their own. Without it such messages are dropped, but for
+            those of the accelerometer if the model needs no gyroscope.
 
     """
 
-    def __init__(self, spec: SignalSpec, *, max_devices: int = 1_000_000) -> None:
+    def __init__(self, spec: SignalSpec, *, max_devices: int = 1_000_000, paired: bool = False) -> None:
         self.spec = spec
+        self.paired = paired and spec.uses_gyro
         capacity = MIN_CAPACITY
         self._devices = DeviceTable(capacity, max_devices)
         self._health = HealthTable(capacity)
-        self._grid = Grid(spec, capacity, self._health)
+        grid = PairedGrid if self.paired else Grid
+        self._grid: Grid | PairedGrid = grid(spec, capacity, self._health)
         self._maker = WindowMaker(spec, capacity, self._health, self._grid.timeline.jumps)
         self._pending: AcceptedSamples | None = None  # accepted samples that are not placed on the grid yet
         self._samples_devices = 0
@@ -99,14 +108,15 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """Totals since the Engine was created."""
-        timeline = self._grid.timeline.stats
+        stats = self._grid.stats
         return EngineStats(
-            samples_late=timeline.samples_late,
-            samples_rate=timeline.samples_rate + self._grid.samples_without_resampler,
+            samples_late=stats.samples_late,
+            samples_rate=stats.samples_rate,
             samples_devices=self._samples_devices,
-            gaps=timeline.gaps,
-            restarts=timeline.restarts,
-            rates_measured=timeline.rates_measured,
+            gaps=stats.gaps,
+            restarts=stats.restarts,
+            rates_measured=stats.rates_measured,
+            pairing=replace(self._grid.pairing.stats) if isinstance(self._grid, PairedGrid) else PairingStats(),
         )
 
     def feed(self, batch: SampleBatch, now_s: float | None = None, max_windows: int | None = None) -> WindowBatch:
@@ -121,6 +131,8 @@ class Engine:
                 windows of each device more than this.
 
         """
+        if batch.sensor is not None and not self.paired:
+            batch = batch.select(batch.sensor <= (Sensor.BOTH if self.spec.uses_gyro else Sensor.ACC))
         accepted = self._accept(batch, now_s) if len(batch) else None
         if self._pending is not None:
             accepted = self._pending if accepted is None else self._pending.followed_by(accepted)
@@ -131,12 +143,11 @@ class Engine:
             stride = self.spec.stride_samples
             accepted, self._pending = accepted.split(max_windows * stride, stride)
         due: list[DueWindows] = []
-        for samples, restarting, message in self._grid.place(accepted):
-            self._maker.restart(restarting, accepted.acc_unit_auto[message])
+        for samples, restarts in self._grid.place(accepted):
+            self._maker.restart(restarts.rows, restarts.acc_unit_auto)
             due.extend(self._maker.feed(samples))
         windows = self._collect(due, accepted)
-        if self._health.incidents:
-            self._name_incidents()
+        self._name_incidents()
         return windows
 
     @property
@@ -213,30 +224,28 @@ class Engine:
 
     def problem_counts(self) -> dict[Problem, int]:
         """Return the number of devices that have each problem; a device may have several."""
-        return {problem: int(np.count_nonzero(self._health.problems & int(problem))) for problem in Problem}
+        return {problem: int(np.count_nonzero(self._health.all_problems() & int(problem))) for problem in Problem}
 
     def devices_with(self, problem: Problem) -> list[str]:
         """Return the devices that have a problem."""
-        return [self._devices.device(row) for row in np.flatnonzero(self._health.problems & int(problem)).tolist()]
+        return [
+            self._devices.device(row) for row in np.flatnonzero(self._health.all_problems() & int(problem)).tolist()
+        ]
 
     def problems_of(self, devices: Sequence[str]) -> Int64:
         """Return the mask of the problems of each device (n,); 0 for a device without state."""
         rows = self._devices.find(devices)
-        return np.where(rows < 0, 0, self._health.problems[rows])
+        return np.where(rows < 0, 0, self._health.all_problems(rows))
 
     def health(self) -> DeviceHealth:
         """Return the state of every device."""
         devices, rows = self._devices.select(None)
-        table, timeline = self._health, self._grid.timeline
-        return DeviceHealth(
+        return self._health.of_devices(
             devices,
-            timeline.jumps.last_arrival_s[rows],
-            timeline.rates.rate_hz(rows),
-            table.late[rows],
-            table.gaps[rows],
-            table.restarts[rows],
+            rows,
+            self._grid.last_arrival_s(rows),
+            self._grid.timeline.rates.rate_hz(rows),
             self._maker.units.names(rows),
-            table.problems[rows],
         )
 
     def tail(self, device: str) -> Tail | None:
@@ -278,10 +287,11 @@ class Engine:
         if not due:
             return self._no_windows()
         message = np.concatenate([part.message for part in due])
+        arrival_s, overlapping = self._grid.arrivals(accepted)
         # Untrusted windows must not depend on the messages after them in the batch, which the timeline has seen.
         # UNFAMILIAR comes from outside at any time; the smoother knows of which windows it is true.
         problems = np.concatenate([part.problems for part in due]) & ~int(Problem.OVERLAP | Problem.UNFAMILIAR)
-        problems |= np.where(accepted.overlapping[message], int(Problem.OVERLAP), 0)
+        problems |= np.where(overlapping[message], int(Problem.OVERLAP), 0)
         period = np.concatenate([part.period_ns for part in due])
         end_ns = np.concatenate([part.last_ns for part in due]) + np.rint(period).astype(np.int64)
         return WindowBatch(
@@ -289,18 +299,17 @@ class Engine:
             np.concatenate([part.windows for part in due]),
             end_ns - np.rint(self.spec.window_samples * period).astype(np.int64),
             end_ns,
-            accepted.arrival_s[message],
+            arrival_s[message],
             problems,
         )
 
     def _name_incidents(self) -> None:
         """Keep the incidents of this call under the names of their devices."""
-        for row, problem, detail in self._health.incidents:
+        for row, problem, detail in self._health.take_incidents():
             if len(self._incidents) < MAX_INCIDENTS:
                 self._incidents.append(Incident(self._devices.device(row), problem, detail))
             else:
                 self.incidents_lost += 1
-        self._health.incidents.clear()
 
     def _no_windows(self) -> WindowBatch:
         return WindowBatch.empty(self.spec.window_samples, self.spec.n_channels)
@@ -375,14 +384,11 @@ class Engine:
         devices = [str(device) for device in state["devices"][:room]]
         rows = self._devices.find_or_add(devices, np.zeros(len(devices)))
         self._grow()
-        for key in state:
-            if key.startswith("resampler "):
-                numerator, _, denominator = key.split(".")[0].removeprefix("resampler ").partition("/")
-                self._grid.find_or_add_resampler(Fraction(int(numerator), int(denominator)))
+        self._grid.make_parts(dict.fromkeys(key.partition(".")[0] for key in state))
         for part_name, part in self._parts().items():
             prefix = f"{part_name}."
             own = {k.removeprefix(prefix): array for k, array in state.items() if k.startswith(prefix)}
-            if own or not part_name.startswith("resampler "):  # none of these devices may need a resampler of others
+            if own or "resampler " not in part_name:  # none of these devices may need a resampler of others
                 part.restore(rows, own)
         if now_s is not None:
             self._devices.last_accepted_s[rows] = now_s
@@ -397,7 +403,7 @@ class Engine:
         """Return everything that the state of this engine depends on."""
         spec = self.spec.to_dict()
         del spec["normalisation"]
-        return spec
+        return {**spec, "paired": True} if self.paired else spec
 
     def _parts(self) -> dict[str, RowArrays]:
         return {

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 import numpy as np
 
 from harstream.core import resampling
 from harstream.core.accepted import AcceptedSamples
-from harstream.core.batches import Float32, Float64, Int64, SampleBatch
+from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
 from harstream.core.resampling import Resampler
 from harstream.core.rows import RowArrays
 from harstream.core.spec import SignalSpec
-from harstream.core.timeline import Timeline
+from harstream.core.timeline import Timeline, TimelineStats
 
+_RESAMPLER = "resampler "
 _SAME_RATE = Fraction(1)
 
 
@@ -42,6 +43,15 @@ class GridSamples:
         return np.cumsum(self.counts) - self.counts
 
 
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """Rows that restart before their first sample."""
+
+    rows: Int64  # (n_rows,) each row once
+    message: Int64  # (n_rows,) index into the AcceptedSamples of the message with which the row restarts
+    acc_unit_auto: Bool  # (n_rows,) whether acc is in an unknown unit from now on
+
+
 class Grid:
     """Clocks and resamplers of all rows.
 
@@ -55,8 +65,29 @@ class Grid:
 
     def parts(self) -> dict[str, RowArrays]:
         """Return the objects with state by row, by their name in a snapshot."""
-        resamplers = {f"resampler {ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
+        resamplers = {f"{_RESAMPLER}{ratio.numerator}/{ratio.denominator}": r for ratio, r in self.resamplers.items()}
         return {**self.timeline.parts(), **resamplers}
+
+    def make_parts(self, names: Iterable[str]) -> None:
+        """Make the resamplers among the names of parts."""
+        for name in names:
+            if name.startswith(_RESAMPLER):
+                numerator, _, denominator = name.removeprefix(_RESAMPLER).partition("/")
+                self.find_or_add_resampler(Fraction(int(numerator), int(denominator)))
+
+    @property
+    def stats(self) -> TimelineStats:
+        """Totals since the start."""
+        stats = self.timeline.stats
+        return replace(stats, samples_rate=stats.samples_rate + self.samples_without_resampler)
+
+    def last_arrival_s(self, rows: Int64) -> Float64:
+        """Return when the newest message of each row arrived (n_rows,)."""
+        return self.timeline.jumps.last_arrival_s[rows]
+
+    def arrivals(self, accepted: AcceptedSamples) -> tuple[Float64, Bool]:
+        """Return arrival time, and whether two devices send, by the index of a message that ``place`` yields."""
+        return accepted.arrival_s, accepted.overlapping
 
     def evict(self, rows: Int64, remaining: Int64, pending: AcceptedSamples | None) -> None:
         """Reset the clocks of ``rows``, and forget what the resamplers keep of rows that use them no more.
@@ -86,20 +117,19 @@ class Grid:
         """
         return self.timeline.feed(rows, batch)
 
-    def place(self, accepted: AcceptedSamples) -> Iterator[tuple[GridSamples, Int64, Int64]]:
+    def place(self, accepted: AcceptedSamples) -> Iterator[tuple[GridSamples, Restarts]]:
         """Bring accepted samples onto the grid.
 
         Those of one row must come in the order in which they were accepted. What is made of them does not depend on
         the number of calls.
 
         Yields:
-            Samples on the grid, rows that restart before their first of these samples, and the indices into
-            ``accepted`` of the messages with which they restart. No restart lies inside of such samples: a row that
-            restarts within ``accepted`` occurs in several of them, in order of time.
+            Samples on the grid, and the rows that restart before their first of these samples. No restart lies inside
+            of such samples: a row that restarts within ``accepted`` occurs in several of them, in order of time.
 
         """
         for samples, rows, messages in self._split_at_restarts(accepted):
-            yield self._resample(samples, rows), rows, messages
+            yield self._resample(samples, rows), Restarts(rows, messages, accepted.acc_unit_auto[messages])
 
     def _split_at_restarts(self, accepted: AcceptedSamples) -> list[tuple[GridSamples, Int64, Int64]]:
         """Return the accepted samples in parts without a restart inside, each with the restarts before it.

@@ -20,6 +20,8 @@ _FRUITLESS = (
     "without gaps longer than the model's max_gap_s"
 )
 
+_COUNTS = ("late", "gaps", "restarts")
+
 
 class RateCause(enum.IntFlag):
     """Causes of the problem RATE."""
@@ -60,6 +62,41 @@ class HealthTable(RowArrays):
         self.rate_causes = np.zeros(capacity, np.int8)  # mask of RateCause
         self.good = np.zeros(capacity, np.int64)  # mask of problems that the last window did not show
         self.incidents: list[tuple[int, Problem, str]] = []  # (row, problem, detail) since the engine took them
+        #: Of the gyroscope, where it comes in messages of its own. What is true of one sensor must not change what
+        #: happens to the other, so each has a table.
+        self.gyro: HealthTable | None = None
+
+    def all_problems(self, rows: Int64 | slice = slice(None)) -> Int64:
+        """Return the masks of the problems of ``rows``, those of a gyroscope with messages of its own too (n_rows,)."""
+        problems = self.problems[rows]
+        return problems if self.gyro is None else problems | self.gyro.problems[rows]
+
+    def of_devices(
+        self,
+        devices: Sequence[str],
+        rows: Int64,
+        last_seen_s: Float64,
+        rate_hz: Float64,
+        acc_unit: Sequence[str | None],
+    ) -> DeviceHealth:
+        """Return the state of devices, with counts and problems from here. The arguments are aligned."""
+        counts = [getattr(self, name)[rows] for name in _COUNTS]
+        if self.gyro is not None:
+            gyro = [getattr(self.gyro, name)[rows] for name in _COUNTS]
+            counts = [own + other for own, other in zip(counts, gyro, strict=True)]
+        late, gaps, restarts = counts
+        problems = self.all_problems(rows)
+        return DeviceHealth(devices, last_seen_s, rate_hz, late, gaps, restarts, acc_unit, problems)
+
+    def take_incidents(self) -> list[tuple[int, Problem, str]]:
+        """Return (row, problem, detail) of the incidents since the last call."""
+        if self.gyro is not None and self.gyro.incidents:
+            self.incidents += [(row, problem, f"gyroscope: {detail}") for row, problem, detail in self.gyro.incidents]
+            self.gyro.incidents.clear()
+        if not self.incidents:  # the usual case
+            return []
+        taken, self.incidents = self.incidents, []
+        return taken
 
     def begin(self, row: int, problem: Problem, detail: str) -> None:
         """Set a problem of ``row``. Note an incident with ``detail`` if it is new."""

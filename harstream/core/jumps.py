@@ -221,6 +221,7 @@ class ClockJumps(RowArrays):
                 self._note_stray(row_number, t)
                 continue
             confirmed.append(waiting)
+            out.order[waiting] = out.order[following]
             # If the next one is far ahead too, the stamps are wrong, and not the clock.
             if next_t - t <= REPORT_NS and t - int(self._clock.next_ns[row_number]) > REPORT_NS:
                 self._note_jump(row_number, t)

@@ -52,10 +52,11 @@ class BatchOutcome:
     Args:
         batch: Messages of raw samples.
         rows: (n_messages,) row of each message.
+        n_held: Number of messages, the first ones, that waited for one of the others.
 
     """
 
-    def __init__(self, batch: SampleBatch, rows: Int64) -> None:
+    def __init__(self, batch: SampleBatch, rows: Int64, n_held: int = 0) -> None:
         n = len(batch)
         self.batch = batch
         self.rows = rows
@@ -66,6 +67,7 @@ class BatchOutcome:
         self.bridge_from = np.zeros((n, 6), np.float32)
         self.period_ns = np.zeros(n)
         self.fingerprint, self.begin = fingerprints(batch, self.first)
+        self.order = np.arange(-n_held, n - n_held)
         self.waiting: dict[int, int] = {}  # row to the index of its message that waits for the next one
         self._interpolated: list[Float32] = []
         self.n_samples = len(batch.samples)  # and interpolated ones
@@ -100,4 +102,6 @@ class BatchOutcome:
             self.batch.arrival_s[message],
             self.batch.acc_unit_auto[message],
             self.overlapping[message],
+            self.order[message],
+            np.zeros(len(message), np.bool_),
         )

@@ -14,7 +14,7 @@ class Problem(enum.IntFlag):
 
     GRAVITY = enum.auto()  # acceleration has no plausible gravity: unknown unit, or gravity was removed
     OVERLAP = enum.auto()  # two sources publish under one device name
-    GYROSCOPE = enum.auto()  # angular velocity contradicts the acceleration, so its unit is wrong; or it is missing
+    GYROSCOPE = enum.auto()  # it contradicts the acceleration, so its unit is wrong; or a sensor is missing or late
     UNFAMILIAR = enum.auto()  # most windows are unlike everything that the model was trained on
     RATE = enum.auto()  # the sample rate cannot be used, is not the announced one, or gaps never let a window fill
     STAMPS = enum.auto()  # stamps are in another unit or too coarse, and are replaced by counting or by arrival times

@@ -119,9 +119,10 @@ class Timeline(RowArrays):
             batch: Messages of raw samples.
 
         """
+        n_messages = len(batch)
         if self.jumps.held:
             rows, batch = self.jumps.release(rows, batch)
-        out = BatchOutcome(batch, rows)
+        out = BatchOutcome(batch, rows, len(batch) - n_messages)
         for index in split_into_rounds(rows):
             row = rows[index]
             if out.waiting:

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.grid import Grid
-from harstream.core.own_times import interpolate_at
+from harstream.core.matching import values_at
 from harstream.core.spec import SignalSpec
 from harstream.datasets.base import Recording, Segment
 
@@ -88,8 +88,8 @@ def _feed(sources: Sequence[StampedSamples], spec: SignalSpec) -> list[list[Piec
     begins = [_message_starts(source.t_ns, spec.period_ns) for source in sources]
     parts: list[list[list[Piece]]] = [[] for _ in sources]  # by source, piece and batch
     for batch, rows in _batches(sources, begins):
-        for grid_samples, restart, _ in grid.place(grid.accept(rows, batch)):
-            for row in restart.tolist():
+        for grid_samples, restarts in grid.place(grid.accept(rows, batch)):
+            for row in restarts.rows.tolist():
                 parts[row].append([])
             first = grid_samples.first.tolist()
             for row, start, count in zip(grid_samples.rows.tolist(), first, grid_samples.counts.tolist(), strict=True):
@@ -199,16 +199,13 @@ def _concatenate(parts: Sequence[Piece]) -> Piece:
 def merge_sources(one: Sequence[Piece], other: Sequence[Piece], rate_hz: float) -> list[Piece]:
     """Return the signals of two sources of one device side by side, on the grid of ``one``, while both have samples.
 
-    Each source has its own clock, so the grid of ``other`` may be shifted by up to half a period. Its signals are
-    interpolated linearly, which keeps their time exact and changes nothing where the two grids coincide. The time up to
-    half a period before the first and after the last sample of ``other`` belongs to it.
+    The Engine pairs the accelerometer and the gyroscope of a live device by the same function.
     """
-    half_ns = 0.5e9 / rate_hz
     merged = []
     for piece in one:
         for second in other:
             t_ns = np.maximum.accumulate(second.t_ns)
-            values, known = interpolate_at(piece.t_ns, t_ns, second.samples, reach_ns=half_ns)
+            values, known = values_at(piece.t_ns, t_ns, second.samples, 1e9 / rate_hz)
             both = np.flatnonzero(known)
             if len(both):
                 where = slice(both[0], both[-1] + 1)

@@ -154,13 +154,8 @@ def _checked(source: Source, name: str, model: str) -> Source:
 
 def _error(settings: SourceSettings) -> str:
     """Return the error with which `harstream run` refuses settings; "" if it accepts them."""
-    table = settings.table()
-    if settings.gyro_topic:
-        table |= {"topic": table.pop("acc_topic")}
-        table.pop("gyro_topic")
-    table.pop("name", None)
     try:
-        RunConfig(broker="localhost", **table)
+        RunConfig(broker="localhost", source=(settings.table(),))
     except ConfigError as error:
         return str(error)
     return ""

@@ -116,15 +116,15 @@ def _say_where(config: RunConfig, broker: EmbeddedBroker) -> None:
         broker.port,
         host,
         broker.websocket_port,
-        config.topic,
+        " and ".join(source.samples_topics for source in config.sources),
     )
 
 
 def _log_ready(daemon: Daemon, http_url: str) -> None:
     """Log that the daemon is ready, with its models, broker, topics and HTTP address."""
-    config, connection, partitions = daemon.config, daemon.connection, sorted(daemon.served_partitions)
+    config, connection = daemon.config, daemon.connection
     assert connection is not None
-    first, *others = [name for source in config.sources for name in source.samples_template.subscriptions(partitions)]
+    first, *others = config.samples_filters(sorted(daemon.served_partitions))
     if daemon.workers is not None and not daemon.served_partitions:
         first = "none yet: other workers serve the partitions"
     log.info(

@@ -10,7 +10,6 @@ publishes (see ``labelling``).
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import threading
@@ -196,9 +195,7 @@ class Daemon:
 
     @property
     def _subscriptions(self) -> tuple[str, ...]:
-        partitions = self.config.served_partitions
-        filters = [one.samples_template.subscriptions(partitions) for one in self.config.sources]
-        return tuple(itertools.chain.from_iterable(filters))
+        return self.config.samples_filters(self.config.served_partitions)
 
     @property
     def connection(self) -> Connection | None:

@@ -85,7 +85,9 @@ class HomeAssistant:
             config.homeassistant_prefix,
             config.sources[0].labels_template,
             config.status_topic,
-            owner="\n".join([config.instance, config.sources[0].topic, config.partitions or "", config.worker or ""]),
+            owner="\n".join(
+                [config.instance, config.sources[0].samples_topics, config.partitions or "", config.worker or ""]
+            ),
             version=__version__,
             idle_s=config.idle_s,
         )

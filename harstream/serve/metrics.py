@@ -8,6 +8,7 @@ series without it. The name of a device is never a label value.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -302,9 +303,17 @@ class _StatusCollector(Collector):
         yield _counter(
             "samples_dropped",
             "Valid samples not used, by reason: late (not newer than the newest accepted), "
-            "rate (cannot be resampled), devices (max-devices reached)",
+            "rate (cannot be resampled), devices (max-devices reached); of two sensors with messages of their own: "
+            "no_gyroscope (of the accelerometer: none of the gyroscope at their time, or not in time), late_gyroscope "
+            "(it came too late, or told again of a time), and no_accelerometer and late_accelerometer, the other way "
+            "round",
             by_source_and(
-                lambda one: {"late": one.samples_late, "rate": one.samples_rate, "devices": one.samples_devices}
+                lambda one: {
+                    "late": one.samples_late,
+                    "rate": one.samples_rate,
+                    "devices": one.samples_devices,
+                    **dataclasses.asdict(one.pairing),
+                }
             ),
             "source",
             "reason",

@@ -81,8 +81,9 @@ class Pipeline:
             units=source.units,
             max_payload_bytes=config.max_payload_bytes,
             payload=source.payload_config,
+            gyro_template=source.gyro_template,
         )
-        self.engine = Engine(bundle.spec, max_devices=config.max_devices)
+        self.engine = Engine(bundle.spec, max_devices=config.max_devices, paired=source.gyro_template is not None)
         self._rejection_log = RejectionLog(source.where)
         # Used by the labelling thread.
         self.classifier = classifier
@@ -121,7 +122,7 @@ class Pipeline:
         except ValueError as error:
             raise ConfigError(
                 f"{self.where}state-dir: its windows are those of {facts['model']}, but {bundle.id} needs others "
-                f"({error}); start with the old model, or move the folder away and begin without state"
+                f"({error}); start with the old model and topics, or move the folder away and begin without state"
             ) from error
         state = LabelState.read(facts, arrays, bundle.id)
         self.last_labels.restore(state.last_labels, state.to_clear)
@@ -166,7 +167,7 @@ class Pipeline:
         """
         bundle, smoothing = self.classifier.bundle, self.smoother.smoothing
         labels = LabelState.read(facts, arrays, bundle.id)
-        engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices)
+        engine: Engine | None = Engine(bundle.spec, max_devices=self.engine.max_devices, paired=self.decoder.is_paired)
         assert engine is not None
         try:
             engine.restore(part(arrays, "engine"), 0.0)

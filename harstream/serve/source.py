@@ -123,6 +123,7 @@ class Source:
             messages_received=self._messages_received,
             samples_received=self._samples_received,
             samples_late=stats.samples_late,
+            pairing=stats.pairing,
             samples_rate=stats.samples_rate,
             samples_devices=stats.samples_devices,
             gaps=stats.gaps,
@@ -236,7 +237,7 @@ class Sources:
         source = self._by_topic.get(topic)
         if source is not None:
             return source
-        fits = (source for source in self._all if source.pipeline.decoder.template.matches(topic))
+        fits = (source for source in self._all if source.pipeline.decoder.matches(topic))
         source = next(fits, self._all[0])
         self._topic_bytes += len(topic.encode()) + _ENTRY_BYTES
         if self._topic_bytes > _MAX_TOPIC_BYTES:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harstream.core.pairing import PairingStats
+
 
 @dataclass(slots=True)
 class DurabilityStats:
@@ -42,6 +44,7 @@ class SourceStatus:
     samples_late: int = 0  # samples not newer than the newest accepted one of their device
     samples_rate: int = 0  # samples of a rate that cannot be resampled
     samples_devices: int = 0  # samples of devices beyond max_devices
+    pairing: PairingStats = field(default_factory=PairingStats)  # samples that did not find the other sensor's
     gaps: int = 0  # gaps in the samples of a device
     rates_measured: int = 0  # times a measured rate replaced the announced one
 

@@ -114,7 +114,7 @@ class Takeover:
             return messages
         admitted = []
         if now_s <= self.lease_end_s:
-            partition_of, closed = self._pipeline.decoder.template.partition, self._given_up | self.closed
+            partition_of, closed = self._pipeline.decoder.partition_of, self._given_up | self.closed
             admitted = [message for message in messages if partition_of(message.topic) not in closed]
         self.dropped += len(messages) - len(admitted)
         if not len(self._inbox):

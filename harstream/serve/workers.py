@@ -12,7 +12,7 @@ import math
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from harstream import partitions
 from harstream.config import RunConfig
@@ -225,7 +225,7 @@ class Workers:
             group.leave()
         refused = {**self.subscriptions.refused, **self._guests.refused}
         own = self._serving & self._homes
-        if own and self.subscriptions.refused.keys() >= set(map(self._filter, own)):  # all of them
+        if own and self.subscriptions.refused.keys() >= self._filters(own):  # all of them
             self._refused_s = now_s
         is_refused = now_s - self._refused_s < (_REFUSED_S if group.state is State.UNABLE else _AGAIN_S)
         able = self._able() and not is_refused
@@ -268,7 +268,7 @@ class Workers:
             log.info("giving up partitions %s", partitions.to_text(surplus | given_up))
         self._ending |= surplus | given_up
         delivering = self.subscriptions.delivering | self._guests.delivering
-        ended = {partition for partition in self._ending if self._filter(partition) not in delivering}
+        ended = {partition for partition in self._ending if delivering.isdisjoint(self._filters([partition]))}
         if ended:
             self._ending -= ended
             self._losing |= ended
@@ -320,13 +320,15 @@ class Workers:
             self.served = frozenset(served)
             for subscriptions, own in ((self.subscriptions, True), (self._guests, False)):
                 add, remove = (
-                    [self._filter(p) for p in each if (p in self._homes) is own] for each in (added, removed)
+                    sorted(self._filters(p for p in each if (p in self._homes) is own)) for each in (added, removed)
                 )
                 if add or remove:
                     subscriptions.change(add, remove)
 
-    def _filter(self, partition: int) -> str:
-        return self._config.sources[0].samples_template.subscriptions([partition])[0]
+    def _filters(self, partitions: Iterable[int]) -> set[str]:
+        """Return the filters of the topics of samples of these partitions."""
+        numbers = sorted(partitions)
+        return set(self._config.samples_filters(numbers)) if numbers else set()
 
     def _note_progress(self, running_s: float) -> None:
         """Tell ``open`` and ``settled`` how far the start is."""
@@ -334,7 +336,7 @@ class Workers:
             self._echoed.set()
         if self._settled.is_set() or self._group.state is not State.SERVING:
             return
-        if self.subscriptions.accepted >= set(map(self._filter, self._homes)) or running_s > _HOME_S:
+        if self.subscriptions.accepted >= self._filters(self._homes) or running_s > _HOME_S:
             self._settled.set()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from harstream.core.batches import Float32
+from harstream.core.batches import Float32, Sensor
 from harstream.wire.common_names import common_gyro
 from harstream.wire.device_names import DEVICE_NAMES, device_name, device_of
 from harstream.wire.documents import TOO_DEEP, json_error, read_json, shown
@@ -54,13 +54,14 @@ _decoders: dict[bool, msgspec.json.Decoder[Any]] = {
 }
 
 
-def decode_json(payload: bytes, units: Units, *, names_device: bool = False) -> Samples:
+def decode_json(payload: bytes, units: Units, *, names_device: bool = False, sensor: Sensor | None = None) -> Samples:
     """Return the samples of a JSON payload.
 
     Args:
         payload: The message.
         units: Units of a message that names none.
         names_device: Whether the message names the device.
+        sensor: Sensors that messages may hold by themselves; None: the accelerometer must be there.
 
     Raises:
         RejectError: The message is malformed.
@@ -72,6 +73,7 @@ def decode_json(payload: bytes, units: Units, *, names_device: bool = False) -> 
         units,
         partial(read_other_names, payload),
         lambda: read_json(payload) if _may_have_gyro(payload) else {},
+        sensor,
     )
     if names_device:
         samples = replace(samples, device=_device(data, payload))
@@ -89,15 +91,17 @@ def _device(data: Any, payload: bytes) -> str:
     return device_of(read_json(payload)) if named is None else device_name(named)
 
 
-def decode_canonical(document: Any, units: Units, *, names_device: bool = False) -> Samples:
-    """Return the samples of a document with the fields of the JSON payload. Raise RejectError if it is malformed."""
+def decode_canonical(
+    document: Any, units: Units, *, names_device: bool = False, sensor: Sensor | None = None
+) -> Samples:
+    """Return the samples of a document with the fields of the JSON payload, as ``decode_json`` does."""
     try:
         data = msgspec.convert(document, _Payload)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise RejectError("shape", shown(str(error))) from None
-    samples = _to_samples(data, units, partial(read_members, document), lambda: document)
+    samples = _to_samples(data, units, partial(read_members, document), lambda: document, sensor)
     return replace(samples, device=device_of(document)) if names_device else samples
 
 
@@ -106,11 +110,12 @@ def _to_samples(
     units: Units,
     read_others: Callable[[list[str]], OtherNames],
     read_document: Callable[[], Mapping[Any, Any]],
+    sensor: Sensor | None,
 ) -> Samples:
-    acc, gyro = _triples(data)
-    if not acc:
+    acc, gyro = _triples(data, may_be_gyro=sensor in (Sensor.GYRO, Sensor.BOTH))
+    if not acc and (sensor is None or not gyro):
         raise RejectError("empty", "no sample")
-    if gyro is not None and len(gyro) != len(acc):
+    if acc and gyro is not None and len(gyro) != len(acc):
         raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
     named = data.units or {}
     acc_unit, gyro_unit = named.get("acc", units.acc), named.get("gyro", units.gyro)
@@ -124,12 +129,12 @@ def _to_samples(
         rate_hz = others.rate_hz if rate_hz is None else rate_hz
         ignored += others.ignored
     no_gyro = ""
-    if gyro is None:
+    if gyro is None and sensor != Sensor.ACC:
         gyro, no_gyro = _other_gyro(read_document(), len(acc))
     return Samples(
         t_ns,
         check_rate(rate_hz),
-        convert(acc, acc_factor(acc_unit), auto=auto),
+        convert(np.reshape(acc, (-1, 3)), acc_factor(acc_unit), auto=auto),
         None if gyro is None else convert(gyro, gyro_factor(gyro_unit)),
         auto,
         ignored,
@@ -173,13 +178,21 @@ def _invalid(detail: str) -> RejectError:
     return RejectError("shape", detail)
 
 
-def _triples(data: _Payload) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
-    """Return accelerometer and gyroscope samples; the latter are None if the message has none."""
+def _triples(data: _Payload, *, may_be_gyro: bool) -> tuple[Sequence[Triple], Sequence[Triple] | None]:
+    """Return accelerometer and gyroscope samples; the latter are None if the message has none.
+
+    With ``may_be_gyro``, the former may be missing.
+    """
     if data.acc is not None:
         return data.acc, data.gyro
+    gyro = (data.gx, data.gy, data.gz)
+    if may_be_gyro and (data.ax, data.ay, data.az) == (None, None, None):
+        if data.gyro is not None:
+            return [], data.gyro
+        if data.gx is not None and data.gy is not None and data.gz is not None:
+            return [], [(data.gx, data.gy, data.gz)]
     if data.ax is None or data.ay is None or data.az is None:
         raise RejectError("shape", "neither acc nor ax, ay and az")
-    gyro = (data.gx, data.gy, data.gz)
     if gyro == (None, None, None):
         return [(data.ax, data.ay, data.az)], None
     if data.gx is None or data.gy is None or data.gz is None:

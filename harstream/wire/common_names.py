@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from harstream.core.batches import Sensor
 from harstream.wire.device_names import DEVICE_NAMES
 from harstream.wire.fields import Fields
 from harstream.wire.other_names import RATE_NAMES, TIME_NAMES
@@ -46,17 +47,23 @@ _MAX_INNER = 8  # objects in it that are looked at
 _MAX_CHARACTERS = 4000  # of the names in an outline
 
 
-def common_fields(document: Any) -> Fields | None:
-    """Return where the fields of a message are; None if it has no accelerometer under a common name."""
+def common_fields(document: Any, sensor: Sensor | None = None) -> Fields | None:
+    """Return where the fields of a message are; None if it has no accelerometer under a common name.
+
+    Of messages for the gyroscope only, it is looked for in place of the accelerometer, and x, y and z alone are its.
+    """
     if not isinstance(document, dict):
         return None
-    candidates = ((place, _sensor(place[2], _acc_names(place))) for place in _places(document))
-    place, acc = next(((place, acc) for place, acc in candidates if acc), (None, ()))
+    names = _gyro_names if sensor == Sensor.GYRO else _acc_names
+    candidates = ((place, _sensor(place[2], names(place))) for place in _places(document))
+    place, found = next(((place, found) for place, found in candidates if found), (None, ()))
     if place is None:
         return None
     prefix, samples, holder = place
     path = "" if samples else prefix
-    gyro = tuple(path + name for name in _sensor(holder, _GYRO))
+    beside = () if sensor == Sensor.GYRO else _sensor(holder, _GYRO)
+    acc, gyro = ((), found) if sensor == Sensor.GYRO else (found, beside)
+    gyro = tuple(path + name for name in gyro)
     if not gyro and _has_some(holder):
         return None
     if not gyro and not samples:
@@ -136,6 +143,12 @@ def _acc_names(place: tuple[str, str, Mapping[Any, Any]]) -> tuple[str, ...]:
     """Return the beginnings of names by which an accelerometer is known in a place."""
     name = _plain(place[0] or place[1])
     return _ACC if not name or name in _NEUTRAL or name in _ACC else tuple(begin for begin in _ACC if begin)
+
+
+def _gyro_names(place: tuple[str, str, Mapping[Any, Any]]) -> tuple[str, ...]:
+    """Return the same of a gyroscope, in a message that holds nothing else."""
+    name = _plain(place[0] or place[1])
+    return (*_GYRO, "") if not name or name in _NEUTRAL or name in _GYRO else _GYRO
 
 
 def _is_vector(value: Mapping[Any, Any]) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from harstream.core.batches import Float64, Int64
+from harstream.core.batches import Float64, Int64, Sensor
 from harstream.wire.device_names import check_number
 from harstream.wire.documents import shown
 from harstream.wire.fields import UNUSED, Fields
@@ -36,8 +36,17 @@ _QUOTED = re.compile(r'"[^"]*"')
 _MAX_SHOWN = 60
 
 
-def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bool) -> list[Samples]:
+def decode_csv(
+    payload: bytes, fields: Fields, units: Units, *, names_device: bool, sensor: Sensor | None = None
+) -> list[Samples]:
     """Return the samples of lines of text, those of each device together.
+
+    Args:
+        payload: The lines.
+        fields: Their columns.
+        units: Units of their numbers, after the scales.
+        names_device: Whether the lines name the device.
+        sensor: GYRO: if the columns have no gyroscope, ax, ay and az are the gyroscope's.
 
     Raises:
         RejectError: A line has another number of columns, or a column holds no number.
@@ -46,7 +55,10 @@ def decode_csv(payload: bytes, fields: Fields, units: Units, *, names_device: bo
     rows = _rows(payload, fields.columns)
     if not rows:
         raise RejectError("empty", "no line with samples")
-    by_name = dict(zip(fields.columns, zip(*rows, strict=True), strict=True))
+    names = fields.columns
+    if sensor == Sensor.GYRO and "gx" not in names:
+        names = tuple({"ax": "gx", "ay": "gy", "az": "gz"}.get(name, name) for name in names)
+    by_name = dict(zip(names, zip(*rows, strict=True), strict=True))
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(by_name.get("device", ())):
         groups.setdefault(name, []).append(index)
@@ -131,7 +143,7 @@ def _is_number(text: str) -> bool:
 
 
 def _samples(by_name: dict[str, Any], fields: Fields, units: Units, device: str | None) -> Samples:
-    acc = _numbers(by_name, ("ax", "ay", "az"))
+    acc = _numbers(by_name, ("ax", "ay", "az")) if "ax" in by_name else np.zeros((0, 3))
     gyro = _numbers(by_name, ("gx", "gy", "gz")) if "gx" in by_name else None
     t_ns: int | None = None
     own_t_ns: Int64 | None = None

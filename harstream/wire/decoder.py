@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harstream.core.batches import Float32, SampleBatch
+from harstream.core.batches import Float32, SampleBatch, Sensor
 from harstream.wire.compression import is_compressed, unpack
 from harstream.wire.fast_path import PACKED_PREFIX, JsonReader, read_packed
 from harstream.wire.other_names import IgnoredFieldNotes
 from harstream.wire.packed import HEADER
 from harstream.wire.parts import Assembled, Parts
 from harstream.wire.payloads import AUTO_PAYLOAD, Decoded, PayloadConfig, make_payload
-from harstream.wire.placing import place
+from harstream.wire.placing import place, place_apart
 from harstream.wire.reject import Rejected, RejectError, Rejection
 from harstream.wire.samples import AUTO, MAX_MAGNITUDE, Samples, Units, acc_factor, gyro_factor, may_be_milli_g
 from harstream.wire.topics import TopicTemplate
@@ -54,6 +54,8 @@ class Decoder:
         units: Units of messages that do not name their own.
         max_payload_bytes: Largest payload to accept.
         payload: Format of the messages.
+        gyro_template: Topics of the gyroscope, where it has messages of its own; ``template`` is then that of the
+            accelerometer. If both are the same, each message tells what it holds.
 
     """
 
@@ -64,15 +66,25 @@ class Decoder:
         units: Units | None = None,
         max_payload_bytes: int = 256 * 1024,
         payload: PayloadConfig | None = None,
+        gyro_template: TopicTemplate | None = None,
     ) -> None:
         self.template = template
         self.needs_gyro = needs_gyro
         self.units = units or Units()
         self.max_payload_bytes = max_payload_bytes
         config = payload or PayloadConfig()
-        self._payload = make_payload(config, self.units, names_device=not template.has_device)
+        self._gyro_template = gyro_template
+        # By the sensor that a topic is for; None: messages hold both, or the accelerometer.
+        self._sensors: tuple[Sensor | None, ...] = (None,)
+        if gyro_template is not None:
+            self._sensors = (Sensor.BOTH,) if gyro_template == template else (Sensor.ACC, Sensor.GYRO)
+        self._payloads = {
+            sensor: make_payload(config, self.units, names_device=not template.has_device, sensor=sensor)
+            for sensor in self._sensors
+        }
         self._axes = None if config.axes.is_identity else config.axes
-        names = {config.name} if template.has_device else set()  # the fast path reads no names of devices
+        # The fast path reads no names of devices, and both sensors together.
+        names = {config.name} if template.has_device and gyro_template is None else set()
         self._has_fast_json = not names.isdisjoint({AUTO_PAYLOAD, "json"})
         self._has_fast_packed = not names.isdisjoint({AUTO_PAYLOAD, "packed"})
         self._acc_factor, self._gyro_factor = acc_factor(self.units.acc), gyro_factor(self.units.gyro)
@@ -112,7 +124,7 @@ class Decoder:
     def _decode(self, messages: Sequence[Message]) -> tuple[SampleBatch, list[Rejection]]:
         accepted, devices, rejections = self._filter(messages)
         payloads = [message.payload for message in accepted]
-        parts = Parts(len(accepted), self.units.acc == AUTO)
+        parts = Parts(len(accepted), self.units.acc == AUTO, self._gyro_template is not None)
         if self._has_fast_packed:
             self._read_packed(payloads, parts)
         if self._has_fast_json:
@@ -139,7 +151,29 @@ class Decoder:
 
     def device_of(self, topic: str) -> str | None:
         """Return the device of a topic; None if it names none, also where the payload does."""
-        return self._device_by_topic.get(topic) or self.template.device(topic)
+        return self._device_by_topic.get(topic) or self._template(topic).device(topic)
+
+    def partition_of(self, topic: str) -> int | None:
+        """Return the partition of a topic; None if it names none."""
+        return self._template(topic).partition(topic)
+
+    def matches(self, topic: str) -> bool:
+        """Return whether messages on a topic are for this decoder."""
+        return self._template(topic).matches(topic)
+
+    @property
+    def is_paired(self) -> bool:
+        """True if the two sensors may come in messages of their own."""
+        return self._gyro_template is not None
+
+    def _template(self, topic: str) -> TopicTemplate:
+        """Return the template that a topic fits; that of the accelerometer if it fits none."""
+        gyro = self._gyro_template
+        return gyro if gyro is not None and gyro.matches(topic) else self.template
+
+    def _sensor(self, topic: str) -> Sensor | None:
+        """Return the sensor that a topic is for; None: its messages hold both, or the accelerometer."""
+        return self._sensors[-1] if self._template(topic) is self._gyro_template else self._sensors[0]
 
     def _internal(self, message: Message, error: Exception) -> Rejection:
         """Return the rejection of a message for which the decoder failed."""
@@ -147,7 +181,7 @@ class Decoder:
         detail = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}: {error}"
         device = None
         with suppress(Exception):  # it may be what failed
-            device = self.template.device(message.topic)
+            device = self._template(message.topic).device(message.topic)
         return Rejection(message.topic, "internal", detail[:_MAX_DETAIL], device or "")
 
     def devices_of(self, partitions: Collection[int]) -> list[str]:
@@ -175,7 +209,7 @@ class Decoder:
             try:
                 name = self._device(message)
             except RejectError as error:
-                device = self.template.device(message.topic) or ""
+                device = self._template(message.topic).device(message.topic) or ""
                 rejections.append(Rejection(message.topic, error.reason, error.detail, device))
                 continue
             if message.topic not in device_by_topic:
@@ -192,7 +226,7 @@ class Decoder:
         self._note_partition(topic, device)
 
     def _note_partition(self, topic: str, device: str) -> None:
-        partition = self.template.partition(topic)
+        partition = self.partition_of(topic)
         if partition is not None:
             self.partition_by_device[device] = partition
 
@@ -204,11 +238,12 @@ class Decoder:
         """Return the device that a message comes from. Raise RejectError if the message is not to be decoded."""
         if message.retained:
             raise RejectError("retained", "a retained message")
-        device = self.template.device(message.topic)
-        if not self.template.has_device and self.template.matches(message.topic):
+        template = self._template(message.topic)
+        device = template.device(message.topic)
+        if not template.has_device and template.matches(message.topic):
             device = ""  # the payload names it
         if device is None:
-            raise RejectError("device", f"the topic names no device that {self.template.text!r} accepts")
+            raise RejectError("device", f"the topic names no device that {template.text!r} accepts")
         if len(message.payload) > self.max_payload_bytes:
             # The daemon cuts long payloads, so the real size is not known here.
             raise RejectError("too_large", f"more than {self.max_payload_bytes} bytes")
@@ -272,7 +307,7 @@ class Decoder:
         read: list[int] = []
         contents: list[Samples] = []
         names: list[str] = []
-        decoded = self._decode_payloads([messages[index].payload for index in indices])
+        decoded = self._decode_payloads([messages[index] for index in indices])
         for index, result in zip(indices, decoded, strict=True):
             topic = messages[index].topic
             if isinstance(result, Rejected):
@@ -283,7 +318,7 @@ class Decoder:
                 if content.part and devices[index]:
                     self._note_partition(topic, device)
                 try:
-                    placed = self._place(content)
+                    placed = self._place(content, topic)
                 except RejectError as error:  # of this device; the message may have others
                     rejections.append(Rejection(topic, error.reason, error.detail, device))
                     continue
@@ -293,18 +328,33 @@ class Decoder:
                 self._notes.add(device, content.ignored)
         parts.add_samples(read, contents, names)
 
-    def _place(self, content: Samples) -> list[Samples]:
+    def _place(self, content: Samples, topic: str) -> list[Samples]:
         """Return samples at even times. Raise RejectError if they cannot be used."""
         if content.refused is not None:
             raise content.refused.error()
+        sensor = self._sensor(topic)
+        if sensor is not None:
+            return place_apart(content, sensor, self.needs_gyro)
         placed = list(place(content, self.needs_gyro))
         if self.needs_gyro and any(even.gyro is None for even in placed):
             found = f"; {content.no_gyro}" if content.no_gyro else ""
             raise RejectError("gyroscope", f"no gyroscope, but the model needs one{found}")
         return placed
 
-    def _decode_payloads(self, payloads: list[bytes]) -> list[Decoded]:
-        """Return the samples or the rejection of each payload, by the general path."""
+    def _decode_payloads(self, messages: Sequence[Message]) -> list[Decoded]:
+        """Return the samples or the rejection of each message, by the general path."""
+        payloads = [message.payload for message in messages]
+        if len(self._sensors) == 1:
+            return self._decode_all(payloads, self._sensors[0])
+        sensors = [self._sensor(message.topic) for message in messages]
+        by_sensor = {
+            sensor: iter(self._decode_all([p for p, s in zip(payloads, sensors, strict=True) if s == sensor], sensor))
+            for sensor in self._sensors
+        }
+        return [next(by_sensor[sensor]) for sensor in sensors]
+
+    def _decode_all(self, payloads: list[bytes], sensor: Sensor | None) -> list[Decoded]:
+        """Return the samples or the rejection of each payload from topics for one sensor."""
         refused: dict[int, Rejected] = {}
         for at, payload in enumerate(payloads):
             if is_compressed(payload):
@@ -312,7 +362,7 @@ class Decoder:
                     payloads[at] = unpack(payload, self.max_payload_bytes)
                 except RejectError as error:
                     refused[at] = error.kept()
-        decoded = self._payload.decode(payloads)
+        decoded = self._payloads[sensor].decode(payloads)
         for at, refusal in refused.items():
             decoded[at] = refusal
         return decoded
@@ -336,7 +386,7 @@ class Decoder:
             if batch.acc_unit_auto[i] and _is_in_milli_g(rows):
                 keep[i] = True
                 continue
-            (result,) = self._decode_payloads([message.payload])
+            (result,) = self._decode_payloads([message])
             if isinstance(result, Rejected):
                 rejections.append(Rejection(message.topic, result.reason, result.detail, batch.devices[i]))
         return batch if keep.all() else batch.select(keep), rejections

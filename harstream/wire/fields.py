@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from harstream import checks
-from harstream.core.batches import Float64, Int64
+from harstream.core.batches import Float64, Int64, Sensor
 from harstream.errors import ConfigError
 from harstream.wire.device_names import device_name
 from harstream.wire.documents import found
@@ -174,7 +174,9 @@ def find(document: Any, path: str) -> Any:
 MISSING = _NOTHING
 
 
-def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: bool) -> Samples:
+def decode_fields(
+    document: Any, fields: Fields, units: Units, *, names_device: bool, sensor: Sensor | None = None
+) -> Samples:
     """Return the samples of a document.
 
     Args:
@@ -182,6 +184,8 @@ def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: 
         fields: Where its fields are.
         units: Units of its numbers, after the scales.
         names_device: Whether the message names the device.
+        sensor: Sensors that messages may hold by themselves; None: the accelerometer must be there. Of messages for one
+            sensor only that is read; without a configured place of gyro, it is where acc is.
 
     Raises:
         RejectError: The document has not the fields, or they do not hold what they should.
@@ -190,15 +194,10 @@ def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: 
     if not isinstance(document, dict | list):
         raise RejectError("shape", f"the message is {found(document)}, expected an object")
     holders = _holders(document, fields)
-    acc = read_sensor(holders, fields.acc, "acc", many=bool(fields.samples))
-    if not len(acc):
+    acc, gyro = _read_sensors(holders, fields, sensor)
+    if not len(acc) and (gyro is None or sensor is None):
         raise RejectError("empty", "no sample")
-    gyro = read_sensor(holders, fields.gyro, "gyro", many=bool(fields.samples)) if fields.gyro else None
-    if gyro is not None and len(gyro) != len(acc):
-        if len(gyro):
-            raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
-        gyro = None
-    t_ns, own_t_ns = _read_times(document, holders, fields, len(acc))
+    t_ns, own_t_ns = _read_times(document, holders, fields, len(acc) if gyro is None else len(gyro))
     auto = units.acc == AUTO
     return Samples(
         t_ns,
@@ -209,6 +208,21 @@ def decode_fields(document: Any, fields: Fields, units: Units, *, names_device: 
         device=_read_device(document, fields) if names_device else None,
         acc_t_ns=own_t_ns,
     )
+
+
+def _read_sensors(holders: Sequence[Any], fields: Fields, sensor: Sensor | None) -> tuple[Float64, Float64 | None]:
+    """Return the vectors of accelerometer and gyroscope, (n_samples, 3); None: there is no gyroscope."""
+    many, none = bool(fields.samples), np.zeros((0, 3))
+    if sensor == Sensor.GYRO:
+        gyro = read_sensor(holders, fields.gyro or fields.acc, "gyro", many=many)
+        return none, gyro if len(gyro) else None
+    paths = () if sensor == Sensor.ACC else fields.gyro
+    gyro = read_sensor(holders, paths, "gyro", many=many) if paths else none
+    is_alone = sensor == Sensor.BOTH and len(gyro) and all(find(holders[0], path) is MISSING for path in fields.acc)
+    acc = none if is_alone else read_sensor(holders, fields.acc, "acc", many=many)
+    if len(acc) and len(gyro) and len(gyro) != len(acc):
+        raise RejectError("shape", f"{len(acc)} samples in acc, {len(gyro)} in gyro")
+    return acc, gyro if len(gyro) else None
 
 
 def _holders(document: Any, fields: Fields) -> list[Any]:

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from harstream.core.batches import Float32
+from harstream.core.batches import Float32, Sensor
 from harstream.wire.reject import RejectError
 from harstream.wire.samples import AUTO, Samples, Units, acc_factor, check_rate, convert, gyro_factor
 from harstream.wire.times import event_time
@@ -19,8 +19,18 @@ _SCALES = struct.Struct("<ff")  # of accelerometer and gyroscope; after the head
 MAX_PACKED_COUNT = 0xFFFF  # samples in a message
 
 
-def decode_packed(payload: bytes, units: Units) -> Samples:
-    """Decode a packed payload; ``units`` are those of its numbers. Raise RejectError if it is malformed."""
+def decode_packed(payload: bytes, units: Units, sensor: Sensor | None = None) -> Samples:
+    """Decode a packed payload.
+
+    Args:
+        payload: The message.
+        units: Units of its numbers.
+        sensor: GYRO: samples of one sensor are the gyroscope's.
+
+    Raises:
+        RejectError: The payload is malformed.
+
+    """
     if len(payload) < HEADER.size:
         raise RejectError("packed", f"{len(payload)} bytes are less than the header's {HEADER.size}")
     _, version, flags, t_ns, rate_hz, count, _ = HEADER.unpack_from(payload)
@@ -37,15 +47,19 @@ def decode_packed(payload: bytes, units: Units) -> Samples:
         raise RejectError("packed", f"{len(payload)} bytes, expected {expected} for {count} samples")
     with np.errstate(over="ignore", invalid="ignore"):
         rows = np.frombuffer(payload, "<i2" if is_int16 else "<f4", offset=offset).reshape(count, columns).astype(float)
+        if columns == 3 and sensor == Sensor.GYRO:
+            rows = np.hstack([np.zeros_like(rows), rows])
         if is_int16:
             acc_scale, gyro_scale = _SCALES.unpack_from(payload, HEADER.size)
             rows[:, :3] *= acc_scale
             rows[:, 3:] *= gyro_scale
+    if sensor == Sensor.GYRO:
+        count = 0  # of the accelerometer
     return Samples(
         None if t_ns == 0 else event_time(t_ns=t_ns),
         check_rate(rate_hz),
-        convert(rows[:, :3], acc_factor(units.acc), auto=units.acc == AUTO),
-        convert(rows[:, 3:], gyro_factor(units.gyro)) if flags & FLAG_GYRO else None,
+        convert(rows[:count, :3], acc_factor(units.acc), auto=units.acc == AUTO),
+        convert(rows[:, 3:], gyro_factor(units.gyro)) if rows.shape[1] > 3 else None,
         units.acc == AUTO,
     )
 

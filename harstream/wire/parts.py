@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
+from harstream.core.batches import Bool, Float32, Float64, Int8, Int64, SampleBatch
 from harstream.wire.samples import Samples
 
 
@@ -24,6 +24,7 @@ class _Part(NamedTuple):
     checked: Bool  # whether all numbers were checked
     samples: Float32  # (n_samples, 6)
     devices: Sequence[str] | None  # None: those of the topics
+    sensor: Int8 | None  # (n,) Sensor of each; None: both
     age_s: Float64  # (n,) see Samples
 
 
@@ -41,10 +42,12 @@ class Parts:
     Args:
         n_messages: Number of MQTT messages.
         acc_auto: Whether the unit of messages that do not name one is not known.
+        apart: Whether messages may hold one sensor only. Without it, a missing gyroscope is one of zeros.
 
     """
 
-    def __init__(self, n_messages: int, acc_auto: bool) -> None:
+    def __init__(self, n_messages: int, acc_auto: bool, apart: bool = False) -> None:
+        self._apart = apart
         self._acc_auto = acc_auto
         self._read = np.zeros(n_messages, np.bool_)
         self._parts: list[_Part] = []
@@ -76,6 +79,7 @@ class Parts:
                 np.zeros(n, np.bool_),
                 samples,
                 None,
+                None,
                 np.zeros(n),
             )
         )
@@ -84,12 +88,13 @@ class Parts:
         """Add evenly spaced contents of messages, with the device of each, by increasing ``index``."""
         if not contents:
             return
-        counts = np.array([len(content.acc) for content in contents], np.int64)
+        counts = np.array([content.n_samples for content in contents], np.int64)
         samples = np.zeros((int(counts.sum()), 6), np.float32)
-        samples[:, :3] = np.concatenate([content.acc for content in contents])
+        none = np.zeros((int(counts.max()), 3), np.float32)
+        accs = [content.acc if len(content.acc) else none[: content.n_samples] for content in contents]
+        samples[:, :3] = np.concatenate(accs)
         if any(content.gyro is not None for content in contents):
-            none = np.zeros((int(counts.max()), 3), np.float32)
-            gyros = [none[: len(content.acc)] if content.gyro is None else content.gyro for content in contents]
+            gyros = [none[: content.n_samples] if content.gyro is None else content.gyro for content in contents]
             samples[:, 3:] = np.concatenate(gyros)
         self._parts.append(
             _Part(
@@ -102,6 +107,7 @@ class Parts:
                 np.ones(len(contents), np.bool_),
                 samples,
                 devices,
+                np.array([content.sensor for content in contents], np.int8) if self._apart else None,
                 np.array([content.age_s for content in contents]),
             )
         )
@@ -116,7 +122,15 @@ class Parts:
             names = devices if len(part.message) == len(devices) else [devices[i] for i in part.message.tolist()]
         arrivals = np.array(arrival_s, np.float64)[part.message] - part.age_s
         batch = SampleBatch(
-            names, part.t_ns, part.stamped, part.rate_hz, part.counts, arrivals, part.acc_auto, part.samples
+            names,
+            part.t_ns,
+            part.stamped,
+            part.rate_hz,
+            part.counts,
+            arrivals,
+            part.acc_auto,
+            part.samples,
+            part.sensor,
         )
         return Assembled(batch, part.message, part.checked)
 
@@ -140,4 +154,6 @@ def _in_order(parts: Sequence[_Part], devices: Sequence[str]) -> _Part:
     )
     samples = np.concatenate([part.samples for part in parts])[rows]
     names = [names[i] for i in order.tolist()]
-    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names, age_s)
+    sensors = [np.zeros(len(part.message), np.int8) if part.sensor is None else part.sensor for part in parts]
+    sensor = None if all(part.sensor is None for part in parts) else np.concatenate(sensors)[order]
+    return _Part(index[order], t_ns, stamped, rate_hz, ordered, acc_auto, checked, samples, names, sensor, age_s)

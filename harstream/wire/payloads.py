@@ -17,8 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
+from harstream.core.batches import Sensor
 from harstream.errors import ConfigError
 from harstream.wire.axes import Axes
 from harstream.wire.canonical import decode_canonical, decode_json
@@ -151,40 +153,43 @@ class _OneByOne:
         return results
 
 
-def make_payload(config: PayloadConfig, units: Units, *, names_device: bool) -> Payload:
+def make_payload(config: PayloadConfig, units: Units, *, names_device: bool, sensor: Sensor | None = None) -> Payload:
     """Return the decoder of a format.
 
     Args:
         config: The format.
         units: Units of messages that name none, and whose format sets none.
         names_device: Whether messages name their device, because the topic does not.
+        sensor: Sensors that messages may hold by themselves, where the topic is for one of them; None: messages hold
+            both, or the accelerometer.
 
     """
-    return _OneByOne(config.name, _MAKERS[config.name](config.fields, units, names_device))
+    return _OneByOne(config.name, _MAKERS[config.name](config.fields, units, names_device, sensor))
 
 
 # --- formats ------------------------------------------------------------------------------------------
 
 _DecodeOne = Callable[[bytes], Sequence[Samples]]
+_Make = Callable[[Fields, Units, bool, Sensor | None], _DecodeOne]
 
 
-def _canonical(read: Callable[[bytes], Any]) -> Callable[[Fields, Units, bool], _DecodeOne]:
+def _canonical(read: Callable[[bytes], Any]) -> _Make:
     """Return the maker of a decoder of canonical messages that ``read`` reads."""
 
-    def make(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+    def make(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
         def decode_one(payload: bytes) -> Sequence[Samples]:
-            return [decode_canonical(read(payload), units, names_device=names_device)]
+            return [decode_canonical(read(payload), units, names_device=names_device, sensor=sensor)]
 
         return decode_one
 
     return make
 
 
-def _json(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
-    return lambda payload: [decode_json(payload, units, names_device=names_device)]
+def _json(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
+    return lambda payload: [decode_json(payload, units, names_device=names_device, sensor=sensor)]
 
 
-def _packed(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+def _packed(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
     def decode_one(payload: bytes) -> Sequence[Samples]:
         if payload[:2] != MAGIC:
             raise RejectError("packed", f"begins with {payload[:2].hex(' ')}, expected {MAGIC.hex(' ')}")
@@ -192,43 +197,61 @@ def _packed(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
             raise RejectError(
                 "device", "packed messages name no device; publish to a topic with a level for the device"
             )
-        return [decode_packed(payload, units)]
+        return [decode_packed(payload, units, sensor)]
 
     return decode_one
 
 
-def _fields(fields: Fields, units: Units, names_device: bool) -> _DecodeOne:
-    return lambda payload: [decode_fields(read_document(payload), fields, units, names_device=names_device)]
+def _fields(fields: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
+    return lambda payload: [
+        decode_fields(read_document(payload), fields, units, names_device=names_device, sensor=sensor)
+    ]
 
 
-def _senml(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
+def _senml(_: Fields, units: Units, names_device: bool, __: Sensor | None) -> _DecodeOne:
     return lambda payload: decode_senml(read_document(payload), units, names_device=names_device)
 
 
-def _sensor_logger(_: Fields, __: Units, names_device: bool) -> _DecodeOne:
+def _sensor_logger(_: Fields, __: Units, names_device: bool, ___: Sensor | None) -> _DecodeOne:
     raw_units = RawUnits()
     return lambda payload: decode_sensor_logger(read_document(payload), raw_units, names_device=names_device)
 
 
-def _phyphox(fields: Fields, _: Units, names_device: bool) -> _DecodeOne:
+def _phyphox(fields: Fields, _: Units, names_device: bool, __: Sensor | None) -> _DecodeOne:
     return lambda payload: [decode_phyphox(read_document(payload), fields, names_device=names_device)]
 
 
-def _csv(fields: Fields, units: Units, names_device: bool) -> _DecodeOne:
-    return lambda payload: decode_csv(payload, fields, units, names_device=names_device)
+def _csv(fields: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
+    return lambda payload: decode_csv(payload, fields, units, names_device=names_device, sensor=sensor)
 
 
-def _auto(_: Fields, units: Units, names_device: bool) -> _DecodeOne:
-    return _Auto(units, names_device).decode_one
+def _auto(_: Fields, units: Units, names_device: bool, sensor: Sensor | None) -> _DecodeOne:
+    if sensor != Sensor.BOTH:
+        return _Auto(units, names_device, sensor).decode_one
+    read, read_gyro = _Auto(units, names_device).decode_one, _Auto(units, names_device, Sensor.GYRO).decode_one
+
+    def decode_one(payload: bytes) -> Sequence[Samples]:
+        try:
+            return read(payload)
+        except RejectError as error:
+            if error.reason != "shape":
+                raise
+            refused = error.kept()
+        try:
+            return read_gyro(payload)
+        except RejectError:
+            raise refused.error() from None
+
+    return decode_one
 
 
 class _Auto:
     """Decoder that tells the format of each message from the message."""
 
-    def __init__(self, units: Units, names_device: bool) -> None:
-        self._units, self._names_device = units, names_device
-        self._json = _json(Fields(), units, names_device)
-        self._packed = _packed(Fields(), units, names_device)
+    def __init__(self, units: Units, names_device: bool, sensor: Sensor | None = None) -> None:
+        self._units, self._names_device, self._sensor = units, names_device, sensor
+        self._json = _json(Fields(), units, names_device, sensor)
+        self._packed = _packed(Fields(), units, names_device, sensor)
         self._raw_units = RawUnits()
         self._common: dict[Any, Fields | None] = {}  # by outline
 
@@ -257,7 +280,7 @@ class _Auto:
             return decode_sensor_logger(document, self._raw_units, names_device=self._names_device)
         if refused is None:
             try:
-                return [decode_canonical(document, self._units, names_device=self._names_device)]
+                return [self._canonical(document)]
             except RejectError as error:
                 if error.reason != "shape":
                     raise
@@ -267,29 +290,33 @@ class _Auto:
             raise refused.error()
         return [self._decode_common(document, fields)]
 
+    def _canonical(self, document: Any) -> Samples:
+        return decode_canonical(document, self._units, names_device=self._names_device, sensor=self._sensor)
+
     def _find_fields(self, document: Any) -> Fields | None:
         if not isinstance(document, dict) or _means_to_be_canonical(document):
             return None
         key = outline(document)
         if key is None:
-            return common_fields(document)
+            return common_fields(document, self._sensor)
         try:
             return self._common[key]
         except KeyError:
-            fields = common_fields(document)
+            fields = common_fields(document, self._sensor)
         if len(self._common) >= _MAX_OUTLINES:
             self._common.clear()
         self._common[key] = fields
         return fields
 
     def _decode_common(self, document: Any, fields: Fields) -> Samples:
+        read = partial(decode_fields, document, units=self._units, names_device=self._names_device, sensor=self._sensor)
         try:
-            return decode_fields(document, fields, self._units, names_device=self._names_device)
+            return read(fields)
         except RejectError as error:
             if error.reason != "time":
                 raise
         # A time from the start of the device, perhaps. As in a canonical message, the time of arrival counts instead.
-        samples = decode_fields(document, replace(fields, t=""), self._units, names_device=self._names_device)
+        samples = read(replace(fields, t=""))
         value = find(document, fields.t)
         return replace(samples, ignored=(IgnoredField(fields.t, "time", found(value)),))
 
@@ -302,7 +329,7 @@ def _means_to_be_canonical(document: Mapping[Any, Any]) -> bool:
     return acc is not None and not isinstance(acc, dict)
 
 
-_MAKERS: dict[str, Callable[[Fields, Units, bool], _DecodeOne]] = {
+_MAKERS: dict[str, _Make] = {
     AUTO_PAYLOAD: _auto,
     "json": _json,
     "packed": _packed,

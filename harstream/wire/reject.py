@@ -21,7 +21,7 @@ REASONS = {
     "time": "event time is not finite, not between the years 1970 and 2200, or not where the configuration says",
     "rate": "rate_hz is negative or not finite",
     "units": "a unit other than g, m/s2, mg, auto, rad/s, deg/s",
-    "gyroscope": "no gyroscope in the message, but the model needs one",
+    "gyroscope": "no gyroscope in the message, but the model needs one, or the topic is for it",
     "retained": "a retained message: its samples were published before harstream subscribed",
     "internal": "the decoder failed, which is a bug of harstream; please report the line of the log",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harstream.core.batches import Float32, Int64
+from harstream.core.batches import Float32, Int64, Sensor
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES
 from harstream.wire.device_names import device_name
 from harstream.wire.other_names import IgnoredField
@@ -46,6 +46,9 @@ class Samples:
     hold a time for each sample, in any order. The two may then differ in length and in their times, and a message may
     hold only one of the sensors: acc is then empty, or gyro is None. ``t_ns`` is not used. ``placing.place`` makes
     evenly spaced samples of such a message.
+
+    A message of a device whose sensors send messages of their own may hold only the gyroscope at an even rate: acc is
+    then empty, and ``t_ns`` is the time of the gyroscope's first sample.
     """
 
     t_ns: int | None  # event time of the first sample, nanoseconds since 1970; None: the message has no time
@@ -64,9 +67,14 @@ class Samples:
     no_gyro: str = ""  # why what looks like the gyroscope is none, for the rejection
 
     @property
+    def sensor(self) -> Sensor:
+        """Sensors that are there."""
+        return Sensor.GYRO if not len(self.acc) else Sensor.ACC if self.gyro is None else Sensor.BOTH
+
+    @property
     def n_samples(self) -> int:
-        """Number of samples of the accelerometer."""
-        return len(self.acc)
+        """Number of samples of the accelerometer; if there is none, of the gyroscope."""
+        return len(self.acc) or (0 if self.gyro is None else len(self.gyro))
 
 
 def refuse(error: RejectError, device: str | None, part: str = "") -> Samples:

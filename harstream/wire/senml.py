@@ -169,13 +169,11 @@ def _relative(
     acc: Float32, gyro: Float32 | None, acc_times: Float64, gyro_times: Float64, auto: bool, device: str | None
 ) -> Samples:
     """Return samples whose times are relative to now, and tell how far the samples are apart."""
-    if not np.isfinite(acc_times).all():
+    if not (np.isfinite(acc_times).all() and np.isfinite(gyro_times).all()):
         raise RejectError("time", "a time is not a finite number")
-    if not len(acc):
-        raise RejectError("empty", "no records named ax, ay and az, only of the gyroscope")
-    if gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
+    if len(acc) and gyro is not None and (len(gyro_times) != len(acc_times) or (gyro_times != acc_times).any()):
         raise RejectError("shape", "times relative to now that differ between accelerometer and gyroscope")
-    t_ns = np.rint(acc_times * 1e9).astype(np.int64)
+    t_ns = np.rint((acc_times if len(acc) else gyro_times) * 1e9).astype(np.int64)
     return Samples(None, 0.0, acc, gyro, auto, device=device, acc_t_ns=t_ns, relative=True)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harstream.core.batches import SampleBatch, WindowBatch
+from harstream.core.batches import SampleBatch, Sensor, WindowBatch
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 
@@ -24,6 +24,7 @@ class Message:
     stamped: bool = True
     arrival_s: float | None = None
     acc_unit_auto: bool = False
+    sensor: Sensor = Sensor.BOTH
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -115,6 +116,7 @@ def batch(messages: Sequence[Message]) -> SampleBatch:
         np.array([message.t_ns / 1e9 if message.arrival_s is None else message.arrival_s for message in messages]),
         np.array([message.acc_unit_auto for message in messages], np.bool_),
         np.concatenate([np.zeros((0, 6), np.float32), *[message.samples for message in messages]]),
+        np.array([message.sensor for message in messages], np.int8) if any(m.sensor for m in messages) else None,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.devices import MIN_CAPACITY, DeviceTable
 from harstream.core.engine import Engine
+from harstream.core.grid import Grid
 from harstream.core.rows import RowArrays
 from harstream.core.smoothing import Smoother
 from harstream.core.smoothing_section import Smoothing
@@ -120,6 +121,7 @@ def test_resamplers_forget_devices_that_are_gone_or_have_another_rate():
     out = [feed(engine, stays[:20])]
     for rate_hz in (100.0, 200.0, 400.0):
         feed(engine, walk("changes", rate_hz, 1.0, t_ns=T0_NS + round(rate_hz * 1e9)))
+    assert isinstance(engine._grid, Grid)
     resamplers = {float(ratio): one for ratio, one in engine._grid.resamplers.items()}
     assert {ratio: one.n_fed for ratio, one in resamplers.items()} == {0.5: 302, 0.25: 1, 0.125: 1}
     engine.evict(60.0)

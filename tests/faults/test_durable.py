@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from ..constants import UNREACHABLE
 from ..live_streams import expected, messages
 from ..real_brokers import RabbitMq
 from ..serve.daemons import WrappedClassifier, running
+from ..serve.test_split import ACC, GYRO, split
 from ..servers import Client, Mosquitto, Process, wait_until
 from .processes import StoringMosquitto, kill
 from .proxy import FaultyNetwork
@@ -71,7 +73,9 @@ def wanted(subjects, classifier) -> set[tuple[str, float, str]]:
 def test_killed_at_any_moment_it_loses_and_changes_no_label(
     broker, tmp_path, random_bundle, classifier, subjects, version
 ):
-    kill_again_and_again(broker.port, tmp_path, random_bundle, wanted(subjects, classifier), subjects, version)
+    kill_again_and_again(
+        broker.port, tmp_path, random_bundle, wanted(subjects, classifier), messages(subjects), version
+    )
 
 
 @pytest.mark.slow
@@ -80,12 +84,25 @@ def test_a_broker_that_sends_again_under_other_identifiers_changes_no_label(
 ):
     broker = RabbitMq(tmp_path)
     try:
-        kill_again_and_again(broker.port, tmp_path, random_bundle, wanted(subjects, classifier), subjects, "3.1.1")
+        kill_again_and_again(
+            broker.port, tmp_path, random_bundle, wanted(subjects, classifier), messages(subjects), "3.1.1"
+        )
     finally:
         broker.close()
 
 
-def kill_again_and_again(port: int, tmp_path: Path, bundle: Path, labels, subjects, version: str) -> None:
+@pytest.mark.slow
+def test_killed_while_one_sensor_waits_for_the_other_it_loses_and_changes_no_label(
+    broker, tmp_path, random_bundle, classifier, subjects
+):
+    labels = wanted(subjects, classifier)
+    options = "--acc-topic", ACC, "--gyro-topic", GYRO
+    kill_again_and_again(broker.port, tmp_path, random_bundle, labels, split(subjects), "5", *options)
+
+
+def kill_again_and_again(
+    port: int, tmp_path: Path, bundle: Path, labels, stream: Iterable[tuple[str, bytes]], version: str, *options: str
+) -> None:
     """Kill a daemon at random moments while it gets all messages, and assert that it publishes these labels."""
     rng = random.Random(version)
 
@@ -93,13 +110,14 @@ def kill_again_and_again(port: int, tmp_path: Path, bundle: Path, labels, subjec
         return Process(
             *("run", "--broker", f"127.0.0.1:{port}", "--model", str(bundle), "--http", "off"),
             *("--instance", "x", "--state-dir", str(tmp_path / "state"), "--mqtt-version", version),
+            *options,
             folder=tmp_path,
         )
 
     with Client(port, "wearables/+/activity") as client:
         daemon = start()
         daemon.wait_for("ready")
-        sent = iter(list(messages(subjects)))
+        sent = iter(list(stream))
         for _ in range(5):
             for topic, payload in [next(sent) for _ in range(30)]:
                 client.publish(topic, payload)

@@ -229,24 +229,29 @@ def format_target(name: str) -> Target:
     """Return the target of a format: a message alone, or between two good ones, which must be read as without it.
 
     The checksum of the message chooses whether the topic names the device and the model needs no gyroscope, or neither,
-    and one in four messages to be between good ones: all would take four times as long.
+    or whether the sensors may come apart, and one in four messages to be between good ones: all would take four times
+    as long.
     """
     fields, seeds = _FORMATS[name]
     units = Units("mg", "deg/s") if name == "fields" else Units()
-    templates = TopicTemplate("w/{device}"), TopicTemplate("w/x", may_omit_device=True)
+    named, unnamed = TopicTemplate("w/{device}"), TopicTemplate("w/x", may_omit_device=True)
     good = Message("w/x", seeds[0], 1.7e9)
 
     def made() -> list[Decoder]:
         config = PayloadConfig(name, Fields.parse(fields))
         return [
-            Decoder(template, needs_gyro, units, max_payload_bytes=4096, payload=config)
-            for template, needs_gyro in zip(templates, (False, True), strict=True)
+            Decoder(template, needs_gyro, units, max_payload_bytes=4096, payload=config, gyro_template=gyro_template)
+            for template, needs_gyro, gyro_template in (
+                (named, False, None),
+                (unnamed, True, None),
+                (unnamed, True, unnamed),
+            )
         ]
 
     decoders, alone = made(), [_read_all(decoder, [good]) for decoder in made()]
 
     def run(data: bytes) -> None:
-        number, choice = divmod(zlib.crc32(data) & 7, 2)
+        number, choice = divmod(zlib.crc32(data) % 12, 3)
         message = Message("w/x", data, 1.7e9)
         if number:
             assert len(_read_all(decoders[choice], [message]).samples) <= max(4 * len(data), 4 * 8 * 4096)

@@ -28,14 +28,24 @@ from ..test_documents import block, page
 from ..wire import shapes
 
 SECONDS = 14
-#: A further source, which shares the model of the first one.
-TAGS = """
+#: Further sources, which share the model of the first one. The last has a topic for each sensor.
+OTHERS = """
 [[source]]
 name = "tags"
 topic = "tags/{device}"
 payload = "packed"
 model = "waist"
 labels_topic = "tags/{device}/activity"
+events_topic = "off"
+
+[[source]]
+name = "straps"
+acc_topic = "w/{device}/accelerometer"
+gyro_topic = "w/{device}/gyroscope"
+payload = "fields"
+fields = { t = "timestamp", t_unit = "ms", acc = "values", gyro = "values" }
+model = "waist"
+labels_topic = "w/{device}/activity"
 events_topic = "off"
 """
 #: Source: topic of its device "a", that of its labels, rate in Hz, samples in a message.
@@ -44,8 +54,9 @@ SOURCES = {
     "boards": ("imu/a", "imu/a/activity", 50.0, 1),
     "phones": ("sensor-logger", "phones/a/activity", 100.0, 50),
     "tags": ("tags/a", "tags/a/activity", 50.0, 25),
+    "straps": ("w/a/accelerometer", "w/a/activity", 50.0, 1),
 }
-MODELS = {"belts": "waist", "boards": "phone", "phones": "phone", "tags": "waist"}
+MODELS = {"belts": "waist", "boards": "phone", "phones": "phone", "tags": "waist", "straps": "waist"}
 
 
 def encode(source: str, t_ns: int, rate_hz: float, samples: Float32) -> bytes:
@@ -56,6 +67,8 @@ def encode(source: str, t_ns: int, rate_hz: float, samples: Float32) -> bytes:
         return ENCODERS["packed"](t_ns, rate_hz, samples)
     if source == "phones":
         return shapes.sensor_logger(t_ns, rate_hz, samples, "a", ios=True)
+    if source == "straps":
+        return json.dumps({"timestamp": t_ns // 10**6, "values": samples[0, :3].astype(float).tolist()}).encode()
     (row,) = (samples.astype(float) * [shapes.G, shapes.G, shapes.G, 1, 1, 1]).tolist()
     names = ("accX", "accY", "accZ", "gycX", "gycY", "gycZ")
     return json.dumps({**dict(zip(names, row, strict=True)), "timestamp": t_ns // 10**6}).encode()
@@ -67,7 +80,10 @@ def walk(source: str, seed: int) -> Iterator[tuple[str, bytes]]:
     (walker,) = sources(1, seed, rate_hz=rate_hz, activity="WALKING")
     samples = walker.read(round(SECONDS * rate_hz))
     for first in range(0, len(samples), n):
-        yield topic, encode(source, T0_NS + round(first * 1e9 / rate_hz), rate_hz, samples[first : first + n])
+        t_ns, part = T0_NS + round(first * 1e9 / rate_hz), samples[first : first + n]
+        yield topic, encode(source, t_ns, rate_hz, part)
+        if source == "straps":
+            yield topic.replace("accelerometer", "gyroscope"), encode(source, t_ns, rate_hz, part[:, 3:])
 
 
 def labels_of(client: Client, source: str) -> list[dict[str, Any]]:
@@ -76,14 +92,14 @@ def labels_of(client: Client, source: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def settings(mosquitto: Mosquitto, tmp_path: Path) -> Path:
-    """Write the settings of docs/how-to/sources.md, and a packed source."""
+    """Write the settings of docs/how-to/sources.md, and further sources."""
     text = block(page("how-to/sources.md"), "sources")
     path = tmp_path / "harstream.toml"
-    path.write_text(text.replace("mqtt://localhost", f"mqtt://127.0.0.1:{mosquitto.port}") + TAGS)
+    path.write_text(text.replace("mqtt://localhost", f"mqtt://127.0.0.1:{mosquitto.port}") + OTHERS)
     return path
 
 
-def test_one_daemon_serves_four_kinds_of_devices_with_two_models(
+def test_one_daemon_serves_five_kinds_of_devices_with_two_models(
     mosquitto: Mosquitto, settings: Path, tmp_path: Path
 ) -> None:
     flags = ("--config", str(settings), "--http", "127.0.0.1:0", "--instance", "test")

@@ -22,7 +22,10 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "messages_received_total": ("", ()),
     "messages_rejected_total": ("reason", tuple(REASONS)),
     "samples_received_total": ("", ()),
-    "samples_dropped_total": ("reason", ("late", "rate", "devices")),
+    "samples_dropped_total": (
+        "reason",
+        (*("late", "rate", "devices", "no_gyroscope", "late_gyroscope", "no_accelerometer", "late_accelerometer"),),
+    ),
     "gaps_total": ("", ()),
     "windows_classified_total": ("label", (*LABELS, "UNKNOWN")),
     "windows_dropped_total": ("reason", ("outgoing", "refused")),

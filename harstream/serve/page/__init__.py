@@ -153,7 +153,7 @@ def _settings(source: Source) -> Mapping[str, Any]:
     spec = bundle.spec
     return {
         "source": config.name,
-        "topic": config.topic,
+        "topic": config.samples_topics,
         "payload": config.payload,
         "acc_unit": config.acc_unit,
         "gyro_unit": config.gyro_unit,
