@@ -599,7 +599,7 @@ def test_two_topics_for_two_sensors_in_all_three_ways(run, toml):
     by_flags = run(*(f"--{key.replace('_', '-')}={value}" for key, value in TWO.items()))[2]
     assert by_file == by_flags == run(**TWO)[2]
     assert by_file.samples_filters() == ("w/+/accelerometer", "w/+/gyroscope")
-    assert by_file.samples_topics == "w/{device}/accelerometer and w/{device}/gyroscope"
+    assert by_file.sources[0].samples_topics == "w/{device}/accelerometer and w/{device}/gyroscope"
     assert RunConfig(acc_topic="w/{device}", gyro_topic="w/{device}").samples_filters() == ("w/+",)
     both = RunConfig(acc_topic="{partition}/{device}/a", gyro_topic="{partition}/{device}/g", partitions="1-2")
     assert both.samples_filters(both.served_partitions) == ("1/+/a", "2/+/a", "1/+/g", "2/+/g")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -94,11 +95,7 @@ def test_a_flag_is_a_default_of_tables_like_the_file_above_them(toml):
         ("source = 'a'", "source: expected tables"),
         (
             "[[source]]\ntopics = 'a'",
-            "source source1: 'topics' does not exist in [[source]]; known are name, topic, pa",
-        ),
-        (
-            "[[source]]\nacc_topic = 'a'",
-            "source source1: 'acc_topic' does not exist in [[source]]; known are name, top",
+            "source source1: 'topics' does not exist in [[source]]; known are name, topic, acc_topic",
         ),
         ("[[source]]\nbackend = 'int8'", "source source1: 'backend' does not exist in [[source]]"),
         ("[[source]]\nname = 3", "source 1: name: expected a text, got int"),
@@ -116,6 +113,14 @@ def test_a_table_that_is_wrong_is_named_with_its_file(toml, text, message):
     assert str(error.value).startswith(f"config: {path}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_with_a_topic_of_samples_takes_none_from_above():
+    apart: dict[str, Any] = {"acc_topic": "w/{device}/a", "gyro_topic": "w/{device}/g"}
+    own, above = RunConfig(**apart, source=({"topic": "a/{device}"}, {})).sources
+    assert (own.samples_topics, above.samples_topics) == ("a/{device}", "w/{device}/a and w/{device}/g")
+    own, above = RunConfig(topic="a/{device}", source=(apart, {})).sources
+    assert (own.samples_topics, above.samples_topics) == ("w/{device}/a and w/{device}/g", "a/{device}")
 
 
 TWO = {"topic": "a/{device}"}, {"topic": "b/{device}"}
@@ -158,6 +163,7 @@ TWO = {"topic": "a/{device}"}, {"topic": "b/{device}"}
         (({"payload": "fields"},), {}, "source source1: payload: fields needs the place of acc"),
         (({"topic": "imu", "payload": "packed"},), {}, "source source1: topic: packed messages name no device"),
         (({"topic": "imu/+"},), {}, "source source1: topic: "),
+        (({"acc_topic": "a/{device}"},), {}, "source source1: acc-topic: it goes with gyro-topic"),
         (({"axes": "x y"},), {}, "source source1: axes: 'x y' does not name x, y and z once each"),
         (({"events_topic": "none"},), {}, "source source1: events-topic: "),
         (TWO, {"homeassistant": True}, "homeassistant: it announces the devices of one source, but there are 2 [[sou"),

@@ -21,6 +21,8 @@ from harstream.bench.counters import DONE, LOAD_LATE_NS, READY, SENT, STOP, Shar
 
 #: Packets per write when it publishes as fast as the receiver processes them.
 _PACKETS_PER_WRITE = 64
+#: Bytes that may be sent ahead of those done, less than an inbox holds.
+_MAX_AHEAD_BYTES = 24 * 2**20
 #: Pause while no packet is due, or the receiver is too far behind.
 _TICK_S = 0.001
 #: Pause between reads of the broker's acknowledgements: reading each at once would cost as much as the rest.
@@ -32,11 +34,11 @@ def main(settings: dict[str, Any]) -> None:
 
     Args:
         settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload`` and ``qos`` of the messages;
-            ``lead``, the messages that may be sent ahead of those done, or 0 for life speed; ``rounds``, the messages
-            per device, or 0 for no end; ``log``, a file for the times of writes at life speed, or None. The log is an
-            array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time of a write after which all messages
-            with numbers below n had left), times in ns. The k-th message of device i has the number
-            ``k * n_devices + i``.
+            ``lead``, the messages (fewer if they are large) that may be sent ahead of those done, or 0 for life speed;
+            ``rounds``, the messages per device, or 0 for no end; ``log``, a file for the times of writes at life speed,
+            or None. The log is an array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time of a write
+            after which all messages with numbers below n had left), times in ns. The k-th message of device i has the
+            number ``k * n_devices + i``.
 
     """
     counters = SharedCounters(Path(settings["counters"]))
@@ -60,10 +62,11 @@ def main(settings: dict[str, Any]) -> None:
         due_ns = start_ns + number * packets.PERIOD_NS + phase_ns
         data, ends, devices = rounds.packets(number, due_ns - packets.PERIOD_NS)
         due_ns = due_ns[devices]
+        ahead = min(lead, max(_PACKETS_PER_WRITE, _MAX_AHEAD_BYTES * len(devices) // len(data)))
         begin = at = 0
         while at < len(devices) and not counters[STOP]:
             if lead:
-                if sent - counters[DONE] >= lead:
+                if sent - counters[DONE] >= ahead:
                     time.sleep(_TICK_S)
                     continue
                 upto = min(at + _PACKETS_PER_WRITE, len(devices))

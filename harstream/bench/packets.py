@@ -58,7 +58,8 @@ def connect(host: str, port: int, client_id: str) -> socket.socket:
     """
     sock = socket.create_connection((host, port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(packet(0x10, _text("MQTT") + b"\x04\x02\x00\x00" + _text(client_id)))
+    keep_alive = b"\xff\xff"  # s, longer than any bench; some brokers do not take 0
+    sock.sendall(packet(0x10, _text("MQTT") + b"\x04\x02" + keep_alive + _text(client_id)))
     answer = sock.recv(4)
     if answer[:1] != b"\x20" or answer[3:] != b"\x00":
         raise ConnectionError(f"CONNECT: expected an accepting CONNACK from {host}:{port}, got {answer.hex()!r}")

