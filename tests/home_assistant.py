@@ -131,7 +131,7 @@ class HomeAssistantServer:
 
     @property
     def log(self) -> str:
-        """What it has written."""
+        """Text that it has written."""
         return self._log.read_text(errors="replace")
 
     def sensors(self) -> dict[str, dict[str, Any]]:

@@ -168,6 +168,19 @@ class Mosquitto:
         self.stop()
 
 
+@contextmanager
+def in_background(run: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run a function in a thread; it gets an event that is set at the end of the block, when it must return."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 class Client:
     """Plain MQTT client beside the one under test. It keeps all messages that it receives."""
 

@@ -37,7 +37,7 @@ def values_at(at_ns: Int64, t_ns: Int64, values: Float32, period_ns: float) -> t
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is found of the gyroscope at the times of samples of the accelerometer."""
+    """Values of the gyroscope at the times of samples of the accelerometer, where there are any."""
 
     state: npt.NDArray[np.int8]  # (n,) WAIT, PAIR or DROP
     values: Float32  # (n, 3) where PAIR

@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a search of documents found, apart from how they are decoded."""
+    """Result of a search of documents, apart from how they are decoded."""
 
     sensors: Sensors
     clock: Clock | None

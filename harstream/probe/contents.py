@@ -19,7 +19,7 @@ _MAX_SHOWN = 60  # characters of a text, and bytes of other payloads, that are s
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What one payload holds."""
+    """Content of one payload."""
 
     form: str  # one of FORMS
     document: Any = None  # of json, cbor and msgpack; of lines: a list of texts for each line

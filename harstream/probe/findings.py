@@ -40,17 +40,17 @@ class Source:
 
     @property
     def evidence(self) -> Evidence:
-        """What a search of the documents found."""
+        """Result of the search of the documents."""
         return self.choice.evidence
 
     @property
     def shows_gravity(self) -> bool:
-        """Whether any device shows gravity, unless no sample could be decoded for the model."""
+        """Tell whether any device shows gravity, unless no sample could be decoded for the model."""
         return not self.trial.devices or any(one.unit for one in self.trial.devices)
 
     @property
     def works(self) -> bool:
-        """Whether nearly all messages were accepted, with gravity, and no device has a problem that spoils labels."""
+        """Tell whether nearly all messages were accepted, with gravity, and no device has a problem."""
         devices = self.trial.devices
         if self.error or not devices or self.trial.share < ENOUGH:
             return False

@@ -81,7 +81,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    """What was found of both sensors."""
+    """Findings about both sensors."""
 
     acc: Triple | None
     acc_scale: Scale | None  # None: no gravity in any unit

@@ -29,7 +29,7 @@ class SourceSettings:
 
     @property
     def names_device(self) -> bool:
-        """Whether payloads name the device, because the topic does not."""
+        """True if payloads name the device, because the topic does not."""
         return DEVICE not in self.topic.split("/")
 
     def table(self) -> dict[str, Any]:

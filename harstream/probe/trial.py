@@ -34,7 +34,7 @@ _G_NAMES = dict(zip(ACC_UNIT_NAMES, ACC_UNIT_FACTORS, strict=True))
 
 @dataclass(frozen=True, slots=True)
 class DeviceFinding:
-    """What was found of one device."""
+    """Findings about one device."""
 
     device: str
     messages: int
@@ -59,7 +59,7 @@ class DeviceFinding:
 
     @property
     def keeps_time(self) -> bool:
-        """Whether its stamps advance about as fast as its messages arrive."""
+        """True if its stamps advance about as fast as its messages arrive."""
         if not self.stamped or self.rate_hz <= 0:
             return False
         return not self.arriving_hz or 1 / _ABOUT < self.rate_hz / self.arriving_hz < _ABOUT

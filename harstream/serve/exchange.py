@@ -1,4 +1,4 @@
-"""What the daemon exchanges with the broker: samples come in, labels, events and its status go out."""
+"""Exchange of the daemon with the broker: samples come in, labels, events and its status go out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Exchange:
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """What the broker refuses now: the kind of message, to the topic and the reason."""
+        """Kinds of messages that the broker refuses now, each with the topic and the reason."""
         return {} if self._refusals is None else self._refusals.current
 
     def leave(self, status: bytes) -> None:

@@ -51,7 +51,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker tells the others."""
+    """Message of a worker to the others."""
 
     number: int  # of the worker
     session: str  # of the process: another one may have the same number by mistake

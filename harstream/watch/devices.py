@@ -74,7 +74,7 @@ class Overview:
 
 @dataclass(slots=True)
 class WatchedDevice:
-    """What is known of one device."""
+    """State of one device, as far as its messages tell."""
 
     label: str = ""  # "" before the first label
     confidence: float = 0.0

@@ -1,4 +1,4 @@
-"""What the reader of the table has chosen by keys: order, filters, and the rows in view."""
+"""Choices of the reader of the table by keys: order, filters, and the rows in view."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class RejectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What a RejectError says, to be kept.
+    """Reason and detail of a RejectError, to be kept.
 
     An exception that is kept refers to the frames that it has passed, and they to it. So a whole batch would stay in
     memory until the garbage collector runs, which is rare.

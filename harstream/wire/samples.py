@@ -39,7 +39,7 @@ _MAX_MILLI_G, _MIN_MILLI_G = 1000 * MAX_MAGNITUDE, 100.0
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What one message tells of one device, whatever its format.
+    """Samples of one device in one message, whatever its format.
 
     Most devices measure both sensors together: acc and gyro have the same length, ``t_ns`` is the time of their first
     sample, and the others follow at an even rate. Where sensors have times of their own, ``acc_t_ns`` and ``gyro_t_ns``

@@ -14,29 +14,23 @@ from click.testing import CliRunner
 from harstream.cli import main
 
 from ..probe import devices
-from ..servers import Client, Mosquitto, Process
+from ..servers import Client, Mosquitto, Process, in_background
 from ..wire import shapes
 
 
 @contextmanager
 def publishing(port: int, topic: str, payloads: list[bytes]) -> Iterator[None]:
     """Publish payloads in turn, some a second, until the end."""
-    stop = threading.Event()
 
-    def send() -> None:
+    def send(stop: threading.Event) -> None:
         with Client(port, "nothing") as client:
             for payload in itertools.cycle(payloads):
                 client.publish(topic, payload, qos=0)
                 if stop.wait(0.05):
                     return
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with in_background(send):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def probe(mosquitto: Mosquitto, folder: Path, *arguments: str) -> Process:

@@ -27,7 +27,7 @@ def test_the_sections_are_those_of_scipy(order: int, cutoff_hz: float, rate_hz: 
 @pytest.mark.parametrize("cutoff_hz", [9.0, 12.5, 24.0])
 @ORDERS
 def test_high_cutoffs_have_the_response_of_scipys_filter(order: int, cutoff_hz: float) -> None:
-    """Where poles are negative, SciPy may put the sections in another order."""
+    """SciPy may put the sections in another order where poles are negative."""
     impulse = np.zeros((1, 60, 1))
     impulse[0, 0] = 1.0
     sections = butterworth.design(order, cutoff_hz, 50.0)

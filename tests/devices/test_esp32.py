@@ -39,7 +39,7 @@ def samples() -> Float32:
 
 @pytest.fixture(scope="module")
 def counts(samples: Float32) -> bytes:
-    """What an MPU-6050 measures at ranges of 8 g and 1000 deg/s: big-endian int16, six a sample."""
+    """Return what an MPU-6050 measures at ranges of 8 g and 1000 deg/s: big-endian int16, six a sample."""
     scaled = np.c_[samples[:, :3] * 4096, np.degrees(samples[:, 3:]) * 32.8]
     return np.clip(np.rint(scaled), -32768, 32767).astype(">i2").tobytes()
 

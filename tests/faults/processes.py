@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-from ..servers import Mosquitto, Process
+from ..servers import Client, Mosquitto, Process
+
+#: Kills in one test, and the messages before each.
+_KILLS, _MESSAGES_PER_KILL = 5, 25
 
 
 def kill(process: Process) -> None:
     """End a process by SIGKILL, and wait for its end."""
     process.send(signal.SIGKILL)
     process.exit_code()
+
+
+def publish_and_kill(
+    client: Client, start: Callable[[], Process], stream: Iterable[tuple[str, bytes]], rng: random.Random
+) -> Process:
+    """Publish all messages, and kill the daemon that gets them a few times on the way. Return the last one."""
+    sent = iter(list(stream))
+    daemon = start()
+    daemon.wait_for("ready")
+    for _ in range(_KILLS):
+        for topic, payload in islice(sent, _MESSAGES_PER_KILL):
+            client.publish(topic, payload)
+            time.sleep(rng.uniform(0, 0.01))
+        kill(daemon)
+        daemon = start()
+        if rng.random() < 0.7:  # else it may be killed while it starts
+            daemon.wait_for("ready")
+    for topic, payload in sent:
+        client.publish(topic, payload)
+    return daemon
 
 
 @contextmanager

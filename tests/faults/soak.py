@@ -128,7 +128,7 @@ class Outage:
 
 @dataclass
 class Report:
-    """What a soak has shown."""
+    """Findings of a soak."""
 
     outages: list[Outage] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)  # seconds, MB of the steady daemon

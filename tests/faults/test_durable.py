@@ -7,7 +7,6 @@ import json
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from ..real_brokers import RabbitMq
 from ..serve.daemons import WrappedClassifier, running
 from ..serve.test_split import ACC, GYRO, split
 from ..servers import Client, Mosquitto, Process, wait_until
-from .processes import StoringMosquitto, kill
+from .processes import StoringMosquitto, publish_and_kill
 from .proxy import FaultyNetwork
 
 #: Smallest limit on the messages in flight that users meet: mosquitto's default.
@@ -115,19 +114,7 @@ def kill_again_and_again(
         )
 
     with Client(port, "wearables/+/activity") as client:
-        daemon = start()
-        daemon.wait_for("ready")
-        sent = iter(list(stream))
-        for _ in range(5):
-            for topic, payload in [next(sent) for _ in range(30)]:
-                client.publish(topic, payload)
-                time.sleep(rng.uniform(0, 0.01))
-            kill(daemon)
-            daemon = start()
-            if rng.random() < 0.7:  # else it may be killed while it starts
-                daemon.wait_for("ready")
-        for topic, payload in sent:
-            client.publish(topic, payload)
+        daemon = publish_and_kill(client, start, stream, rng)
         wait_until(lambda: labels <= labels_of(client), "every label")
         daemon.send(signal.SIGTERM)
         assert daemon.exit_code() == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from harstream.datasets.base import Recording
 from ..live_streams import expected
 from ..serve.sources import interleaved, stream
 from ..servers import Client, Mosquitto, Process, wait_until
-from .processes import kill
+from .processes import publish_and_kill
 
 SETTINGS = """
 broker = "mqtt://127.0.0.1:{port}"
@@ -68,7 +67,6 @@ def test_killed_at_any_moment_it_loses_changes_and_mixes_up_no_label(
     labels = wanted("wearables", first, classifier) | wanted("tags", second, classifier)
     streams = [stream("belts", subject, f"d{number}") for number, subject in enumerate(first)]
     streams += [stream("tags", subject, f"d{number}") for number, subject in enumerate(second)]
-    sent = iter(interleaved(*streams))
     lines = "allow_anonymous true\nmax_inflight_messages 20\nmax_queued_messages 0"
 
     def start() -> Process:
@@ -76,18 +74,7 @@ def test_killed_at_any_moment_it_loses_changes_and_mixes_up_no_label(
 
     with Mosquitto(tmp_path, lines=lines) as broker, Client(broker.port) as client:
         path.write_text(SETTINGS.format(port=broker.port, model=random_bundle, state=tmp_path / "state"))
-        daemon = start()
-        daemon.wait_for("ready")
-        for _ in range(4):
-            for topic, payload in [next(sent) for _ in range(25)]:
-                client.publish(topic, payload)
-                time.sleep(rng.uniform(0, 0.01))
-            kill(daemon)
-            daemon = start()
-            if rng.random() < 0.7:  # else it may be killed while it starts
-                daemon.wait_for("ready")
-        for topic, payload in sent:
-            client.publish(topic, payload)
+        daemon = publish_and_kill(client, start, interleaved(*streams), rng)
         wait_until(lambda: labels <= labels_of(client), "every label")
         daemon.send(signal.SIGTERM)
         assert daemon.exit_code() == 0

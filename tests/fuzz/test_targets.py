@@ -100,7 +100,7 @@ def test_the_good_messages_around_an_input_are_read(name):
 
 
 def test_an_input_that_changes_the_messages_around_it_fails(monkeypatch):
-    """As would one that makes the decoder fail, which rejects a message as internal."""
+    """Find an input that makes the decoder fail, which rejects a message as internal."""
     decode = payloads._OneByOne.decode
 
     def shift(self, messages):

@@ -15,7 +15,7 @@ import pytest
 
 from ..home_assistant import HomeAssistantServer
 from ..live_streams import messages
-from ..servers import Client, Mosquitto, Process, wait_until
+from ..servers import Client, Mosquitto, Process, in_background, wait_until
 
 IDLE_S = 20
 ODD = 'Anna\'s "watch" {{1}} ü'
@@ -25,9 +25,8 @@ ODD = 'Anna\'s "watch" {{1}} ü'
 def publishing(port: int, subjects, *devices: str) -> Iterator[None]:
     """Publish the samples of the first subject again and again, at the present time, as those of some devices."""
     contents = [content for topic, content in messages(subjects[:1], t0_ns=0)]
-    stop = threading.Event()
 
-    def publish() -> None:
+    def publish(stop: threading.Event) -> None:
         with Client(port, "none") as client:
             while not stop.is_set():
                 start_s = time.time()
@@ -39,13 +38,8 @@ def publishing(port: int, subjects, *devices: str) -> Iterator[None]:
                     for device in devices:
                         client.publish(f"wearables/{device}/imu", json.dumps({**message, "t": at_s}).encode())
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+    with in_background(publish):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..constants import T0_NS
 from ..probe import devices
-from ..servers import Client, Mosquitto, Process, wait_until
+from ..servers import Client, Mosquitto, Process, in_background, wait_until
 from ..wire import shapes
 
 LISTEN_S, WALK_S = 6.0, 14.0
@@ -49,10 +49,9 @@ def messages(t0_ns: int, seconds: float) -> list[tuple[float, str, bytes]]:
 @contextmanager
 def sending(port: int) -> Iterator[None]:
     """Let the fleet send in real time. Their clocks are late by the time that it takes to make the messages."""
-    stop = threading.Event()
     sent = messages(time.time_ns(), 90.0)
 
-    def send() -> None:
+    def send(stop: threading.Event) -> None:
         with Client(port, "nothing") as client:
             start_s = time.monotonic()
             for at_s, topic, payload in sent:
@@ -60,13 +59,8 @@ def sending(port: int) -> Iterator[None]:
                     return
                 client.publish(topic, payload, qos=0)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with in_background(send):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_daemon_with_the_settings_that_were_written_labels_the_fleet(mosquitto: Mosquitto, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def start(broker, clock, version) -> Iterator[Start]:
 
 
 class Retained:
-    """What the broker retains for Home Assistant: by device the sensors, and the messages that came since."""
+    """Messages that the broker retains for Home Assistant: by device the sensors, and those that came since."""
 
     def __init__(self, port: int, prefix: str = "homeassistant") -> None:
         self.client = Client(port, f"{prefix}/sensor/#")

@@ -80,7 +80,7 @@ def test_windows_of_sources_with_one_model_are_one_batch(classifier, other_class
 
 
 def test_two_devices_of_one_name_keep_two_states(classifier, subjects):
-    """What one of them sends changes no label of the other, as if the other were alone."""
+    """Check that no label of one depends on what the other sends, as if it were alone."""
     first, second = subjects[:2]
     together = Publishing(sources_config(), classifier, classifier, classifier)
     alone = Publishing(sources_config(), classifier, classifier, classifier)

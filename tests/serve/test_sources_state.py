@@ -1,4 +1,4 @@
-"""What of several sources outlives a stop, a crash and a reload."""
+"""State of several sources that outlives a stop, a crash and a reload."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_without_times_that_of_arrival_counts():
 
 
 def test_an_answer_of_the_remote_interface():
-    """As https://phyphox.org/wiki, Remote-interface communication, shows it."""
+    """Read the example of https://phyphox.org/wiki, Remote-interface communication."""
     wrapped = {name: {"size": 0, "updateMode": "partial", "buffer": values} for name, values in ACC.items()}
     wrapped["acc_time"] = {"size": 0, "updateMode": "partial", "buffer": [1.5, 1.51]}
     answer = {"buffer": wrapped, "status": {"session": "4f2b", "measuring": True, "timedRun": False, "countDown": 0}}

@@ -83,7 +83,7 @@ def raw(length, n=60, begin=0, session="s", device="p1", **more):
 
 
 def test_signs_of_ios_are_turned_round_where_numbers_are_in_g():
-    """In m/s2 nothing tells, so the axes are configured."""
+    """Configure the axes, because in m/s2 nothing tells them."""
     samples = read("sensor-logger", raw(-1.0))
     np.testing.assert_allclose(samples.acc[0], [0.6, 0, 0.8], rtol=1e-6)
     assert samples.gyro[0].tolist() == [1, 0, 0]

@@ -1,4 +1,4 @@
-"""What a daemon with ``--state-dir`` does beside its work: keep messages until they are safe, and restore its state.
+"""Durability of a daemon with ``--state-dir``: messages are kept until they are safe, and its state is restored.
 
     network thread -> inbox -> main loop -> journal thread -> acknowledgements
                                    |             ^
@@ -50,7 +50,7 @@ _RETRY_S, _RETRY_CHECKPOINT_S = 1.0, 10.0
 
 
 class Broker(Protocol):
-    """What the connection offers for durable mode. All of it may be used in any thread."""
+    """Part of the connection that durable mode uses. All of it may be used in any thread."""
 
     @property
     def published(self) -> int:
@@ -98,7 +98,7 @@ class _Admitted:
 
 @dataclass(frozen=True, slots=True)
 class _NextJournal:
-    """From here on the journal of another generation is written."""
+    """Mark in the order of batches, from which on the journal of another generation is written."""
 
     generation: int
 

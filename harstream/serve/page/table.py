@@ -32,7 +32,7 @@ _SORTED_CHARACTERS = 48
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which devices a viewer sees, in which order, and which rows of these."""
+    """Choice of a viewer: the devices, their order, and the rows in view."""
 
     search: str = ""  # part of the name, in any case
     activity: str = ""  # a label, or NONE

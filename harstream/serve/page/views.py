@@ -1,4 +1,4 @@
-"""What one viewer sees: the overview, or one device. A view sends what has changed since it sent last."""
+"""Views of one viewer: the overview, or one device. A view sends what has changed since it sent last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Moment:
 
 
 class View(Protocol):
-    """What one viewer sees."""
+    """View of one viewer."""
 
     every_s: float  # time between two messages
 
