@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import pytest
 
 from harstream.core.batches import Float32
-from harstream.datasets import hapt, load, wisdm
-from harstream.datasets.base import Recording
 from harstream.publish import ENCODERS
-from harstream.serve import models
-from harstream.serve.daemon import Daemon
 from harstream.simulate.source import sources
 from harstream.wire.canonical import encode_json
 
 from ..constants import T0_NS
-from ..serve.daemons import make_config, running
-from ..servers import Client, Mosquitto, Process, http_get, metric, recorded, wait_until
+from ..servers import Client, Mosquitto, Process, http_get, metric, wait_until
 from ..test_documents import block, page
 from ..wire import shapes
 
@@ -141,81 +135,3 @@ def test_one_daemon_serves_five_kinds_of_devices_with_two_models(
         process.wait_for("SIGHUP: reloaded, the model is now waist@")
         process.send(signal.SIGTERM)
         assert process.exit_code() == 0
-
-
-#: A phone in a pocket, a watch and a phone at the waist, each with the bundle for its place.
-PLACES = (
-    {"name": "belts", "model": "waist", "topic": "belts/{device}", "labels_topic": "belts/{device}/activity"},
-    {
-        "name": "boards",
-        "model": "phone",
-        "topic": "boards/{device}",
-        "labels_topic": "boards/{device}/activity",
-        "payload": "fields",
-        "fields": {"t": "ts", "t_unit": "ms", "acc": ["ax", "ay", "az"], "rate_hz": "hz"},
-        "acc_unit": "m/s2",
-    },
-    {
-        "name": "watches",
-        "model": "wrist",
-        "topic": "watches/{device}",
-        "labels_topic": "watches/{device}/activity",
-        "payload": "packed",
-    },
-)
-
-
-def extract(archive: str, folder: Path, *parts: str) -> Path:
-    """Extract the files whose names contain one of some parts."""
-    with ZipFile(recorded(archive)) as opened:
-        for name in opened.namelist():
-            if any(part in name for part in parts):
-                opened.extract(name, folder)
-    return folder
-
-
-def walking(recordings: Sequence[Recording], seconds: float) -> tuple[Float32, float]:
-    """Return so much of the longest walk in recordings, without its first two seconds, and its rate in Hz."""
-    walks = [
-        (segment.stop - segment.start, recording, segment)
-        for recording in recordings
-        for segment in recording.segments
-        if segment.label == "WALKING"
-    ]
-    _, recording, segment = max(walks, key=lambda walk: walk[0])
-    first = segment.start + round(2 * recording.rate_hz)
-    return recording.samples[first : min(first + round(seconds * recording.rate_hz), segment.stop)], recording.rate_hz
-
-
-def test_recordings_from_three_places_get_the_labels_of_three_bundles(mosquitto: Mosquitto, tmp_path: Path) -> None:
-    """All three devices have one name; the watch needs 20 s for a window."""
-    watch = wisdm.load(extract("wisdm-watch.zip", tmp_path / "wisdm", "_1601_"))
-    belt = hapt.load(extract("hapt.zip", tmp_path / "hapt", "exp01_user01", "labels.txt"))
-    board = load(f"difronzo:{recorded('difronzo.zip')}")
-    walks = {"belts": walking(belt, 30), "boards": walking(board, 30), "watches": walking(watch, 90)}
-    config = make_config(mosquitto.port, source=PLACES, events_topic="off")
-    sent = []
-    for source, (samples, rate_hz) in walks.items():
-        n = 25
-        for first in range(0, len(samples), n):
-            t_ns, part = T0_NS + round(first * 1e9 / rate_hz), samples[first : first + n]
-            if source == "boards":
-                columns = (part[:, :3].astype(float) * shapes.G).T.tolist()
-                message = {"ts": t_ns // 10**6, "hz": rate_hz, **dict(zip(("ax", "ay", "az"), columns, strict=True))}
-                payload = json.dumps(message).encode()
-            else:
-                payload = ENCODERS["packed" if source == "watches" else "json"](t_ns, rate_hz, part)
-            sent.append((first / rate_hz, f"{source}/a", payload))
-    daemon = Daemon(config, *models.load(config))
-    assert len({id(classifier) for classifier in daemon.sources.classifiers}) == 3
-    with Client(mosquitto.port, "+/a/activity") as client, running(daemon):
-        for _, topic, payload in sorted(sent):
-            client.publish(topic, payload)
-        client.flush()
-        wait_until(lambda: daemon.status().messages_received == len(sent), "the messages")
-    for source, model in (("belts", "waist"), ("boards", "phone"), ("watches", "wrist")):
-        labels = [json.loads(payload) for payload in client.payloads(f"{source}/a/activity")]
-        assert {label["model"].partition("@")[0] for label in labels} == {model}
-        names = [label["label"] for label in labels]
-        assert names.count("WALKING") >= 0.8 * len(names), (source, names)
-        assert len(names) >= 5, (source, names)

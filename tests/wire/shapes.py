@@ -67,6 +67,20 @@ def sensor_logger(t_ns: int, rate_hz: float, samples: Float32, device: str, *, i
     return _dumps({"messageId": 7, "sessionId": "s", "deviceId": device, "payload": payload})
 
 
+def wrist_motion(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:
+    """Sensor Logger's watch: accelerations and gravity in g with the signs of iOS, beside the rotation."""
+    rows = samples.astype(np.float64)
+    gravity = rows[:, :3].mean(axis=0)
+    gravity /= np.linalg.norm(gravity)
+    motion = np.hstack([gravity - rows[:, :3], np.tile(-gravity, (len(rows), 1)), rows[:, 3:]])
+    names = [f"{sensor}{axis}" for sensor in ("acceleration", "gravity", "rotationRate") for axis in "XYZ"]
+    payload = [
+        {"name": "wrist motion", "time": int(at), "values": dict(zip(names, row, strict=True))}
+        for at, row in zip(times_of(t_ns, rate_hz, len(rows)), motion.tolist(), strict=True)
+    ]
+    return _dumps({"messageId": 7, "sessionId": "s", "deviceId": device, "payload": payload})
+
+
 def phyphox(t_ns: int, rate_hz: float, samples: Float32, device: str) -> bytes:
     """Phyphox: a list for each buffer, with times from the start of the experiment."""
     start_s = 1_700_000_000.0
