@@ -316,11 +316,6 @@ class RunConfig:
             )
         if self.homeassistant and not self.retain:
             raise ConfigError("homeassistant: it needs retained messages; leave out no-retain")
-        if self.homeassistant and len(self.sources) > 1:
-            raise ConfigError(
-                f"homeassistant: it announces the devices of one source, but there are {len(self.sources)} [[source]] "
-                "tables; leave it out, or start a daemon for each source"
-            )
 
     @property
     def durable_dir(self) -> Path | None:

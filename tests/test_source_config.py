@@ -166,7 +166,6 @@ TWO = {"topic": "a/{device}"}, {"topic": "b/{device}"}
         (({"acc_topic": "a/{device}"},), {}, "source source1: acc-topic: it goes with gyro-topic"),
         (({"axes": "x y"},), {}, "source source1: axes: 'x y' does not name x, y and z once each"),
         (({"events_topic": "none"},), {}, "source source1: events-topic: "),
-        (TWO, {"homeassistant": True}, "homeassistant: it announces the devices of one source, but there are 2 [[sou"),
         (TWO, {"topic": "c/{device}"}, "topic: no source uses 'c/{device}', because each has a topic of its own"),
         (TWO, {"partitions": "0-3"}, "source source1: partitions: the topic 'a/{device}' has no level {partition}"),
         (

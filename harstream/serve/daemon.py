@@ -113,8 +113,9 @@ class Daemon:
                     raise
         self.homeassistant: HomeAssistant | None = None
         if config.homeassistant:
-            bundle = self.sources[0].pipeline.classifier.bundle  # with Home Assistant there is no other source
-            self.homeassistant = HomeAssistant(config, bundle.published_labels, bundle.id, monotonic, self.stop)
+            bundles = [classifier.bundle for classifier in self.sources.classifiers]
+            models = [(bundle.published_labels, bundle.id) for bundle in bundles]
+            self.homeassistant = HomeAssistant(config, models, monotonic, self.stop)
         self.labelling = Labelling(
             self.publish, self.metrics, monotonic, self.stop, self.durability, self.homeassistant
         )

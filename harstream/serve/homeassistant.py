@@ -1,17 +1,11 @@
-"""Announcement of devices to Home Assistant, in a thread and over a connection of its own.
-
-The messages are retained, so they outlive the daemon. It reads them back: one that this daemon has published, in this
-life or an earlier one, about a device that it does not label, is removed after the time after which it forgets devices.
-Announcements of other daemons are theirs. A device that comes here from another daemon is announced again, which makes
-this one the owner, and the other one leaves it alone.
-"""
+"""Announcement of devices to Home Assistant, in a thread and over a connection of its own, which all sources share."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from logging import getLogger
 
 from harstream import __version__
@@ -20,53 +14,22 @@ from harstream.mqtt.connection import Connection
 from harstream.mqtt.failures import RareLine, publish_mend, with_mend
 from harstream.mqtt.link import Refusal
 from harstream.mqtt.urls import BrokerSettings
+from harstream.serve.announcements import Announcements
 from harstream.wire.homeassistant import BIRTH, BIRTH_TOPIC, SENSORS, Discovery
 
 log = getLogger("harstream")
 
 _TICK_S = 1.0
-#: Time after which a device that is labelled is announced again if somebody has removed it, seconds. Home Assistant
-#: removes one sensor after the other.
-_AGAIN_S = 5.0
 #: Devices whose messages are handed to the connection at once, and messages on their way from which on none is.
 _CHUNK, _MAX_OUTGOING = 50, 500
 
 
-@dataclass(frozen=True, slots=True)
-class _Labelled:
-    devices: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    devices: Sequence[str]
-    for_good: bool  # not for another daemon
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    labels: list[str]
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    topic: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _AnnounceAll:
-    """Home Assistant has started, or the broker may have forgotten what it retained."""
-
-
 class HomeAssistant:
-    """Sensors of the labelled devices in Home Assistant.
+    """Sensors of the labelled devices of all sources in Home Assistant.
 
     Args:
         config: Settings.
-        labels: Labels that are published.
-        model: Id of the model.
+        models: Labels that are published and id of the model, of each source.
         monotonic: Clock.
         on_failure: Called when an error has ended a thread, which is then in ``failure``.
 
@@ -75,55 +38,49 @@ class HomeAssistant:
     def __init__(
         self,
         config: RunConfig,
-        labels: Sequence[str],
-        model: str,
+        models: Sequence[tuple[Sequence[str], str]],
         monotonic: Callable[[], float],
         on_failure: Callable[[], None],
     ) -> None:
-        self._config, self._monotonic, self._on_failure = config, monotonic, on_failure
-        self._discovery = Discovery(
-            config.homeassistant_prefix,
-            config.sources[0].labels_template,
-            config.status_topic,
-            owner="\n".join(
-                [config.instance, config.sources[0].samples_topics, config.partitions or "", config.worker or ""]
-            ),
-            version=__version__,
-            idle_s=config.idle_s,
-        )
-        self._model = _Model(list(labels), model)
-        self._max_devices = config.max_devices
+        self._config, self._on_failure = config, on_failure
+        self._sources = {
+            source.name: Announcements(
+                discovery,
+                labels,
+                model,
+                max_devices=config.max_devices,
+                idle_s=config.idle_s,
+                monotonic=monotonic,
+            )
+            for source, discovery, (labels, model) in zip(config.sources, _discoveries(config), models, strict=True)
+        }
+        self._by_topics = {source.discovery.topics: source for source in self._sources.values()}
+        self._own_topics = f"{config.homeassistant_prefix}/sensor/+/+/config"
         self._failure: BaseException | None = None
-        self._labelled: set[str] = set()  # of the labelling thread
-        self._queue: queue.SimpleQueue[_Labelled | _Gone | _Model | _Heard | _AnnounceAll] = queue.SimpleQueue()
+        self._labelled: dict[str, set[str]] = {name: set() for name in self._sources}  # of the labelling thread
+        self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # what the thread is to do
         self._connection: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="homeassistant", daemon=True)
         self._stopping = threading.Event()
         self._rare = RareLine()
-        # By key of the device:
-        self._devices: dict[str, str] = {}  # those that are labelled here, and their ids
-        self._own: set[str] = set()  # those that the broker retains as ours
-        self._due: dict[str, None] = {}  # those to be announced or, if they are not labelled here, removed
-        self._later_s: dict[str, float] = {}  # those to be due later, and when
-        self._elsewhere: set[str] = set()  # those labelled here that another daemon has announced since
 
     # --- labelling thread ---------------------------------------------------------------------
 
-    def note_labelled(self, devices: Sequence[str]) -> None:
-        """Announce devices that had no label before. It is called for every batch of windows."""
-        new = set(devices) - self._labelled
+    def note_labelled(self, source: str, devices: Sequence[str]) -> None:
+        """Announce devices of a source that had no label before. It is called for every batch of windows."""
+        new = set(devices) - self._labelled[source]
         if new:
-            self._labelled |= new
-            self._queue.put(_Labelled(sorted(new)))
+            self._labelled[source] |= new
+            self._queue.put(partial(self._sources[source].note_labelled, sorted(new)))
 
-    def note_gone(self, devices: Sequence[str], *, for_good: bool) -> None:
-        """Remove devices that were forgotten for good, or leave them to another daemon."""
-        self._labelled.difference_update(devices)
-        self._queue.put(_Gone(tuple(devices), for_good))
+    def note_gone(self, source: str, devices: Sequence[str], *, for_good: bool) -> None:
+        """Remove devices of a source that were forgotten for good, or leave them to another daemon."""
+        self._labelled[source].difference_update(devices)
+        self._queue.put(partial(self._sources[source].note_gone, tuple(devices), for_good=for_good))
 
-    def change_model(self, labels: Sequence[str], model: str) -> None:
-        """Announce all devices with the labels of another model."""
-        self._queue.put(_Model(list(labels), model))
+    def change_model(self, source: str, labels: Sequence[str], model: str) -> None:
+        """Announce all devices of a source with the labels of another model."""
+        self._queue.put(partial(self._sources[source].change_model, labels, model))
 
     # --- main thread --------------------------------------------------------------------------
 
@@ -138,11 +95,11 @@ class HomeAssistant:
         self._connection = Connection(
             settings,
             f"{client_id}-homeassistant",
-            subscriptions=[*topics, self._discovery.subscription],
+            subscriptions=[*topics, *(source.discovery.subscription for source in self._sources.values())],
             retained=True,
-            kind_of=lambda topic: self._discovery.subscription,
-            on_message=lambda topic, payload, _: self._queue.put(_Heard(topic, payload)),
-            on_change=lambda ready: self._queue.put(_AnnounceAll()) if ready else None,
+            kind_of=lambda topic: self._own_topics,
+            on_message=lambda topic, payload, _: self._queue.put(partial(self._hear, topic, payload)),
+            on_change=lambda ready: self._queue.put(self._announce_all) if ready else None,
             on_answers=self._note_refusals,
             on_death=self._on_failure,
         )
@@ -167,7 +124,7 @@ class HomeAssistant:
     def close(self, timeout_s: float) -> None:
         """Publish what is due if the broker takes it within ``timeout_s``, and disconnect. The announcements stay."""
         self._stopping.set()
-        self._queue.put(_Labelled(()))
+        self._queue.put(lambda: None)
         connection = self._connection
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -183,7 +140,7 @@ class HomeAssistant:
                 "homeassistant: the broker refuses to retain %s: %s; %s",
                 refused[0].topic,
                 with_mend(refused[0].reason),
-                publish_mend(self._connection.settings.url.user, self._discovery.subscription),
+                publish_mend(self._connection.settings.url.user, self._own_topics),
             )
 
     # --- thread -------------------------------------------------------------------------------
@@ -199,54 +156,31 @@ class HomeAssistant:
             self._on_failure()
 
     @property
+    def _due(self) -> list[Announcements]:
+        """Sources of which devices are due."""
+        return [source for source in self._sources.values() if source.due]
+
+    @property
     def _wait_s(self) -> float:
         return 0.01 if self._due and self._connection is not None and self._connection.ready else _TICK_S
 
     def step(self, timeout_s: float) -> None:
         """Take in what has happened, wait for it at most ``timeout_s``, and publish what is due."""
         try:
-            item = self._queue.get(timeout=timeout_s)
+            take = self._queue.get(timeout=timeout_s)
             while True:
-                self._take(item)
-                item = self._queue.get_nowait()
+                take()
+                take = self._queue.get_nowait()
         except queue.Empty:
             pass
-        now_s = self._monotonic()
-        for key in [key for key, due_s in self._later_s.items() if now_s >= due_s]:
-            del self._later_s[key]
-            self._due[key] = None
+        for source in self._sources.values():
+            source.take_later()
         self._publish()
 
-    def _take(self, item: _Labelled | _Gone | _Model | _Heard | _AnnounceAll) -> None:
-        match item:
-            case _Labelled(devices):
-                for device in devices:
-                    key = self._discovery.key(device)
-                    self._devices[key] = device
-                    self._due[key] = None
-                    self._later_s.pop(key, None)
-                    self._elsewhere.discard(key)
-            case _Gone(devices, for_good):
-                for device in devices:
-                    key = self._discovery.key(device)
-                    self._devices.pop(key, None)
-                    for part in (self._due, self._later_s):
-                        part.pop(key, None)
-                    self._elsewhere.discard(key)
-                    if key in self._own and for_good:
-                        self._due[key] = None
-                    elif key in self._own:
-                        self._leave(key)
-            case _Model():
-                self._model = item
-                self._announce_all()
-            case _AnnounceAll():
-                self._announce_all()
-            case _Heard(topic, payload):
-                self._hear(topic, payload)
-
     def _announce_all(self) -> None:
-        self._due |= dict.fromkeys(key for key in self._devices if key not in self._elsewhere)
+        """Announce all devices: Home Assistant has started, or the broker may have forgotten what it retained."""
+        for source in self._sources.values():
+            source.announce_all()
 
     def _hear(self, topic: str, payload: bytes) -> None:
         """Note what Home Assistant says, or what the broker retains now about a device."""
@@ -254,48 +188,37 @@ class HomeAssistant:
             if payload == BIRTH:
                 self._announce_all()
             return
-        said = self._discovery.read(topic, payload)
-        key, here = said.key, said.key in self._devices
-        if said.owner == self._discovery.owner:
-            if here:
-                self._later_s.pop(key, None)
-                self._elsewhere.discard(key)
-            elif key not in self._due and key not in self._later_s:
-                if key not in self._own and len(self._own) >= 2 * self._max_devices:
-                    return  # somebody else has published them
-                self._leave(key)
-            self._own.add(key)
-            return
-        self._own.discard(key)
-        if not here:
-            self._due.pop(key, None)
-            self._later_s.pop(key, None)
-        elif said.owner is None:
-            self._later_s[key] = self._monotonic() + _AGAIN_S
-        elif key not in self._due:  # else ours is about to be the last one
-            self._elsewhere.add(key)
-
-    def _leave(self, key: str) -> None:
-        """Remove a device later, unless it gets a label here or another owner meanwhile."""
-        self._later_s[key] = self._monotonic() + self._config.idle_s
+        source = self._by_topics.get(topic.rsplit("/", 2)[0])
+        if source is not None:
+            source.hear(topic, payload)
 
     def _publish(self) -> None:
+        """Publish what is due, some devices of each source in turn."""
         connection = self._connection
-        while self._due and connection is not None and connection.ready and connection.outgoing < _MAX_OUTGOING:
-            keys = list(self._due)[:_CHUNK]
-            messages = [message for key in keys for message in self._messages(key)]
-            n = connection.publish_all(messages, qos=1, retain=True) // len(SENSORS)
-            for key in keys[:n]:
-                del self._due[key]
-                if key in self._devices:
-                    self._own.add(key)
-                else:
-                    self._own.discard(key)
-            if n < len(keys):
-                return
+        while connection is not None and (due := self._due):
+            for source in due:
+                if not connection.ready or connection.outgoing >= _MAX_OUTGOING:
+                    return
+                keys = list(source.due)[:_CHUNK]
+                n = connection.publish_all(source.messages(keys), qos=1, retain=True) // len(SENSORS)
+                source.note_published(keys[:n])
+                if n < len(keys):
+                    return
 
-    def _messages(self, key: str) -> list[tuple[str, bytes]]:
-        device = self._devices.get(key)
-        if device is None:
-            return self._discovery.remove(key)
-        return self._discovery.announce(device, self._model.labels, self._model.id)
+
+def _discoveries(config: RunConfig) -> list[Discovery]:
+    """Return topics and messages of each source."""
+    templates = [source.labels_template.text for source in config.sources]
+    return [
+        Discovery(
+            config.homeassistant_prefix,
+            source.labels_template,
+            config.status_topic,
+            owner="\n".join([config.instance, source.samples_topics, config.partitions or "", config.worker or ""]),
+            version=__version__,
+            idle_s=config.idle_s,
+            source=source.name if config.source else "",
+            apart=source.labels_template.text in templates[:number],
+        )
+        for number, source in enumerate(config.sources)
+    ]

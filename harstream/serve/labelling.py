@@ -245,7 +245,7 @@ class Labelling:
                 completed_s = np.concatenate([part.completed_s for part in parts])
                 labelled = pipeline.label(windows, predicted)
                 if self._homeassistant is not None:
-                    self._homeassistant.note_labelled(windows.devices)
+                    self._homeassistant.note_labelled(pipeline.source, windows.devices)
                 if publish:
                     self._publish_labels(pipeline, labelled, completed_s)
 
@@ -287,7 +287,7 @@ class Labelling:
         """
         events, clearing = pipeline.end_activities(devices), pipeline.clearing_messages()
         if self._homeassistant is not None:
-            self._homeassistant.note_gone(devices, for_good=True)
+            self._homeassistant.note_gone(pipeline.source, devices, for_good=True)
         if not publish:  # such a device may be back, with a label that is not published again
             pipeline.last_labels.mark_cleared(len(clearing))
             return
@@ -300,7 +300,7 @@ class Labelling:
         self._publish_events(item.pipeline.give_up(item.devices))
         item.pipeline.give_up(item.go_on, go_on=True)
         if self._homeassistant is not None:
-            self._homeassistant.note_gone([*item.devices, *item.go_on], for_good=False)
+            self._homeassistant.note_gone(item.pipeline.source, [*item.devices, *item.go_on], for_good=False)
         item.then()
 
     def adopt(self, item: DevicesAdopted) -> None:
@@ -308,7 +308,8 @@ class Labelling:
         self._publish_events(item.pipeline.adopt(item.state, item.devices))
         if self._homeassistant is not None:
             known = item.pipeline.last_labels
-            self._homeassistant.note_labelled([device for device in item.devices if known.get(device) is not None])
+            labelled = [device for device in item.devices if known.get(device) is not None]
+            self._homeassistant.note_labelled(item.pipeline.source, labelled)
 
     def _complete(self, pipeline: Pipeline, save: Save) -> Save:
         """Return the state of a partition with the part behind the classifier."""
@@ -322,7 +323,7 @@ class Labelling:
         self._publish_events(pipeline.change_model(classifier, smoothing))
         self._metrics.set_model(pipeline.source, classifier.bundle, classifier.backend)
         if self._homeassistant is not None:
-            self._homeassistant.change_model(classifier.bundle.published_labels, classifier.bundle.id)
+            self._homeassistant.change_model(pipeline.source, classifier.bundle.published_labels, classifier.bundle.id)
 
     def save(self, pipelines: Sequence[Pipeline], checkpoint: Checkpoint) -> None:
         """Add the state behind the classifiers to a checkpoint, and let it be written."""

@@ -52,9 +52,10 @@ class Announcement:
 
 
 class Discovery:
-    """Topics and messages of the sensors of all devices whose labels have one topic template.
+    """Topics and messages of the sensors of all devices of one source.
 
-    Daemons with the same template announce the same sensors, and each device has one of them as its owner.
+    Its unique ids are made of the topic template of its labels and the name of the device. So daemons with the same
+    template announce the same sensors, and each device has one of them as its owner.
 
     Args:
         prefix: Prefix of Home Assistant's discovery topics.
@@ -63,13 +64,26 @@ class Discovery:
         owner: Name of the daemon, different from those of all others with the same template.
         version: Version of harstream.
         idle_s: Seconds without samples after which a device is forgotten.
+        source: Name of the source, shown beside the model; empty if the settings name none.
+        apart: Whether unique ids are made of the name of the source too, because an earlier source of the same daemon
+            has the same template.
 
     """
 
     def __init__(
-        self, prefix: str, labels: TopicTemplate, status_topic: str, owner: str, version: str, idle_s: float
+        self,
+        prefix: str,
+        labels: TopicTemplate,
+        status_topic: str,
+        owner: str,
+        version: str,
+        idle_s: float,
+        *,
+        source: str = "",
+        apart: bool = False,
     ) -> None:
-        self._scope = _digest(labels.text, 8)
+        self._scope = _digest(f"{labels.text}\n{source}" if apart else labels.text, 8)
+        self._source = source
         self._topics = [f"{prefix}/sensor/harstream-{self._scope}-{sensor}" for sensor in SENSORS]
         self._labels, self._status_topic = labels, status_topic
         self._owner = _digest(owner, 16)
@@ -82,9 +96,14 @@ class Discovery:
         return self._owner
 
     @property
+    def topics(self) -> str:
+        """What the topics of one message for each device begin with, up to the name of the device."""
+        return self._topics[0]
+
+    @property
     def subscription(self) -> str:
         """Topic filter of one message for each device."""
-        return f"{self._topics[0]}/+/config"
+        return f"{self.topics}/+/config"
 
     @staticmethod
     def key(device: str) -> str:
@@ -109,7 +128,7 @@ class Discovery:
                 "identifiers": [unique],
                 "name": device,
                 "manufacturer": "harstream",
-                "model": model,
+                "model": f"{model}, source {self._source}" if self._source else model,
             },
             "origin": {"name": "harstream", "sw_version": self._version},
             "harstream": self._owner,  # Home Assistant passes over what it does not know

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,21 @@ from harstream.classifier import Classifier, load_classifier
 from harstream.serve import daemon, exchange
 
 from ..servers import DEADLINE_S
+from .daemons import WrappedClassifier
 
 
 @pytest.fixture
 def classifier(random_bundle: Path) -> Classifier:
     """Return a classifier of the test's own, which a daemon left over from another test cannot use."""
     return load_classifier(random_bundle)
+
+
+@pytest.fixture
+def other_classifier(classifier) -> Classifier:
+    """Return another model for the same windows, which finds the labels in another order."""
+    other = WrappedClassifier(classifier)
+    other.bundle = dataclasses.replace(classifier.bundle, name="other", labels=classifier.bundle.labels[::-1])
+    return other
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from typing import Any
 
 import numpy as np
-import pytest
 
-from harstream.classifier import Classifier
 from harstream.publish import ENCODERS
 from harstream.serve import devices as health
 from harstream.serve.daemon import Daemon
@@ -21,14 +18,6 @@ from ..servers import Client, http_get, metric, wait_until
 from .daemons import WrappedClassifier, exposed, running
 from .sources import LABELS_OF, TABLES, Publishing, interleaved, labels_of, renamed, sources_config, stream
 from .test_http import serving_http
-
-
-@pytest.fixture
-def other_classifier(classifier) -> Classifier:
-    """Return another model for the same windows, which finds the labels in another order."""
-    other = WrappedClassifier(classifier)
-    other.bundle = dataclasses.replace(classifier.bundle, name="other", labels=classifier.bundle.labels[::-1])
-    return other
 
 
 def test_each_source_is_labelled_by_its_own_model_through_one_connection(

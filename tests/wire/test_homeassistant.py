@@ -49,6 +49,30 @@ def test_sensors_differ_between_devices_and_between_topics_of_labels_but_not_bet
     assert not ids(discovery()) & ids(discovery("v/{device}/activity"))
 
 
+def test_ids_and_owners_stay_what_they_were():
+    """Home Assistant keeps names, rooms and history by unique id, and the broker what an earlier version announced."""
+    topics = [topic for topic, _ in discovery().announce("phone1", LABELS, "m")]
+    assert topics[0] == "home/sensor/harstream-776dd9d7-activity/b3788a131520d200/config"
+    (activity, *_) = sensors("phone1", discovery()).values()
+    assert activity["unique_id"] == "harstream_776dd9d7_b3788a131520d200_activity"
+    assert activity["harstream"] == "7692c3ad3540bb80"
+
+
+def test_a_source_that_shares_the_topics_of_labels_has_other_ids_and_the_same_topics():
+    template = TopicTemplate("w/{device}/activity")
+    makers = [
+        Discovery("home", template, "s", "one", "1.2.3", 300.0, source=source, apart=apart)
+        for source, apart in (("", False), ("belts", False), ("belts", True), ("tags", True))
+    ]
+    ids = [next(iter(sensors("a", maker).values()))["unique_id"] for maker in makers]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    assert len({maker.subscription for maker in makers}) == 3
+    shown = [next(iter(sensors("a", maker).values())) for maker in makers]
+    assert {one["state_topic"] for one in shown} == {"w/a/activity"}
+    assert [one["device"]["model"] for one in shown[:2]] == ["phone@2.0.0", "phone@2.0.0, source belts"]
+
+
 def test_a_device_has_an_enum_a_percentage_and_a_time():
     activity, confidence, seen = sensors("a", discovery()).values()
     assert (activity["device_class"], activity["options"]) == ("enum", LABELS)
