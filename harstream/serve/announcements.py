@@ -25,7 +25,8 @@ class Announcements:
         labels: Labels that are published.
         model: Id of the model.
         max_devices: Largest number of devices with state.
-        idle_s: Seconds after which a device is removed that was announced here and has no label here.
+        idle_s: Seconds without samples after which a device is forgotten. One that was announced here before and has
+            no label here is removed after this time.
         monotonic: Clock.
 
     Attributes:
@@ -80,6 +81,10 @@ class Announcements:
         self._labels, self._model = list(labels), model
         self.announce_all()
 
+    def change_idle(self, idle_s: float) -> None:
+        """Use another time after which devices are forgotten, in what is announced from now on."""
+        self._idle_s = idle_s
+
     def announce_all(self) -> None:
         """Announce all devices that are labelled here and are no other daemon's."""
         self.due |= dict.fromkeys(key for key in self._devices if key not in self._elsewhere)
@@ -126,7 +131,7 @@ class Announcements:
         device = self._devices.get(key)
         if device is None:
             return self.discovery.remove(key)
-        return self.discovery.announce(device, self._labels, self._model)
+        return self.discovery.announce(device, self._labels, self._model, self._idle_s)
 
     def note_published(self, keys: Sequence[str]) -> None:
         """Note that the messages of devices are on their way to the broker."""

@@ -111,6 +111,11 @@ class HomeAssistant:
         """Error that has ended one of the two threads."""
         return self._failure or (None if self._connection is None else self._connection.failure)
 
+    def change_idle(self, idle_s: float) -> None:
+        """Use another time after which devices are forgotten, in what is announced from now on."""
+        for source in self._sources.values():
+            self._queue.put(partial(source.change_idle, idle_s))
+
     def replace_credentials(self, settings: BrokerSettings) -> None:
         """Use other credentials from the next connection on.
 
@@ -216,7 +221,6 @@ def _discoveries(config: RunConfig) -> list[Discovery]:
             config.status_topic,
             owner="\n".join([config.instance, source.samples_topics, config.partitions or "", config.worker or ""]),
             version=__version__,
-            idle_s=config.idle_s,
             source=source.name if config.source else "",
             apart=source.labels_template.text in templates[:number],
         )

@@ -164,6 +164,8 @@ def _change(daemon: Daemon, config: RunConfig, classifiers: Sequence[Classifier]
             if part is not None:
                 part.replace_credentials(settings)
     daemon.config = config
+    if daemon.homeassistant is not None:  # the devices of each source are announced again with its model, below
+        daemon.homeassistant.change_idle(config.idle_s)
     if connection is not None:
         connection.limit_payload(config.max_payload_bytes)
     for source, classifier in changes:

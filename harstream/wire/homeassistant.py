@@ -63,7 +63,6 @@ class Discovery:
         status_topic: Topic of the daemon's status.
         owner: Name of the daemon, different from those of all others with the same template.
         version: Version of harstream.
-        idle_s: Seconds without samples after which a device is forgotten.
         source: Name of the source, shown beside the model; empty if the settings name none.
         apart: Whether unique ids are made of the name of the source too, because an earlier source of the same daemon
             has the same template.
@@ -77,7 +76,6 @@ class Discovery:
         status_topic: str,
         owner: str,
         version: str,
-        idle_s: float,
         *,
         source: str = "",
         apart: bool = False,
@@ -88,7 +86,6 @@ class Discovery:
         self._labels, self._status_topic = labels, status_topic
         self._owner = _digest(owner, 16)
         self._version = version
-        self._expire_after = min(math.ceil(idle_s), _MAX_EXPIRE_S)
 
     @property
     def owner(self) -> str:
@@ -110,15 +107,17 @@ class Discovery:
         """Return the name of a device in topics and unique ids, which may have only some characters."""
         return _digest(device, 16)
 
-    def announce(self, device: str, labels: list[str], model: str) -> list[tuple[str, bytes]]:
+    def announce(self, device: str, labels: list[str], model: str, idle_s: float) -> list[tuple[str, bytes]]:
         """Return the publications that announce the sensors of a device.
 
         Args:
             device: Device id.
             labels: Labels that it may have, UNKNOWN included.
             model: Id of the model.
+            idle_s: Seconds without samples after which the device is forgotten.
 
         """
+        expire_after = min(math.ceil(idle_s), _MAX_EXPIRE_S)
         key = self.key(device)
         unique = f"harstream_{self._scope}_{key}"
         common: dict[str, Any] = {
@@ -140,7 +139,7 @@ class Discovery:
                 "options": labels,
                 "icon": "mdi:walk",
                 "value_template": _LABEL,
-                "expire_after": self._expire_after,
+                "expire_after": expire_after,
             },
             {
                 "name": "Confidence",
@@ -149,7 +148,7 @@ class Discovery:
                 "icon": "mdi:percent",
                 "entity_category": "diagnostic",
                 "value_template": _PERCENT,
-                "expire_after": self._expire_after,
+                "expire_after": expire_after,
             },
             {
                 "name": "Last seen",

@@ -246,7 +246,7 @@ def test_a_device_that_comes_here_is_announced_again_and_left_alone_by_the_earli
 
 
 def test_the_last_announcement_that_the_broker_delivers_names_the_owner(clock):
-    discovery = Discovery("homeassistant", TopicTemplate("w/{device}/activity"), "s", "one", "1.2.3", IDLE_S)
+    discovery = Discovery("homeassistant", TopicTemplate("w/{device}/activity"), "s", "one", "1.2.3")
     part = Announcements(discovery, LABELS, "m@1", max_devices=9, idle_s=IDLE_S, monotonic=clock)
     key = Discovery.key("a")
     part.note_labelled(["a"])

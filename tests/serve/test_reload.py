@@ -155,6 +155,25 @@ def test_settings_that_need_a_restart_stay_and_are_named(daemon, caplog):
     assert (daemon.config.idle_s, daemon.config.qos) == (7.0, 1)
 
 
+def test_devices_are_announced_to_home_assistant_again_with_another_time_after_which_they_are_forgotten(
+    mosquitto, own_bundle, subjects
+):
+    settings = {"model": str(own_bundle), "homeassistant": True}
+    daemon = Daemon(make_config(mosquitto.port, **settings), load_classifier(own_bundle))
+    with Client(mosquitto.port) as client, running(daemon):
+
+        def expires_s() -> set[int]:
+            """Return after how long the last announcement of each activity lets it expire."""
+            last = {topic: payload for topic, payload, _ in list(client.messages) if "-activity/" in topic}
+            return {json.loads(payload)["expire_after"] for payload in last.values()}
+
+        publish_all(client, subjects)
+        wait_until(lambda: expires_s() == {300}, "the announcements")
+        changed = make_config(mosquitto.port, **settings, idle_s=100.0)
+        assert Reloader(daemon, lambda: changed).reload("test")
+        wait_until(lambda: expires_s() == {100}, "the other time")
+
+
 def test_a_changed_folder_is_noticed_once_and_only_when_its_files_are_complete(daemon, own_bundle):
     reloader = Reloader(daemon)
     assert not reloader.changed_models()

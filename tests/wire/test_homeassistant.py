@@ -17,12 +17,12 @@ TOPIC = re.compile(r"home/sensor/[a-zA-Z0-9_-]+/[a-zA-Z0-9_-]+/config")
 NAMES = ["phone1", "", "ä", "日本", "a b", "quote\"'{{x}}\\", "/+#$", "x" * 256, "\U0001f3c3" * 64, "\ud800"]
 
 
-def discovery(labels: str = "w/{device}/activity", owner: str = "one", idle_s: float = 300.0) -> Discovery:
-    return Discovery("home", TopicTemplate(labels), "harstream/one/status", owner, "1.2.3", idle_s)
+def discovery(labels: str = "w/{device}/activity", owner: str = "one") -> Discovery:
+    return Discovery("home", TopicTemplate(labels), "harstream/one/status", owner, "1.2.3")
 
 
-def sensors(device: str, maker: Discovery) -> dict[str, dict[str, Any]]:
-    published = maker.announce(device, LABELS, "phone@2.0.0")
+def sensors(device: str, maker: Discovery, idle_s: float = 300.0) -> dict[str, dict[str, Any]]:
+    published = maker.announce(device, LABELS, "phone@2.0.0", idle_s)
     return {topic: json.loads(payload) for topic, payload in published}
 
 
@@ -51,7 +51,7 @@ def test_sensors_differ_between_devices_and_between_topics_of_labels_but_not_bet
 
 def test_ids_and_owners_stay_what_they_were():
     """Home Assistant keeps names, rooms and history by unique id, and the broker what an earlier version announced."""
-    topics = [topic for topic, _ in discovery().announce("phone1", LABELS, "m")]
+    topics = [topic for topic, _ in discovery().announce("phone1", LABELS, "m", 300.0)]
     assert topics[0] == "home/sensor/harstream-776dd9d7-activity/b3788a131520d200/config"
     (activity, *_) = sensors("phone1", discovery()).values()
     assert activity["unique_id"] == "harstream_776dd9d7_b3788a131520d200_activity"
@@ -61,7 +61,7 @@ def test_ids_and_owners_stay_what_they_were():
 def test_a_source_that_shares_the_topics_of_labels_has_other_ids_and_the_same_topics():
     template = TopicTemplate("w/{device}/activity")
     makers = [
-        Discovery("home", template, "s", "one", "1.2.3", 300.0, source=source, apart=apart)
+        Discovery("home", template, "s", "one", "1.2.3", source=source, apart=apart)
         for source, apart in (("", False), ("belts", False), ("belts", True), ("tags", True))
     ]
     ids = [next(iter(sensors("a", maker).values()))["unique_id"] for maker in makers]
@@ -88,14 +88,14 @@ def test_a_device_has_an_enum_a_percentage_and_a_time():
 
 @pytest.mark.parametrize(("idle_s", "expires_s"), [(300.0, 300), (2.5, 3), (86400.0, 300)])
 def test_a_label_does_not_outlive_the_device_nor_five_minutes(idle_s, expires_s):
-    activity, confidence, seen = sensors("a", discovery(idle_s=idle_s)).values()
+    activity, confidence, seen = sensors("a", discovery(), idle_s).values()
     assert activity["expire_after"] == confidence["expire_after"] == expires_s
     assert "expire_after" not in seen
 
 
 def test_the_first_sensor_is_announced_first_and_removed_last():
     maker = discovery()
-    announced = [topic for topic, _ in maker.announce("a", LABELS, "m")]
+    announced = [topic for topic, _ in maker.announce("a", LABELS, "m", 300.0)]
     removed = maker.remove(Discovery.key("a"))
     assert [topic for topic, _ in removed] == announced[::-1]
     assert {payload for _, payload in removed} == {b""}
@@ -104,7 +104,7 @@ def test_the_first_sensor_is_announced_first_and_removed_last():
 
 def test_an_announcement_tells_its_owner():
     one, two = discovery(), discovery(owner="two")
-    topic, payload = one.announce("a", LABELS, "m")[0]
+    topic, payload = one.announce("a", LABELS, "m", 300.0)[0]
     said = two.read(topic, payload)
     assert (said.key, said.owner) == (Discovery.key("a"), one.owner)
     assert one.owner != two.owner
