@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harstream.core.batches import Float64
+from harstream.core.batches import Float32, Float64
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, gyro_plausible
 from harstream.probe.places import Held, Place
 from harstream.probe.words import AXES, sensor_of
@@ -294,19 +294,23 @@ def _rounded(factor: float) -> float:
     return float(f"{factor:.10g}")
 
 
-def rotation_of(acc: Float64, gyro: Float64, rate_hz: float, name: str = "") -> Scale:
+def rotation_of(
+    acc: Float64, gyro: Float64, rate_hz: float, name: str = "", sent: Float32 | Float64 | None = None
+) -> Scale:
     """Return the unit of a gyroscope, by which it turns as the accelerometer does.
 
     Args:
         acc: (n_samples, 3) of one device, evenly spaced, in any unit.
-        gyro: (n_samples, 3) of the same samples, as they were sent.
+        gyro: (n_samples, 3) of the same samples, in the unit in which they were sent.
         rate_hz: Sample rate; 0: not known.
         name: Name of the gyroscope in messages, which may tell the unit.
+        sent: (n_sent, 3) as they were sent, if ``gyro`` is interpolated between them: counts are whole numbers there.
 
     """
-    deg, largest = math.pi / 180, float(np.abs(gyro).max(initial=0.0))
+    sent = gyro if sent is None else sent
+    deg, largest = math.pi / 180, float(np.abs(sent).max(initial=0.0))
     factors = {("rad/s", 1.0): 1.0, ("deg/s", 1.0): deg}
-    if largest >= _FEWEST_COUNTS and (np.abs(gyro - np.rint(gyro)) < 0.01).all():
+    if largest >= _FEWEST_COUNTS and (np.abs(sent - np.rint(sent)) < 0.01).all():
         factors = {("deg/s", _rounded(1 / count)): deg / count for count in COUNTS_PER_DEG_S} | factors
     # No sensor measures faster rotations.
     possible = [key for key, factor in factors.items() if largest * factor <= _FASTEST]
