@@ -37,6 +37,8 @@ _AT_REST = 0.05
 _FEWEST_COUNTS = 4.0
 #: Fastest rotation of a sensor, 2,000 deg/s, in rad/s.
 _FASTEST = 35.0
+#: Largest number that a sensor can send, of a converter with 40 bits.
+_LARGEST = 1e12
 _BY_NAME = {"acc": 4.0, "": 0.0, "linear": -5.0, "gravity": -6.0, "gyro": -6.0, "other": -8.0}
 #: Triples of another quality than the best one are readings that were possible.
 _MAX_OTHERS = 4
@@ -181,6 +183,8 @@ def find_triples(held: Held) -> list[Triple]:
         if place.kind == "vectors" and not place.samples:
             rows = np.array([row for rows in held[place] for row in rows], np.float64).reshape(-1, 3)
             counts = tuple(map(len, held[place]))
+            if not _may_be_sensor(rows):
+                continue
             found[(place,)] = Triple((place.path,), (place,), rows, counts, sensor_of(place.path) or place.sensor)
     for letters in (True, False):
         for place in held:
@@ -199,6 +203,11 @@ def find_triples(held: Held) -> list[Triple]:
         for triple in found.values()
         if columns.isdisjoint(place.path.rpartition(".")[0] for place in triple.places if place.hidden)
     ]
+
+
+def _may_be_sensor(values: Float64) -> bool:
+    """Return whether numbers are not larger than those of any sensor, as times in us are, and finite."""
+    return bool((np.abs(values) <= _LARGEST).all())
 
 
 def _siblings(path: str, letters: bool) -> list[tuple[str, str, str]]:
@@ -221,7 +230,7 @@ def _triple(held: Held, places: tuple[Place, ...]) -> Triple | None:
     if len(set(lengths)) > 1 or sum(lengths[0]) == 0:
         return None
     values = np.array([[float(one) for message in column for one in message] for column in columns]).T
-    if not np.isfinite(values).all():
+    if not _may_be_sensor(values):
         return None
     paths = tuple(place.path for place in places)
     without_axis = paths[0]
