@@ -18,13 +18,13 @@ from harstream.probe.words import sensor_of_level
 from harstream.wire.decoder import Message
 from harstream.wire.fields import UNUSED
 from harstream.wire.times import AUTO_UNIT
-from harstream.wire.topics import DEVICE
+from harstream.wire.topics import DEVICE, TopicTemplate
 
 #: Longest time in ns for which a sample of the gyroscope is held.
 _REACH_NS = 100_000_000
 #: Devices by which unit and clocks are told, and messages of each sensor in which they are looked for.
 _MAX_DEVICES = 4
-_MAX_MESSAGES = 1_000
+_MAX_MESSAGES = 2_000
 #: Payloads whose fields scale numbers.
 _SCALED = ("fields", "csv")
 #: Time in s by which the clocks of the two sensors may differ, as far as the times of arrival tell; and the time beyond
@@ -80,7 +80,7 @@ def find_pair(
         max_bytes: Largest payload to accept.
 
     """
-    acc, gyro = acc[:_MAX_MESSAGES], gyro[:_MAX_MESSAGES]
+    acc, gyro = _of_some_devices((settings.topic, acc), (gyro_topic, gyro))
     unlike_s = 0.0
     fallback: Pair | None = None
     for candidate in _candidates(settings, searched, gyro_topic, triple):
@@ -120,6 +120,25 @@ _ARRIVAL = (
 )
 _UNLIKE = "the clocks of the two sensors have nothing to do with each other: let both send times of one clock"
 _APART = "the clocks of the two sensors are {:.1f} s apart, by the times of arrival: both need times of one clock"
+
+
+def _of_some_devices(*streams: tuple[str, Sequence[Message]]) -> list[Sequence[Message]]:
+    """Return the messages of some devices that send both sensors, so that units and clocks show, if topics name them.
+
+    Args:
+        streams: Template of the topics of each sensor, and its messages.
+
+    """
+    by_device: list[dict[str | None, list[Message]]] = []
+    for text, messages in streams:
+        template = TopicTemplate(text, may_omit_device=True)
+        of: dict[str | None, list[Message]] = {}
+        for message in messages:
+            of.setdefault(template.device(message.topic), []).append(message)
+        by_device.append(of)
+    some = [device for device in by_device[0] if all(device in of for of in by_device)][:_MAX_DEVICES]
+    chosen = [sorted((m for name in some for m in of[name]), key=lambda m: m.arrival_s) for of in by_device]
+    return [part[:_MAX_MESSAGES] for part in (chosen if some else [messages for _, messages in streams])]
 
 
 def decodes(settings: SourceSettings, messages: Sequence[Message], max_bytes: int) -> bool:

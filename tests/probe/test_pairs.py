@@ -185,6 +185,18 @@ def test_a_gyroscope_in_degrees_at_other_times_is_told():
     assert "gyroscope, deg/s" in text
 
 
+def test_the_unit_of_many_gyroscopes_is_told():
+    """Not by the first messages of all, which are of too short a time."""
+    streams = []
+    for n in range(30):
+        streams += [acc(f"w/k{n}/accelerometer", seed=n % 3), gyro(f"w/k{n}/gyroscope", seed=n % 3)]
+    source = probed(*streams)
+    assert source.settings.gyro_unit == "rad/s"
+    assert source.doubts == ()
+    assert len(source.trial.devices) == 30
+    assert source.works
+
+
 def test_a_gyroscope_in_degrees_under_common_names_is_told():
     def shape(columns: slice, t_ns: int, _: float, samples: Float32, device: str) -> bytes:
         return devices.dumps({"ts": t_ns // 10**6, **dict(zip("xyz", samples[0, columns].tolist(), strict=True))})
