@@ -57,7 +57,8 @@ class SourceConfig:
             )
         try:
             self._check_gyro_topic()
-            self.payload_config.check(not self.samples_template.has_device)
+            paired = self.gyro_topic is not None
+            self.payload_config.check(not self.samples_template.has_device, paired)
             _ = self.labels_template, self.events_template
         except ConfigError as error:
             raise ConfigError(f"{self.where}{error}") from error

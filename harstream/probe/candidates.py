@@ -25,7 +25,7 @@ from harstream.wire.times import AUTO_UNIT
 #: Topics of the messages while candidates are compared.
 _TOPIC, _TEMPLATE = "probe", "probe/{device}"
 #: Factor of a gyroscope whose unit is not known yet, so that counts are no impossible rotations.
-_SMALL = 1e-6
+SMALL = 1e-6
 #: Share of the messages that settings must accept.
 ENOUGH = 0.9
 #: Devices by whose gyroscopes the unit is told.
@@ -94,6 +94,8 @@ def choose(group: Group, max_bytes: int) -> Choice:
         quality = _quality(candidate, messages, max_bytes)
         if quality[0] and (best is None or quality > best_quality):
             best, best_quality = candidate, quality
+    if group.sensor == "gyro" and not best_quality[3]:
+        best = None  # packed samples do not tell what they are; the topic does
     if best is not None and best.payload == AUTO_PAYLOAD and known != "Sensor Logger":
         best = _with_unit(best, messages, max_bytes)
     name = "phyphox" if best is not None and best.payload == "phyphox" else known
@@ -223,7 +225,7 @@ def _with_scale(candidate: Candidate, evidence: Evidence) -> Candidate:
 def _measured(group: Group, candidate: Candidate, evidence: Evidence, max_bytes: int) -> tuple[Candidate, Evidence]:
     """Add what the decoded samples show: the place of the rate, and the unit of the gyroscope."""
     gyro, messages, doubts = evidence.sensors.gyro, group.searched, list(candidate.doubts)
-    fields = replace(candidate.fields, gyro_scale=1.0 if gyro is None else _SMALL)
+    fields = replace(candidate.fields, gyro_scale=1.0 if gyro is None else SMALL)
     tried = _try(replace(candidate, fields=fields), messages, needs_gyro=gyro is not None, max_bytes=max_bytes)
     fields = candidate.fields
     if candidate.payload == "fields":
@@ -234,7 +236,7 @@ def _measured(group: Group, candidate: Candidate, evidence: Evidence, max_bytes:
             evidence, fields = replace(evidence, rate=rate), replace(fields, rate_hz=rate.path)
     if gyro is None:
         return replace(candidate, fields=fields, doubts=tuple(doubts)), evidence
-    scale = _rotation(tried, 1 / _SMALL, gyro.text)
+    scale = _rotation(tried, 1 / SMALL, gyro.text)
     doubts += [f"unit of the gyroscope: {scale.doubt}"] if scale.doubt else []
     fields = replace(fields, gyro_scale=scale.factor)
     candidate = replace(candidate, fields=fields, gyro_unit=scale.unit, doubts=tuple(doubts))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harstream.config import RunConfig
+from harstream.core.batches import SampleBatch
 from harstream.core.spec import SignalSpec
 from harstream.errors import ConfigError
 from harstream.probe import pairs, trial
@@ -23,6 +24,32 @@ from harstream.wire.topics import TopicTemplate
 _LABELS_TOPIC = "harstream/{device}/activity"
 #: Sources of one group; a level of topics that is no device makes more.
 _MAX_TEMPLATES = 20
+_MAX_NAMED = 3  # devices
+#: What is said of a source without the gyroscope that the model needs, and of a gyroscope that goes with no source.
+_NO_GYRO = (
+    "the model needs a gyroscope, and none was heard, in these messages or beside them: let it send while probing, or "
+    "take --model phone, which needs none"
+)
+_UNLIKE = (
+    "a gyroscope that seems to belong to {}, but no settings decode both: send both in one form, with device and time "
+    "under the same names"
+)
+_ANOTHER = "a gyroscope of devices that send another one too, which the source of {} takes"
+
+
+@dataclass(frozen=True, slots=True)
+class Gyroscope:
+    """Messages of the gyroscopes of a source's devices, where they have messages of their own."""
+
+    template: str  # of their topics; that of the accelerometer if both have the same
+    group: Group
+    evidence: Evidence
+    batch: SampleBatch  # their samples
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics, sorted."""
+        return tuple(self.group.topics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +62,7 @@ class Source:
     topics: tuple[str, ...]
     doubts: tuple[str, ...]
     trial: Trial
-    gyro_topics: tuple[str, ...] = ()
+    gyro: Gyroscope | None = None
     error: str = ""  # that `harstream run` would end with
 
     @property
@@ -54,7 +81,13 @@ class Source:
         devices = self.trial.devices
         if self.error or not devices or self.trial.share < ENOUGH:
             return False
-        return all(one.unit and not one.untrusted for one in devices)
+        return all(one.unit and not one.untrusted and not one.missing for one in devices)
+
+    @property
+    def messages(self) -> list[Message]:
+        """Messages on its topics, in order of arrival, without those of gyroscopes with messages of their own."""
+        topics = set(self.topics)
+        return [message for message in self.group.messages if message.topic in topics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +98,15 @@ class Other:
     topics: tuple[str, ...]
     reason: str  # one line: what is missing
     evidence: Evidence | None
+
+
+@dataclass(slots=True, eq=False)
+class _Unserved:
+    """Messages that no source has."""
+
+    group: Group
+    choice: Choice
+    reason: str = ""  # if it is known before the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +152,25 @@ def examine(
         own=grouped.own,
         passed_over=grouped.passed_over,
     )
-    unserved: list[tuple[Group, Choice]] = []
-    for one in grouped.groups:
-        choice = choose(one, max_payload_bytes)
-        if choice.candidate is None or one.told_by:
-            unserved.append((one, choice))
+    unserved: list[_Unserved] = []
+    for part in grouped.groups:
+        choice = choose(part, max_payload_bytes)
+        if choice.candidate is None or part.told_by:
+            unserved.append(_Unserved(part, choice))
             continue
-        templates = find_templates(one.topics, filters, choice.candidate.names)[:_MAX_TEMPLATES]
-        found = [_source(template, one, choice, spec, max_payload_bytes) for template in templates]
+        templates = find_templates(part.topics, filters, choice.candidate.names)[:_MAX_TEMPLATES]
+        found = [_source(template, part, choice, spec, max_payload_bytes) for template in templates]
         found = [source for source in found if source.shows_gravity]
         findings.sources.extend(found)
         if not found:
-            unserved.append((one, choice))
+            unserved.append(_Unserved(part, choice))
     _merge(findings.sources, spec, max_payload_bytes)
     clashes = _separate(findings.sources)
     _pair(findings.sources, unserved, spec, max_payload_bytes)
-    for one, choice in unserved:
-        findings.others.append(
-            Other(one, tuple(one.topics), obstacle(one, choice, [other for other, _ in unserved]), choice.evidence)
-        )
+    groups = [one.group for one in unserved]
+    for one in unserved:
+        reason = one.reason or obstacle(one.group, one.choice, groups)
+        findings.others.append(Other(one.group, tuple(one.group.topics), reason, one.choice.evidence))
     for source, clash in clashes:
         reason = (
             f"the topics of {clash.settings.topic} bring messages of another shape too, and a source has one: "
@@ -181,8 +223,7 @@ def _merge(sources: list[Source], spec: SignalSpec, max_bytes: int) -> None:
             merged[source.settings] = source
             continue
         topics = {*known.topics, *source.topics}
-        messages = [m for one in (known.group, source.group) for m in one.messages if m.topic in topics]
-        messages.sort(key=lambda message: message.arrival_s)
+        messages = _in_order(known.messages, source.messages)
         whole = replace(known.group, messages=messages)
         tried = trial.run(source.settings, messages, spec, max_bytes)
         doubts = tuple(dict.fromkeys((*known.doubts, *source.doubts)))
@@ -190,30 +231,130 @@ def _merge(sources: list[Source], spec: SignalSpec, max_bytes: int) -> None:
     sources[:] = merged.values()
 
 
-def _pair(sources: list[Source], unserved: list[tuple[Group, Choice]], spec: SignalSpec, max_bytes: int) -> None:
-    """Put gyroscopes whose messages come on topics of their own to the accelerometers of the same devices."""
-    for one, choice in list(unserved):
-        gyro = choice.evidence.sensors.gyro
-        if gyro is None or one.told_by:
+def _pair(sources: list[Source], unserved: list[_Unserved], spec: SignalSpec, max_bytes: int) -> None:
+    """Put gyroscopes that have messages of their own to the accelerometers of the same devices.
+
+    Args:
+        sources: All sources; those of such accelerometers become sources of both.
+        unserved: Messages that no source has; those of such gyroscopes are taken out.
+        spec: Signal of the model.
+        max_bytes: Largest payload to accept.
+
+    """
+    for number, source in enumerate(sources):
+        if any(one.has_gyro for one in source.trial.devices):
             continue
-        for number, source in enumerate(sources):
-            topic, searched = pairs.partner(source.settings.topic, one.topics), source.choice.searched
-            if not topic or searched is None or searched.fields.gyro or searched.payload != "fields":
+        others = [TopicTemplate(one.settings.topic, may_omit_device=True) for one in sources if one is not source]
+        found = None
+        for template, parts in _gyroscopes(source, unserved).items():
+            if any(TopicTemplate(template, may_omit_device=True).overlaps(other) for other in others):
                 continue
-            unserved.remove((one, choice))
-            settings, doubt = source.settings, f"the gyroscope on {topic} is left out, because the model needs none"
-            tried = source.trial
-            if spec.uses_gyro:
-                messages = [message for message in source.group.messages if message.topic in source.topics]
-                tried = trial.look(settings, messages, max_bytes)
-                settings, doubt = pairs.pair(
-                    settings, searched, source.group.messages, one.messages, topic, gyro, max_bytes
-                )
-            doubts = (*source.doubts, doubt) if doubt else source.doubts
-            sources[number] = replace(
-                source, settings=settings, doubts=doubts, trial=tried, gyro_topics=tuple(one.topics)
-            )
+            reason = _ANOTHER if found else _UNLIKE
+            found = found or _paired(source, template, parts, spec, max_bytes)
+            if found is not None and found.gyro is not None and found.gyro.template == template:
+                sources[number] = found
+                _take(unserved, parts, found)
+            else:
+                for one, group in parts:
+                    if _share_a_device(source, template, group):
+                        one.reason = reason.format(source.settings.topic)
+    for number, source in enumerate(sources):
+        is_lacking = spec.uses_gyro and source.gyro is None and set(source.trial.rejected) == {"gyroscope"}
+        if is_lacking and not any(one.reason for one in unserved):
+            sources[number] = replace(source, doubts=(*source.doubts, _NO_GYRO))
+
+
+def _share_a_device(source: Source, template: str, group: Group) -> bool:
+    """Return whether topics of a gyroscope, and topics of a source, name the same device, or none at all."""
+    of_gyro, of_acc = (
+        {TopicTemplate(text, may_omit_device=True).device(topic) for topic in topics}
+        for text, topics in ((template, group.topics), (source.settings.topic, source.topics))
+    )
+    return not of_gyro.isdisjoint(of_acc)
+
+
+def _gyroscopes(source: Source, unserved: Sequence[_Unserved]) -> dict[str, list[tuple[_Unserved, Group]]]:
+    """Return messages that may be those of the gyroscopes of a source's devices, by the template of their topics."""
+    found: dict[str, list[tuple[_Unserved, Group]]] = {}
+    for one in unserved:
+        group = one.group
+        if group.told_by or not (group.is_gyro or group.sensor == "gyro" or one.choice.evidence.sensors.gyro):
+            continue
+        for template, topics in pairs.partners(source.settings.topic, group.topics).items():
+            messages = [message for message in group.messages if message.topic in topics]
+            found.setdefault(template, []).append((one, replace(group, messages=messages)))
+    return found
+
+
+def _paired(
+    source: Source, template: str, parts: Sequence[tuple[_Unserved, Group]], spec: SignalSpec, max_bytes: int
+) -> Source | None:
+    """Return a source with the gyroscope of its devices; None if no settings decode both.
+
+    Args:
+        source: The source of the accelerometer.
+        template: Template of the gyroscope's topics.
+        parts: Messages on these that may be its.
+        spec: Signal of the model.
+        max_bytes: Largest payload to accept.
+
+    """
+    acc, searched = source.messages, source.choice.searched
+    for first, chosen in parts:
+        evidence = _evidence(source, first.choice.evidence)
+        found = pairs.find_pair(
+            source.settings, searched, acc, chosen.messages, template, evidence.sensors.gyro, max_bytes
+        )
+        if found is not None:
             break
+    else:
+        return None
+    alike = [one for _, one in parts if one is chosen or pairs.decodes(found.settings, one.messages, max_bytes)]
+    messages = _in_order(*(one.messages for one in alike))
+    if spec.uses_gyro:
+        settings, doubts = found.settings, found.doubts
+        tried = trial.run(settings, _in_order(acc, messages), spec, max_bytes)
+        batch = tried.gyro
+    else:
+        settings, tried = source.settings, source.trial
+        doubts = (f"the gyroscope on {template} is left out, because the model needs none",)
+        batch = trial.decode(found.settings, messages, needs_gyro=True, max_bytes=max_bytes).gyro
+        trial.describe_gyro(tried, batch)
+    alone = sorted({*batch.devices} - {*tried.acc.devices})
+    if alone:
+        doubts += (f"of {_named(alone)} only the gyroscope was heard, and no accelerometer",)
+    gyro = Gyroscope(template, replace(chosen, messages=messages), replace(evidence, gyro_scale=found.scale), batch)
+    return replace(source, settings=settings, doubts=(*source.doubts, *doubts), trial=tried, gyro=gyro)
+
+
+def _evidence(source: Source, evidence: Evidence) -> Evidence:
+    """Return what was found in messages of a gyroscope, which is where the accelerometer is in its own, if anything is.
+
+    In ``[t, x, y, z]`` names do not tell which three of the four are a gyroscope.
+    """
+    acc, sensors = source.evidence.sensors.acc, evidence.sensors
+    same = [one for one in sensors.triples if acc and one.paths == acc.paths and one.samples == acc.samples]
+    return replace(evidence, sensors=replace(sensors, gyro=same[0])) if same else evidence
+
+
+def _take(unserved: list[_Unserved], parts: Sequence[tuple[_Unserved, Group]], source: Source) -> None:
+    """Take the messages of the gyroscopes of a source out of those that no source has."""
+    assert source.gyro is not None
+    taken = set(map(id, source.gyro.group.messages))
+    for one, _ in parts:
+        one.group = replace(one.group, messages=[m for m in one.group.messages if id(m) not in taken])
+        if not one.group.messages:
+            unserved.remove(one)
+
+
+def _in_order(*streams: Sequence[Message]) -> list[Message]:
+    """Return the messages of several streams in order of arrival."""
+    return sorted((message for stream in streams for message in stream), key=lambda message: message.arrival_s)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMED
+    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _separate(sources: list[Source]) -> list[tuple[Source, Source]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from harstream.probe.contents import Content, open_payload
 from harstream.probe.places import Held, collect
-from harstream.probe.words import sensor_of
+from harstream.probe.words import sensor_of, sensor_of_level
 from harstream.wire.csv_text import is_header
 from harstream.wire.decoder import Message
 
@@ -38,6 +38,7 @@ class Group:
     sensor: str = ""  # that a level of the topic, or the text at ``told_by``, names: acc, gyro, linear, ...
     told_by: str = ""  # path of the text that tells these messages from others of the same topic
     value: str = ""  # that text
+    is_gyro: bool = False  # names in the messages are those of a gyroscope, and none those of an accelerometer
     documents: list[Any] = field(default_factory=list)  # the same; of lines: columns by name
     columns: tuple[str, ...] = ()  # names of the columns of lines, or their numbers
     held: Held = field(default_factory=dict)
@@ -72,26 +73,23 @@ def group(messages: Iterable[Message], max_bytes: int) -> Grouped:
             grouped.own[message.topic] += 1
             continue
         levels = message.topic.split("/")
-        sensors = tuple(_sensor_level(level) for level in levels)
+        sensors = tuple(sensor_of_level(level) for level in levels)
         names, detail = _outline(content)
-        alike = by_key.setdefault((len(levels), sensors, content.form, content.packing, detail), [])
+        is_gyro = _holds_gyro_alone(content.document)
+        alike = by_key.setdefault((len(levels), sensors, content.form, content.packing, detail, is_gyro), [])
         found = next((one for known, one in alike if _similar(known, names)), None)
         if found is None:
             if n_groups == MAX_GROUPS:
                 passed_over += 1
                 continue
             n_groups += 1
-            found = Group(content.form, content.name, sensor=next((one for one in reversed(sensors) if one), ""))
+            sensor = next((one for one in reversed(sensors) if one), "")
+            found = Group(content.form, content.name, sensor=sensor, is_gyro=is_gyro)
             alike.append((names, found))
         found.messages.append(message)
     groups = [part for alike in by_key.values() for _, one in alike for part in _finish(one, max_bytes)]
     groups.sort(key=lambda one: (-len(one.messages), one.topics))
     return Grouped(groups, grouped.retained, grouped.own, passed_over)
-
-
-def _sensor_level(level: str) -> str:
-    """Return the sensor that a level of a topic names, as a whole word."""
-    return sensor_of(level) if len(level) > 1 and level.isascii() and not any(map(str.isdigit, level)) else ""
 
 
 def _outline(content: Content) -> tuple[frozenset[str], Any]:
@@ -104,6 +102,26 @@ def _outline(content: Content) -> tuple[frozenset[str], Any]:
     if isinstance(document, list):
         return frozenset(), ("list", type(document[0]).__name__ if document else "")
     return frozenset(), content.shown[:2] in ("'{", "'[")
+
+
+def _holds_gyro_alone(document: Any) -> bool:
+    """Return whether the names in a document are those of a gyroscope, and none those of an accelerometer."""
+    sensors = set(map(sensor_of, _names_in(document)))
+    return "gyro" in sensors and "acc" not in sensors
+
+
+def _names_in(document: Any) -> Iterator[str]:
+    """Yield the names at the top of a document and below, and the texts in lists that may name a sensor."""
+    members = document.items() if isinstance(document, dict) else (("", document),)
+    for name, member in islice(members, _MAX_NAMES):
+        yield str(name)[:_MAX_NAMES]
+        in_list = isinstance(member, list | tuple)
+        for one in islice(member if in_list else (member,), _MAX_NAMES):
+            if isinstance(one, dict):
+                for inner, value in islice(one.items(), _MAX_NAMES):
+                    yield str(inner)[:_MAX_NAMES]
+                    if in_list and isinstance(value, str):
+                        yield value[:_MAX_NAMES]
 
 
 def _similar(one: frozenset[str], other: frozenset[str]) -> bool:

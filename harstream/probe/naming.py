@@ -10,7 +10,7 @@ from typing import Any
 from harstream.errors import ConfigError
 from harstream.probe.clocks import Arrival
 from harstream.probe.places import Held
-from harstream.probe.words import GENERIC, names_device, sensor_of
+from harstream.probe.words import GENERIC, names_device, sensor_of, sensor_of_level
 from harstream.wire.device_names import DEVICE_NAMES, device_name
 from harstream.wire.fields import find
 from harstream.wire.reject import RejectError
@@ -18,6 +18,8 @@ from harstream.wire.topics import DEVICE, PARTITION, TopicTemplate
 
 #: Result of ``_identifies`` for a level with a number or an address in it.
 _CERTAIN = 2.0
+#: Sensors of a device, of which a level of the topic may tell one.
+_SENSORS = ("acc", "gyro", "linear", "gravity")
 _IDENTIFIER = re.compile(r"(?:[0-9a-fA-F]{2}[:-]?){3,}|.*\d.*")
 
 
@@ -66,10 +68,11 @@ def find_templates(topics: Sequence[str], filters: Sequence[str], payload_names:
     names = [one[at] for one in levels]
     if len(set(names)) < len(names):
         doubt = "devices of different topics have the same name, and so the same topic of labels: give them others"
-    return [Template(text, tuple(found), doubt) for text, found in grouped.items() if _is_valid(text)]
+    return [Template(text, tuple(found), doubt) for text, found in grouped.items() if is_template(text)]
 
 
-def _is_valid(text: str) -> bool:
+def is_template(text: str) -> bool:
+    """Return whether a source can have a template of topics."""
     try:
         TopicTemplate(text, may_omit_device=True)
     except ConfigError:
@@ -90,10 +93,15 @@ def _hinted(topics: Sequence[str], filters: Sequence[str]) -> int | None:
     for text in filters:
         levels = text.split("/")
         wild = [at for at, level in enumerate(levels) if level == DEVICE]
-        wild = wild or [at for at, level in enumerate(levels) if level == "+"]
+        wild = wild or [at for at, level in enumerate(levels) if level == "+" and not _is_sensor(topics, at)]
         if len(wild) == 1 and "#" not in levels and all(_fits(topic, levels) for topic in topics):
             return wild[0]
     return None
+
+
+def _is_sensor(topics: Sequence[str], at: int) -> bool:
+    """Return whether a level of topics names a sensor, and so no device."""
+    return any(sensor_of_level(level) in _SENSORS for topic in topics for level in topic.split("/")[at : at + 1])
 
 
 def _fits(topic: str, levels: Sequence[str]) -> bool:
@@ -104,8 +112,10 @@ def _fits(topic: str, levels: Sequence[str]) -> bool:
 
 
 def _identifies(level: str) -> float:
-    """Return how much a level looks like the name of a device."""
+    """Return how much a level looks like the name of a device; less than 0: it names a sensor."""
     plain = level.lower()
+    if sensor_of_level(level) in _SENSORS:
+        return -1.0
     if not level or plain in GENERIC or (sensor_of(level) and len(level) > 1 and not _IDENTIFIER.fullmatch(level)):
         return 0.0
     return _CERTAIN if _IDENTIFIER.fullmatch(level) else 1.0

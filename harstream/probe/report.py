@@ -7,18 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harstream import tables
+from harstream.core.batches import SampleBatch
 from harstream.probe.candidates import Evidence
 from harstream.probe.findings import Findings, Other, Source
 from harstream.probe.groups import Group
 from harstream.probe.places import Held, Place
 from harstream.probe.sensors import Triple
-from harstream.probe.trial import DeviceFinding, Trial, in_g
+from harstream.probe.trial import DeviceFinding, StreamFinding, Trial, in_g
 from harstream.wire.fields import toml_value
 from harstream.wire.topics import escape_unprintable
 
 MAX_SOURCES, MAX_ROWS, MAX_PLACES, MAX_TOPICS = 30, 20, 24, 3
 _MAX_EXAMPLE = 34  # characters
 _AXES = "xyz"
+_UNPAIRED = 0.1  # share of the samples without a gyroscope from which on it is said
 _AXIS_SHARE = 0.9  # of gravity on one axis, below which the device lies at a slant
 _MAX_DRIFT_S = 5.0  # difference to the time of arrival from which on a clock is said to be wrong
 
@@ -67,7 +69,8 @@ def settings(findings: Findings, broker: str = "", user: str = "") -> str:
 def _commented(source: Source) -> str:
     """Return the table of a source, with the meaning of scales behind them."""
     evidence, lines = source.evidence, source.settings.to_toml().splitlines()
-    scales = {"acc_scale": evidence.sensors.acc_scale, "gyro_scale": evidence.gyro_scale}
+    gyro = evidence if source.gyro is None else source.gyro.evidence
+    scales = {"acc_scale": evidence.sensors.acc_scale, "gyro_scale": gyro.gyro_scale}
     return "\n".join(
         f"{line}  # {scale.words}" if (scale := scales.get(line.partition(" ")[0])) and scale.words else line
         for line in lines
@@ -80,12 +83,17 @@ def _commented(source: Source) -> str:
 def _source(source: Source, model: str) -> Iterator[str]:
     evidence, group = source.evidence, source.group
     shape = source.choice.format or group.name
-    of = f" ({_count(len(source.topics), 'topic')})" if len(source.topics) > 1 else ""
-    topics = " and ".join(topic for topic in (source.settings.topic, source.settings.gyro_topic) if topic)
-    yield f"{source.settings.name}: {topics}{of}, {shape}{_samples_a_message(source.trial)}"
-    if not source.choice.format or source.choice.format == "phyphox":
+    yield f"{source.settings.name}: {_heading(source.settings.topic, source.topics, shape, source.trial.acc)}"
+    is_searched = source.choice.format in ("", "phyphox")
+    if is_searched:
         yield from _places(group, evidence)
-    yield from _indented(_devices(source.trial, "apart" if source.gyro_topics else "no"))
+    if source.gyro is not None:
+        gyro = source.gyro
+        shape = source.choice.format or gyro.group.name
+        yield f"  gyroscope: {_heading(gyro.template, gyro.topics, shape, gyro.batch)}"
+        if is_searched:
+            yield from _places(gyro.group, gyro.evidence)
+    yield from _indented(_devices(source.trial))
     for doubt in source.doubts:
         yield f"  note: {doubt}"
     yield f"  tried: {_outcome(source, model)}"
@@ -107,37 +115,48 @@ def _problems(trial: Trial) -> Iterator[str]:
         yield f"  problem {name} of {', '.join(of[:MAX_TOPICS])}{more}: {details[name]}"
 
 
-def _samples_a_message(trial: Trial) -> str:
-    n_messages = len(trial.batch)
-    if not n_messages:
+def _heading(template: str, topics: Sequence[str], shape: str, batch: SampleBatch) -> str:
+    """Return topics, form and size of messages."""
+    of = f" ({_count(len(topics), 'topic')})" if len(topics) > 1 else ""
+    return f"{template}{of}, {shape}{_samples_a_message(batch)}"
+
+
+def _samples_a_message(batch: SampleBatch) -> str:
+    if not len(batch):
         return ""
-    per_message = len(trial.batch.samples) / n_messages
+    per_message = len(batch.samples) / len(batch)
     return ", one sample a message" if per_message == 1 else f", {per_message:.3g} samples a message"
 
 
-def _devices(trial: Trial, without: str) -> str:
-    """Return a table of devices; ``without`` is said of those whose messages have no gyroscope."""
+def _devices(trial: Trial) -> str:
+    """Return a table of devices, with a line of its own for a gyroscope that has messages of its own."""
     head = ["device", "messages", "samples/s", "jitter", "clock", "|acc|", "up", "gyroscope", "gaps"]
-    rows = [
-        [
-            device.device,
-            str(device.messages),
-            f"{device.rate_hz:.1f}" if device.rate_hz else "?",
-            f"{device.jitter_ms:.1f} ms",
-            _clock(device),
-            _acceleration(device),
-            _up(device),
-            "yes" if device.has_gyro else without,
-            f"{device.gaps}, up to {device.longest_gap_s:.2f} s" if device.gaps else "0" if device.stamped else "?",
-        ]
-        for device in trial.devices[:MAX_ROWS]
-    ]
+    rows = []
+    for device in trial.devices[:MAX_ROWS]:
+        has_gyro = "yes" if device.has_gyro else "no" if device.gyro is None else "apart"
+        rows.append(_row(device.device, device, _acceleration(device), _up(device), has_gyro))
+        if device.gyro is not None:
+            rows.append(_row("  its gyroscope", device.gyro))
     text = tables.plain(head, rows, right=(1, 2, 3))
     more = len(trial.devices) - MAX_ROWS
     return text + (f"\nand {more} more devices" if more > 0 else "")
 
 
-def _clock(device: DeviceFinding) -> str:
+def _row(name: str, stream: StreamFinding, acceleration: str = "", up: str = "", gyroscope: str = "") -> list[str]:
+    return [
+        name,
+        str(stream.messages),
+        f"{stream.rate_hz:.1f}" if stream.rate_hz else "?",
+        f"{stream.jitter_ms:.1f} ms",
+        _clock(stream),
+        acceleration,
+        up,
+        gyroscope,
+        f"{stream.gaps}, up to {stream.longest_gap_s:.2f} s" if stream.gaps else "0" if stream.stamped else "?",
+    ]
+
+
+def _clock(device: StreamFinding) -> str:
     if not device.stamped:
         return "none: arrival counts"
     if not device.since_1970:
@@ -163,18 +182,25 @@ def _outcome(source: Source, model: str) -> str:
     trial = source.trial
     n_windows, untrusted = (sum(getattr(one, name) for one in trial.devices) for name in ("windows", "untrusted"))
     n_rejected = sum(trial.rejected.values())
-    parts = [
-        f"{_count(trial.accepted, 'message')} accepted, {n_rejected} rejected",
-        f"{len(trial.batch.samples):,} samples",
-    ]
-    if source.settings.gyro_topic:
-        parts.append("of the accelerometer alone")
+    parts = [f"{_count(trial.accepted, 'message')} accepted, {n_rejected} rejected"]
+    if source.settings.is_paired:
+        parts.append(
+            f"{len(trial.acc.samples):,} samples of the accelerometer, {len(trial.gyro.samples):,} of the gyroscope"
+        )
+        parts += _unpaired(trial)
     else:
-        parts.append(f"{_count(n_windows, 'window')} for the model {model}")
-        parts += [f"{untrusted} of them with a problem, so that they are UNKNOWN"] if untrusted else []
-        parts += [] if n_windows else ["listen longer (--seconds) to see a window"]
+        parts.append(f"{len(trial.batch.samples):,} samples")
+    parts.append(f"{_count(n_windows, 'window')} for the model {model}")
+    parts += [f"{untrusted} of them with a problem, so that they are UNKNOWN"] if untrusted else []
+    parts += [] if n_windows or not trial.accepted else ["listen longer (--seconds) to see a window"]
     reasons = [f"rejected as {reason}: {trial.examples[reason]}" for reason in trial.rejected]
     return "; ".join([", ".join(parts), *reasons])
+
+
+def _unpaired(trial: Trial) -> list[str]:
+    """Return what to say if many samples of the accelerometer found none of the gyroscope."""
+    n = trial.pairing.no_gyroscope + trial.pairing.late_accelerometer if trial.pairing else 0
+    return [f"{n:,} without the gyroscope at their time"] if n > _UNPAIRED * len(trial.acc.samples) else []
 
 
 # --- places -------------------------------------------------------------------------------------------
@@ -322,12 +348,13 @@ def _source_figures(source: Source) -> dict[str, Any]:
     return {
         "settings": source.settings.table(),
         "topics": list(source.topics),
-        "gyro_topics": list(source.gyro_topics),
+        "gyro_topics": list(source.gyro.topics) if source.gyro else [],
         "form": source.choice.format or source.group.name,
         "works": source.works,
         "error": source.error,
         "notes": list(source.doubts),
         "places": _place_figures(source.group, source.evidence),
+        "gyro_places": _place_figures(source.gyro.group, source.gyro.evidence) if source.gyro else [],
         "accepted": source.trial.accepted,
         "rejected": {
             reason: {"messages": number, "example": source.trial.examples[reason]}

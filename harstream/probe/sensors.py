@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harstream.core.batches import Float64
+from harstream.core.batches import Float32, Float64
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, gyro_plausible
 from harstream.probe.places import Held, Place
 from harstream.probe.words import AXES, sensor_of
@@ -37,6 +37,8 @@ _AT_REST = 0.05
 _FEWEST_COUNTS = 4.0
 #: Fastest rotation of a sensor, 2,000 deg/s, in rad/s.
 _FASTEST = 35.0
+#: Largest number that a sensor can send, of a converter with 40 bits.
+_LARGEST = 1e12
 _BY_NAME = {"acc": 4.0, "": 0.0, "linear": -5.0, "gravity": -6.0, "gyro": -6.0, "other": -8.0}
 #: Triples of another quality than the best one are readings that were possible.
 _MAX_OTHERS = 4
@@ -181,6 +183,8 @@ def find_triples(held: Held) -> list[Triple]:
         if place.kind == "vectors" and not place.samples:
             rows = np.array([row for rows in held[place] for row in rows], np.float64).reshape(-1, 3)
             counts = tuple(map(len, held[place]))
+            if not _may_be_sensor(rows):
+                continue
             found[(place,)] = Triple((place.path,), (place,), rows, counts, sensor_of(place.path) or place.sensor)
     for letters in (True, False):
         for place in held:
@@ -199,6 +203,11 @@ def find_triples(held: Held) -> list[Triple]:
         for triple in found.values()
         if columns.isdisjoint(place.path.rpartition(".")[0] for place in triple.places if place.hidden)
     ]
+
+
+def _may_be_sensor(values: Float64) -> bool:
+    """Return whether numbers are not larger than those of any sensor, as times in us are, and finite."""
+    return bool((np.abs(values) <= _LARGEST).all())
 
 
 def _siblings(path: str, letters: bool) -> list[tuple[str, str, str]]:
@@ -221,7 +230,7 @@ def _triple(held: Held, places: tuple[Place, ...]) -> Triple | None:
     if len(set(lengths)) > 1 or sum(lengths[0]) == 0:
         return None
     values = np.array([[float(one) for message in column for one in message] for column in columns]).T
-    if not np.isfinite(values).all():
+    if not _may_be_sensor(values):
         return None
     paths = tuple(place.path for place in places)
     without_axis = paths[0]
@@ -294,19 +303,23 @@ def _rounded(factor: float) -> float:
     return float(f"{factor:.10g}")
 
 
-def rotation_of(acc: Float64, gyro: Float64, rate_hz: float, name: str = "") -> Scale:
+def rotation_of(
+    acc: Float64, gyro: Float64, rate_hz: float, name: str = "", sent: Float32 | Float64 | None = None
+) -> Scale:
     """Return the unit of a gyroscope, by which it turns as the accelerometer does.
 
     Args:
         acc: (n_samples, 3) of one device, evenly spaced, in any unit.
-        gyro: (n_samples, 3) of the same samples, as they were sent.
+        gyro: (n_samples, 3) of the same samples, in the unit in which they were sent.
         rate_hz: Sample rate; 0: not known.
         name: Name of the gyroscope in messages, which may tell the unit.
+        sent: (n_sent, 3) as they were sent, if ``gyro`` is interpolated between them: counts are whole numbers there.
 
     """
-    deg, largest = math.pi / 180, float(np.abs(gyro).max(initial=0.0))
+    sent = gyro if sent is None else sent
+    deg, largest = math.pi / 180, float(np.abs(sent).max(initial=0.0))
     factors = {("rad/s", 1.0): 1.0, ("deg/s", 1.0): deg}
-    if largest >= _FEWEST_COUNTS and (np.abs(gyro - np.rint(gyro)) < 0.01).all():
+    if largest >= _FEWEST_COUNTS and (np.abs(sent - np.rint(sent)) < 0.01).all():
         factors = {("deg/s", _rounded(1 / count)): deg / count for count in COUNTS_PER_DEG_S} | factors
     # No sensor measures faster rotations.
     possible = [key for key, factor in factors.items() if largest * factor <= _FASTEST]

@@ -32,6 +32,11 @@ class SourceSettings:
         """True if payloads name the device, because the topic does not."""
         return DEVICE not in self.topic.split("/")
 
+    @property
+    def is_paired(self) -> bool:
+        """True if the two sensors have messages of their own."""
+        return bool(self.gyro_topic)
+
     def table(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults, by their names in the settings file."""
         table: dict[str, Any] = {"name": self.name} if self.name else {}
@@ -60,10 +65,13 @@ class SourceSettings:
 
     def decoder(self, *, needs_gyro: bool, max_payload_bytes: int) -> Decoder:
         """Return the decoder that a daemon with these settings has."""
+        template = TopicTemplate(self.topic, may_omit_device=True)
+        gyro = TopicTemplate(self.gyro_topic, may_omit_device=True) if self.is_paired else None
         return Decoder(
-            TopicTemplate(self.topic, may_omit_device=True),
+            template,
             needs_gyro=needs_gyro,
             units=Units(self.acc_unit, self.gyro_unit),
             max_payload_bytes=max_payload_bytes,
             payload=PayloadConfig(self.payload, self.fields),
+            gyro_template=gyro,
         )

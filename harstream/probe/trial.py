@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 
 import numpy as np
 
-from harstream.core.batches import Float32, Float64, Int64, SampleBatch
+from harstream.core.batches import Float32, Float64, Int64, SampleBatch, Sensor
 from harstream.core.engine import Engine
+from harstream.core.pairing import PairingStats
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
-from harstream.core.problems import problems_in
+from harstream.core.problems import Problem, problems_in
 from harstream.core.spec import SignalSpec
 from harstream.probe.settings import SourceSettings
 from harstream.wire.decoder import Message
@@ -29,12 +31,15 @@ _ABOUT = 1.5
 _MAX_TRIED, _MAX_LOOKED = 20_000, 2_000
 #: Devices of a source that are described.
 MAX_DEVICES = 100
+#: Shortest time in s without a message of one sensor of a pair after which it has stopped, and the same in times of the
+#: usual one between its messages.
+_STOPPED_S, _STOPPED_STEPS = 2.0, 3.0
 _G_NAMES = dict(zip(ACC_UNIT_NAMES, ACC_UNIT_FACTORS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFinding:
-    """Findings about one device."""
+class StreamFinding:
+    """Findings about the messages of one device, or of its gyroscope if that has messages of its own."""
 
     device: str
     messages: int
@@ -48,14 +53,6 @@ class DeviceFinding:
     clock_s: float  # time from the end of a message by its stamp to its arrival, median; 0 without a stamp
     gaps: int
     longest_gap_s: float
-    norm: float  # median of |acc| as it was sent, or in g
-    unit: str  # unit in which the acceleration shows gravity; "": none
-    up: str  # axis on which gravity is positive, such as +z; "" without gravity
-    up_share: float  # of gravity on it
-    has_gyro: bool
-    windows: int  # that the engine made
-    untrusted: int  # of these, windows that are UNKNOWN because of a problem
-    problems: tuple[str, ...] = ()  # "name: detail" of each
 
     @property
     def keeps_time(self) -> bool:
@@ -63,6 +60,22 @@ class DeviceFinding:
         if not self.stamped or self.rate_hz <= 0:
             return False
         return not self.arriving_hz or 1 / _ABOUT < self.rate_hz / self.arriving_hz < _ABOUT
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFinding(StreamFinding):
+    """Findings about one device with an accelerometer."""
+
+    norm: float  # median of |acc| as it was sent, or in g
+    unit: str  # unit in which the acceleration shows gravity; "": none
+    up: str  # axis on which gravity is positive, such as +z; "" without gravity
+    up_share: float  # of gravity on it
+    has_gyro: bool  # in the messages of the accelerometer
+    windows: int  # that the engine made
+    untrusted: int  # of these, windows that are UNKNOWN because of a problem
+    problems: tuple[str, ...] = ()  # "name: detail" of each
+    gyro: StreamFinding | None = None  # its gyroscope, if that has messages of its own
+    missing: str = ""  # sensor of a pair that sent nothing, or has stopped: accelerometer or gyroscope
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +88,27 @@ class Trial:
     notes: tuple[str, ...]  # fields that look like mistakes
     batch: SampleBatch
     devices: list[DeviceFinding] = field(default_factory=list)
+    pairing: PairingStats | None = None  # of two sensors with messages of their own
 
     @property
     def share(self) -> float:
         """Share of messages that were accepted."""
         return self.accepted / max(1, self.accepted + sum(self.rejected.values()))
+
+    @property
+    def acc(self) -> SampleBatch:
+        """Messages that hold the accelerometer."""
+        return of_sensor(self.batch, Sensor.ACC)
+
+    @property
+    def gyro(self) -> SampleBatch:
+        """Messages that hold the gyroscope alone."""
+        return self.batch.select(self.batch.sensors == Sensor.GYRO)
+
+
+def of_sensor(batch: SampleBatch, sensor: Sensor) -> SampleBatch:
+    """Return the messages of a batch that hold a sensor, alone or with the other one."""
+    return batch.select((batch.sensors == sensor) | (batch.sensors == Sensor.BOTH))
 
 
 def decode(settings: SourceSettings, messages: Sequence[Message], *, needs_gyro: bool, max_bytes: int) -> Trial:
@@ -102,9 +131,18 @@ def decode(settings: SourceSettings, messages: Sequence[Message], *, needs_gyro:
 
 
 def run(settings: SourceSettings, messages: Sequence[Message], spec: SignalSpec, max_bytes: int) -> Trial:
-    """Decode messages by settings, feed the samples to an engine, and return what became of each device."""
-    tried = decode(settings, messages[:_MAX_TRIED], needs_gyro=spec.uses_gyro, max_bytes=max_bytes)
-    engine = Engine(spec)
+    """Decode messages by settings, feed the samples to an engine, and return what became of each device.
+
+    Args:
+        settings: The settings.
+        messages: Messages of all topics of the settings, in order of arrival.
+        spec: Signal of the model.
+        max_bytes: Largest payload to accept.
+
+    """
+    messages = messages[:_MAX_TRIED]
+    tried = decode(settings, messages, needs_gyro=spec.uses_gyro, max_bytes=max_bytes)
+    engine = Engine(spec, paired=settings.is_paired)
     windows: Counter[str] = Counter()
     untrusted: Counter[str] = Counter()
     details: dict[str, dict[str, str]] = {}
@@ -116,28 +154,62 @@ def run(settings: SourceSettings, messages: Sequence[Message], spec: SignalSpec,
             details.setdefault(incident.device, {})[incident.problem.public_name] = incident.detail
     health = engine.health()
     mask = dict(zip(health.devices, health.problems.tolist(), strict=True))
-    both = tried
+    acc = tried.acc
+    if spec.uses_gyro and not len(acc):  # nothing has the gyroscope that the model needs: describe what there is
+        acc = decode(settings, messages, needs_gyro=False, max_bytes=max_bytes).acc
+    both = acc
     if not spec.uses_gyro:
-        both = decode(settings, messages[:_MAX_LOOKED], needs_gyro=True, max_bytes=max_bytes)
+        both = decode(settings, messages[:_MAX_LOOKED], needs_gyro=True, max_bytes=max_bytes).acc
     with_gyro = {
         device
-        for device, rows in by_device(both.batch).items()
-        if np.abs(both.batch.samples[rows.samples, 3:]).max(initial=0.0) > 0
+        for device, rows in by_device(both).items()
+        if np.abs(both.samples[rows.samples, 3:]).max(initial=0.0) > 0
     }
-    for device, rows in islice(by_device(tried.batch).items(), MAX_DEVICES):
+    for device, rows in islice(by_device(acc).items(), MAX_DEVICES):
         present = {one.public_name for one in problems_in(mask.get(device, 0))}
         problems = tuple(f"{name}: {detail}" for name, detail in details.get(device, {}).items() if name in present)
-        finding = describe(device, tried.batch, rows, device in with_gyro, windows[device], untrusted[device], problems)
+        finding = describe(device, acc, rows, device in with_gyro, windows[device], untrusted[device], problems)
         tried.devices.append(finding)
-    return tried
+    if not settings.is_paired:
+        return tried
+    describe_gyro(tried, tried.gyro)
+    acc_s, gyro_s = _arrivals(acc), _arrivals(tried.gyro)
+    tried.devices[:] = [_with_missing(one, acc_s[one.device], gyro_s.get(one.device)) for one in tried.devices]
+    return replace(tried, pairing=engine.stats.pairing)
 
 
-def look(settings: SourceSettings, messages: Sequence[Message], max_bytes: int) -> Trial:
-    """Decode messages of an accelerometer by settings, and describe its devices without any windows."""
-    tried = decode(settings, messages[:_MAX_TRIED], needs_gyro=False, max_bytes=max_bytes)
-    for device, rows in islice(by_device(tried.batch).items(), MAX_DEVICES):
-        tried.devices.append(describe(device, tried.batch, rows, has_gyro=False))
-    return tried
+def describe_gyro(tried: Trial, gyro: SampleBatch) -> None:
+    """Add what messages of gyroscopes show to the devices of a trial."""
+    of_gyro = by_device(gyro)
+    tried.devices[:] = [
+        replace(one, gyro=describe_stream(one.device, gyro, of_gyro[one.device])) if one.device in of_gyro else one
+        for one in tried.devices
+    ]
+
+
+def _arrivals(batch: SampleBatch) -> dict[str, Float64]:
+    """Return the times of arrival of the messages of each device, sorted."""
+    return {device: np.sort(batch.arrival_s[rows.messages]) for device, rows in by_device(batch).items()}
+
+
+def _with_missing(finding: DeviceFinding, acc_s: Float64, gyro_s: Float64 | None) -> DeviceFinding:
+    """Return the finding about a device of a pair with the sensor that is missing, and what is said of it."""
+    if finding.has_gyro:
+        return finding
+    if gyro_s is None:
+        return _missing(finding, "gyroscope", "no message of its gyroscope came")
+    for name, one_s, other_s in (("accelerometer", acc_s, gyro_s), ("gyroscope", gyro_s, acc_s)):
+        silent_s = float(other_s[-1] - one_s[-1])
+        # How often the sensor sends is not known of a single message.
+        usual_s = float(np.median(np.diff(one_s))) if len(one_s) > 1 else math.inf
+        if silent_s > max(_STOPPED_S, _STOPPED_STEPS * usual_s):
+            return _missing(finding, name, f"its {name} has stopped: nothing of it came in the last {silent_s:.1f} s")
+    return finding
+
+
+def _missing(finding: DeviceFinding, sensor: str, detail: str) -> DeviceFinding:
+    problem = f"{Problem.GYROSCOPE.public_name}: {detail}; without both sensors there are no labels"
+    return replace(finding, missing=sensor, problems=(problem, *finding.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +232,16 @@ def by_device(batch: SampleBatch) -> dict[str, Rows]:
     return {name: Rows(messages[i], samples[i]) for i, name in enumerate(names.tolist())}
 
 
-def describe(
-    device: str,
-    batch: SampleBatch,
-    rows: Rows,
-    has_gyro: bool,
-    windows: int = 0,
-    untrusted: int = 0,
-    problems: tuple[str, ...] = (),
-) -> DeviceFinding:
-    """Return what the messages of one device show."""
+def describe_stream(device: str, batch: SampleBatch, rows: Rows, problems: tuple[str, ...] = ()) -> StreamFinding:
+    """Return what the times of the messages of one device show.
+
+    Args:
+        device: The device.
+        batch: Messages of one sensor, or of both together.
+        rows: Those of the device.
+        problems: Problems of the device, "name: detail" of each.
+
+    """
     at = rows.messages
     stamped = bool(batch.stamped[at].all())
     counts, arrival = batch.counts[at].astype(np.float64), batch.arrival_s[at]
@@ -180,34 +252,49 @@ def describe(
     if not by_stamps:  # how messages arrive says nothing of gaps
         gaps, longest = 0, 0.0
     arriving = pace(arrival - arrival[0], counts)[0] if by_stamps else rate_hz
-    announced = float(np.median(batch.rate_hz[at]))
     ends_s = batch.t_ns[at] / 1e9 + (counts / rate_hz if rate_hz else 0.0)
-    acc = batch.samples[rows.samples, :3]
-    unit = unit_of(acc, batch, at)
-    mean = acc.astype(np.float64).mean(axis=0)
-    axis = int(np.abs(mean).argmax())
-    length = float(np.linalg.norm(mean)) or 1.0
-    return DeviceFinding(
+    return StreamFinding(
         device,
         len(at),
-        len(acc),
+        len(rows.samples),
         rate_hz,
         arriving,
-        max(0.0, announced),
+        max(0.0, float(np.median(batch.rate_hz[at]))),
         jitter_ms,
         stamped,
         bool(stamped and (batch.t_ns[at] >= _EARLIEST_NS).all()),
         float(np.median(arrival - ends_s)) if stamped else 0.0,
         gaps,
         longest,
-        float(np.median(np.linalg.norm(acc, axis=1))),
-        unit,
-        f"{'+' if mean[axis] > 0 else '-'}{'xyz'[axis]}" if unit else "",
-        float(abs(mean[axis]) / length),
-        has_gyro,
-        windows,
-        untrusted,
-        problems,
+    )
+
+
+def describe(
+    device: str,
+    batch: SampleBatch,
+    rows: Rows,
+    has_gyro: bool,
+    windows: int = 0,
+    untrusted: int = 0,
+    problems: tuple[str, ...] = (),
+) -> DeviceFinding:
+    """Return what the messages of one device with an accelerometer show."""
+    stream = describe_stream(device, batch, rows, problems)
+    acc = batch.samples[rows.samples, :3]
+    unit = unit_of(acc, batch, rows.messages)
+    mean = acc.astype(np.float64).mean(axis=0)
+    axis = int(np.abs(mean).argmax())
+    length = float(np.linalg.norm(mean)) or 1.0
+    return DeviceFinding(
+        **{one.name: getattr(stream, one.name) for one in fields(StreamFinding)},
+        norm=float(np.median(np.linalg.norm(acc, axis=1))),
+        unit=unit,
+        up=f"{'+' if mean[axis] > 0 else '-'}{'xyz'[axis]}" if unit else "",
+        up_share=float(abs(mean[axis]) / length),
+        has_gyro=has_gyro,
+        windows=windows,
+        untrusted=untrusted,
+        problems=problems,
     )
 
 

@@ -83,6 +83,11 @@ def _sensor_of_step(step: str) -> str:
     return ""
 
 
+def sensor_of_level(level: str) -> str:
+    """Return the sensor that a level of a topic names, as a whole word; "" for none."""
+    return sensor_of(level) if len(level) > 1 and level.isascii() and not any(map(str.isdigit, level)) else ""
+
+
 def names_time(path: str) -> bool:
     """Return whether the last step of a path is the name of a time."""
     return _is_one_of(path, _TIMES)

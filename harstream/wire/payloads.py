@@ -65,14 +65,15 @@ class PayloadConfig:
     fields: Fields = field(default_factory=Fields)
     axes: Axes = field(default_factory=Axes)
 
-    def check(self, names_device: bool) -> None:
+    def check(self, names_device: bool, paired: bool = False) -> None:
         """Raise ConfigError if the format cannot be decoded so.
 
         Args:
             names_device: Whether messages name their device, because the topic does not.
+            paired: Whether the gyroscope has messages of its own.
 
         """
-        self._check_use()
+        self._check_use(paired)
         if self.name == "fields" and not self.fields.acc:
             raise ConfigError('payload: fields needs the place of acc, such as fields = { acc = ["ax", "ay", "az"] }')
         if self.name == "csv":
@@ -90,7 +91,7 @@ class PayloadConfig:
         if self.name == "csv" and "device" not in self.fields.columns:
             raise ConfigError("topic: without a level {device}, one of the columns must be device")
 
-    def _check_use(self) -> None:
+    def _check_use(self, paired: bool) -> None:
         """Raise ConfigError for a key of ``fields`` that would change nothing."""
         given, used = self.fields.given(), _KEYS.get(self.name, frozenset())
         unused = [key for key in given if key not in used]
@@ -105,6 +106,7 @@ class PayloadConfig:
         has_t, has_gyro = bool(self.fields.t), bool(self.fields.gyro)
         if self.name == "csv":
             has_t, has_gyro = "t" in self.fields.columns, "gx" in self.fields.columns
+        has_gyro |= paired  # messages of the gyroscope alone have it where others have the accelerometer
         for key, needs, is_there in (("t_unit", "t", has_t), ("gyro_scale", "gyro", has_gyro)):
             if key in given and not is_there:
                 place = "columns" if self.name == "csv" else "fields"

@@ -20,7 +20,7 @@ from harstream.wire import payloads
 from harstream.wire.reject import Rejected
 
 from . import mutation
-from .targets import SEPARATOR, TARGETS
+from .targets import SEPARATOR, TARGETS, base, core
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -86,6 +86,14 @@ def test_the_seeds_of_bundles_are_accepted():
         assert bundles._parse(Path("folder"), seed).name
     parts = TARGETS["golden"].seeds[0].split(SEPARATOR)
     assert len(parts) == 8
+
+
+def test_the_seeds_of_the_probe_are_sources():
+    """Otherwise no settings would be tried. The third has no gyroscope, the last three have it apart."""
+    found = [core.probe(seed, base.SPEC).sources for seed in TARGETS["probe"].seeds]
+    assert [len(sources) for sources in found] == [1] * 8
+    assert [source.works for (source,) in found] == [True, True, False, *[True] * 5]
+    assert [source.settings.is_paired for (source,) in found] == [False] * 5 + [True] * 3
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("payload_")])

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from harstream.core.batches import Float32
+from harstream.datasets import hapt
+
 from ..constants import T0_NS
 from ..probe import devices
 from ..servers import Client, Mosquitto, Process, in_background, wait_until
 from ..wire import shapes
+from .test_sources import extract, walking
 
 LISTEN_S, WALK_S = 6.0, 14.0
 #: Device: shape, topic, rate, samples a message.
@@ -47,9 +51,8 @@ def messages(t0_ns: int, seconds: float) -> list[tuple[float, str, bytes]]:
 
 
 @contextmanager
-def sending(port: int) -> Iterator[None]:
-    """Let the fleet send in real time. Their clocks are late by the time that it takes to make the messages."""
-    sent = messages(time.time_ns(), 90.0)
+def sending(port: int, sent: list[tuple[float, str, bytes]]) -> Iterator[None]:
+    """Publish messages in real time: time in s from now, topic and payload of each."""
 
     def send(stop: threading.Event) -> None:
         with Client(port, "nothing") as client:
@@ -68,7 +71,8 @@ def test_a_daemon_with_the_settings_that_were_written_labels_the_fleet(mosquitto
     arguments = ["--broker", mosquitto.address, "--seconds", str(LISTEN_S), "--out", str(written)]
     figures_path = tmp_path / "figures.json"
     with (
-        sending(mosquitto.port),
+        # Their clocks are late by the time that it takes to make the messages.
+        sending(mosquitto.port, messages(time.time_ns(), 90.0)),
         Process("probe", *arguments, "--json", str(figures_path), folder=tmp_path) as process,
     ):
         assert process.exit_code() == 0, process.err
@@ -101,3 +105,48 @@ def test_a_daemon_with_the_settings_that_were_written_labels_the_fleet(mosquitto
         names = [label["label"] for label in one]
         assert names.count("WALKING") >= 0.8 * len(names), (device, names)
         assert np.diff([label["t"] for label in one]).min() > 0
+
+
+def strap(t0_ns: int, samples: Float32, rate_hz: float) -> list[tuple[float, str, bytes]]:
+    """Return the messages of a strap: each sample of the accelerometer in m/s2, ten in deg/s of the gyroscope."""
+    sent = []
+    for n, row in enumerate(samples.astype(float)):
+        payload = devices.dumps(
+            {"timestamp": t0_ns // 10**6 + round(1000 * n / rate_hz), "v": (shapes.G * row[:3]).tolist()}
+        )
+        sent.append(((n + 1) / rate_hz, "w/k1/accelerometer", payload))
+    for n in range(0, len(samples) - 9, 10):
+        rows = np.degrees(samples[n : n + 10, 3:]).astype(float).round(3).tolist()
+        payload = devices.dumps({"timestamp": t0_ns // 10**6 + round(1000 * n / rate_hz), "v": rows})
+        sent.append(((n + 10) / rate_hz, "w/k1/gyroscope", payload))
+    return sorted(sent, key=lambda message: message[0])
+
+
+def test_a_daemon_with_the_settings_of_a_pair_labels_a_recorded_walk(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    samples, rate_hz = walking(hapt.load(extract("hapt.zip", tmp_path / "hapt", "exp01_user01", "labels.txt")), 30)
+    assert len(samples) > 12 * rate_hz
+    written = tmp_path / "harstream.toml"
+    arguments = ["--broker", mosquitto.address, "--seconds", str(LISTEN_S), "--out", str(written)]
+    with (
+        sending(mosquitto.port, strap(time.time_ns(), np.tile(samples, (10, 1)), rate_hz)),
+        Process("probe", *arguments, "--topic", "w/#", "--model", "waist", folder=tmp_path) as process,
+    ):
+        assert process.exit_code() == 0, process.err
+    assert "its gyroscope" in process.out
+    (settings,) = tomllib.loads(written.read_text())["source"]
+    assert (settings["acc_topic"], settings["gyro_topic"]) == ("w/{device}/accelerometer", "w/{device}/gyroscope")
+    assert (settings["gyro_unit"], settings["model"]) == ("deg/s", "waist")
+
+    flags = ("--config", str(written), "--http", "off", "--instance", "test")
+    with Process("run", *flags, folder=tmp_path) as daemon, Client(mosquitto.port) as client:
+        daemon.wait_for(" ready: ")
+        for _, topic, payload in strap(T0_NS, samples, rate_hz):
+            client.publish(topic, payload)
+        client.flush()
+        n_labels = int(len(samples) / rate_hz / 1.28) - 2
+        wait_until(lambda: len(client.labels()) >= n_labels, f"{n_labels} labels")
+        labels = client.labels()
+    assert {device for device, _ in labels} == {"k1"}
+    names = [label["label"] for _, label in labels]
+    assert names.count("WALKING") >= 0.8 * len(names), names
+    assert {label["model"].partition("@")[0] for _, label in labels} == {"waist"}

@@ -81,6 +81,15 @@ def test_sensors_told_apart_by_a_text():
     assert "sensor = 'accelerometer'" in findings.others[0].reason
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("largest", [1e308, 1e200, 1e13])
+def test_numbers_that_no_sensor_sends_are_no_accelerometer(largest: float):
+    for value in ({"acc": [0, 1, largest]}, {"acc": [[0, 1, largest]]}, {"ax": 0, "ay": 1, "az": -largest}):
+        findings = examine(devices.heard(devices.constant(devices.dumps(value)), "a/b1", per_message=1), PHONE)
+        assert findings.sources == []
+        assert "no accelerometer" in findings.others[0].reason
+
+
 def test_one_axis_a_message():
     streams = [devices.heard(partial(axis, n), f"d/acc/{'xyz'[n]}", per_message=1) for n in range(3)]
     findings = examine(devices.together(*streams), PHONE)

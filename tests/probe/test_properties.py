@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harstream.core.spec import SignalSpec
 from harstream.probe import report
 from harstream.probe.clocks import find_clock
 from harstream.probe.findings import examine
@@ -19,7 +20,7 @@ from harstream.wire.fields import MISSING, WHOLE, find
 
 from ..wire import shapes
 from . import devices
-from .test_shapes import CASES, PHONE
+from .test_shapes import CASES, PHONE, WAIST
 
 _NAMES = st.sampled_from(
     ["acc", "gyro", "x", "y", "z", "ax", "ay", "az", "t", "ts", "id", "data", "samples", "0", "a.b", ""]
@@ -32,17 +33,36 @@ _DOCUMENTS = st.recursive(
     lambda inner: st.lists(inner, max_size=7) | st.dictionaries(_NAMES, inner, max_size=6),
     max_leaves=20,
 )
-_WHOLEICS = st.sampled_from(
+_TOPICS = st.sampled_from(
     ["a", "a/b", "a/c", "w/1/accelerometer", "w/1/gyroscope", "/", "\u202e/x", "a/{device}", "$x/y"]
 )
 
 
-@given(st.lists(st.tuples(_WHOLEICS, st.binary(max_size=40) | _DOCUMENTS.map(devices.dumps)), max_size=12))
-def test_nothing_makes_a_probe_fail(sent: list[tuple[str, bytes]]):
+_BESIDE = ("w/k1/accelerometer", "w/k1/gyroscope", "w/k1/{gyro}", "w/k1/gyr\x85", "w/{device}/gyroscope")
+
+
+@given(
+    st.lists(st.tuples(_TOPICS, st.binary(max_size=40) | _DOCUMENTS.map(devices.dumps)), max_size=12),
+    st.sampled_from([PHONE, WAIST]),
+)
+def test_nothing_makes_a_probe_fail(sent: list[tuple[str, bytes]], spec: SignalSpec):
     messages = [Message(topic, payload, 1.7e9 + n / 3) for n, (topic, payload) in enumerate(sent)]
-    findings = examine(messages, PHONE)
+    findings = examine(messages, spec)
     for line in report.describe(findings, "phone").splitlines():
         assert line.isprintable()
+    json.dumps(report.figures(findings))
+    tomllib.loads(report.settings(findings, "mqtt://host:1"))
+
+
+@given(
+    st.lists(_DOCUMENTS.map(devices.dumps) | st.binary(max_size=40), min_size=1, max_size=4), st.sampled_from(_BESIDE)
+)
+def test_nothing_beside_an_accelerometer_makes_a_probe_fail(sent: list[bytes], topic: str):
+    of_acc = devices.heard(devices.acc_alone, "w/k1/accelerometer", per_message=1, seconds=1.0)
+    others = [Message(topic, payload, one.arrival_s) for one, payload in zip(of_acc, 10 * sent, strict=False)]
+    findings = examine(devices.together(of_acc, others), WAIST)
+    assert findings.sources
+    assert report.describe(findings, "waist").splitlines()[0].endswith("1 device with an accelerometer")
     json.dumps(report.figures(findings))
     tomllib.loads(report.settings(findings, "mqtt://host:1"))
 

@@ -115,7 +115,9 @@ def test_a_model_without_gyroscope_takes_the_topic_of_the_accelerometer():
     findings = examine(split(), PHONE)
     assert topics_of(findings) == ["w/{device}/accelerometer"]
     assert findings.sources[0].works
-    assert findings.sources[0].gyro_topics == ("w/k0/gyroscope", "w/k1/gyroscope")
+    gyro = findings.sources[0].gyro
+    assert gyro is not None
+    assert gyro.topics == ("w/k0/gyroscope", "w/k1/gyroscope")
     assert "w/{device}/gyroscope" in findings.sources[0].doubts[-1]
     assert findings.others == []
 
