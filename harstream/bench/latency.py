@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harstream.bench import packets
-from harstream.bench.counters import CPU_NS, DONE, DROPPED, LOAD_LATE_NS, SENT, VIEWED
+from harstream.bench.counters import DONE, DROPPED, LOAD_LATE_NS, SENT, VIEWED
 from harstream.bench.listener import received
-from harstream.bench.testbed import DAEMONS, SAMPLE_TOPICS, Testbed, Traffic
+from harstream.bench.processes import cpu_s
+from harstream.bench.testbed import SAMPLE_TOPICS, Testbed, Traffic
 from harstream.core.batches import Float64, Int64
 
 #: Subscription to the labels of all devices.
@@ -58,15 +59,19 @@ def live(
     folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
-    subscription = LABEL_TOPICS if receiver in DAEMONS else SAMPLE_TOPICS
+    subscription = SAMPLE_TOPICS if receiver == "idle" else LABEL_TOPICS
     listen = subscription, folder
     with testbed.under_load(receiver, traffic, lead=0, log=log, listen=listen, viewers=viewers) as running:
         counters = running.counters
         time.sleep(warm_up_s)
         counters[LOAD_LATE_NS] = 0
-        since_ns, cpu_ns, viewed = time.time_ns(), counters[CPU_NS], counters[VIEWED]
+        since_ns, used_s, viewed = time.time_ns(), cpu_s(running.receiver.pid), counters[VIEWED]
         time.sleep(seconds)
-        until_ns, cpu_ns, viewed = time.time_ns(), counters[CPU_NS] - cpu_ns, counters[VIEWED] - viewed
+        until_ns, used_s, viewed = (
+            time.time_ns(),
+            cpu_s(running.receiver.pid) - used_s,
+            counters[VIEWED] - viewed,
+        )
         load_late_ms = counters[LOAD_LATE_NS] / 1e6
     messages, arrived_ns = received(folder)
     sent_ns = _sent_ns(np.load(log), messages, traffic)
@@ -76,7 +81,7 @@ def live(
         counters[SENT],
         counters[DONE],
         counters[DROPPED],
-        cpu_ns / (until_ns - since_ns),
+        1e9 * used_s / (until_ns - since_ns),
         load_late_ms,
         viewed / seconds,
     )
@@ -95,7 +100,7 @@ def _sent_ns(log: Int64, messages: list[tuple[str, bytes]], traffic: Traffic) ->
 
     """
     start_ns, written = int(log[0, 1]), log[1:]
-    n, period = traffic.n_devices, packets.PERIOD_NS
+    n, period = traffic.n_devices, packets.period_ns(traffic.n_samples)
     number = []
     for topic, payload in messages:
         if not payload:
@@ -104,7 +109,7 @@ def _sent_ns(log: Int64, messages: list[tuple[str, bytes]], traffic: Traffic) ->
         device = int(topic.split("/")[1].removeprefix("bench-"))
         due_ns = start_ns + device * period // n
         if topic.endswith("/activity"):
-            # The end of a window lies within the half second that its last message holds.
+            # The end of a window lies within the time that its last message holds.
             ahead_ns = round(json.loads(payload)["t"] * 1e6) * 1000 - due_ns
             rounds = -(-(ahead_ns - 1_000_000) // period)
         else:

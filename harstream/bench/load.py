@@ -1,6 +1,7 @@
 """Load: a process that publishes the samples of many simulated wearables from packets built beforehand.
 
-It publishes either at life speed, half a second of samples per message, or as fast as the receiver processes them.
+It publishes either at life speed, where a device sends as often as it has the samples for a message, or as fast as the
+receiver processes them.
 """
 
 from __future__ import annotations
@@ -33,34 +34,35 @@ def main(settings: dict[str, Any]) -> None:
     """Publish until STOP is set or all rounds are sent; then wait for STOP.
 
     Args:
-        settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload`` and ``qos`` of the messages;
-            ``lead``, the messages (fewer if they are large) that may be sent ahead of those done, or 0 for life speed;
-            ``rounds``, the messages per device, or 0 for no end; ``log``, a file for the times of writes at life speed,
-            or None. The log is an array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time of a write
-            after which all messages with numbers below n had left), times in ns. The k-th message of device i has the
-            number ``k * n_devices + i``.
+        settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload``, ``qos`` and ``n_samples`` of the
+            messages; ``lead``, the messages (fewer if they are large) that may be sent ahead of those done, or 0 for
+            life speed; ``rounds``, the messages per device, or 0 for no end; ``log``, a file for the times of writes at
+            life speed, or None. The log is an array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time
+            of a write after which all messages with numbers below n had left), times in ns. The k-th message of device
+            i has the number ``k * n_devices + i``.
 
     """
     counters = SharedCounters(Path(settings["counters"]))
     n_devices, lead, last_round = settings["n_devices"], settings["lead"], settings["rounds"]
-    rounds = packets.Rounds(n_devices, settings["payload"], settings["qos"])
+    rounds = packets.Rounds(n_devices, settings["payload"], settings["qos"], settings["n_samples"])
+    period_ns = packets.period_ns(settings["n_samples"])
     sock = packets.connect(settings["host"], settings["port"], f"bench-load-{time.monotonic_ns()}")
     sock.settimeout(None)
     threading.Thread(target=_discard_acknowledgements, args=(sock,), daemon=True).start()
     gc.disable()  # a collection would delay messages
     log: list[tuple[int, int]] = []
 
-    # The devices send one after another, spread over the half second that a message holds.
-    phase_ns = np.arange(n_devices, dtype=np.int64) * packets.PERIOD_NS // n_devices
+    # The devices send one after another, spread over the time that a message holds.
+    phase_ns = np.arange(n_devices, dtype=np.int64) * period_ns // n_devices
     print("ready", flush=True)
     while not counters[READY] and not counters[STOP]:
         time.sleep(_TICK_S)
     start_ns = time.time_ns()
     number = sent = 0
     while not counters[STOP] and not (last_round and number == last_round):
-        # The first sample was measured half a second before the message is sent.
-        due_ns = start_ns + number * packets.PERIOD_NS + phase_ns
-        data, ends, devices = rounds.packets(number, due_ns - packets.PERIOD_NS)
+        # The first sample was measured as long before the message is sent as its samples span.
+        due_ns = start_ns + number * period_ns + phase_ns
+        data, ends, devices = rounds.packets(number, due_ns - period_ns)
         due_ns = due_ns[devices]
         ahead = min(lead, max(_PACKETS_PER_WRITE, _MAX_AHEAD_BYTES * len(devices) // len(data)))
         begin = at = 0

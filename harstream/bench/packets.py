@@ -18,8 +18,15 @@ from harstream.publish import SAMPLES_PER_MESSAGE
 from harstream.simulate.source import sources
 
 RATE_HZ = 50.0
-#: Time between two messages of a device: what the samples of one message span.
-PERIOD_NS = int(SAMPLES_PER_MESSAGE / RATE_HZ * 1e9)
+
+
+def period_ns(n_samples: int) -> int:
+    """Return the time between two messages of a device: what the samples of one message span."""
+    return int(n_samples / RATE_HZ * 1e9)
+
+
+#: The same for messages of usual length.
+PERIOD_NS = period_ns(SAMPLES_PER_MESSAGE)
 #: Number of simulated subjects; devices share them.
 _SUBJECTS = 32
 #: Upper bound of the different messages per device, which repeat in turn, and of all packets built.
@@ -100,16 +107,16 @@ class _Round:
 
 
 class Rounds:
-    """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, half a second, of each device.
+    """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, of ``n_samples``, of each device.
 
     With the payload ``poisoned``, which is JSON, every other device sends messages that must be rejected.
     """
 
-    def __init__(self, n_devices: int, payload: str, qos: int) -> None:
-        self.n_devices, self.payload, self.qos = n_devices, payload, qos
+    def __init__(self, n_devices: int, payload: str, qos: int, n_samples: int = SAMPLES_PER_MESSAGE) -> None:
+        self.n_devices, self.payload, self.qos, self.n_samples = n_devices, payload, qos, n_samples
         self._format = FORMATS[payload]
         n_contents = max(2, min(_MAX_CONTENTS, _MAX_PREBUILT // n_devices))
-        contents = _contents(payload, n_contents)
+        contents = _contents(payload, n_contents, n_samples)
         self._rounds = [self._build(contents, k, n_contents) for k in range(n_contents)]
         self._next_id = 0
 
@@ -144,7 +151,7 @@ class Rounds:
         data = prebuilt.data
         times = prebuilt.times
         if self.payload != "packed":
-            remaining = (t_ns[:, None] + offsets_ns(times.shape[1], SAMPLES_PER_MESSAGE)) // self._format.unit_ns
+            remaining = (t_ns[:, None] + offsets_ns(times.shape[1], self.n_samples)) // self._format.unit_ns
             for position in self._format.digits:
                 remaining, digit = np.divmod(remaining, 10)
                 data[times + position] = digit + ord("0")
@@ -169,11 +176,11 @@ def event_time_ns(payload: bytes) -> int:
     return round(float(payload[payload.index(b":") + 1 : payload.index(b",")]) * 1e6) * 1000
 
 
-def _contents(payload: str, n_contents: int) -> list[list[bytes]]:
+def _contents(payload: str, n_contents: int, n_samples: int) -> list[list[bytes]]:
     """Return ``n_contents`` consecutive messages of each simulated subject."""
     encode = FORMATS[payload].encode
     messages = []
     for index, source in enumerate(sources(_SUBJECTS, seed=4)):
-        source.read(25 * index)
-        messages.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.read(SAMPLES_PER_MESSAGE)) for _ in range(n_contents)])
+        source.read(n_samples * index)
+        messages.append([encode(_PLACEHOLDER_NS, RATE_HZ, source.read(n_samples)) for _ in range(n_contents)])
     return messages

@@ -12,15 +12,18 @@ from pathlib import Path
 from harstream import bundle as bundles
 from harstream import shipped
 from harstream.bench import growth, inference, latency, startup
-from harstream.bench.broker import Broker
+from harstream.bench.broker import Broker, find
 from harstream.bench.results import Figure
 from harstream.bench.testbed import DAEMONS, Testbed, Traffic
 from harstream.bench.throughput import Throughput, saturate
 from harstream.classifier import load_classifier
 from harstream.errors import HarstreamError
+from harstream.publish import SAMPLES_PER_MESSAGE
 
 #: Names of ceilings in the table.
 PAHO = "paho, empty callback"
+C_CLIENT = "mosquitto_sub, a client in C"
+PLAIN = "plain script of an able engineer"
 ROUND_TRIP = "the broker's round trip"
 WITHOUT = "the daemon without --state-dir"
 SOUND = "only sound messages"
@@ -42,6 +45,7 @@ class Options:
     n_devices: int = 2000  # devices in measurements of throughput
     n_windows: int = 4096  # windows in measurements of inference
     n_live: int = 1000  # devices in measurements of latency
+    costs: tuple[int, ...] = (10, 50, 500, 5000)  # numbers of devices in measurements of processor time
     viewers: tuple[int, ...] = (0, 1, 50)  # of the live page; the first is what the others are compared with
     live_json: int = 12_000  # devices of the live fleet with JSON
     live_packed: int = 20_000  # devices of the live fleet with packed payloads
@@ -59,6 +63,7 @@ SMOKE = Options(
     n_devices=20,
     n_windows=64,
     n_live=20,
+    costs=(10, 20),
     live_json=20,
     live_packed=30,
     sizes=(10,),
@@ -111,7 +116,11 @@ class Suite:
     def ingest(self, testbed: Testbed) -> None:
         """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0, and with those of boards and apps."""
         kinds = [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")]
-        self._throughput(testbed, "ingest", [*kinds, ("fields", 1, False), ("sensor-logger", 1, False)])
+        own = "c-client" if find("mosquitto_sub") else None
+        if own is None:
+            self.missing.append("ingest beside a client in C: needs mosquitto_sub (package mosquitto-clients)")
+        self._throughput(testbed, "ingest", kinds, own)
+        self._throughput(testbed, "ingest", [("fields", 1, False), ("sensor-logger", 1, False)])
 
     def tls(self, testbed: Testbed) -> None:
         """Measure throughput over TLS."""
@@ -120,13 +129,19 @@ class Suite:
             return
         self._throughput(testbed, "tls", [("json", 1, True), ("packed", 1, True)])
 
-    def _throughput(self, testbed: Testbed, mode: str, kinds: Sequence[tuple[str, int, bool]]) -> None:
-        traffics = [Traffic(self.options.n_devices, payload, qos, tls) for payload, qos, tls in kinds]
+    def _throughput(
+        self, testbed: Testbed, mode: str, kinds: Sequence[tuple[str, int, bool]], other: str | None = None
+    ) -> None:
+        """Measure the daemon and paho by turns, and the receiver ``other`` if there is one."""
+        traffics = [Traffic(self.options.n_devices, payload, qos, tls=tls) for payload, qos, tls in kinds]
         ceilings: dict[Traffic, list[Throughput]] = defaultdict(list)
+        others: dict[Traffic, list[Throughput]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"{mode} {number + 1}")
             for traffic in traffics:
                 ceilings[traffic].append(self._saturate(testbed, "paho", traffic))
+                if other is not None:
+                    others[traffic].append(self._saturate(testbed, other, traffic))
                 self._saturated[traffic].append(self._saturate(testbed, "daemon", traffic))
         for traffic in traffics:
             ours, bare = self._saturated[traffic], ceilings[traffic]
@@ -149,6 +164,44 @@ class Suite:
                 [run.messages_s for run in bare],
                 **details,
             )
+            if others:
+                self._add(
+                    mode,
+                    f"{name}: messages a second",
+                    "1/s",
+                    [run.messages_s for run in ours],
+                    C_CLIENT,
+                    [run.messages_s for run in others[traffic]],
+                    ceiling_cpu_us_per_message=[run.cpu_us for run in others[traffic]],
+                )
+
+    def cost(self, testbed: Testbed) -> None:
+        """Measure the processor time of a message at life speed, beside a plain script (see ``plain_script``)."""
+        runs: dict[tuple[str, int], list[latency.Latency]] = defaultdict(list)
+        for number in range(self.options.repeats):
+            self._tick(f"cost {number + 1}")
+            for n_devices in self.options.costs:
+                for receiver in ("plain", "daemon"):
+                    seconds, warm_up_s = self.options.latency_s, self.options.warm_up_s
+                    run = latency.live(testbed, receiver, Traffic(n_devices, "json"), seconds, warm_up_s)
+                    runs[receiver, n_devices].append(run)
+        for n_devices in self.options.costs:
+            ours, plain = runs["daemon", n_devices], runs["plain", n_devices]
+            self._add(
+                "cost",
+                f"processor time a message with {n_devices:,} live wearables",
+                "us",
+                [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in ours],
+                PLAIN,
+                [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in plain],
+                latency_p50_ms=[run.percentile(50) for run in ours],
+                latency_p99_ms=[run.percentile(99) for run in ours],
+                ceiling_latency_p50_ms=[run.percentile(50) for run in plain],
+                ceiling_latency_p99_ms=[run.percentile(99) for run in plain],
+                ceiling_sent=[run.sent for run in plain],
+                ceiling_done=[run.done for run in plain],
+                dropped=sum(run.dropped for run in ours),
+            )
 
     def _saturate(
         self, testbed: Testbed, receiver: str, traffic: Traffic, warm_up_messages: int | None = None
@@ -164,7 +217,7 @@ class Suite:
         script, daemon = [], []
         for number in range(self.options.repeats):
             self._tick(f"baseline {number + 1}")
-            script.append(self._saturate(testbed, "script", traffic, warm_up_messages=3 * traffic.n_devices))
+            script.append(self._saturate(testbed, "tutorial", traffic, warm_up_messages=3 * traffic.n_devices))
             daemon.append(self._saturate(testbed, "daemon", traffic))
         self._add(
             "baseline",
@@ -317,13 +370,17 @@ class Suite:
     def live(self, testbed: Testbed) -> None:
         """Count the messages that the daemon has not done when a large fleet at life speed stops."""
         self._tick("live")
-        for payload, n_devices in (("json", self.options.live_json), ("packed", self.options.live_packed)):
+        fleets = (("json", self.options.live_json, 25), ("packed", self.options.live_packed, 50))
+        for payload, n_devices, n_samples in fleets:
             for qos in (1, 0):
-                traffic = Traffic(n_devices, payload, qos)
-                run = latency.live(testbed, "daemon", traffic, self.options.live_s, self.options.warm_up_s)
+                traffic = Traffic(n_devices, payload, qos, n_samples)
+                # The last wearables start after eight messages.
+                warm_up_s = self.options.warm_up_s * n_samples / SAMPLES_PER_MESSAGE
+                run = latency.live(testbed, "daemon", traffic, self.options.live_s, warm_up_s)
                 self._add(
                     "live",
-                    f"{n_devices:,} wearables, {payload} at QoS {qos}, {self.options.live_s:.0f} s: messages not done",
+                    f"{n_devices:,} wearables, {payload}, {n_samples} samples a message, QoS {qos}, "
+                    f"{self.options.live_s:.0f} s: messages not done",
                     "",
                     [run.sent - run.done],
                     dropped=run.dropped,
@@ -412,6 +469,7 @@ MODES: dict[str, Callable[[Suite, Testbed], None]] = {
         Suite.tls,
         Suite.baseline,
         Suite.inference,
+        Suite.cost,
         Suite.latency,
         Suite.viewers,
         Suite.durable,

@@ -20,12 +20,15 @@ from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.formats import FORMATS
 from harstream.bench.processes import Process, process, wait_until
+from harstream.publish import SAMPLES_PER_MESSAGE
 
 #: Subscription to the samples of all devices.
 SAMPLE_TOPICS = "wearables/+/imu"
 #: Messages that the load may be ahead of the receiver: enough that the receiver never waits for the load, too few to
 #: overflow an inbox.
 LEAD = 12_000
+#: Time between two reports of a receiver in the counters, seconds: while the load follows them, and at life speed.
+REPORT_S, REPORT_LIVE_S = 0.05, 1.0
 #: Longest wait for the end of a session, seconds.
 _END_S = 10.0
 
@@ -43,6 +46,7 @@ class Traffic:
     n_devices: int
     payload: str  # a key of FORMATS; "poisoned" is JSON, half of it not to be accepted
     qos: int = 1
+    n_samples: int = SAMPLES_PER_MESSAGE  # in each message
     tls: bool = False  # between broker and receiver; the load always connects without
 
 
@@ -99,6 +103,7 @@ class Testbed:
             "n_devices": traffic.n_devices,
             "payload": traffic.payload,
             "qos": traffic.qos,
+            "n_samples": traffic.n_samples,
             "lead": lead,
             "rounds": rounds,
             "log": str(log) if log is not None else None,
@@ -112,7 +117,9 @@ class Testbed:
             load = stack.enter_context(process("-m", "harstream.bench.load", load_settings))
             wait_until(lambda: "ready" in load.output, "the load to build its packets", load)
             http_port = first_free_port((0,)) or 0
-            receiver_settings = self._receiver_settings(receiver, path, traffic, http_port)
+            # At life speed the reports would be a part of what is measured.
+            report_s = REPORT_S if lead else REPORT_LIVE_S
+            receiver_settings = self._receiver_settings(receiver, path, traffic, http_port) | {"report_s": report_s}
             measured = stack.enter_context(process("-m", "harstream.bench.receivers", receiver, receiver_settings))
             wait_until(lambda: counters[READY] and counters[SENT], f"receiver {receiver!r} to start", load, measured)
             watching = None
@@ -155,6 +162,7 @@ class Testbed:
             "qos": traffic.qos,
             "version": 5 if broker.is_mosquitto else 4,
             "model": self.model,
+            "backend": self.backend,
         }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harstream.bench.suite import Options, Suite
 
 _MODES = (
-    *("ingest", "tls", "baseline", "inference", "latency", "viewers", "durable", "poison", "live"),
+    *("ingest", "tls", "baseline", "inference", "cost", "latency", "viewers", "durable", "poison", "live"),
     *("start", "memory", "growth"),
 )
 
@@ -61,8 +61,8 @@ def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke:
     """Measure throughput, latency and memory on this machine, each beside its upper bound.
 
     A mosquitto is started for the measurement, or the embedded broker if mosquitto is not installed. MODE is one or
-    several of ingest, tls, baseline, inference, latency, viewers, durable, poison, live, start, memory and growth;
-    without it all of them are run, which takes an hour.
+    several of ingest, tls, baseline, inference, cost, latency, viewers, durable, poison, live, start, memory and
+    growth; without it all of them are run, which takes an hour and a half.
     """
     from harstream.bench.suite import SMOKE, Options, Suite
 

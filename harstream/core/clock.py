@@ -12,7 +12,7 @@ MAX_STRETCH = 3.0
 
 # Standard deviations.
 _RATE_UNCERTAINTY = 0.008  # of the period after a reset, relative to the period
-_RATE_WALK = 1e-6  # of the random walk of the period in one sample, relative to the period
+RATE_WALK = 1e-6  # of the random walk of the period in one sample, relative to the period
 
 
 class Clock(RowArrays):
@@ -26,7 +26,7 @@ class Clock(RowArrays):
     - The covariance P of the errors of the two is symmetric: ``cov_offset`` (variance of the time, ns^2),
       ``cov_offset_rate`` (covariance, ns^2 per sample) and ``cov_rate`` (variance of the period, ns^2 per sample^2).
     - Over ``n`` samples, the transition is F = [[1, n], [0, 1]]. The process noise is a random walk of the rate, and
-      only its term in the rate is kept: Q = [[0, 0], [0, n (_RATE_WALK period)^2]]. The white frequency noise of the
+      only its term in the rate is kept: Q = [[0, 0], [0, n (RATE_WALK period)^2]]. The white frequency noise of the
       model is left out.
     - The measurement is the stamp: H = [1, 0], and its variance is the square of its jitter.
     """
@@ -95,7 +95,7 @@ class Clock(RowArrays):
         # Predict: F P F' + Q.
         offset_var = self.cov_offset[row] + n * (2 * self.cov_offset_rate[row] + n * self.cov_rate[row])
         offset_rate_cov = self.cov_offset_rate[row] + n * self.cov_rate[row]
-        rate_var = self.cov_rate[row] + n * (_RATE_WALK * period) ** 2
+        rate_var = self.cov_rate[row] + n * (RATE_WALK * period) ** 2
         # Update: the gain is P H' / (H P H' + variance), then P becomes (1 - gain H) P.
         gain_offset, gain_rate = offset_var / (offset_var + variance), offset_rate_cov / (offset_var + variance)
         half = 0.5 * period

@@ -150,6 +150,17 @@ class Engine:
         self._name_incidents()
         return windows
 
+    def expects_window(self, device: str, n_samples: int) -> bool:
+        """Return whether the next ``n_samples`` samples of a device should complete a window.
+
+        It is a guess, since samples may be missing or late: where it is wrong, `feed` makes the window all the same.
+        """
+        row = int(self._devices.find([device])[0])
+        if row < 0 or self.paired:
+            return True
+        rates = self._grid.timeline.rates
+        return self._maker.due_in(row) * rates.down.item(row) <= n_samples * rates.up.item(row)
+
     @property
     def n_pending(self) -> int:
         """Number of accepted samples for whose windows ``max_windows`` left no room."""
@@ -279,6 +290,8 @@ class Engine:
 
     def _grow(self) -> None:
         capacity = self._devices.capacity
+        if self._health.capacity == capacity:  # the usual case; all parts grow together
+            return
         for part in self._parts().values():
             if part.capacity < capacity:
                 part.grow(capacity)

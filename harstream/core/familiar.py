@@ -138,11 +138,8 @@ class Familiar:
         """Return the squared distance (n_windows,) of features (n_windows, n_features) from the nearest class mean."""
         # np.einsum adds in one order for any number of windows; a matrix product of BLAS does not.
         at = np.einsum("nf,fg->ng", features.astype(np.float64), self.whitening)
-        nearest = np.full(len(at), np.inf)
-        for centre in self._centres:
-            difference = at - centre
-            nearest = np.minimum(nearest, np.einsum("nf,nf->n", difference, difference))
-        return nearest
+        difference = at[:, None] - self._centres
+        return np.asarray(np.einsum("ncf,ncf->nc", difference, difference).min(axis=1))
 
     def unfamiliar(self, logits: Float32, features: Float32) -> Bool:
         """Return which windows are unlike all training data (n_windows,). A window that is not finite is unlike it.

@@ -12,7 +12,7 @@ import numpy as np
 
 from harstream.core import butterworth
 from harstream.core.batches import Bool, Float32, Float64, Int64
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, all_true, any_true
 from harstream.core.spec import GravityFilter, NoiseFilter
 
 
@@ -34,7 +34,12 @@ class MedianFilter(RowArrays):
             return samples
         n_history = self.size - 1
         first = np.cumsum(counts) - counts
-        self.history[rows[restart]] = samples[first[restart], None]
+        if any_true(restart):
+            self.history[rows[restart]] = samples[first[restart], None]
+        if all_true(counts == counts[0]):  # the usual case
+            padded = np.concatenate([self.history[rows], samples.reshape(len(rows), -1, samples.shape[1])], axis=1)
+            self.history[rows] = padded[:, -n_history:]
+            return self._median(padded).reshape(samples.shape)
         # Put the samples of each row after its history, so that one pass over shifted views serves all rows.
         padded = np.empty((len(samples) + len(rows) * n_history, samples.shape[1]), np.float32)
         start = first + np.arange(len(rows)) * n_history
@@ -43,13 +48,15 @@ class MedianFilter(RowArrays):
         position = np.arange(len(samples)) + np.repeat(np.arange(1, len(rows) + 1) * n_history, counts)
         padded[position] = samples
         self.history[rows] = padded[(start + counts)[:, None] + history]
+        return self._median(padded)[position - n_history]
+
+    def _median(self, values: Float32) -> Float32:
+        """Return the median of every ``size`` successive values (..., n, n_signals): (..., n - size + 1, n_signals)."""
         if self.size == 3:
-            a, b, c = padded[:-2], padded[1:-1], padded[2:]
-            median = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
-        else:
-            views = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=0)
-            median = np.sort(views, axis=-1)[..., n_history // 2]
-        return np.asarray(median[position - n_history], np.float32)
+            a, b, c = values[..., :-2, :], values[..., 1:-1, :], values[..., 2:, :]
+            return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+        views = np.lib.stride_tricks.sliding_window_view(values, self.size, axis=-2)
+        return np.asarray(np.sort(views, axis=-1)[..., self.size // 2], np.float32)
 
 
 class GravitySplit(RowArrays):
@@ -86,7 +93,7 @@ class GravitySplit(RowArrays):
 
         There is one filter call per group of rows with the same number of samples.
         """
-        if (counts == counts[0]).all():  # the usual case
+        if all_true(counts == counts[0]):  # the usual case
             return self._body(rows, samples.reshape(len(rows), -1, samples.shape[1]), seed=False).reshape(-1, 3)
         first = np.cumsum(counts) - counts
         body = np.empty((len(samples), 3), np.float32)

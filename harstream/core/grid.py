@@ -13,7 +13,7 @@ from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
 from harstream.core.resampling import Resampler
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, all_true, any_true
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import Timeline, TimelineStats
 
@@ -138,6 +138,8 @@ class Grid:
         """
         if not len(accepted.row):
             return []
+        if len(set(accepted.row.tolist())) == len(accepted.row):  # the usual case
+            return [self._join(accepted, np.arange(len(accepted.row)))]
         order = np.argsort(accepted.row, kind="stable")
         row = accepted.row[order]
         new_row = np.concatenate([[True], row[1:] != row[:-1]])
@@ -147,12 +149,49 @@ class Grid:
         return [self._join(accepted, order[restarts == k]) for k in range(int(restarts.max()) + 1)]
 
     def _join(self, accepted: AcceptedSamples, index: Int64) -> tuple[GridSamples, Int64, Int64]:
-        """Join the messages at ``index`` (sorted by row) and interpolate the samples missing between them, linearly."""
+        """Join the messages at ``index`` and interpolate the samples missing between them, linearly.
+
+        The messages of each row follow each other in ``index``.
+        """
         row, missing, samples = accepted.row[index], accepted.missing[index], accepted.samples
         begin, total = accepted.begin[index], accepted.end[index] - accepted.begin[index]
+        if not any_true(missing) and not any_true(begin) and all_true(total == total[0]):  # the usual case
+            n = int(total[0])
+            first, steps = accepted.first[index], np.arange(n)
+            joined = samples[(first[:, None] + steps).reshape(-1)]
+            period = accepted.period_ns[index]
+            t_ns = accepted.t_ns[index][:, None] + np.rint(steps * period[:, None]).astype(np.int64)
+            t_ns, period, message = t_ns.reshape(-1), np.repeat(period, n), np.repeat(index, n)
+        else:
+            joined, t_ns, period, message = self._join_unequal(accepted, index, total)
+        begins = np.ones(len(row), np.bool_)
+        begins[1:] = row[1:] != row[:-1]
+        start = np.flatnonzero(begins)
+        restart = start[accepted.restart[index][start]]
+        joined_samples = GridSamples(
+            row[start],
+            np.add.reduceat(total, start),
+            joined,
+            t_ns,
+            period,
+            message,
+            accepted.up[index][start],
+            accepted.down[index][start],
+        )
+        return joined_samples, row[restart], index[restart]
+
+    @staticmethod
+    def _join_unequal(accepted: AcceptedSamples, index: Int64, total: Int64) -> tuple[Float32, Int64, Float64, Int64]:
+        """Join messages with different numbers of samples, or with missing ones; ``total`` (n,) counts both.
+
+        Returns:
+            The samples, and of each the event time, the period and the message.
+
+        """
+        missing, begin, samples = accepted.missing[index], accepted.begin[index], accepted.samples
         within = np.arange(total.sum()) + np.repeat(begin - (np.cumsum(total) - total), total)
         source = np.repeat(accepted.first[index] - missing, total) + within
-        if not missing.any():
+        if not any_true(missing):  # the usual case
             joined = samples[source]
         else:
             bridged = within < np.repeat(missing, total)
@@ -162,25 +201,13 @@ class Grid:
             part = (within[bridged] + 1) / np.repeat(missing + 1, total)[bridged]
             joined[bridged] = before + (after - before) * part[:, None]
         period = np.repeat(accepted.period_ns[index], total)
-        step = np.rint(within * period).astype(np.int64)
-        start = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-        restart = start[accepted.restart[index][start]]
-        joined_samples = GridSamples(
-            row[start],
-            np.add.reduceat(total, start),
-            joined,
-            np.repeat(accepted.t_ns[index], total) + step,
-            period,
-            np.repeat(index, total),
-            accepted.up[index][start],
-            accepted.down[index][start],
-        )
-        return joined_samples, row[restart], index[restart]
+        t_ns = np.repeat(accepted.t_ns[index], total) + np.rint(within * period).astype(np.int64)
+        return joined, t_ns, period, np.repeat(index, total)
 
     def _resample(self, samples: GridSamples, restarting: Int64) -> GridSamples:
         """Return the samples at the rate of the grid. Rows that already have this rate pass unchanged."""
         up, down = samples.up, samples.down
-        if (up == down).all():
+        if all_true(up == down):
             return samples
         restarts = np.isin(samples.rows, restarting)
         parts = []

@@ -50,7 +50,7 @@ class IrregularSampling(RowArrays):
         old = self.since_slip[row] >= FORGET_MESSAGES
         slips = np.where(old, 0, self.slips[row]) + slipped
         self.slips[row] = slips
-        self.since_slip[row] = np.where(slipped, 0, self.since_slip[row] + 1)
+        self.since_slip[row] = np.where(slipped | (slips == 0), 0, self.since_slip[row] + 1)
         return np.flatnonzero(slipped & (slips >= SLIPS))
 
     def begin(self, row: Int64, next_ns: Int64, period_ns: Float64) -> None:

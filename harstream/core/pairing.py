@@ -203,7 +203,7 @@ class Pairing(RowArrays):
                 decided = self._end_waiting(row, queue, len(head), gyro, found, run)
                 if not decided:
                     return
-            self._take(row, head[:decided], found, out)
+            self._take(row, head[:decided], found, run, out)
             self._drop_first(ACC, row, decided)
             self._consume(row, found, decided, int(head["t_ns"][decided - 1]))
 
@@ -239,14 +239,15 @@ class Pairing(RowArrays):
             held = np.flatnonzero((head["t_ns"][:n] > end_ns) & (head["t_ns"][:n] <= end_ns + 0.5 * self.period_ns))
             found.state[held], found.values[held] = PAIR, gyro["values"][-1]
             found.piece[held] = gyro["piece"][-1]
-            found.message[held] = run.samples["message"][-1] if len(run.samples) else run.order
+            found.message[held] = run.last_message
         if (found.state[:n] == DROP).any():
             self.given_up_ns[row] = head["t_ns"][:n][found.state[:n] == DROP][-1]
         return n
 
-    def _take(self, row: int, samples: npt.NDArray[Any], found: Match, out: list[PairedSegment]) -> None:
+    def _take(self, row: int, samples: npt.NDArray[Any], found: Match, run: Run, out: list[PairedSegment]) -> None:
         """Add paired samples to the segments, and count dropped ones."""
         state = found.state[: len(samples)]
+        last = run.last_message
         # Parts with one outcome: dropped, or paired with one piece.
         outcome = np.where(state == PAIR, found.piece[: len(samples)], 0)
         for a, b in stretches(outcome):
@@ -264,7 +265,9 @@ class Pairing(RowArrays):
             if pieces != tuple(self.paired[row].tolist()):
                 self.paired[row] = pieces
                 out.append(PairedSegment(restart=True))
-            part["message"] = np.maximum(part["message"], found.message[a:b])
+            message = np.maximum(part["message"], found.message[a:b])
+            # Both samples may be of earlier calls, where only this run told that nothing comes between them.
+            part["message"] = np.where(message < 0, last, message)
             out[-1].acc.append(part)
             out[-1].gyro.append(found.values[a:b])
 

@@ -145,11 +145,17 @@ def _best(posteriors: Float64) -> tuple[Int64, Float64]:
 
 
 # The two sums below add in one order for any number of rows. The order in numpy's reductions and in BLAS depends on the
-# shape, and with it the last bits of the result.
+# shape, and with it the last bits of the result. np.add.accumulate adds one after another too; it is faster than a loop
+# for few rows, and slower for many.
+
+#: Number of rows up to which it is.
+_FEW_ROWS = 12
 
 
 def _multiply(vectors: Float64, matrix: Float64) -> Float64:
     """Return the product of each vector (n_rows, n_states) with ``matrix`` (n_states, n_states)."""
+    if len(vectors) <= _FEW_ROWS:
+        return np.asarray(np.add.accumulate(vectors[:, :, None] * matrix, axis=1)[:, -1])
     out: Float64 = vectors[:, :1] * matrix[0]
     for i in range(1, len(matrix)):
         out += vectors[:, i : i + 1] * matrix[i]
@@ -158,8 +164,5 @@ def _multiply(vectors: Float64, matrix: Float64) -> Float64:
 
 def _normalise(values: Float64) -> Float64:
     """Return ``values`` (n_rows, n_states) scaled so that each row sums to 1."""
-    total = values[:, 0].copy()
-    for i in range(1, values.shape[1]):
-        total += values[:, i]
-    out: Float64 = values / total[:, None]
+    out: Float64 = values / np.add.accumulate(values, axis=1)[:, -1:]
     return out

@@ -54,7 +54,7 @@ class SampleRates(RowArrays):
     ROW_ARRAYS = ("announced_hz", "up", "down")
 
     def __init__(self, grid_hz: float, clock: Clock, health: HealthTable) -> None:
-        self._grid_hz, self._clock, self._health = grid_hz, clock, health
+        self.grid_hz, self._clock, self._health = grid_hz, clock, health
         self.announced_hz = np.zeros(clock.capacity)  # by the last message that set it, or the rate of the grid
         self.up = np.zeros(clock.capacity, np.int64)  # grid samples per input sample: up / down
         self.down = np.zeros(clock.capacity, np.int64)
@@ -75,18 +75,18 @@ class SampleRates(RowArrays):
 
     def accepts(self, rate_hz: float) -> bool:
         """Return whether a rate can be resampled."""
-        return resampling.accepts(rate_hz, self._grid_hz)
+        return resampling.accepts(rate_hz, self.grid_hz)
 
     def set_announced(self, row: int, rate_hz: float) -> None:
         """Count the samples of ``row`` by an announced rate, which can be resampled."""
         self.announced_hz[row] = rate_hz
-        self._set(row, resampling.ratio_of(rate_hz, self._grid_hz), 1e9 / rate_hz)
+        self._set(row, resampling.ratio_of(rate_hz, self.grid_hz), 1e9 / rate_hz)
         self._health.end_rate(np.array([row]), RateCause.WRONG)
 
     def report_unusable(self, row: Int64, rate_hz: Float64) -> None:
         """Report announced rates that cannot be resampled."""
         ratios = (resampling.MIN_RATE_RATIO, resampling.MAX_RATE_RATIO)
-        least, most = (self._grid_hz * float(ratio) for ratio in ratios)
+        least, most = (self.grid_hz * float(ratio) for ratio in ratios)
         for k, rate in zip(row.tolist(), rate_hz.tolist(), strict=True):
             detail = f"it announces {rate:g} Hz, but the model takes {least:g} to {most:g} Hz; its samples are dropped"
             self._health.begin_rate(k, RateCause.UNUSABLE, detail)
@@ -105,7 +105,7 @@ class SampleRates(RowArrays):
             announced: Whether its messages announce a rate.
 
         """
-        grid_hz, announced_hz = self._grid_hz, float(self.announced_hz[row])
+        grid_hz, announced_hz = self.grid_hz, float(self.announced_hz[row])
         if announced and not drifted(measured_ns, 1e9 / announced_hz):
             self._health.begin_rate(
                 row,

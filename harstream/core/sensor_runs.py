@@ -38,6 +38,11 @@ class Run:
     auto: bool  # unit of the accelerometer is not known
     samples: npt.NDArray[Any]  # (n_samples,) of SAMPLE, without progress and piece
 
+    @property
+    def last_message(self) -> int:
+        """Index of the last message."""
+        return int(self.samples["message"][-1]) if len(self.samples) else self.order
+
 
 def stretches(values: Int64) -> list[tuple[int, int]]:
     """Return begin and end of each stretch of equal values."""

@@ -280,6 +280,8 @@ class Smoother:
         return rows
 
     def _grow(self) -> None:
+        if self._times.capacity == self._devices.capacity:  # the usual case; all parts grow together
+            return
         for part in self._parts().values():
             if part.capacity < self._devices.capacity:
                 part.grow(self._devices.capacity)

@@ -106,7 +106,8 @@ class Stamps(RowArrays):
         self.same_ns = np.zeros(capacity)  # span of all samples of the messages with that stamp; 0: older ones came
         self.slow = np.zeros(capacity, np.int16)  # messages in a row whose stamps advance too slowly
         self.fast = np.zeros(capacity, np.int16)  # and too fast
-        self.good = np.zeros(capacity, np.int32)  # messages in a row whose stamps advance as the samples do
+        # Messages in a row whose stamps advance as the samples do; counted while they are not used as they are.
+        self.good = np.zeros(capacity, np.int32)
         self.whole = np.zeros(capacity, np.int16)  # stamps at whole seconds that do not fit the samples
         self.seen = np.zeros((capacity, REMEMBERED), np.int32)  # fingerprints of the newest messages
         self.n_seen = np.zeros(capacity, np.int64)  # messages remembered since the start
@@ -166,10 +167,11 @@ class Stamps(RowArrays):
         # A message with the stamp of the last one says nothing about the speed.
         self.slow[row] = np.where(slow, self.slow[row] + 1, np.where(same | ~fresh, self.slow[row], 0))
         self.fast[row] = np.where(fast, self.fast[row] + 1, np.where(fresh, 0, self.fast[row]))
-        self.good[row] = np.where(good, self.good[row] + 1, np.where(fresh, 0, self.good[row]))
+        mode = self.mode[row]
+        counted = np.where(good, self.good[row] + 1, np.where(fresh, 0, self.good[row]))
+        self.good[row] = np.where(mode == EXACT, 0, counted)
         self.same_ns[row] = np.where(same, self.same_ns[row] + span_ns, self.same_ns[row])
 
-        mode = self.mode[row]
         restart = np.zeros(len(row), np.bool_)
         wrong_speed = (self.slow[row] >= SPEED_MESSAGES) | (self.fast[row] >= SPEED_MESSAGES)
         believed = self.good[row] >= np.where(mode == UNUSABLE, BELIEVE_UNUSABLE, BELIEVE_COARSE)

@@ -19,6 +19,7 @@ from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted
 from harstream.core.rows import RowArrays, all_true, any_true, split_into_rounds
 from harstream.core.spec import SignalSpec
 from harstream.core.stamps import COARSE, UNUSABLE, StampedMessages, Stamps
+from harstream.core.steady import FEW_MESSAGES, SteadyMessages
 
 #: A system clock that is set back by more than this changes the arrival times of all messages.
 _STEP_NS = 1_000_000_000
@@ -91,6 +92,7 @@ class Timeline(RowArrays):
         self.jumps = ClockJumps(self.clock, self.stamps, self.health, self._max_gap_ns)
         self.overlaps = Overlaps(capacity)
         self.irregular = IrregularSampling(self.clock, self._max_gap_ns)
+        self._steady = SteadyMessages(self, _STAMP_JITTER)
 
     def parts(self) -> dict[str, RowArrays]:
         """Return the objects with state by row, by their name in a snapshot."""
@@ -119,6 +121,21 @@ class Timeline(RowArrays):
             batch: Messages of raw samples.
 
         """
+        n_messages = len(batch)
+        if n_messages <= FEW_MESSAGES and len(set(rows.tolist())) == n_messages:
+            steady, others = self._steady.feed(rows, batch)
+            if not others and steady is not None:  # the usual case
+                return steady
+            if steady is not None:
+                index = np.array(others)
+                accepted = self._feed_any(rows[index], batch.select(np.isin(np.arange(n_messages), index)))
+                return steady.followed_by(
+                    replace(accepted, order=np.where(accepted.order < 0, accepted.order, index[accepted.order]))
+                )
+        return self._feed_any(rows, batch)
+
+    def _feed_any(self, rows: Int64, batch: SampleBatch) -> AcceptedSamples:
+        """Return the samples that are accepted of any messages, and advance the clocks."""
         n_messages = len(batch)
         if self.jumps.held:
             rows, batch = self.jumps.release(rows, batch)

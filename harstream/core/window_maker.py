@@ -81,6 +81,10 @@ class WindowMaker:
             ring[:, self._ring_gyro] if len(self._ring_gyro) == 3 else None,
         )
 
+    def due_in(self, row: int) -> int:
+        """Return the number of samples on the grid until the next window of a row is due."""
+        return self._windows.due_in.item(row)
+
     def parts(self) -> dict[str, RowArrays]:
         """Return the parts that keep state by row."""
         return {

@@ -43,9 +43,11 @@ log = logging.getLogger("harstream.mqtt")
 
 #: Size of one read: several hundred messages. More would delay the first of them.
 READ_BYTES = 256 * 1024
-#: Pause between two small reads, seconds. Every read wakes three threads, which costs more than its messages do.
-#: The pause grows with the traffic from the minimum (at 4 MB/s) to the maximum (at 10 MB/s).
+#: Pause between two small reads, seconds. Every read wakes two threads, which costs more than its messages do. The
+#: pause is as long as _GATHERED messages take to come, at most _MAX_FEW_PAUSE_S, if more than one comes in that time.
+#: With much traffic it grows with the bytes, from the minimum (at 4 MB/s) to the maximum (at 10 MB/s).
 MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.010
+_GATHERED, _MAX_FEW_PAUSE_S = 8, 0.008
 _PAUSE_S_PER_BYTE_S = 1e-9
 #: Size of one write.
 WRITE_BYTES = 64 * 1024
@@ -92,6 +94,7 @@ class FastClient(NetworkClient):
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
         self._incomplete = Incomplete(self._is_mqtt_5)
         self._next_read_s = 0.0  # time.monotonic() before which nothing is read
+        self._n_received, self._last_received_s = 0, 0.0  # messages so far, and time.monotonic() of the last of them
         self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
@@ -168,7 +171,10 @@ class FastClient(NetworkClient):
                 rc = self.loop_write()
                 if rc or self._sock is None:
                     return rc
-        return super()._loop(timeout)
+        rc = super()._loop(timeout)
+        if rc == MQTTErrorCode.MQTT_ERR_SUCCESS and self.want_write() and self._sock is not None:
+            return self.loop_write()  # what was read is acknowledged without another wait for the socket
+        return rc
 
     def _packet_read(self) -> MQTTErrorCode:
         """Read once and handle every whole packet."""
@@ -183,13 +189,15 @@ class FastClient(NetworkClient):
         if not data:
             self.closed_by_broker = True
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        now_s = time.monotonic()
-        if len(data) < READ_BYTES // 2 and not self._decrypted():
-            bytes_s = len(data) / max(now_s - self._last_read_s, MIN_PAUSE_S)
-            self._next_read_s = now_s + min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
-        self._last_read_s = now_s
+        self._last_read_s = now_s = time.monotonic()
         whole = self._incomplete.add(data) if self._incomplete else data
-        return MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
+        n_before = self._n_received
+        rc = MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
+        if n_messages := self._n_received - n_before:
+            since_s, self._last_received_s = max(now_s - self._last_received_s, MIN_PAUSE_S), now_s
+            if len(data) < READ_BYTES // 2 and not self._decrypted():
+                self._next_read_s = now_s + _pause_s(n_messages / since_s, len(data) / since_s)
+        return rc
 
     def _handle_packets(self, data: bytes) -> MQTTErrorCode:
         """Handle every whole packet in ``data`` and keep the rest."""
@@ -262,6 +270,7 @@ class FastClient(NetworkClient):
         refused: list[tuple[int, int]],
     ) -> None:
         if messages:
+            self._n_received += len(messages)
             self.on_messages(messages)
         if acknowledgements:
             self._packet_queue(PUBACK, acknowledgements, 0, 0)
@@ -439,3 +448,11 @@ class FastClient(NetworkClient):
                 if packet["qos"] == 0 and packet["info"] is not None:
                     packet["info"]._set_as_published()
         return super()._packet_write()
+
+
+def _pause_s(messages_s: float, bytes_s: float) -> float:
+    """Return the pause before the next read, in seconds, for messages and bytes that come in each second."""
+    if messages_s * _MAX_FEW_PAUSE_S < 1:  # hardly another would come meanwhile
+        return 0.0
+    by_bytes_s = min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
+    return max(by_bytes_s, min(_GATHERED / messages_s, _MAX_FEW_PAUSE_S))

@@ -151,7 +151,7 @@ class Connection(Link):
         self._client = client
         client.loop_start()
         ended = self._handshake_ended.wait(HANDSHAKE_S)
-        if self._ready:
+        if self._opened and self.failure is None:  # if it is lost already, the network thread makes it again
             return None
         self._client = None
         client.disconnect()

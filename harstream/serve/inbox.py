@@ -19,6 +19,8 @@ _ROOM_WATER = 15 / 16
 #: Longest message that leaves at each turn of its topic, in bytes. A longer one waits for as many turns as it has times
 #: these bytes.
 _TURN_BYTES = 4 * 1024
+#: Patient messages that may wait; one more wakes the main loop.
+MAX_PATIENT = 64
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
 
@@ -39,6 +41,12 @@ class Inbox:
         holds_qos_1: Drop messages at QoS 0 only, and only new ones, because the broker sends no others before those
             here are acknowledged.
 
+    Attributes:
+        patient: Topics whose next message need not wake the main loop: it completes no window, so nobody waits for what
+            it leads to. It is taken with the next message of another topic, or when the main loop looks by itself. With
+            few devices, where most batches are a single message, that saves most of the cost of a batch. The main loop
+            adds and removes topics.
+
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, *, holds_qos_1: bool = False) -> None:
@@ -49,6 +57,8 @@ class Inbox:
         self._queues: dict[str, _TopicQueue] = {}  # by topic; none is empty
         self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
+        self._is_urgent = False  # a message waits that is not patient, or `wake` was called
+        self.patient: set[str] = set()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -71,8 +81,11 @@ class Inbox:
             self.dropped += len(messages) - len(held)
             messages = held
         n_bytes = sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
+        patient = self.patient
+        is_urgent = not patient.issuperset([message[0] for message in messages])
         with self._changed:
-            if not self._n_messages:
+            if not self._is_urgent and (is_urgent or self._n_messages + len(messages) > MAX_PATIENT):
+                self._is_urgent = True
                 self._changed.notify()
             self._arrivals.append(messages)
             self._n_messages += len(messages)
@@ -87,18 +100,19 @@ class Inbox:
         max_bytes: int = MAX_BYTES,
         waits: Callable[[Message], bool] | None = None,
     ) -> list[Message]:
-        """Remove and return the next messages. If there are none, wait until `wake` is called or messages arrive.
+        """Remove and return the next messages. If none is urgent, wait until one arrives or `wake` is called.
 
         Args:
             max_messages: Largest number of messages.
-            timeout_s: Longest time to wait; the result may then be empty.
+            timeout_s: Longest time to wait; the result may then be empty, or have patient messages only.
             max_bytes: Bytes from which on no further message is added. A last one may exceed them.
             waits: Called with the oldest message of a topic. If it returns True, the messages of the topic stay.
 
         """
         with self._changed:
-            if not self._n_messages:
+            if not self._is_urgent:
                 self._changed.wait(timeout_s)
+            self._is_urgent = False
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
                 return self._take_turns(max_messages, max_bytes, waits)
             batch: list[Message] = []
@@ -111,6 +125,7 @@ class Inbox:
     def wake(self) -> None:
         """Let a waiting `get` return at once."""
         with self._changed:
+            self._is_urgent = True
             self._changed.notify()
 
     # --- by topic; the lock is held -----------------------------------------------------------
@@ -157,6 +172,7 @@ class Inbox:
                 del self._queues[message[0]]
         self._n_messages -= len(batch)
         self._n_bytes -= n_bytes
+        self._is_urgent = self._n_messages > 0  # they have waited for a turn
         return batch
 
     def _make_room(self) -> None:

@@ -30,6 +30,9 @@ from harstream.serve.pipeline import LabelledWindows, Pipeline, Publication
 #: Messages that may wait for the thread: while one batch of windows is classified, the next is ready. More would only
 #: hide that inference does not keep up; the inbox is the place to wait, where waiting is bounded and counted.
 _MAX_WAITING = 2
+#: Windows up to which the main loop labels a batch itself if the thread has nothing to do: another thread would take
+#: longer to wake up than it saves. While they are labelled, messages gather for a larger batch, which is the thread's.
+_FEW_WINDOWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class WindowsDue:
     parts: Sequence[PipelineWindows]  # those of each pipeline that has some
     position: int = 0  # number of the last message whose windows these are, in durable mode; 0: it makes more
     known: bool = False  # the broker has their labels already, from before a crash
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return sum([len(part.windows) for part in self.parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +164,7 @@ class Labelling:
         self._durability = durability
         self._homeassistant = homeassistant
         self._waiting: queue.Queue[Handover] = queue.Queue(_MAX_WAITING)
+        self._turn = threading.Lock()  # held by whoever labels: the thread, or the main loop itself
         self._thread = threading.Thread(target=self._run, name="labelling", daemon=True)
         self.on_labelled: Callable[[Pipeline, LabelledWindows], None] | None = None
         self.failure: BaseException | None = None
@@ -169,11 +177,31 @@ class Labelling:
         self._thread.start()
 
     def hand_over(self, item: Handover, timeout_s: float | None = None) -> bool:
-        """Hand ``item`` to the thread, and wait for room if necessary. Return False if there was none in time."""
+        """Hand ``item`` to the thread, and wait for room if necessary. Return False if there was none in time.
+
+        If the thread has nothing to do, a few windows are labelled at once, in the calling thread.
+        """
+        if isinstance(item, WindowsDue) and self._durability is None and self._label_here(item):
+            return True
         try:
             self._waiting.put(item, timeout=timeout_s)
         except queue.Full:
             return False
+        return True
+
+    def _label_here(self, due: WindowsDue) -> bool:
+        """Label a few windows in the calling thread, unless the labelling thread has to do something before.
+
+        Not in durable mode, where publishing waits for the broker.
+        """
+        if len(due) > _FEW_WINDOWS or not self._thread.is_alive() or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._waiting.unfinished_tasks or self.failure is not None:
+                return False
+            self.label([due])
+        finally:
+            self._turn.release()
         return True
 
     def hand_over_early(self, item: DevicesAdopted) -> None:
@@ -193,28 +221,34 @@ class Labelling:
     def _run(self) -> None:
         try:
             while True:
-                match self._waiting.get():
-                    case WindowsDue() as first:
-                        self.label([first, *self._waiting_windows()])
-                    case DevicesEvicted(pipeline, devices, known):
-                        self.evict(pipeline, devices, publish=not known)
-                    case DevicesLost() as lost:
-                        self.lose(lost)
-                    case DevicesAdopted() as adopted:
-                        self.adopt(adopted)
-                    case PartitionDue(pipeline, save, then_save):
-                        then_save(self._complete(pipeline, save))
-                    case ModelChanged(pipeline, classifier, smoothing):
-                        self.change_model(pipeline, classifier, smoothing)
-                    case CheckpointDue(pipelines, checkpoint):
-                        self.save(pipelines, checkpoint)
-                    case Stop():
-                        return
+                item = self._waiting.get()
+                if isinstance(item, Stop):
+                    return
+                with self._turn:
+                    self._do(item)
+                self._waiting.task_done()
         except BaseException as error:  # a bug; the main loop raises it again
             self.failure = error
             self._on_failure()
             while not isinstance(self._waiting.get(), Stop):  # so that the main loop does not block on a full queue
                 pass
+
+    def _do(self, item: Handover) -> None:
+        match item:
+            case WindowsDue() as first:
+                self.label([first, *self._waiting_windows()])
+            case DevicesEvicted(pipeline, devices, known):
+                self.evict(pipeline, devices, publish=not known)
+            case DevicesLost() as lost:
+                self.lose(lost)
+            case DevicesAdopted() as adopted:
+                self.adopt(adopted)
+            case PartitionDue(pipeline, save, then_save):
+                then_save(self._complete(pipeline, save))
+            case ModelChanged(pipeline, classifier, smoothing):
+                self.change_model(pipeline, classifier, smoothing)
+            case CheckpointDue(pipelines, checkpoint):
+                self.save(pipelines, checkpoint)
 
     def _waiting_windows(self) -> list[WindowsDue]:
         """Return the windows that wait already. A larger batch takes only a little more time."""
@@ -223,6 +257,7 @@ class Labelling:
         while waiting and isinstance(waiting[0], WindowsDue):
             item = self._waiting.get()
             assert isinstance(item, WindowsDue)
+            self._waiting.task_done()  # the first one is not done yet, so the thread still counts as busy
             due.append(item)
         return due
 

@@ -32,13 +32,18 @@ array([[ 0.91, -0.11,  0.51],
 
 The general path takes over, and ``read`` returns None, if
 
-- a field is not one of t, t_ms, t_us, t_ns, rate_hz, acc and gyro (such as units, or ax to gz), or occurs twice;
+- a field has a meaning and is not one of t, t_ms, t_us, t_ns, rate_hz, acc and gyro (such as units, or ax to gz), or
+  one of these occurs twice;
+- there are other fields, which nobody asked for, and they could stand in for something that is missing (a time, a rate
+  or a gyroscope under another name), look like units, or hold an object;
 - acc is missing, a sample does not have three elements, or acc and gyro differ in length;
 - a value is not a number, a name has the letters of a field's but is not the same (``te`` looks like ``t`` in a
   skeleton), or the time or the rate is not valid.
 
 >>> _parse_skeleton(b'{"acc":[[,,]],"battry":}')
 _Structure(n_samples=0, scalars=(), has_gyro=False)
+>>> _parse_skeleton(b'{"t":,"rat_hz":,"acc":[[,,]],"gyro":[[,,]],"battry":,"placement":"wrist","mag":[[,,]]}')
+_Structure(n_samples=1, scalars=('t', 'rate_hz'), has_gyro=True)
 
 **Packed.** The headers of all messages are read as one array of records, and all samples as one array of float32:
 
@@ -65,22 +70,26 @@ import numpy as np
 import simdjson
 
 from harstream.core.batches import Float32, Float64, Int64
+from harstream.wire.other_names import CANONICAL_NAMES
 from harstream.wire.packed import FLAG_GYRO, HEADER, MAGIC, VERSION
 from harstream.wire.samples import check_rate
 from harstream.wire.times import YEAR_2200_NS, event_time
 
 #: Characters of JSON numbers, and white space.
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
-#: A member of an object in a skeleton: its name, and its brackets and commas if it is a list.
-_MEMBER = re.compile(rb'"([a-z_]+)":(\[[\[\],]*\])?')
+#: A member of an object in a skeleton: its name, and what remains of its value: nothing of a number, brackets and
+#: commas of a list of numbers, the rest of a word or of a string without escapes.
+_MEMBER = re.compile(rb'"([A-Za-z_]*)":(\[[\[\],]*\]|tru|fals|null|"[^"\\]*")?')
 #: Name in a skeleton to name of the field.
 _SCALAR_FIELDS = {b"t": "t", b"t_ms": "t_ms", b"t_us": "t_us", b"t_ns": "t_ns", b"rat_hz": "rate_hz"}
 _LIST_FIELDS = {b"acc", b"gyro"}
 #: A fleet has a few skeletons; only malformed payloads bring many. Beyond this number, or with more bytes together, all
 #: are forgotten. A skeleton takes about ten bytes a sample, and one that takes more than _MAX_LENGTH is not remembered.
 _MAX_SKELETONS, _MAX_BYTES, _MAX_LENGTH = 1024, 2 * 2**20, 64 * 1024
-#: Quotation marks in a skeleton with every field that there is.
-_MAX_QUOTES = 2 * (len(_SCALAR_FIELDS) + len(_LIST_FIELDS))
+#: Fields with a meaning, as they are in a skeleton.
+_RESERVED = {name.encode().translate(None, _NUMBER_CHARACTERS) for name in CANONICAL_NAMES}
+#: Quotation marks in a skeleton with every field that there is, and some that nobody asked for.
+_MAX_QUOTES = 2 * (len(_SCALAR_FIELDS) + len(_LIST_FIELDS)) + 64
 
 
 class JsonMessage(NamedTuple):
@@ -163,10 +172,15 @@ def _parse_skeleton(skeleton: bytes) -> _Structure:
         return _GENERAL_PATH
     members = _MEMBER.findall(skeleton)  # (name, brackets and commas) of each
     rebuilt = b"{" + b",".join(b'"%b":%b' % member for member in members) + b"}"
-    if rebuilt != skeleton or len(dict(members)) != len(members):  # something else in between, or a name twice
+    if rebuilt != skeleton:  # something else in between
+        return _GENERAL_PATH
+    known = [(name, value) for name, value in members if name in _RESERVED]
+    if len(dict(known)) != len(known):  # a name twice
+        return _GENERAL_PATH
+    if len(known) < len(members) and not _are_all_told(members):
         return _GENERAL_PATH
     counts = {}
-    for name, brackets in members:
+    for name, brackets in known:
         if name in _LIST_FIELDS:
             counts[name] = (len(brackets) - 1) // len("[,,],")
             if not counts[name] or brackets != b"[" + b",".join([b"[,,]"] * counts[name]) + b"]":
@@ -175,8 +189,19 @@ def _parse_skeleton(skeleton: bytes) -> _Structure:
             return _GENERAL_PATH
     if b"acc" not in counts or len(set(counts.values())) > 1:
         return _GENERAL_PATH
-    scalars = tuple(_SCALAR_FIELDS[name] for name, _ in members if name in _SCALAR_FIELDS)
+    scalars = tuple(_SCALAR_FIELDS[name] for name, _ in known if name in _SCALAR_FIELDS)
     return _Structure(counts[b"acc"], scalars, b"gyro" in counts)
+
+
+def _are_all_told(members: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return whether the known fields tell everything, so that the general path would only ignore the others.
+
+    It notes those that look like units, whatever else there is.
+    """
+    names = {name for name, _ in members}
+    has_time = any(field != "rate_hz" and name in names for name, field in _SCALAR_FIELDS.items())
+    looks_like_units = any(b"unit" in name.lower() for name in names)
+    return has_time and {b"rat_hz", b"gyro"} <= names and not looks_like_units
 
 
 #: ``packed.HEADER`` as a NumPy record.

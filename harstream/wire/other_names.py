@@ -17,10 +17,10 @@ from harstream.wire.times import guess_time
 TIME_NAMES = ("timestamp", "ts", "time")
 RATE_NAMES = ("rateHz", "fs", "sampleRateHz", "sample_rate", "sampling_rate")
 #: Names of the canonical payload.
-_CANONICAL = frozenset(
+CANONICAL_NAMES = frozenset(
     ["t", "t_ms", "t_us", "t_ns", "rate_hz", "units", "acc", "gyro", "ax", "ay", "az", "gx", "gy", "gz"]
 )
-_UNDERSTOOD = _CANONICAL.union(TIME_NAMES, RATE_NAMES)
+_UNDERSTOOD = CANONICAL_NAMES.union(TIME_NAMES, RATE_NAMES)
 
 #: Kind of a field to what its sender should do.
 _MENDS = {
@@ -125,7 +125,7 @@ def read_members(members: Mapping[Any, Any], wanted: Collection[str]) -> OtherNa
 
 def _read_members(members: Mapping[str, Any], wanted: Collection[str], value_of: Callable[[Any], Any]) -> OtherNames:
     """Return what members tell under other names; ``value_of`` returns the value of one."""
-    if not members.keys() - _CANONICAL:
+    if not members.keys() - CANONICAL_NAMES:
         return _NOTHING
     found: dict[str, Any] = {}
     ignored = []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +31,9 @@ from harstream.config import RunConfig
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import HarstreamError
+from harstream.serve.metrics import DaemonMetrics
+from harstream.serve.source import Sources
+from harstream.serve.status import DaemonStatus
 from harstream.wire.decoder import Decoder, Message
 from harstream.wire.payloads import decode
 from harstream.wire.reject import RejectError
@@ -53,11 +60,13 @@ def broker(tmp_path: Path):
     [
         ["inference", "start", "growth"],
         pytest.param(["ingest", "tls"], marks=pytest.mark.slow),
+        pytest.param(["cost"], marks=pytest.mark.slow),
         pytest.param(["memory", "latency", "viewers", "durable", "poison", "live"], marks=pytest.mark.slow),
     ],
 )
 def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):
     program("mosquitto")
+    program("mosquitto_sub")
     program("openssl")
     file = tmp_path / "out.json"
     done = subprocess.run(
@@ -87,7 +96,7 @@ def test_a_smoke_run_measures_every_figure_and_drops_nothing(tmp_path, modes):
 def test_the_usual_script_labels_windows_too(broker, tmp_path):
     pytest.importorskip("keras")
     bench = testbed.Testbed(broker, tmp_path, model="waist", backend="auto")
-    script = throughput.saturate(bench, "script", Traffic(4, "json"), 1.0, warm_up_messages=40)
+    script = throughput.saturate(bench, "tutorial", Traffic(4, "json"), 1.0, warm_up_messages=40)
     assert script.windows_s > 0
 
 
@@ -267,3 +276,43 @@ def test_no_function_is_called_for_every_device_fed():
             least = entered
     # One comprehension, which turns rows into names, is allowed for each device.
     assert entered - least < 2 * 1000
+
+
+def instructions(function: Callable[..., Any], *arguments: Any) -> int:
+    """Call ``function`` and return how many instructions of Python it executes, in any package."""
+    executed = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal executed
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        executed += event == "opcode"
+        return count
+
+    gc.disable()
+    sys.settrace(count)
+    try:
+        function(*arguments)
+    finally:
+        sys.settrace(None)
+        gc.enable()
+    return executed
+
+
+@pytest.mark.parametrize(("n_devices", "most"), [(1, 6_500), (2, 8_200)])
+def test_a_small_batch_costs_few_instructions(classifier, n_devices, most):
+    """With few devices nearly every batch is small, so its fixed cost counts.
+
+    The limits are a tenth above what it is (5,800 and 7,300). If all messages went through the arrays of the timeline,
+    it would be 8,100 and 8,700, and each instruction would take longer.
+    """
+    config = RunConfig(broker="127.0.0.1:1", http="off")
+    metrics = DaemonMetrics(["source1"], lambda: DaemonStatus(()))
+    sources = Sources(config, [classifier], metrics, lambda: T0_NS / 1e9, lambda: 1.0, lambda: None, set())
+    rounds = packets.Rounds(n_devices, "json", 0)
+    executed = []
+    for number_ in range(24):
+        t_ns = np.full(n_devices, T0_NS + number_ * packets.PERIOD_NS)
+        data, _, _ = rounds.packets(packets.STARTS + number_, t_ns)
+        messages = [Message(t, c, T0_NS / 1e9 + number_ / 2) for t, c, _ in split_publishes(bytes(data))]
+        executed.append(instructions(sources.make_windows, messages, 512))
+    assert sorted(executed[8:])[8] < most, executed  # the median: some complete windows

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harstream.core.batches import Sensor, WindowBatch
@@ -93,6 +93,18 @@ def feed_limited(engine: Engine, messages: list[Message], batches: list[int], mo
     late_sensor=st.sampled_from([Sensor.ACC, Sensor.GYRO]),
     late_s=st.sampled_from([12.0, 40.0]),
     batches=BATCHES,
+)
+@example(  # the first sample that is paired was there before, and so was the one of the gyroscope
+    stream=SplitStream(
+        (SensorClock(Sensor.ACC, 20.0), SensorClock(Sensor.GYRO, 20.0)),
+        ([1.0], [1.0]),
+        [(Sensor.ACC, 3.0, 6.0)],
+        (0.0, 0.0),
+        0,
+    ),
+    late_sensor=Sensor.ACC,
+    late_s=40.0,
+    batches=[],
 )
 @settings(max_examples=20, deadline=None)
 def test_batches_change_nothing_even_beyond_the_bound(stream, late_sensor, late_s, batches):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from harstream.serve.inbox import HIGH_WATER, Inbox
+from harstream.serve.inbox import HIGH_WATER, MAX_PATIENT, Inbox
 from harstream.wire.decoder import Message
 
 from ..servers import DEADLINE_S, wait_until
@@ -200,3 +200,43 @@ def test_in_durable_mode_only_new_messages_at_qos_0_are_dropped():
     assert inbox.dropped == 1
     assert not inbox.below_high_water
     assert [message.delivery for message in inbox.get(100, 0)] == [1, 2, 3, 4, 5, 7]
+
+
+def test_patient_messages_wait_for_one_that_is_not():
+    inbox = Inbox()
+    inbox.patient.update({"a", "b"})
+    taken: list[list[float]] = []
+    waiting = threading.Thread(target=lambda: taken.append(numbers(inbox.get(100, DEADLINE_S))))
+    waiting.start()
+    inbox.put([message(0, topic="a")])
+    inbox.put([message(1, topic="b"), message(2, topic="a")])
+    assert not taken
+    inbox.put([message(3, topic="c")])
+    waiting.join()
+    assert taken == [[0, 1, 2, 3]]
+
+
+def test_patient_messages_are_taken_when_the_time_is_up_or_there_are_many():
+    inbox = Inbox()
+    inbox.patient.add("a")
+    inbox.put([message(0, topic="a")])
+    assert numbers(inbox.get(100, 0)) == [0]
+    assert inbox.get(100, 0) == []
+    for number in range(MAX_PATIENT + 1):
+        inbox.put([message(number, topic="a")])
+    assert len(inbox.get(1000, DEADLINE_S)) == MAX_PATIENT + 1  # at once
+
+
+def test_a_topic_is_patient_no_longer_once_it_is_removed():
+    inbox = Inbox()
+    inbox.patient.add("a")
+    inbox.put([message(0, topic="a")])
+    inbox.patient.discard("a")
+    inbox.put([message(1, topic="a")])
+    assert numbers(inbox.get(100, DEADLINE_S)) == [0, 1]
+
+
+def test_wake_ends_the_wait_also_if_it_came_before():
+    inbox = Inbox()
+    inbox.wake()
+    assert inbox.get(10, DEADLINE_S) == []

@@ -21,6 +21,8 @@ from harstream.wire.samples import Samples, Units
 from .test_payloads import BAD, packed, wild_json
 
 ROWS = (np.arange(18).reshape(3, 6) / 7).astype(np.float32)
+#: Message that tells everything; %b is for fields that nobody asked for.
+WHOLE = b'{"t": 1763668800.5, %b, "rate_hz": 50, "acc": [[1, 2, 3]], "gyro": [[4, 5, 6]]}'
 
 
 def read_fast(payload: bytes, reader: JsonReader) -> tuple[int | None, float, np.ndarray, np.ndarray | None] | None:
@@ -64,6 +66,7 @@ def check(payload: bytes, reader: JsonReader) -> bool:
     if samples is None:
         assert reason in ("not_finite", "range")
         return True
+    assert not samples.ignored  # else there would be a note
     t_ns, rate_hz, acc, gyro = content
     assert (t_ns, rate_hz, len(acc)) == (samples.t_ns, samples.rate_hz, samples.n_samples)
     assert (gyro is None) is (samples.gyro is None)
@@ -91,6 +94,9 @@ def test_the_examples_of_the_docstring_are_right():
         b'{"t_ms":1763668800123.456,"acc":[[1,2,3]]}',
         b'{"t_us":1.7636688e15,"acc":[[1,2,3]]}',
         b'{"t_ns":1.5,"acc":[[1,2,3]]}',
+        WHOLE % b'"battery": 3, "seq": 12345',
+        WHOLE % b'"device": "watch-1", "firmware": "v1.2 beta", "charging": true, "wifi": false, "error": null',
+        WHOLE % b'"mag": [[1, 2, 3], [4, 5, 6]], "temp1": 21.5, "temp2": -3e-1, "timestamp": 5, "fs": 7, "steps": []',
     ],
 )
 def test_common_payloads_use_the_fast_path(payload):
@@ -102,7 +108,14 @@ def test_common_payloads_use_the_fast_path(payload):
     [
         b'{"ax": 1, "ay": 2, "az": 3}',
         b'{"acc": [[1, 2, 3]], "units": {"acc": "g"}}',
-        b'{"acc": [[1, 2, 3]], "battery": 3}',
+        b'{"acc": [[1, 2, 3]], "battery": 3}',  # a rate or a time could have another name
+        b'{"t": 1763668800, "acc": [[1, 2, 3]], "gyro": [[1, 2, 3]], "fs": 50}',
+        b'{"t": 1763668800, "rate_hz": 50, "acc": [[1, 2, 3]], "gyr": [[1, 2, 3]]}',
+        WHOLE % b'"accUnit": "g"',
+        WHOLE % b'"units": {"acc": "m/s2"}',
+        WHOLE % b'"ax": 1',
+        WHOLE % b'"position": {"lat": 1}',
+        WHOLE % b'"name": "a \\" quoted one"',
         b'{"acc": [[1, 2, 3]], "acc": [[4, 5, 6]]}',  # the general path decides which of the two counts
         b'{"acc": [[1, 2, 3]], "a1cc": [[4, 5, 6]]}',
         b'{"acc": [[1, 2], [3, 4, 5, 6]]}',
@@ -164,6 +177,41 @@ def test_nothing_malformed_is_accepted(reason, payload):
 @given(wild_json())
 def test_both_paths_read_arbitrary_json_alike(payload):
     check(payload, READER)
+
+
+names = st.sampled_from(
+    ["battery", "seq", "unit", "accUnits", "ts", "time", "fs", "ax", "gyr", "t", "te", "a1cc", "", "é"]
+)
+values = st.sampled_from(
+    [
+        "1",
+        "-2e3",
+        "true",
+        "false",
+        "null",
+        '"text"',
+        '"1.5e"',
+        '"\\u00e9"',
+        '"\\""',
+        "[1,[2,3]]",
+        "[[]",
+        "{}",
+        "truee",
+        "1.2.3",
+        "1e400",
+    ]
+)
+
+
+@given(st.lists(st.tuples(names, values), min_size=1, max_size=4), st.integers(0, 40))
+def test_both_paths_read_other_fields_alike(fields, before):
+    """They stand between the known fields, all of which are there, or one of which is missing."""
+    others = [f'"{name}":{value}' for name, value in fields]
+    known = ['"t":1763668800.5', '"rate_hz":50', '"acc":[[1,2,3]]', '"gyro":[[4,5,6]]']
+    if before % 5 < 4:
+        del known[before % 5]
+    at = before % len(known)
+    check(("{" + ",".join([*known[:at], *others, *known[at:]]) + "}").encode(), READER)
 
 
 times = st.floats() | st.integers(0, 2**64) | st.floats(0, 1e19) | st.integers(10**9, 7_258_118_400 * 10**9)

@@ -1,0 +1,117 @@
+"""Messages that complete no window wait for others, and the main loop labels a few windows itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from harstream.core.batches import WindowBatch
+from harstream.publish import ENCODERS
+from harstream.serve import labelling as labelling_thread
+from harstream.serve.daemon import Daemon
+from harstream.wire.decoder import Message
+
+from ..constants import SECOND, T0_NS
+from .daemons import make_config
+from .test_labelling import Broker, broker, due_now, labelling, make_pipeline, windows_of  # noqa: F401
+
+RATE_HZ, N = 50.0, 25
+TOPIC = "wearables/a/imu"
+
+
+def message(samples, number: int) -> Message:
+    part = samples[N * number : N * (number + 1)]
+    t_ns = T0_NS + round(number * N / RATE_HZ * SECOND)
+    return Message(TOPIC, ENCODERS["json"](t_ns, RATE_HZ, part), t_ns / 1e9, received_s=time.monotonic())
+
+
+def test_a_topic_is_patient_exactly_until_its_next_message_completes_a_window(classifier, subjects):
+    daemon = Daemon(make_config(), classifier)
+    spec, samples = classifier.bundle.spec, subjects[0].samples
+    due = [k for k in range(20) if (k + 1) * N >= spec.window_samples]
+    at = 0
+    for number in range(20):
+        windows = sum(len(part.windows) for part in daemon.make_windows([message(samples, number)]).parts)
+        at += N
+        made = max((at - spec.window_samples) // spec.stride_samples + 1, 0)
+        left = spec.window_samples + made * spec.stride_samples - at
+        assert (TOPIC in daemon.inbox.patient) == (left > N), number
+        assert windows == (number in due and made - max((at - N - spec.window_samples) // spec.stride_samples + 1, 0))
+    daemon.make_windows([Message(TOPIC, b"{", T0_NS / 1e9)])
+    assert TOPIC not in daemon.inbox.patient  # a device that sends anything else is looked at soon
+
+
+def test_no_message_is_patient_in_durable_mode(classifier, subjects, tmp_path):
+    """The broker waits for the acknowledgement of each, and may send no other before."""
+    daemon = Daemon(make_config(state_dir=tmp_path, client_id="test"), classifier)
+    try:
+        daemon.make_windows([message(subjects[0].samples, 0)])
+        assert not daemon.inbox.patient
+    finally:
+        assert daemon.durability is not None
+        daemon.durability.finish()
+
+
+def test_in_large_batches_no_message_is_patient(classifier, subjects):
+    daemon = Daemon(make_config(), classifier)
+    daemon.make_windows([message(subjects[0].samples, 0)])
+    assert daemon.inbox.patient == {TOPIC}
+    daemon.make_windows([message(subjects[0].samples, number) for number in range(1, 20)])
+    assert not daemon.inbox.patient
+
+
+# --- the labelling thread --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(make_pipeline, subjects) -> list[tuple[object, WindowBatch]]:  # noqa: F811
+    pipeline = make_pipeline()
+    windows = windows_of(pipeline, subjects[:4])
+    few = WindowBatch(*(getattr(windows, name)[:3] for name in WindowBatch.__slots__))
+    return [(pipeline, few), (pipeline, windows)]
+
+
+def test_a_few_windows_are_labelled_by_the_main_loop_itself(labelling, broker: Broker, parts):  # noqa: F811
+    pipeline, few = parts[0]
+    labelling.start()
+    assert labelling.hand_over(due_now(pipeline, few))
+    assert len(broker.accepted) == len(few)  # at once
+    labelling.finish()
+
+
+def test_windows_keep_their_order_while_the_thread_is_busy(labelling, broker: Broker, parts):  # noqa: F811
+    (pipeline, few), (_, many) = parts
+    assert len(many) > labelling_thread._FEW_WINDOWS
+    begun, go_on = threading.Event(), threading.Event()
+    publish, threads = labelling._publish, []
+
+    def slow(messages, *, retain: bool) -> int:
+        threads.append(threading.current_thread())
+        begun.set()
+        go_on.wait()
+        return publish(messages, retain=retain)
+
+    labelling._publish = slow
+    labelling.start()
+    labelling.hand_over(due_now(pipeline, many))
+    begun.wait()
+    labelling.hand_over(due_now(pipeline, few))  # would be labelled before the many
+    go_on.set()
+    labelling.finish()
+    assert len(broker.accepted) == len(many) + len(few)
+    assert set(threads) == {labelling._thread}
+
+
+def test_an_error_while_the_main_loop_labels_is_raised_in_it(labelling, parts):  # noqa: F811
+    pipeline, few = parts[0]
+
+    def fail(messages, *, retain: bool) -> int:
+        raise ZeroDivisionError
+
+    labelling._publish = fail
+    labelling.start()
+    with pytest.raises(ZeroDivisionError):
+        labelling.hand_over(due_now(pipeline, few))
+    labelling.finish()
