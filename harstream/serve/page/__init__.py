@@ -46,7 +46,7 @@ class LivePage:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock)
+        self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock, self._input)
         self._watched = WatchedDevices(daemon.clock, lambda function: daemon.questions.ask(function, _ASK_S))
         self._table: Table | None = None
         self._totals_event = b""
@@ -58,6 +58,14 @@ class LivePage:
     def _sources(self) -> list[Source]:
         """All sources."""
         return list(self._daemon.sources)
+
+    def _input(self) -> dict[str, Any]:
+        """Return broker and topics of the samples, for people. Without user and password of the broker."""
+        connection = self._daemon.connection
+        return {
+            "broker": None if connection is None else str(connection.url),
+            "topics": list(dict.fromkeys(source.samples_topics for source in self._daemon.config.sources)),
+        }
 
     def start(self) -> None:
         """Start to serve viewers."""
@@ -161,6 +169,7 @@ def _settings(source: Source) -> Mapping[str, Any]:
         "model": bundle.id,
         "placement": bundle.placement,
         "outputs": bundle.outputs,
+        "states": bundle.states,
         "uses_gyro": spec.uses_gyro,
         "sample_rate_hz": spec.sample_rate_hz,
         "window_s": round(spec.window_samples / spec.sample_rate_hz, 3),

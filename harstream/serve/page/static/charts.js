@@ -9,29 +9,35 @@ export const AXES = [
   { name: "z", colour: ["#00704f", "#3fd0a4"], dash: [2, 2] },
 ];
 
+const NOW_WIDTH = 16, NOW_GAP = 4; // of the bar of now, in CSS pixels
+
 export function axisColour(axis) {
   return axis.colour[matchMedia("(prefers-color-scheme: dark)").matches ? 1 : 0];
 }
 
-export function paintTrend(canvas, trend, labels, points) {
-  // Draw the devices by activity over time, the newest points, as bars on top of each other.
+export function paintTrend(canvas, trend, now, labels, points) {
+  // Draw the devices by activity over time as bars on top of each other: one for each of the newest points, at its
+  // end, and set apart on the right the counts of now.
   const [context, width, height] = prepare(canvas);
-  const shown = labels.filter((label) => trend.counts[label]);
-  const n = Math.min(points, Math.max(0, ...shown.map((label) => trend.counts[label].length)));
-  const newest = (label) => trend.counts[label].slice(-n);
-  const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + newest(label)[i], 0));
+  const shown = labels.filter((label) => trend.counts[label] || now[label]);
+  const length = Math.max(1, ...shown.map((label) => (trend.counts[label] || []).length));
+  const n = Math.min(points, length); // bars: all points but the first, which ends none, and now
+  const older = (label) => (trend.counts[label] || new Array(length).fill(0)).slice(length - n + 1);
+  const bars = new Map(shown.map((label) => [label, [...older(label), now[label] || 0]]));
+  const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + bars.get(label)[i], 0));
   const top = niceTop(Math.max(1, ...totals));
   const bottom = height - 1, left = 34;
-  const step = (width - left) / points;
-  const x = (i) => width - (n - i) * step;
+  const step = (width - left - NOW_GAP - NOW_WIDTH) / (points - 1);
+  const x = (i) => (i === n - 1 ? width - NOW_WIDTH : width - NOW_WIDTH - NOW_GAP - (n - 1 - i) * step);
   const y = (value) => bottom - (bottom - 6) * (value / top);
   grid(context, width, left, [0, top / 2, top], y, (value) => (value >= 10000 ? `${value / 1000}k` : whole(value)));
   const base = new Array(n).fill(0);
   for (const label of shown) {
-    const counts = newest(label);
+    const counts = bars.get(label);
     context.fillStyle = fillOf(context, label);
     for (let i = 0; i < n; i++) {
-      if (counts[i]) context.fillRect(x(i), y(base[i] + counts[i]), step + 0.3, y(base[i]) - y(base[i] + counts[i]));
+      const barWidth = i === n - 1 ? NOW_WIDTH : step + 0.3;
+      if (counts[i]) context.fillRect(x(i), y(base[i] + counts[i]), barWidth, y(base[i]) - y(base[i] + counts[i]));
       base[i] += counts[i];
     }
   }
@@ -68,13 +74,14 @@ export function paintSignal(canvas, rows, size, least, range) {
 }
 
 export function paintProbability(canvas, label, values, size) {
-  // Draw the probability of one label in the last windows as bars.
+  // Draw the probability of one label in the last windows as bars; null: the window cannot be trusted, so none.
   const [context, width, height] = prepare(canvas);
   context.fillStyle = themed("track");
   context.fillRect(0, height - 1, width, 1);
   const step = width / size;
   context.fillStyle = fillOf(context, label);
   values.forEach((value, i) => {
+    if (value === null) return;
     const bar = value * (height - 1);
     context.fillRect(width - (values.length - i) * step, height - 1 - bar, Math.max(step - 0.5, 1), bar);
   });
