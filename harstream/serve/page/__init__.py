@@ -18,7 +18,7 @@ from harstream.serve.page.one_device import WatchedDevices
 from harstream.serve.page.table import Query, Table
 from harstream.serve.page.totals import Totals
 from harstream.serve.page.viewers import MAX_VIEWERS, Viewers
-from harstream.serve.page.views import DeviceView, Moment, Overview
+from harstream.serve.page.views import DeviceView, Moment, Overview, SharedOverviews
 from harstream.serve.source import Source
 
 #: Time that the main loop has to return the signals of watched devices.
@@ -48,6 +48,7 @@ class LivePage:
         self._daemon = daemon
         self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock, self._input)
         self._watched = WatchedDevices(daemon.clock, lambda function: daemon.questions.ask(function, _ASK_S))
+        self._overviews = SharedOverviews()
         self._table: Table | None = None
         self._totals_event = b""
         self._table_at = self._totals_at = self._second = -1  # number of the second; viewers are due at its beginning
@@ -132,7 +133,7 @@ class LivePage:
             self._second = second
             self._totals.sample(now_s)
         self._watched.refresh()
-        return Moment(self._read_table, self._totals, self._read_totals, second)
+        return Moment(self._read_table, self._totals, self._overviews, self._read_totals, second)
 
     def _read_totals(self) -> bytes:
         """Return the event of the totals, which is the same for all viewers of a second."""
