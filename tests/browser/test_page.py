@@ -218,6 +218,23 @@ def test_the_newest_bar_of_the_chart_is_the_list(page, fleet):
         assert all(abs(height - count * per_device) <= 2 + 0.1 * count * per_device for count, height in found), found
 
 
+@pytest.mark.parametrize("devices", [13, 2000, 9999, 24000])
+def test_numbers_at_the_axis_of_the_chart_are_not_cut(page, fleet, devices):
+    open_overview(page, fleet)
+    cut = f"""import('/page/charts.js').then(({{ paintTrend }}) => {{
+      const canvas = document.querySelector('#trend').cloneNode();
+      canvas.removeAttribute('id');
+      document.querySelector('figure').append(canvas);
+      paintTrend(canvas, {{ counts: {{}} }}, {{ WALKING: {devices} }}, ['WALKING'], 30);
+      const data = {PIXELS}(canvas);
+      const column = (x) => Array.from({{ length: canvas.height }}, (_, y) => data[4 * (y * canvas.width + x) + 3]);
+      canvas.remove();
+      const hasInk = (x) => column(x).some((v) => v);
+      return [hasInk(0), Array.from({{ length: 40 }}, (_, x) => x).some(hasInk)];
+    }})"""
+    assert page.evaluate(cut) == [False, True]  # nothing at the edge, something beside it
+
+
 def test_the_page_says_what_it_shows_where_it_comes_from_and_how_old_it_is(page, fleet):
     open_overview(page, fleet)
     page.wait("document.querySelector('#age').innerText === 'Up to date.'")

@@ -9,6 +9,7 @@ export const AXES = [
   { name: "z", colour: ["#00704f", "#3fd0a4"], dash: [2, 2] },
 ];
 
+const LEFT = 34; // room for the numbers of an axis, in CSS pixels
 const NOW_WIDTH = 16, NOW_GAP = 4; // of the bar of now, in CSS pixels
 
 export function axisColour(axis) {
@@ -26,11 +27,14 @@ export function paintTrend(canvas, trend, now, labels, points) {
   const bars = new Map(shown.map((label) => [label, [...older(label), now[label] || 0]]));
   const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + bars.get(label)[i], 0));
   const top = niceTop(Math.max(1, ...totals));
-  const bottom = height - 1, left = 34;
+  const bottom = height - 1, marks = [0, top / 2, top];
+  const name = (value) => (value >= 10000 ? `${value / 1000}k` : whole(value));
+  context.font = axisFont();
+  const left = Math.ceil(Math.max(LEFT, ...marks.map((value) => context.measureText(name(value)).width + 8)));
   const step = (width - left - NOW_GAP - NOW_WIDTH) / (points - 1);
   const x = (i) => (i === n - 1 ? width - NOW_WIDTH : width - NOW_WIDTH - NOW_GAP - (n - 1 - i) * step);
   const y = (value) => bottom - (bottom - 6) * (value / top);
-  grid(context, width, left, [0, top / 2, top], y, (value) => (value >= 10000 ? `${value / 1000}k` : whole(value)));
+  grid(context, width, left, marks, y, name);
   const base = new Array(n).fill(0);
   for (const label of shown) {
     const counts = bars.get(label);
@@ -47,7 +51,7 @@ export function paintSignal(canvas, rows, size, least, range) {
   // Draw three axes: rows is a list of three lists of samples, the newest last; size is how many fit.
   // The scale fits the samples, but spans at least `least`, or is `range`.
   const [context, width, height] = prepare(canvas);
-  const left = 34, bottom = height - 4;
+  const left = LEFT, bottom = height - 4;
   let low = Infinity, high = -Infinity;
   for (const row of rows) {
     for (const value of row) {
@@ -88,7 +92,7 @@ export function paintProbability(canvas, label, values, size) {
 }
 
 function grid(context, width, left, values, y, name) {
-  context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = axisFont();
   context.textAlign = "right";
   context.textBaseline = "middle";
   for (const value of values) {
@@ -99,9 +103,13 @@ function grid(context, width, left, values, y, name) {
   }
 }
 
+function axisFont() {
+  return `11px ${getComputedStyle(document.body).fontFamily}`;
+}
+
 function niceTop(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((top) => top >= value && Number.isInteger(top / 2)) || 2;
+  return [1, 2, 2.5, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((top) => top >= value && Number.isInteger(top / 2)) || 2;
 }
 
 function ticks(low, high) {
