@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "replay": {"sources", "datasets", *_BASE},
     "record": {"mqtt", "datasets", "wire", *_BASE},
     "probe": {"config", "wire", *_BASE},
-    "watch": {"mqtt", "wire", "errors"},
+    "watch": {"core", "mqtt", "wire", "errors"},
     "demo": {"addresses", "watch", "signals", "config", "source_config", "embedded", "mqtt", "wire", "errors"},
     "bench": {
         "addresses",

@@ -163,9 +163,15 @@ def test_the_problem_of_a_label_is_shown_until_a_label_has_none():
     watch = new_watch()
     watch._on_label("wearables/w1/activity", label("UNKNOWN", problem="gravity"), False)
     watch._on_label("wearables/w2/activity", label("WALKING"), False)
-    assert (problem_of(watch, "w1"), problem_of(watch, "w2")) == ("gravity", "")
+    assert (problem_of(watch, "w1"), problem_of(watch, "w2")) == ("no gravity found", "")
     watch._on_label("wearables/w1/activity", label("WALKING"), False)
     assert problem_of(watch, "w1") == ""
+
+
+def test_a_problem_of_a_newer_daemon_is_shown_by_its_name():
+    watch = new_watch()
+    watch._on_label("wearables/w1/activity", label("UNKNOWN", problem="magnet"), False)
+    assert problem_of(watch, "w1") == "magnet"
 
 
 def test_a_device_whose_messages_cannot_be_decoded_is_shown_with_the_reason():
@@ -206,11 +212,11 @@ def test_a_device_that_sends_for_a_while_without_a_label_is_shown(monkeypatch):
 def test_a_row_stays_on_one_line(width):
     watch = new_watch()
     watch._on_samples("wearables/wrist-0017/imu", SAMPLES, False)
-    payload = label("WALKING_DOWNSTAIRS", time.time() - 100, problem="gyroscope")
+    payload = label("WALKING_DOWNSTAIRS", time.time() - 100, problem="gravity")
     watch._on_label("wearables/wrist-0017/activity", payload, False)
     watch._on_samples("wearables/wrist-0018/imu", b"HS", False)
     text = shown(watch, width=width)
-    assert [line for line in text.splitlines() if "wrist-0017" in line and "gyroscope" in line], text
+    assert [line for line in text.splitlines() if "wrist-0017" in line and "no gravity found" in line], text
     assert [line for line in text.splitlines() if "wrist-0018" in line and "rejected: packed" in line], text
     assert max(map(len, text.splitlines())) <= width
 
@@ -240,9 +246,11 @@ def test_the_label_unknown_is_shown():
     watch._on_label("wearables/w1/activity", label("WALKING"), False)
     watch._on_label("wearables/w1/activity", label("UNKNOWN", confidence=0.41), False)
     text = shown(watch)
-    assert "UNKNOWN" in text
-    assert "0.41" in text
+    row = next(line for line in text.splitlines() if " w1 " in line)
+    assert "UNKNOWN" in row
+    assert "0.41" not in row  # it is that of no label
     assert "WALKING" not in text
+    assert "UNKNOWN: no activity can be told" in text
 
 
 @pytest.mark.parametrize("t", [0, -1e300, 1e300])

@@ -26,6 +26,22 @@ class Problem(enum.IntFlag):
         assert self.name is not None, "only a single problem has a name"
         return self.name.lower()
 
+    @property
+    def in_words(self) -> str:
+        """What is wrong, in a few words for people who do not know the name."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Problem.GRAVITY: "no gravity found",
+    Problem.OVERLAP: "two senders",
+    Problem.GYROSCOPE: "bad gyroscope",
+    Problem.UNFAMILIAR: "unlike training",
+    Problem.RATE: "bad sample rate",
+    Problem.STAMPS: "unusable times",
+    Problem.CLOCK: "clock jumped",
+}
+
 
 #: Problems under which a label would be wrong. Windows with one of them are published as UNKNOWN.
 UNTRUSTED = Problem.GRAVITY | Problem.OVERLAP | Problem.GYROSCOPE | Problem.UNFAMILIAR

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harstream.core.problems import Problem
 from harstream.watch.devices import STRIP_S, Overview, Row
 from harstream.watch.view import SORTS, View
 from harstream.wire.topics import escape_unprintable
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 #: Colours that people with each kind of colour blindness can tell apart, as on the live page (Okabe and Ito).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#f0e442")
 _UNKNOWN = "UNKNOWN"
+#: Public name of each problem to what the table shows.
+_PROBLEMS = {problem.public_name: problem.in_words for problem in Problem}
 #: Lines beside the rows, and width of the terminal from which on there are strips, and their width.
-LINES_BESIDE_ROWS = 9
+LINES_BESIDE_ROWS = 10
 _WIDTH_WITH_STRIP, _STRIP_CELLS = 104, 24
+#: In a strip: UNKNOWN, and no label yet.
+_UNKNOWN_CELL, _NO_LABEL = "[dim]░[/]", "·"
 _HEADINGS = {"confidence": "conf."}
 _RIGHT = ("confidence", "since", "rate", "latency")
 
@@ -57,6 +62,9 @@ def render(overview: Overview, view: View, width: int, footer: str = "") -> Grou
         Text.from_markup(_activities(overview, labels)),
         table,
     ]
+    if _UNKNOWN in overview.by_activity or with_strip:
+        meaning = f"  {_UNKNOWN_CELL} UNKNOWN: no activity can be told"
+        lines.append(Text.from_markup(meaning + (f"   {_NO_LABEL} no label then" if with_strip else ""), style="dim"))
     if n_hidden > 0:
         above = min(view.offset, n_hidden)
         more = f"  {above} more above, {n_hidden - above} more below" if above else f"  and {n_hidden} more"
@@ -76,11 +84,11 @@ def _cells(row: Row) -> list[str]:
     return [
         _safe(row.device),
         f"[bold]{_safe(row.label)}[/]" if row.label else waiting,
-        f"{row.confidence:.2f}" if row.label else "",
+        f"{row.confidence:.2f}" if row.label not in ("", _UNKNOWN) else "",  # of UNKNOWN nothing is to be sure of
         _duration(row.lasts_s) if row.label else "",
         f"{row.rate_hz:.0f} Hz",
         f"{1000 * row.latency_s:.1f} ms" if row.latency_s else "",
-        f"[red]{_safe(row.problem)}[/]" if row.problem else "",
+        f"[red]{_safe(_PROBLEMS.get(row.problem, row.problem))}[/]" if row.problem else "",
     ]
 
 
@@ -90,14 +98,14 @@ def _strip(row: Row, labels: Sequence[str]) -> str:
     for cell in range(_STRIP_CELLS):
         ago_s = STRIP_S * (1 - (cell + 0.5) / _STRIP_CELLS)
         began = [label for began_s, label in row.strip if began_s >= ago_s]
-        cells.append(_colour(began[-1], labels) if began else "[dim]·[/]")
+        cells.append(_colour(began[-1], labels) if began else f"[dim]{_NO_LABEL}[/]")
     return "".join(cells)
 
 
 def _colour(label: str, labels: Sequence[str]) -> str:
     """Return one character in the colour of a label; a shade of it tells the eighth label from the first."""
     if label == _UNKNOWN or label not in labels:
-        return "[dim]░[/]"
+        return _UNKNOWN_CELL
     place = [name for name in labels if name != _UNKNOWN].index(label)
     return f"[{COLOURS[place % len(COLOURS)]}]{'█▓▒'[place // len(COLOURS) % 3]}[/]"
 

@@ -19,8 +19,10 @@ _EVERY_S = 0.5
 class Fleet:
     """Broker, daemon, simulated wearables, and `belt-7`, whose acceleration has no gravity."""
 
-    def __init__(self, folder: Path, devices: int = 6, pace: float = 60.0, model: str = "waist") -> None:
-        self.folder, self.devices, self.pace, self.model = folder, devices, pace, model
+    def __init__(
+        self, folder: Path, devices: int = 6, pace: float = 60.0, model: str = "waist", payload: str = "json"
+    ) -> None:
+        self.folder, self.devices, self.pace, self.model, self.payload = folder, devices, pace, model, payload
         self.broker = Mosquitto(folder)
         self.http = f"127.0.0.1:{free_port()}"
         self._processes: list[Process] = []
@@ -45,7 +47,7 @@ class Fleet:
         """Start simulated wearables."""
         simulator = Process(
             "simulate", "--broker", self.broker.address, "--devices", str(self.devices), "--pace", str(self.pace),
-            *arguments, folder=self.folder,
+            "--payload", self.payload, *arguments, folder=self.folder,
         )  # fmt: skip
         self._processes.append(simulator)
         return simulator

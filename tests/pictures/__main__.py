@@ -13,6 +13,7 @@ from . import dashboards, live, report
 #: What makes pictures, by name. Each gets the folder for the pictures and one for its own files.
 MAKERS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "live": live.draw,
+    "crowd": live.draw_crowd,
     "report": report.draw,
     "dashboards": dashboards.draw,
 }

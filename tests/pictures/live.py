@@ -1,4 +1,4 @@
-"""Pictures of the live page and of `harstream watch`, with simulated wearables."""
+"""Pictures of the live page and of `harstream watch`, with a few simulated wearables and with many."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from ..browser.fleet import Fleet
 #: Twelve subjects whose activities are ten times as short as in life.
 _DEVICES, _PACE = 12, 10.0
 #: Time until the strips are nearly full (later they are longer), and until the page of a device has a signal.
-_FILL_S, _SIGNAL_S = STRIP_S - 15.0, 40.0
+_FILL_S, _SIGNAL_S = STRIP_S - 15.0, 36.0
 _DEVICE = "#/device/source1/"
+#: Wearables of the picture with many, and the time until their strips show something.
+_CROWD, _CROWD_S = 2000, 60.0
 
 
 def draw(out: Path, folder: Path) -> list[Path]:
@@ -56,6 +58,13 @@ def draw(out: Path, folder: Path) -> list[Path]:
             _shoot(browser, out / "page-device.png", f"{fleet.url}{_DEVICE}sim-0003", 1280, 1760, wait_s=_SIGNAL_S),
             _shoot(browser, out / "page-problem.png", f"{fleet.url}{_DEVICE}belt-7", 1280, 628, wait_s=12.0),
         ]
+
+
+def draw_crowd(out: Path, folder: Path) -> list[Path]:
+    """Draw the overview of many wearables. It takes two cores for a minute."""
+    with Fleet(folder, devices=_CROWD, pace=_PACE, payload="packed") as fleet, Chromium() as browser:
+        time.sleep(_CROWD_S)
+        return [_shoot(browser, out / f"page-{_CROWD}.png", fleet.url, 1280, 1000, wait_s=10.0)]
 
 
 def _to_rows(page: Page) -> None:

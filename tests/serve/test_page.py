@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harstream.classifier import Classifier
+from harstream.core.problems import UNTRUSTED, Problem, problems_in
 from harstream.serve import page as page_module
 from harstream.serve.daemon import Daemon
 from harstream.serve.http import HttpServer, daemon_routes
@@ -97,11 +99,12 @@ def test_the_files_name_no_address_but_their_own_and_hold_no_inline_script_or_st
 
 
 def test_problems_of_the_page_are_those_of_the_daemon():
-    from harstream.core.problems import Problem
-
     text = (STATIC / "words.js").read_text(encoding="utf-8")
     table = text.partition("PROBLEMS = {")[2].partition("\n};")[0]
     assert re.findall(r"^  (\w+): \{", table, re.MULTILINE) == [problem.public_name for problem in Problem]
+    assert re.findall(r'^    short: "(.*)",$', table, re.MULTILINE) == [problem.in_words for problem in Problem]
+    untrusted = [problem.public_name for problem in problems_in(int(UNTRUSTED))]
+    assert f"UNTRUSTED = {untrusted};".replace("'", '"') in text
 
 
 # --- overview -------------------------------------------------------------------------------------------
@@ -121,6 +124,7 @@ def test_the_stream_of_the_overview_sends_everything_first_and_then_what_has_cha
             assert totals["devices_known"] == 5
             assert set(totals["devices_by_label"]) == set(totals["labels"])
             assert totals["sources"] == ["source1"]
+            assert (totals["broker"], totals["topics"]) == (None, ["wearables/{device}/imu"])  # it is not connected
             assert trend["number"] == totals["point"]["number"]
             assert view["order"] == [["source1", f"subject-{number}"] for number in range(3)]
             assert (view["matching"], view["offset"], [number for number, _ in view["rows"]]) == (5, 0, [0, 1, 2])
@@ -180,7 +184,8 @@ def test_the_stream_of_a_device_has_signal_probabilities_strip_events_and_settin
             assert name == "device"
             assert first["device"]["device"] == "subject-2"
             assert first["device"]["details"] == []
-            assert first["settings"]["outputs"] == list(daemon.sources[0].pipeline.classifier.bundle.outputs)
+            bundle = daemon.sources[0].pipeline.classifier.bundle
+            assert first["settings"]["outputs"] == [*bundle.labels, *first["settings"]["states"]]
             assert first["strip"][-1][1] == first["device"]["label"]
             assert first["events"][0][1] == "enter"
             assert len(first["signal"]["values"]) == 9
@@ -195,6 +200,16 @@ def test_the_stream_of_a_device_has_signal_probabilities_strip_events_and_settin
                 assert late["windows"][: len(windows)] == windows
             assert page._watched._devices[daemon.sources[0].pipeline]
         wait_until(lambda: not page._watched._devices[daemon.sources[0].pipeline], "the signal to be forgotten")
+
+
+def test_a_window_that_cannot_be_trusted_has_no_probabilities(daemon, subjects):
+    without_gravity = dataclasses.replace(subjects[0], samples=subjects[0].samples * np.float32(0.2))
+    with serving(daemon) as (url, _), EventStream(f"{url}/api/stream?device=subject-0") as stream:
+        events = stream.events()
+        next(events)
+        receive_all(daemon, messages([without_gravity]))
+        windows = next(content["windows"] for _, content in events if "windows" in content)
+        assert [window["probabilities"] for window in windows] == [None] * len(windows)
 
 
 def test_a_device_that_is_not_known_yet_appears_on_its_page(daemon, subjects):

@@ -44,7 +44,7 @@ class Daemon:
         return DaemonStatus((phones, watches), windows_classified=5 * self.seconds)
 
     def totals(self) -> Totals:
-        return Totals(self.status, self._latency.counts, Clock())
+        return Totals(self.status, self._latency.counts, Clock(), lambda: {"broker": "mqtt://b:1883", "topics": ["t"]})
 
 
 def test_rates_and_latencies_are_those_of_the_last_seconds():

@@ -18,7 +18,7 @@ from harstream.serve.page.one_device import WatchedDevices
 from harstream.serve.page.table import Query, Table
 from harstream.serve.page.totals import Totals
 from harstream.serve.page.viewers import MAX_VIEWERS, Viewers
-from harstream.serve.page.views import DeviceView, Moment, Overview
+from harstream.serve.page.views import DeviceView, Moment, Overview, SharedOverviews
 from harstream.serve.source import Source
 
 #: Time that the main loop has to return the signals of watched devices.
@@ -46,8 +46,9 @@ class LivePage:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock)
+        self._totals = Totals(daemon.status, daemon.metrics.latency_counts, daemon.clock, self._input)
         self._watched = WatchedDevices(daemon.clock, lambda function: daemon.questions.ask(function, _ASK_S))
+        self._overviews = SharedOverviews()
         self._table: Table | None = None
         self._totals_event = b""
         self._table_at = self._totals_at = self._second = -1  # number of the second; viewers are due at its beginning
@@ -58,6 +59,14 @@ class LivePage:
     def _sources(self) -> list[Source]:
         """All sources."""
         return list(self._daemon.sources)
+
+    def _input(self) -> dict[str, Any]:
+        """Return broker and topics of the samples, for people. Without user and password of the broker."""
+        connection = self._daemon.connection
+        return {
+            "broker": None if connection is None else str(connection.url),
+            "topics": list(dict.fromkeys(source.samples_topics for source in self._daemon.config.sources)),
+        }
 
     def start(self) -> None:
         """Start to serve viewers."""
@@ -124,7 +133,7 @@ class LivePage:
             self._second = second
             self._totals.sample(now_s)
         self._watched.refresh()
-        return Moment(self._read_table, self._totals, self._read_totals, second)
+        return Moment(self._read_table, self._totals, self._overviews, self._read_totals, second)
 
     def _read_totals(self) -> bytes:
         """Return the event of the totals, which is the same for all viewers of a second."""
@@ -161,6 +170,7 @@ def _settings(source: Source) -> Mapping[str, Any]:
         "model": bundle.id,
         "placement": bundle.placement,
         "outputs": bundle.outputs,
+        "states": bundle.states,
         "uses_gyro": spec.uses_gyro,
         "sample_rate_hz": spec.sample_rate_hz,
         "window_s": round(spec.window_samples / spec.sample_rate_hz, 3),

@@ -77,8 +77,9 @@ class WatchedDevice:
         self.pipeline, self.device = pipeline, device
         self.spec = pipeline.engine.spec
         self.signal = Signal(self.spec)
-        #: Arrival in seconds since the epoch, outputs of the model, and their probabilities, of each window.
-        self.windows: deque[tuple[float, tuple[str, ...], list[float]]] = deque(maxlen=MAX_WINDOWS)
+        #: Of each window: arrival in seconds since the epoch, outputs of the model, and their probabilities; None if it
+        #: cannot be trusted.
+        self.windows: deque[tuple[float, tuple[str, ...], list[float] | None]] = deque(maxlen=MAX_WINDOWS)
         self.n_windows = 0  # since it is watched
         self.viewers = 0
 
@@ -107,10 +108,11 @@ class WatchedDevices:
         if not watched:  # the usual case
             return
         outputs = pipeline.classifier.bundle.outputs
+        untrusted = labelled.windows.untrusted | labelled.predictions.unfamiliar
         with self._lock:
             for index, device in enumerate(labelled.windows.devices):
                 if (found := watched.get(device)) is not None:
-                    probabilities = labelled.predictions.probabilities[index].tolist()
+                    probabilities = None if untrusted[index] else labelled.predictions.probabilities[index].tolist()
                     arrival_s = float(labelled.windows.arrival_s[index])
                     found.windows.append((arrival_s, outputs, probabilities))
                     found.n_windows += 1
@@ -154,5 +156,7 @@ class WatchedDevices:
             ]
 
 
-def _by_output(outputs: tuple[str, ...], probabilities: list[float]) -> dict[str, Any]:
+def _by_output(outputs: tuple[str, ...], probabilities: list[float] | None) -> dict[str, Any]:
+    if probabilities is None:
+        return {"probabilities": None}
     return {"probabilities": {name: round(p, 3) for name, p in zip(outputs, probabilities, strict=True) if p >= 0.0005}}

@@ -38,6 +38,7 @@ class Totals:
         read_status: Returns a snapshot of the daemon.
         read_latencies: Returns the upper bounds of the buckets of the latency, and the number of windows in each.
         clock: Returns seconds since the epoch.
+        read_input: Returns broker and topics of the samples.
 
     """
 
@@ -46,8 +47,10 @@ class Totals:
         read_status: Callable[[], DaemonStatus],
         read_latencies: Callable[[], tuple[Float64, Int64]],
         clock: Callable[[], float],
+        read_input: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._read_status, self._read_latencies, self._clock = read_status, read_latencies, clock
+        self._read_input = read_input
         self._samples: deque[_Sample] = deque()
         self._trend: deque[Mapping[str, int]] = deque(maxlen=TREND_POINTS)
         self.points = 0  # of the trend since the start
@@ -73,13 +76,14 @@ class Totals:
             self.points += 1
 
     def describe_daemon(self) -> dict[str, Any]:
-        """Return state, model and version as JSON."""
+        """Return state, model, version, and where the samples come from, as JSON."""
         status = self.status
         return {
             "version": __version__,
             "ready": status.ready,
             "state": status.state,
             "models": list(dict.fromkeys(f"{one.model} ({one.backend})" for one in status.sources)),
+            **self._read_input(),
         }
 
     def describe(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,14 +17,17 @@ from harstream.serve.page.totals import Totals
 
 #: Time between two messages to a viewer of the overview, and of one device.
 OVERVIEW_S, DEVICE_S = 1.0, 0.25
+#: Versions that a viewer of the overview may miss, while its last message waits, without getting everything again.
+_MAX_MISSED = 10
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Moment:
     """State of the daemon that all views of one moment share."""
 
     table: Callable[[], Table]
     totals: Totals
+    overviews: SharedOverviews
     totals_event: Callable[[], bytes]  # the totals, and what the table tells of all devices, as an event
     number: int  # of the second
 
@@ -41,6 +46,76 @@ class View(Protocol):
         ...
 
 
+class SharedOverview:
+    """Rows of one query, composed once a second for all viewers that look at them.
+
+    Args:
+        query: Devices, order and rows.
+
+    """
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._number = -1  # of the second in which it was composed last
+        self._order: list[tuple[str, str]] | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._matching = 0
+        self._whole = b""  # the last version without regard to earlier ones; "": not needed so far
+        self._changes: deque[bytes] = deque(maxlen=_MAX_MISSED)  # what each of the last versions changed
+        self.version = 0
+
+    def compose(self, moment: Moment) -> None:
+        """Look at the table, unless that was done in this second."""
+        if self._number == moment.number:
+            return
+        table, query = moment.table(), self._query
+        matching = table.select(query)
+        positions = matching[query.offset : query.offset + query.limit].tolist()
+        order = [table.key(position) for position in positions]
+        before = {} if self._order is None else dict(zip(self._order, self._rows, strict=True))
+        self._rows = [table.describe(position) for position in positions]
+        changed = [_changed(before.get(key, {}), row) for key, row in zip(order, self._rows, strict=True)]
+        self._matching = len(matching)
+        self._changes.append(self._event(None if order == self._order else order, changed))
+        self._order, self._number, self._whole = order, moment.number, b""
+        self.version += 1
+
+    def since(self, version: int) -> bytes:
+        """Return what has changed since a version; everything if that was 0 or long ago."""
+        n_missed = self.version - version
+        if version and n_missed <= len(self._changes):
+            return b"".join(list(self._changes)[len(self._changes) - n_missed :])
+        if not self._whole:
+            self._whole = self._event(self._order, self._rows)
+        return self._whole
+
+    def _event(self, order: list[tuple[str, str]] | None, rows: list[dict[str, Any]]) -> bytes:
+        """Return an event with the fields of ``rows``, and with their order unless it is None."""
+        view: dict[str, Any] = {"offset": self._query.offset, "matching": self._matching}
+        if order is not None:
+            view["order"] = order
+        view["rows"] = [[number, fields] for number, fields in enumerate(rows) if fields]
+        return event("view", view)
+
+
+class SharedOverviews:
+    """Overviews that somebody looks at, by query. One thread uses it."""
+
+    def __init__(self) -> None:
+        self._shared: weakref.WeakValueDictionary[Query, SharedOverview] = weakref.WeakValueDictionary()
+
+    def __len__(self) -> int:
+        """Return the number of queries."""
+        return len(self._shared)
+
+    def get(self, query: Query) -> SharedOverview:
+        """Return the overview of a query. It is forgotten when nobody holds it any more."""
+        found = self._shared.get(query)
+        if found is None:
+            found = self._shared[query] = SharedOverview(query)
+        return found
+
+
 class Overview:
     """Rows of the table that a viewer has in view, and the totals.
 
@@ -53,30 +128,22 @@ class Overview:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._order: list[tuple[str, str]] | None = None
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}  # as they were sent
+        self._shared: SharedOverview | None = None
+        self._version = 0  # as it was sent
 
     def compose(self, moment: Moment) -> bytes:
         """Return the totals and the changed fields of the rows."""
-        table, query = moment.table(), self._query
-        matching = table.select(query)
-        positions = matching[query.offset : query.offset + query.limit].tolist()
-        order = [table.key(position) for position in positions]
-        rows = {key: table.describe(position) for key, position in zip(order, positions, strict=True)}
-        view: dict[str, Any] = {"offset": query.offset, "matching": len(matching)}
-        if order != self._order:
-            view["order"] = order
-        view["rows"] = [
-            [number, changed]
-            for number, (key, row) in enumerate(rows.items())
-            if (changed := _changed(self._rows.get(key, {}), row))
-        ]
-        first = b"" if self._order is not None else RETRY + event("trend", moment.totals.trend())
-        self._order, self._rows = order, rows
-        return first + moment.totals_event() + event("view", view)
+        first = b""
+        if self._shared is None:
+            self._shared = moment.overviews.get(self._query)
+            first = RETRY + event("trend", moment.totals.trend())
+        self._shared.compose(moment)
+        changes, self._version = self._shared.since(self._version), self._shared.version
+        return first + moment.totals_event() + changes
 
     def close(self) -> None:
-        """Forget nothing: an overview shares all it needs."""
+        """Forget the rows if nobody else looks at them."""
+        self._shared = None
 
 
 class DeviceView:

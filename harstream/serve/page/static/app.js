@@ -2,10 +2,14 @@
 
 import { DevicePage } from "./device.js";
 import { Overview, setText } from "./overview.js";
+import { clock, model, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 let connected = null;
 let totals = null;
+let heard = 0; // time of the last message, ms
+const STALE_S = 3; // messages come once a second
+const MAX_TOPICS = 3; // named
 
 function paintState() {
   const state = $("state");
@@ -17,6 +21,8 @@ function paintState() {
 }
 
 function onState(now) {
+  if (now) heard = Date.now();
+  paintAge();
   if (connected === now) return;
   connected = now;
   paintState();
@@ -25,9 +31,22 @@ function onState(now) {
 function onTotals(now) {
   totals = now;
   paintState();
-  setText($("model"), now.models.join(", "));
+  setText($("model"), now.models.map((name) => `model ${model(name)}`).join(", "));
+  paintInput(now);
   setText($("version"), `harstream ${now.version}`);
 }
+
+function paintInput({ broker, topics }) {
+  const named = topics.slice(0, MAX_TOPICS).join(" and ") + (topics.length > MAX_TOPICS ? ` and ${topics.length - MAX_TOPICS} more` : "");
+  setText($("input"), `Samples come from ${broker || "a broker that is not connected yet"}, topic ${named}.`);
+}
+
+function paintAge() {
+  const age = (Date.now() - heard) / 1000;
+  setText($("age"), !heard ? "" : age < STALE_S ? "Up to date." : `As of ${clock(heard / 1000)}, ${seconds(age)} ago.`);
+}
+
+setInterval(paintAge, 1000);
 
 const overview = new Overview(onTotals, onState);
 const device = new DevicePage(onTotals, onState);

@@ -9,29 +9,39 @@ export const AXES = [
   { name: "z", colour: ["#00704f", "#3fd0a4"], dash: [2, 2] },
 ];
 
+const LEFT = 34; // room for the numbers of an axis, in CSS pixels
+const NOW_WIDTH = 16, NOW_GAP = 4; // of the bar of now, in CSS pixels
+
 export function axisColour(axis) {
   return axis.colour[matchMedia("(prefers-color-scheme: dark)").matches ? 1 : 0];
 }
 
-export function paintTrend(canvas, trend, labels, points) {
-  // Draw the devices by activity over time, the newest points, as bars on top of each other.
+export function paintTrend(canvas, trend, now, labels, points) {
+  // Draw the devices by activity over time as bars on top of each other: one for each of the newest points, at its
+  // end, and set apart on the right the counts of now.
   const [context, width, height] = prepare(canvas);
-  const shown = labels.filter((label) => trend.counts[label]);
-  const n = Math.min(points, Math.max(0, ...shown.map((label) => trend.counts[label].length)));
-  const newest = (label) => trend.counts[label].slice(-n);
-  const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + newest(label)[i], 0));
+  const shown = labels.filter((label) => trend.counts[label] || now[label]);
+  const length = Math.max(1, ...shown.map((label) => (trend.counts[label] || []).length));
+  const n = Math.min(points, length); // bars: all points but the first, which ends none, and now
+  const older = (label) => (trend.counts[label] || new Array(length).fill(0)).slice(length - n + 1);
+  const bars = new Map(shown.map((label) => [label, [...older(label), now[label] || 0]]));
+  const totals = Array.from({ length: n }, (_, i) => shown.reduce((sum, label) => sum + bars.get(label)[i], 0));
   const top = niceTop(Math.max(1, ...totals));
-  const bottom = height - 1, left = 34;
-  const step = (width - left) / points;
-  const x = (i) => width - (n - i) * step;
+  const bottom = height - 1, marks = [0, top / 2, top];
+  const name = (value) => (value >= 10000 ? `${value / 1000}k` : whole(value));
+  context.font = axisFont();
+  const left = Math.ceil(Math.max(LEFT, ...marks.map((value) => context.measureText(name(value)).width + 8)));
+  const step = (width - left - NOW_GAP - NOW_WIDTH) / (points - 1);
+  const x = (i) => (i === n - 1 ? width - NOW_WIDTH : width - NOW_WIDTH - NOW_GAP - (n - 1 - i) * step);
   const y = (value) => bottom - (bottom - 6) * (value / top);
-  grid(context, width, left, [0, top / 2, top], y, (value) => (value >= 10000 ? `${value / 1000}k` : whole(value)));
+  grid(context, width, left, marks, y, name);
   const base = new Array(n).fill(0);
   for (const label of shown) {
-    const counts = newest(label);
+    const counts = bars.get(label);
     context.fillStyle = fillOf(context, label);
     for (let i = 0; i < n; i++) {
-      if (counts[i]) context.fillRect(x(i), y(base[i] + counts[i]), step + 0.3, y(base[i]) - y(base[i] + counts[i]));
+      const barWidth = i === n - 1 ? NOW_WIDTH : step + 0.3;
+      if (counts[i]) context.fillRect(x(i), y(base[i] + counts[i]), barWidth, y(base[i]) - y(base[i] + counts[i]));
       base[i] += counts[i];
     }
   }
@@ -41,7 +51,7 @@ export function paintSignal(canvas, rows, size, least, range) {
   // Draw three axes: rows is a list of three lists of samples, the newest last; size is how many fit.
   // The scale fits the samples, but spans at least `least`, or is `range`.
   const [context, width, height] = prepare(canvas);
-  const left = 34, bottom = height - 4;
+  const left = LEFT, bottom = height - 4;
   let low = Infinity, high = -Infinity;
   for (const row of rows) {
     for (const value of row) {
@@ -68,20 +78,21 @@ export function paintSignal(canvas, rows, size, least, range) {
 }
 
 export function paintProbability(canvas, label, values, size) {
-  // Draw the probability of one label in the last windows as bars.
+  // Draw the probability of one label in the last windows as bars; null: the window cannot be trusted, so none.
   const [context, width, height] = prepare(canvas);
   context.fillStyle = themed("track");
   context.fillRect(0, height - 1, width, 1);
   const step = width / size;
   context.fillStyle = fillOf(context, label);
   values.forEach((value, i) => {
+    if (value === null) return;
     const bar = value * (height - 1);
     context.fillRect(width - (values.length - i) * step, height - 1 - bar, Math.max(step - 0.5, 1), bar);
   });
 }
 
 function grid(context, width, left, values, y, name) {
-  context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  context.font = axisFont();
   context.textAlign = "right";
   context.textBaseline = "middle";
   for (const value of values) {
@@ -92,9 +103,13 @@ function grid(context, width, left, values, y, name) {
   }
 }
 
+function axisFont() {
+  return `11px ${getComputedStyle(document.body).fontFamily}`;
+}
+
 function niceTop(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((top) => top >= value && Number.isInteger(top / 2)) || 2;
+  return [1, 2, 2.5, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((top) => top >= value && Number.isInteger(top / 2)) || 2;
 }
 
 function ticks(low, high) {

@@ -1,11 +1,13 @@
 // Colours and patterns of activities, and what is drawn with them: swatches and strips.
 //
 // Seven colours of Okabe and Ito, which people with each kind of colour blindness can tell apart. The eighth activity
-// and further ones have the same colours with a pattern. The name always stands beside the colour.
+// and further ones have the same colours with a pattern. Hatching is only for UNKNOWN, and the plain ground of a strip
+// only for no data. The name always stands beside the colour.
 
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#f0e442"];
-const PATTERNS = ["plain", "stripes", "dots"];
-const UNKNOWN = "UNKNOWN";
+const PATTERNS = ["plain", "dots", "checks", "crosses"];
+export const UNKNOWN = "UNKNOWN";
+export const NO_DATA = "\0"; // in place of a label, which is never so called
 
 const order = new Map(); // label to its place
 const fills = new Map(); // label and theme to a canvas pattern or a colour
@@ -42,6 +44,7 @@ export function fillOf(context, label) {
 }
 
 function makeFill(context, label) {
+  if (label === NO_DATA) return themed("track");
   const colour = colourOf(label);
   const pattern = label === UNKNOWN ? "hatch" : PATTERNS[Math.floor(placeOf(label) / COLOURS.length) % PATTERNS.length];
   if (pattern === "plain") return colour;
@@ -54,6 +57,12 @@ function makeFill(context, label) {
   pen.lineWidth = 2;
   if (pattern === "dots") {
     pen.fillRect(2, 2, 3, 3);
+  } else if (pattern === "checks") {
+    pen.fillRect(0, 0, 4, 4);
+    pen.fillRect(4, 4, 4, 4);
+  } else if (pattern === "crosses") {
+    pen.fillRect(0, 3, 7, 1);
+    pen.fillRect(3, 0, 1, 7);
   } else {
     for (const x of [-8, 0, 8]) {
       pen.beginPath();
@@ -80,11 +89,17 @@ export function prepare(canvas) {
 
 export function swatch(label) {
   const canvas = document.createElement("canvas");
-  canvas.className = "swatch";
+  canvas.className = label === NO_DATA ? "swatch none" : "swatch";
   canvas.setAttribute("aria-hidden", "true");
   canvas.width = canvas.height = 28;
   paintSwatch(canvas, label);
   return canvas;
+}
+
+export function legendItem(label, text) {
+  const item = document.createElement("li");
+  item.append(swatch(label), text);
+  return item;
 }
 
 export function paintSwatch(canvas, label) {

@@ -1,17 +1,17 @@
 // Page of one device: signals, probabilities, the last hour, health and settings.
 
 import { AXES, axisColour, paintProbability, paintSignal } from "./charts.js";
-import { onTheme, paintStrip, runs, sayStrip, setLabels, swatch } from "./colours.js";
+import { legendItem, NO_DATA, onTheme, paintStrip, runs, sayStrip, setLabels, swatch, UNKNOWN } from "./colours.js";
 import { Feed } from "./feed.js";
 import { setText } from "./overview.js";
-import { ago, clock, plural, PROBLEMS, seconds } from "./words.js";
+import { ago, clock, NO_DATA_MEANING, plural, PROBLEMS, seconds, UNKNOWN_MEANING, UNSURE, UNTRUSTED } from "./words.js";
 
 const HOUR_S = 3600; // as in label_history.py
 const SIGNAL_S = 10; // as in one_device.py
 const MAX_WINDOWS = 120; // drawn
 const CHARTS = [
-  { title: "Gravity", unit: "g", first: 0, least: 0.2, range: [-1, 1] },
-  { title: "Body acceleration", unit: "g", first: 3, least: 0.1 },
+  { title: "Gravity (slow part)", unit: "g", first: 0, least: 0.2, range: [-1, 1] },
+  { title: "Body acceleration (the rest)", unit: "g", first: 3, least: 0.1 },
   { title: "Angular velocity", unit: "rad/s", first: 6, least: 0.2, gyro: true },
 ];
 
@@ -35,7 +35,7 @@ export class DevicePage {
     chart.note = document.createElement("p");
     chart.note.className = "notice";
     chart.note.hidden = true;
-    for (const text of ["10 s ago", "5 s", "now"]) times.append(Object.assign(document.createElement("span"), { textContent: text }));
+    for (const text of ["10 s ago", "5 s ago", "now"]) times.append(Object.assign(document.createElement("span"), { textContent: text }));
     chart.legend = document.createElement("p");
     chart.legend.className = "axes-legend";
     chart.legend.setAttribute("aria-hidden", "true");
@@ -121,7 +121,7 @@ export class DevicePage {
 
   paintNow() {
     const { row } = this;
-    const key = JSON.stringify([row && row.label, row && row.confidence, this.duration]);
+    const key = JSON.stringify([row && row.label, row && row.confidence, row && row.problems, this.duration]);
     if (this.nowKey !== key || !$("device-now").firstChild) {
       this.nowKey = key;
       const parts = [];
@@ -130,7 +130,9 @@ export class DevicePage {
       else {
         const name = document.createElement("strong");
         name.textContent = row.label;
-        parts.push(swatch(row.label), name, `confidence ${row.confidence.toFixed(2)}`, `for ${seconds(this.duration)}`);
+        const why = row.problems.some((problem) => UNTRUSTED.includes(problem)) ? "see the problem below" : UNSURE;
+        const sure = row.label === UNKNOWN ? `no activity can be told: ${why}` : `confidence ${row.confidence.toFixed(2)}`;
+        parts.push(swatch(row.label), name, `for ${seconds(this.duration)}`, sure);
       }
       $("device-now").replaceChildren(...parts.map((part) => (typeof part === "string" ? Object.assign(document.createElement("span"), { textContent: part }) : part)));
     }
@@ -143,13 +145,14 @@ export class DevicePage {
       ...faults.map(([name, detail]) => {
         const box = document.createElement("section"), title = document.createElement("h3");
         box.className = "fault";
-        title.textContent = `Problem: ${name}`;
-        box.setAttribute("aria-label", title.textContent);
-        box.append(title);
-        const found = detail && detail.detail ? `Found at ${clock(detail.since)}: ${detail.detail}` : "";
-        for (const line of [PROBLEMS[name].meaning, found, PROBLEMS[name].mend]) {
-          if (line) box.append(Object.assign(document.createElement("p"), { textContent: line }));
-        }
+        const { cause, effect, mend } = PROBLEMS[name];
+        title.textContent = cause;
+        box.setAttribute("aria-label", `Problem: ${cause}`);
+        const found = detail && detail.detail ? `Found at ${clock(detail.since)}: ${detail.detail}.` : "";
+        const lines = [`What to do: ${mend}`, [effect, found].filter(Boolean).join(" "), `Name of this problem in messages, metrics and documents: ${name}`];
+        box.append(title, ...lines.map((textContent) => Object.assign(document.createElement("p"), { textContent })));
+        box.children[1].className = "mend";
+        box.lastChild.className = "quiet";
         return box;
       }),
     );
@@ -174,8 +177,12 @@ export class DevicePage {
   }
 
   buildProbabilities() {
-    setText($("probabilities-note"), `Of each window of ${this.settings.window_s} s, since this page was opened, one window each ${this.settings.stride_s} s, before smoothing. All are equal where a window cannot be trusted.`);
-    this.bars = this.settings.outputs.map((label) => {
+    const { outputs, states, stride_s: stride, window_s: span } = this.settings;
+    setText(
+      $("probabilities-note"),
+      `A bar each ${stride} s since this page was opened, from the last ${span} s of signal alone; the label above takes earlier ones into account too. There is no bar where the signal cannot be trusted.`,
+    );
+    this.bars = outputs.map((label) => {
       const row = document.createElement("div"), name = document.createElement("span"), value = document.createElement("span");
       const canvas = document.createElement("canvas");
       canvas.setAttribute("aria-hidden", "true");
@@ -185,16 +192,19 @@ export class DevicePage {
       row.append(name, canvas, value);
       return { label, row, canvas, value };
     });
-    $("probabilities").replaceChildren(...this.bars.map(({ row }) => row));
+    const rows = this.bars.map(({ row }) => row), first = outputs.findIndex((label) => states.includes(label));
+    const title = Object.assign(document.createElement("h4"), { textContent: "Movements between two postures; the label is UNKNOWN meanwhile" });
+    $("probabilities").replaceChildren(...(first < 0 ? rows : [...rows.slice(0, first), title, ...rows.slice(first)]));
   }
 
   paintProbabilities() {
     if (this.paintedWindows === this.windows && !this.whole) return;
     this.paintedWindows = this.windows;
     for (const { label, canvas, value } of this.bars) {
-      const values = this.windows.map((window) => window.probabilities[label] || 0);
+      const values = this.windows.map(({ probabilities }) => (probabilities ? probabilities[label] || 0 : null));
+      const newest = values.length ? values[values.length - 1] : undefined;
       paintProbability(canvas, label, values, MAX_WINDOWS);
-      setText(value, values.length ? `${Math.round(100 * values[values.length - 1])} %` : "");
+      setText(value, newest === undefined ? "" : newest === null ? "cannot tell" : `${Math.round(100 * newest)} %`);
     }
   }
 
@@ -204,31 +214,30 @@ export class DevicePage {
     const span = [600, 1800].find((s) => begun < s) || HOUR_S;
     const to = this.time, from = to - span, minutes = span / 60;
     setText($("hour-heading"), span === HOUR_S ? "Last hour" : `Last ${minutes} minutes`);
-    [...$("hour-times").children].forEach((time, i) => setText(time, i === 4 ? "now" : `${(minutes * (4 - i)) / 4} min`));
+    [...$("hour-times").children].forEach((time, i) => setText(time, i === 4 ? "now" : `${(minutes * (4 - i)) / 4} min ago`));
     const silent = this.row && to - this.row.last_seen > 30;
     const until = silent ? this.row.last_seen : to;
     paintStrip($("hour"), this.strip, from, to, until);
     const words = sayStrip(this.strip, from, until);
     $("hour").setAttribute("aria-label", `Activities of the last ${minutes} minutes: ${words}`);
-    const seen = [...new Set(runs(this.strip, from, until).map(([, , label]) => label))];
-    if ($("hour-legend").dataset.seen !== words || $("hour-legend").children.length !== seen.length) {
-      $("hour-legend").dataset.seen = words;
-      const shares = words.split(", ");
-      $("hour-legend").replaceChildren(
-        ...seen.map((label) => {
-          const item = document.createElement("li");
-          item.append(swatch(label), shares.find((share) => share.startsWith(`${label} `)) || label);
-          return item;
-        }),
-      );
-    }
+    const found = runs(this.strip, from, until), seen = [...new Set(found.map(([, , label]) => label))];
+    const isFull = found.reduce((sum, [start, end]) => sum + end - start, 0) > span - 1;
+    const moves = this.settings.states.filter((state) => this.events.some(([time, , label]) => label === state && time >= from));
+    const key = JSON.stringify([words, isFull, moves]);
+    if ($("hour-legend").dataset.seen === key && $("hour-legend").children.length) return;
+    $("hour-legend").dataset.seen = key;
+    const shares = words.split(", ");
+    const items = seen.map((label) => [label, shares.find((share) => share.startsWith(`${label} `)) || label]);
+    for (const item of items) if (item[0] === UNKNOWN) item[1] += `, ${moves.length ? `with movements between postures (${moves.join(", ")})` : UNKNOWN_MEANING}`;
+    if (!isFull) items.push([NO_DATA, NO_DATA_MEANING]);
+    $("hour-legend").replaceChildren(...items.map(([label, text]) => legendItem(label, text)));
   }
 
   paintEvents() {
     const head = document.createElement("thead"), body = document.createElement("tbody");
-    head.append(tableRow("th", ["time", "event", "activity or state", "confidence", "duration"]));
+    head.append(tableRow("th", ["time", "event", "activity or movement", "confidence", "duration"]));
     for (const [time, kind, label, confidence, duration] of [...this.events].reverse()) {
-      body.append(tableRow("td", [clock(time), kind, label, confidence.toFixed(2), kind === "exit" ? seconds(duration) : ""]));
+      body.append(tableRow("td", [clock(time), kind === "exit" ? "ends" : "begins", label, confidence.toFixed(2), kind === "exit" ? seconds(duration) : ""]));
     }
     if (!this.events.length) body.append(tableRow("td", ["none yet", "", "", "", ""]));
     $("events").replaceChildren(head, body);
@@ -241,7 +250,11 @@ export class DevicePage {
       lines.push(row.rate_hz === null ? "Its sample rate is not known." : `It sends ${+row.rate_hz.toFixed(2)} samples a second.`);
       lines.push(row.gaps ? `${plural(row.gaps, "gap", "gaps")} in its samples so far.` : "No gap in its samples so far.");
       lines.push(row.late ? `${plural(row.late, "sample", "samples")} came too late and ${row.late === 1 ? "was" : "were"} dropped.` : "No sample came too late.");
-      lines.push(row.restarts ? `Its windows began again ${plural(row.restarts, "time", "times")}.` : "Its windows never began again.");
+      lines.push(
+        row.restarts
+          ? `Its recognition started over ${plural(row.restarts, "time", "times")}, such as after a long gap; a label then takes ${this.settings.window_s} s.`
+          : "Its recognition never had to start over.",
+      );
       for (const detail of row.details) {
         if (detail.problem === null || !row.problems.includes(detail.problem)) {
           lines.push(`At ${clock(detail.since)}, ${detail.problem ? `problem ${detail.problem}, over now` : "a message"}: ${detail.detail}`);

@@ -1,9 +1,9 @@
 // Overview: totals, devices by activity, and the table, of which only the rows in view are asked for and drawn.
 
-import { onTheme, paintStrip, paintSwatch, sayStrip, setLabels, swatch } from "./colours.js";
+import { legendItem, NO_DATA, onTheme, paintStrip, paintSwatch, sayStrip, setLabels, swatch, UNKNOWN } from "./colours.js";
 import { paintTrend } from "./charts.js";
 import { Feed } from "./feed.js";
-import { ago, plural, PROBLEMS, seconds, whole } from "./words.js";
+import { ago, NO_DATA_MEANING, plural, PROBLEMS, seconds, UNKNOWN_MEANING, whole } from "./words.js";
 
 const SPANS_S = [120, 300, 600]; // of the strips; the longest as in table.py
 const TREND_MIN = [5, 10, 30]; // the longest as in totals.py
@@ -12,6 +12,17 @@ const MAX_ROWS = 200; // as in table.py
 const SETTLE_MS = 120; // after typing
 const SCROLL_MS = 200; // between two requests while scrolling
 const PARAMETERS = ["search", "activity", "problem", "source", "sort", "descending"];
+// What comes first in the order of each column, and turned round.
+const ORDERS = {
+  device: ["A to Z", "Z to A"],
+  source: ["first to last", "last to first"],
+  activity: ["A to Z", "Z to A"],
+  confidence: ["least sure first", "surest first"],
+  since: ["longest first", "shortest first"],
+  rate: ["slowest first", "fastest first"],
+  last_seen: ["oldest first", "newest first"],
+  problem: ["worst first", "none first"],
+};
 const COLUMNS = [
   { name: "device", title: "Device", sort: "device" },
   { name: "source", title: "Source", sort: "source" },
@@ -73,7 +84,8 @@ export class Overview {
     $("search").addEventListener("input", () => this.filter("search", $("search").value.trim()));
     for (const name of ["activity", "problem", "source"]) $(name).addEventListener("change", () => this.filter(name, $(name).value));
     $("sort").addEventListener("change", () => this.go({ ...this.query, sort: $("sort").value, descending: "" }));
-    $("direction").addEventListener("click", () => this.go({ ...this.query, descending: this.query.descending ? "" : "1" }));
+    $("direction").addEventListener("change", () => this.go({ ...this.query, descending: $("direction").value }));
+    $("legend").append(legendItem(UNKNOWN, `UNKNOWN: ${UNKNOWN_MEANING}`), legendItem(NO_DATA, NO_DATA_MEANING));
     $("clear").addEventListener("click", () => this.go({ sort: this.query.sort, descending: this.query.descending }));
     $("filters").addEventListener("submit", (event) => event.preventDefault());
     addEventListener("scroll", () => this.moved(), { passive: true });
@@ -226,20 +238,21 @@ export class Overview {
     const { trend } = this, runs_s = trend.number * trend.step_s;
     const minutes = TREND_MIN.find((m) => 60 * m > runs_s) || TREND_MIN[2];
     const others = Object.keys(trend.counts).filter((label) => !totals.labels.includes(label));
-    paintTrend($("trend"), trend, [...totals.labels, ...others], (60 * minutes) / trend.step_s);
-    [`${minutes} min ago`, `${minutes / 2} min`, "now"].forEach((text, i) => setText($("trend-times").children[i], text));
+    paintTrend($("trend"), trend, totals.devices_by_label, [...totals.labels, ...others], (60 * minutes) / trend.step_s);
+    [`${minutes} min ago`, `${minutes / 2} min ago`, "now"].forEach((text, i) => setText($("trend-times").children[i], text));
     this.span = SPANS_S.find((span) => span > runs_s) || SPANS_S[2];
     setText(COLUMNS.find(({ name }) => name === "strip-cell").head, `Last ${this.span / 60} minutes`);
+    setText($("bars"), `Each bar shows the last ${this.span / 60} minutes, up to now at its right end.`);
   }
 
   paintTiles(totals) {
-    const latency = totals.latency_ms, ms = (value) => (value === null ? "none yet" : `${value < 10 ? value : Math.round(value)} ms`);
+    const latency = totals.latency_ms, ms = (value) => (value === null ? "none yet" : `${value < 10 ? value : Math.round(value)}\u00a0ms`);
     const tiles = [
       ["Devices", whole(totals.devices_known), totals.without_label ? `${whole(totals.without_label)} without a label` : ""],
       ["With a problem", whole(totals.devices_by_problem.any), "", totals.devices_by_problem.any > 0],
       ["Labels a second", totals.labels_per_s === null ? "none yet" : totals.labels_per_s < 100 ? String(totals.labels_per_s) : whole(totals.labels_per_s), ""],
       ["Samples a second", whole(totals.samples_per_s), ""],
-      ["Latency, median", ms(latency.p50), latency.p50 === null ? "" : `95 %: ${ms(latency.p95)}, 99 %: ${ms(latency.p99)}`],
+      ["Latency, median", ms(latency.p50), latency.p50 === null ? "" : `95\u00a0%: ${ms(latency.p95)}, 99\u00a0%: ${ms(latency.p99)}`],
     ];
     const list = $("tiles");
     while (list.children.length < tiles.length) {
@@ -251,6 +264,7 @@ export class Overview {
     tiles.forEach(([title, value, note, bad], i) => {
       const [dt, dd] = list.children[i].children;
       setText(dt, title);
+      if (title.startsWith("Latency")) setAttribute(dt, "title", "Time from the arrival of a message to the label");
       setText(dd.firstChild, value);
       setText(dd.lastChild, note);
       dd.classList.toggle("bad", Boolean(bad));
@@ -269,6 +283,7 @@ export class Overview {
           button.type = "button";
           name.textContent = label;
           count.className = "count";
+          if (label === UNKNOWN) button.title = UNKNOWN_MEANING;
           button.append(swatch(label), name, count);
           button.addEventListener("click", () => this.filter("activity", this.query.activity === label ? "" : label));
           item.append(button);
@@ -290,7 +305,7 @@ export class Overview {
     fill($("problem"), [
       ["", "all"],
       ["any", `any problem (${whole(problems.any || 0)})`],
-      ...Object.keys(PROBLEMS).map((name) => [name, `${name} (${whole(problems[name] || 0)})`]),
+      ...Object.entries(PROBLEMS).map(([name, { short }]) => [name, `${short} (${whole(problems[name] || 0)})`]),
       ["none", "no problem"],
     ], query.problem);
     const sources = totals ? totals.sources : [];
@@ -298,7 +313,8 @@ export class Overview {
     $("table").classList.toggle("sources", sources.length > 1);
     fill($("source"), [["", "all"], ...sources.map((name) => [name, name])], query.source);
     $("sort").value = query.sort || "device";
-    $("direction").textContent = query.descending ? "Descending" : "Ascending";
+    const [forward, back] = ORDERS[$("sort").value] || ORDERS.device;
+    fill($("direction"), [["", forward], ["1", back]], query.descending ? "1" : "");
     $("clear").hidden = !(query.search || query.activity || query.problem || query.source);
     for (const column of COLUMNS) {
       if (!column.sort) continue;
@@ -402,11 +418,16 @@ class Row {
       this.painted = row.label;
     }
     const age = now - row.last_seen;
-    setText(this.cells.confidence, row.confidence === null ? "" : row.confidence.toFixed(2));
+    const isUnknown = row.label === UNKNOWN;
+    setAttribute(this.label, "title", isUnknown ? UNKNOWN_MEANING : "");
+    // Of UNKNOWN there is nothing to be sure of.
+    setText(this.cells.confidence, row.confidence === null ? "" : isUnknown ? "–" : row.confidence.toFixed(2));
     setText(this.cells.since, row.duration_s === null ? "" : seconds(row.duration_s));
     setText(this.cells.rate, row.rate_hz === null ? "" : `${Math.round(row.rate_hz)} Hz`);
     setText(this.cells.seen, ago(age));
-    setText(this.cells.problem, row.problem || "");
+    const problem = row.problem && PROBLEMS[row.problem];
+    setText(this.cells.problem, problem ? problem.short : "");
+    setAttribute(this.cells.problem, "title", problem ? problem.cause : "");
     this.strip.hidden = false;
     if (this.shown !== row || this.said !== row.strip) {
       setAttribute(this.strip, "aria-label", sayStrip(row.strip, now - span, now));
