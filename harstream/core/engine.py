@@ -150,16 +150,16 @@ class Engine:
         self._name_incidents()
         return windows
 
-    def expects_window(self, device: str, n_samples: int) -> bool:
-        """Return whether the next ``n_samples`` samples of a device should complete a window.
+    def samples_until_window(self, device: str) -> int:
+        """Return how many samples of a device should complete its next window; 0: that is not known.
 
         It is a guess, since samples may be missing or late: where it is wrong, `feed` makes the window all the same.
         """
         row = int(self._devices.find([device])[0])
         if row < 0 or self.paired:
-            return True
+            return 0
         rates = self._grid.timeline.rates
-        return self._maker.due_in(row) * rates.down.item(row) <= n_samples * rates.up.item(row)
+        return -(-self._maker.due_in(row) * rates.down.item(row) // max(rates.up.item(row), 1))
 
     @property
     def n_pending(self) -> int:

@@ -1,4 +1,4 @@
-"""Timeline for few messages: the same arithmetic as in `Timeline`, message by message with Python's numbers.
+"""Timeline for few devices: the same arithmetic as in `Timeline`, message by message with Python's numbers.
 
 An operation of NumPy takes about a microsecond however few numbers it has, and the timeline needs some two hundred.
 With a handful of messages that is most of the cost of a batch, so a message that only confirms its clock is handled
@@ -36,8 +36,9 @@ from harstream.core.rates import (
 )
 from harstream.core.stamps import FAST, REMEMBERED, SLOW_ANNOUNCED, Stamps, fingerprints
 
-#: Number of messages in a batch up to which this path takes less time than the arrays of the timeline.
-FEW_MESSAGES = 16
+#: Number of devices in a batch up to which this path takes less time than the arrays of the timeline, which handle one
+#: message of each device at a time.
+FEW_DEVICES = 16
 
 
 class TimelineState(Protocol):
@@ -95,17 +96,20 @@ class SteadyMessages:
         """Accept the messages that are steady, and return their samples and the indices of all other messages.
 
         Args:
-            rows: (n_messages,) row of each message, each once.
+            rows: (n_messages,) row of each message.
             batch: Messages of raw samples.
 
         Returns:
-            The accepted samples, None if there are none, and the indices of the messages that the timeline must handle.
+            The accepted samples, None if there are none, and the indices of the messages that the timeline must handle:
+            of a row, all from the first one on that is not steady.
 
         """
         advances: list[_Advance] = []
         steady: list[int] = []
         others: list[int] = []
-        row_list = rows.tolist()
+        left: set[int] = set()
+        first = np.cumsum(batch.counts) - batch.counts
+        whole, begin = fingerprints(batch, first)
         columns = (
             batch.t_ns.tolist(),
             batch.stamped.tolist(),
@@ -114,16 +118,22 @@ class SteadyMessages:
             batch.arrival_s.tolist(),
             batch.acc_unit_auto.tolist(),
         )
-        for index, (row, *message) in enumerate(zip(row_list, *columns, strict=True)):
-            advance = self._advance(row, *message)
+        prints = list(zip(whole.tolist(), begin.tolist(), strict=True))
+        for index, (row, *message) in enumerate(zip(rows.tolist(), *columns, strict=True)):
+            advance = self._advance(row, *message) if row not in left else None
             if advance is None:
+                left.add(row)
                 others.append(index)
             else:
+                self._apply(row, *prints[index], advance)
                 steady.append(index)
                 advances.append(advance)
         if not steady:
             return None, others
-        return self._accept(rows, batch, steady, advances), others
+        if others:
+            kept = np.array(steady)
+            rows, first = rows[kept], first[kept]
+        return self._accept(rows, batch, first, steady, advances), others
 
     def _advance(
         self, row: int, t: int, stamped: bool, rate_hz: float, count: int, arrival_s: float, acc_unit_auto: bool
@@ -254,39 +264,38 @@ class SteadyMessages:
                 return None  # the timeline decides whether that is another rate
         return messages, series_t, samples, squares
 
-    def _accept(self, rows: Int64, batch: SampleBatch, steady: list[int], advances: list[_Advance]) -> AcceptedSamples:
-        """Advance the rows of the steady messages, and return their samples."""
+    def _apply(self, row: int, fingerprint: int, begin: int, new: _Advance) -> None:
+        """Advance ``row`` past a message with these fingerprints."""
         timeline = self._timeline
-        clock, stamps, rates, meter = timeline.clock, timeline.stamps, timeline.rates, timeline.meter
-        first = np.cumsum(batch.counts) - batch.counts
-        whole, begin = fingerprints(batch, first)
-        if len(steady) < len(rows):
-            index = np.array(steady)
-            rows, first, whole, begin = rows[index], first[index], whole[index], begin[index]
-        for row, fingerprint, begins, new in zip(rows.tolist(), whole.tolist(), begin.tolist(), advances, strict=True):
-            timeline.jumps.last_arrival_s[row] = new.arrival_s
-            stamps.last_t_ns[row] = meter.last_t_ns[row] = new.t
-            stamps.last_span_ns[row] = stamps.same_ns[row] = new.span_ns
-            stamps.last_begin[row] = begins
-            n_seen = stamps.n_seen.item(row)
-            stamps.seen[row, n_seen % REMEMBERED] = fingerprint
-            stamps.n_seen[row] = n_seen + 1
-            meter.last_count[row] = clock.since_update[row] = new.count
-            meter.series_messages[row], meter.series_t_ns[row] = new.series_messages, new.series_t_ns
-            meter.series_samples[row], meter.series_squares[row] = new.series_samples, new.series_squares
-            clock.next_ns[row], clock.next_fraction[row], clock.period_ns[row] = (
-                new.next_ns,
-                new.next_fraction,
-                new.period_ns,
-            )
-            clock.cov_offset[row], clock.cov_offset_rate[row], clock.cov_rate[row] = (
-                new.cov_offset,
-                new.cov_offset_rate,
-                new.cov_rate,
-            )
-        n = len(steady)
+        clock, stamps, meter = timeline.clock, timeline.stamps, timeline.meter
+        timeline.jumps.last_arrival_s[row] = new.arrival_s
+        stamps.last_t_ns[row] = meter.last_t_ns[row] = new.t
+        stamps.last_span_ns[row] = stamps.same_ns[row] = new.span_ns
+        stamps.last_begin[row] = begin
+        n_seen = stamps.n_seen.item(row)
+        stamps.seen[row, n_seen % REMEMBERED] = fingerprint
+        stamps.n_seen[row] = n_seen + 1
+        meter.last_count[row] = clock.since_update[row] = new.count
+        meter.series_messages[row], meter.series_t_ns[row] = new.series_messages, new.series_t_ns
+        meter.series_samples[row], meter.series_squares[row] = new.series_samples, new.series_squares
+        clock.next_ns[row], clock.next_fraction[row], clock.period_ns[row] = (
+            new.next_ns,
+            new.next_fraction,
+            new.period_ns,
+        )
+        clock.cov_offset[row], clock.cov_offset_rate[row], clock.cov_rate[row] = (
+            new.cov_offset,
+            new.cov_offset_rate,
+            new.cov_rate,
+        )
+
+    def _accept(
+        self, rows: Int64, batch: SampleBatch, first: Int64, steady: list[int], advances: list[_Advance]
+    ) -> AcceptedSamples:
+        """Return the samples of the steady messages, whose rows have been advanced."""
+        timeline, rates, n = self._timeline, self._timeline.rates, len(steady)
         counts = np.array([new.count for new in advances])
-        timeline.last_sample[rows] = batch.samples[first + counts - 1]
+        timeline.last_sample[rows] = batch.samples[first + counts - 1]  # of a row that occurs again, the last one
         none, no = np.zeros(n, np.int64), np.zeros(n, np.bool_)
         return AcceptedSamples(
             batch.samples,

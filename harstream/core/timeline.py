@@ -19,7 +19,7 @@ from harstream.core.rates import DRIFT, RateMeter, SampleRates, drifted
 from harstream.core.rows import RowArrays, all_true, any_true, split_into_rounds
 from harstream.core.spec import SignalSpec
 from harstream.core.stamps import COARSE, UNUSABLE, StampedMessages, Stamps
-from harstream.core.steady import FEW_MESSAGES, SteadyMessages
+from harstream.core.steady import FEW_DEVICES, SteadyMessages
 
 #: A system clock that is set back by more than this changes the arrival times of all messages.
 _STEP_NS = 1_000_000_000
@@ -122,7 +122,7 @@ class Timeline(RowArrays):
 
         """
         n_messages = len(batch)
-        if n_messages <= FEW_MESSAGES and len(set(rows.tolist())) == n_messages:
+        if len(set(rows.tolist())) <= FEW_DEVICES:
             steady, others = self._steady.feed(rows, batch)
             if not others and steady is not None:  # the usual case
                 return steady

@@ -49,6 +49,8 @@ READ_BYTES = 256 * 1024
 MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.010
 _GATHERED, _MAX_FEW_PAUSE_S = 8, 0.008
 _PAUSE_S_PER_BYTE_S = 1e-9
+#: Weight of the newest read in the mean of the messages a second.
+_NEWEST_WEIGHT = 0.2
 #: Size of one write.
 WRITE_BYTES = 64 * 1024
 #: Message from the broker: topic, payload, whether the broker sent it because it was retained, and the number of its
@@ -95,6 +97,7 @@ class FastClient(NetworkClient):
         self._incomplete = Incomplete(self._is_mqtt_5)
         self._next_read_s = 0.0  # time.monotonic() before which nothing is read
         self._n_received, self._last_received_s = 0, 0.0  # messages so far, and time.monotonic() of the last of them
+        self._messages_s = 0.0  # messages a second, as a mean of the last reads
         self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
@@ -195,8 +198,9 @@ class FastClient(NetworkClient):
         rc = MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
         if n_messages := self._n_received - n_before:
             since_s, self._last_received_s = max(now_s - self._last_received_s, MIN_PAUSE_S), now_s
+            self._messages_s += _NEWEST_WEIGHT * (n_messages / since_s - self._messages_s)
             if len(data) < READ_BYTES // 2 and not self._decrypted():
-                self._next_read_s = now_s + _pause_s(n_messages / since_s, len(data) / since_s)
+                self._next_read_s = now_s + _pause_s(self._messages_s, len(data) / since_s)
         return rc
 
     def _handle_packets(self, data: bytes) -> MQTTErrorCode:

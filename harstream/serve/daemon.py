@@ -101,8 +101,8 @@ class Daemon:
         names = [source.name for source in config.sources]
         self.metrics = DaemonMetrics(names, self.status, named=bool(config.source))
         # In durable mode the broker waits for the acknowledgement of every message, and may send no other before.
-        patient = self.inbox.patient if config.durable_dir is None else None
-        self.sources = Sources(config, classifiers, self.metrics, clock, monotonic, self.inbox.wake, patient)
+        inbox = self.inbox if config.durable_dir is None else None
+        self.sources = Sources(config, classifiers, self.metrics, clock, monotonic, self.inbox.wake, inbox)
         self.durability: Durability | None = None
         self._farewell = Farewell()  # what the restored state leaves to be told
         if config.durable_dir is not None:

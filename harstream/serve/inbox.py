@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from harstream.core.shares import equal_share
 from harstream.wire.decoder import Message
@@ -21,6 +21,11 @@ _ROOM_WATER = 15 / 16
 _TURN_BYTES = 4 * 1024
 #: Patient messages that may wait; one more wakes the main loop.
 MAX_PATIENT = 64
+#: Topics that are remembered as patient; beyond these all are forgotten.
+MAX_PATIENT_TOPICS = 10_000
+#: How long the main loop waits for further messages after an urgent one, seconds, and the number of messages from which
+#: on it does not. With little traffic a batch of one message costs nearly as much as one of three.
+GATHER_S, GATHERED = 0.015, 4
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
 
@@ -36,17 +41,14 @@ class Inbox:
     Messages that arrived together are stored together, and sorted by topic only where that makes a difference, so that
     the cost of an arrival does not grow with its number of messages.
 
+    *Patient* messages do not wake the main loop: they complete no window, so nobody waits for what they lead to. They
+    are taken with the next message that is not, or when the main loop looks by itself. With few devices, where a batch
+    would mostly be a single message, that saves most of its cost.
+
     Args:
         max_bytes: Bytes above which messages are dropped.
         holds_qos_1: Drop messages at QoS 0 only, and only new ones, because the broker sends no others before those
             here are acknowledged.
-
-    Attributes:
-        patient: Topics whose next message need not wake the main loop: it completes no window, so nobody waits for what
-            it leads to. It is taken with the next message of another topic, or when the main loop looks by itself. With
-            few devices, where most batches are a single message, that saves most of the cost of a batch. The main loop
-            adds and removes topics.
-
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, *, holds_qos_1: bool = False) -> None:
@@ -58,7 +60,8 @@ class Inbox:
         self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
         self._is_urgent = False  # a message waits that is not patient, or `wake` was called
-        self.patient: set[str] = set()
+        self._is_asked = False  # `wake` was called, or there are enough messages: nothing more is waited for
+        self._patient: dict[str, int] = {}  # topic to the number of its next messages that are patient
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -81,14 +84,14 @@ class Inbox:
             self.dropped += len(messages) - len(held)
             messages = held
         n_bytes = sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
-        patient = self.patient
-        is_urgent = not patient.issuperset([message[0] for message in messages])
         with self._changed:
-            if not self._is_urgent and (is_urgent or self._n_messages + len(messages) > MAX_PATIENT):
-                self._is_urgent = True
-                self._changed.notify()
+            is_urgent = not self._patient or self._is_any_urgent(messages)
             self._arrivals.append(messages)
             self._n_messages += len(messages)
+            enough = self._n_messages >= (GATHERED if is_urgent or self._is_urgent else MAX_PATIENT)
+            if (is_urgent and not self._is_urgent) or (enough and not self._is_asked):
+                self._is_urgent, self._is_asked = True, self._is_asked or enough
+                self._changed.notify()
             self._n_bytes += n_bytes
             if self._n_bytes > self.max_bytes and not self._holds_qos_1:
                 self._make_room()
@@ -110,9 +113,12 @@ class Inbox:
 
         """
         with self._changed:
-            if not self._is_urgent:
-                self._changed.wait(timeout_s)
-            self._is_urgent = False
+            if not self._n_messages:  # what came during the last batch has waited for it
+                if not self._is_urgent:
+                    self._changed.wait(timeout_s)
+                if self._is_urgent and not self._is_asked:
+                    self._changed.wait(min(GATHER_S, timeout_s))
+            self._is_urgent = self._is_asked = False
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
                 return self._take_turns(max_messages, max_bytes, waits)
             batch: list[Message] = []
@@ -125,8 +131,37 @@ class Inbox:
     def wake(self) -> None:
         """Let a waiting `get` return at once."""
         with self._changed:
-            self._is_urgent = True
+            self._is_urgent = self._is_asked = True
             self._changed.notify()
+
+    def set_patient(self, patient: Mapping[str, int]) -> None:
+        """Let the given numbers of further messages of these topics be patient."""
+        with self._changed:
+            if len(self._patient) > MAX_PATIENT_TOPICS:
+                self._patient.clear()
+            self._patient.update(patient)
+
+    @property
+    def patient(self) -> dict[str, int]:
+        """Number of further messages of each topic that are patient."""
+        with self._changed:
+            return {topic: left for topic, left in self._patient.items() if left}
+
+    def forget_patient(self) -> None:
+        """Let no message be patient."""
+        with self._changed:
+            self._patient.clear()
+
+    def _is_any_urgent(self, messages: Sequence[Message]) -> bool:
+        """Return whether a message is not patient, and count down those that are; the lock is held."""
+        patient, is_urgent = self._patient, False
+        for message in messages:
+            left = patient.get(message[0], 0)
+            if left:
+                patient[message[0]] = left - 1
+            else:
+                is_urgent = True
+        return is_urgent
 
     # --- by topic; the lock is held -----------------------------------------------------------
 
@@ -172,7 +207,7 @@ class Inbox:
                 del self._queues[message[0]]
         self._n_messages -= len(batch)
         self._n_bytes -= n_bytes
-        self._is_urgent = self._n_messages > 0  # they have waited for a turn
+        self._is_urgent = self._is_asked = self._n_messages > 0  # they have waited for a turn
         return batch
 
     def _make_room(self) -> None:

@@ -15,6 +15,7 @@ from harstream.errors import BundleError
 from harstream.serve.devices import Devices, Snapshot
 from harstream.serve.durable.durability import Checkpoint, Restored
 from harstream.serve.farewell import Farewell, say_farewell
+from harstream.serve.inbox import Inbox
 from harstream.serve.label_state import part
 from harstream.serve.labelling import PipelineWindows
 from harstream.serve.metrics import DaemonMetrics
@@ -27,10 +28,8 @@ log = logging.getLogger("harstream")
 
 #: Bytes of the topics whose source is remembered; beyond these all are forgotten.
 _MAX_TOPIC_BYTES = 64 * 2**20
-#: Messages in a batch up to which its cost is mostly that of the batch, so that waiting for others pays.
-_FEW_MESSAGES = 16
-#: Topics that are noted as patient; beyond these all are forgotten.
-_MAX_PATIENT_TOPICS = 10_000
+#: Devices in a batch up to which its cost is mostly that of the batch, so that waiting for others pays.
+_FEW_DEVICES = 16
 #: Bytes of an entry beside its topic.
 _ENTRY_BYTES = 150
 
@@ -45,8 +44,8 @@ class Source:
         clock: Returns seconds since the epoch.
         monotonic: Returns monotonic seconds.
         wake: Lets the main loop refresh the health soon. Any thread may call it.
-        patient: Topics whose next message should complete no window, which this source adds and removes; None: every
-            message is wanted at once.
+        inbox: Is told how many further messages of a topic should complete no window; None: every message is wanted at
+            once.
 
     """
 
@@ -58,10 +57,10 @@ class Source:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         wake: Callable[[], None],
-        patient: set[str] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self.config, self.pipeline, self._metrics = config, pipeline, metrics
-        self._patient = patient
+        self._inbox = inbox
         self.devices = Devices(pipeline, clock, monotonic, wake)
         self._messages_received = self._samples_received = 0
         # Time of arrival of the messages that have samples pending in the engine: since the epoch to monotonic.
@@ -85,8 +84,8 @@ class Source:
                 rejections,
                 default_rate_hz=engine.spec.sample_rate_hz,
             )
-        if self._patient is not None:
-            self._note_patient(self._patient, messages, batch)
+        if self._inbox is not None:
+            self._note_patient(self._inbox, messages, batch)
         received_s = self._pending_received_s | {message.arrival_s: message.received_s for message in messages}
         # A message that waited in the engine for the next one of its device is completed by one of this batch.
         first_s = messages[0].received_s if messages else now_s
@@ -94,19 +93,25 @@ class Source:
         self._pending_received_s = {at_s: received_s.get(at_s, first_s) for at_s in engine.pending_arrivals_s}
         return PipelineWindows(self.pipeline, windows, np.array(completed_s, np.float64))
 
-    def _note_patient(self, patient: set[str], messages: Sequence[Message], batch: SampleBatch) -> None:
-        """Note whose next message can wait for others. In large batches none has to."""
-        if len(messages) > _FEW_MESSAGES or len(patient) > _MAX_PATIENT_TOPICS:
-            patient.clear()
+    def _note_patient(self, inbox: Inbox, messages: Sequence[Message], batch: SampleBatch) -> None:
+        """Tell the inbox how many further messages of each device should complete no window.
+
+        In batches of many devices no message has to wait for others.
+        """
+        topics = {message.topic for message in messages}
+        if len(topics) > _FEW_DEVICES:
+            inbox.forget_patient()
             return
         engine, device_of = self.pipeline.engine, self.pipeline.decoder.device_of
-        counts = dict(zip(batch.devices, batch.counts.tolist(), strict=True))
-        for message in messages:
-            device = device_of(message.topic)
-            if device and (count := counts.get(device)) and not engine.expects_window(device, count):
-                patient.add(message.topic)
+        counts = dict(zip(batch.devices, batch.counts.tolist(), strict=True))  # of the newest message of each
+        patient = {}
+        for topic in topics:
+            device = device_of(topic)
+            if device is None or device not in counts:  # nothing of it was understood
+                patient[topic] = 0
             else:
-                patient.discard(message.topic)
+                patient[topic] = max(engine.samples_until_window(device) - 1, 0) // counts[device]
+        inbox.set_patient(patient)
 
     def evict(self, before_s: float, idle_s: float) -> list[str]:
         """Forget the devices of which no sample was accepted since the monotonic time ``before_s``, and return them."""
@@ -166,7 +171,7 @@ class Sources:
         clock: Returns seconds since the epoch.
         monotonic: Returns monotonic seconds.
         wake: Lets the main loop refresh the health of devices soon.
-        patient: Topics whose next message can wait, see ``Source``.
+        inbox: Is told which messages can wait, see ``Source``.
 
     """
 
@@ -178,10 +183,10 @@ class Sources:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         wake: Callable[[], None],
-        patient: set[str] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._all = tuple(
-            Source(source, Pipeline(config, source, classifier, clock), metrics, clock, monotonic, wake, patient)
+            Source(source, Pipeline(config, source, classifier, clock), metrics, clock, monotonic, wake, inbox)
             for source, classifier in zip(config.sources, classifiers, strict=True)
         )
         for source in self._all:

@@ -31,6 +31,7 @@ from harstream.config import RunConfig
 from harstream.core.engine import Engine
 from harstream.core.spec import SignalSpec
 from harstream.errors import HarstreamError
+from harstream.serve.inbox import Inbox
 from harstream.serve.metrics import DaemonMetrics
 from harstream.serve.source import Sources
 from harstream.serve.status import DaemonStatus
@@ -307,7 +308,7 @@ def test_a_small_batch_costs_few_instructions(classifier, n_devices, most):
     """
     config = RunConfig(broker="127.0.0.1:1", http="off")
     metrics = DaemonMetrics(["source1"], lambda: DaemonStatus(()))
-    sources = Sources(config, [classifier], metrics, lambda: T0_NS / 1e9, lambda: 1.0, lambda: None, set())
+    sources = Sources(config, [classifier], metrics, lambda: T0_NS / 1e9, lambda: 1.0, lambda: None, Inbox())
     rounds = packets.Rounds(n_devices, "json", 0)
     executed = []
     for number_ in range(24):

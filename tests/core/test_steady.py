@@ -42,6 +42,11 @@ def in_rounds(streams: list[list[Message]]) -> list[list[Message]]:
     return [[one[k] for one in streams if k < len(one)] for k in range(longest)]
 
 
+def together(batches: list[list[Message]], n: int) -> list[list[Message]]:
+    """Return batches that have the messages of ``n`` batches each."""
+    return [[message for one in batches[k : k + n] for message in one] for k in range(0, len(batches), n)]
+
+
 def run(spec: SignalSpec, batches: list[list[Message]]) -> tuple[list, dict[str, np.ndarray]]:
     engine = Engine(spec)
     windows = [engine.feed(batch(messages)) for messages in batches]
@@ -53,16 +58,16 @@ def assert_equal_to_the_bit(spec: SignalSpec, batches: list[list[Message]], monk
     taken = 0
     accept = steady.SteadyMessages._accept
 
-    def count(self, rows, given, chosen, advances):
+    def count(self, rows, given, first, chosen, advances):
         nonlocal taken
         taken += len(chosen)
-        return accept(self, rows, given, chosen, advances)
+        return accept(self, rows, given, first, chosen, advances)
 
     with monkeypatch.context() as patch:
         patch.setattr(steady.SteadyMessages, "_accept", count)
         windows, state = run(spec, batches)
     with monkeypatch.context() as patch:
-        patch.setattr(timeline, "FEW_MESSAGES", 0)
+        patch.setattr(timeline, "FEW_DEVICES", 0)
         other_windows, other_state = run(spec, batches)
     for got, want in zip(windows, other_windows, strict=True):
         order, other_order = np.argsort(got[0], kind="stable"), np.argsort(want[0], kind="stable")
@@ -81,11 +86,20 @@ def test_both_paths_give_the_same_windows_and_the_same_state(seed, monkeypatch):
     assert assert_equal_to_the_bit(SPEC, batches, monkeypatch) > n_messages / 2
 
 
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_several_messages_of_a_device_in_one_batch(rounds, monkeypatch):
+    batches = in_rounds(devices(12, 5))
+    joined = together(batches, rounds)
+    assert assert_equal_to_the_bit(SPEC, joined, monkeypatch) > sum(map(len, batches)) / 2
+
+
+@pytest.mark.parametrize("rounds", [1, 7])
 @pytest.mark.parametrize("mishap", MISHAPS)
-def test_what_a_device_does_wrong_is_left_to_the_timeline(mishap, monkeypatch):
+def test_what_a_device_does_wrong_is_left_to_the_timeline(mishap, rounds, monkeypatch):
     """The messages of a device with a mishap come together with those of a sound one."""
     sound = walk("sound", 50.0, seconds=16.0)
-    assert_equal_to_the_bit(SPEC, in_rounds([stream(mishap), sound]), monkeypatch)
+    joined = together(in_rounds([stream(mishap), sound]), rounds)
+    assert_equal_to_the_bit(SPEC, joined, monkeypatch)
 
 
 @given(

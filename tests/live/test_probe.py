@@ -20,7 +20,7 @@ from ..constants import T0_NS
 from ..probe import devices
 from ..servers import Client, Mosquitto, Process, in_background, wait_until
 from ..wire import shapes
-from .test_sources import extract, walking
+from .test_recorded_sources import extract, walking
 
 LISTEN_S, WALK_S = 6.0, 14.0
 #: Device: shape, topic, rate, samples a message.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from harstream.serve.inbox import HIGH_WATER, MAX_PATIENT, Inbox
+from harstream.serve.inbox import GATHERED, HIGH_WATER, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
 from harstream.wire.decoder import Message
 
 from ..servers import DEADLINE_S, wait_until
@@ -202,38 +202,87 @@ def test_in_durable_mode_only_new_messages_at_qos_0_are_dropped():
     assert [message.delivery for message in inbox.get(100, 0)] == [1, 2, 3, 4, 5, 7]
 
 
+def waiting(inbox: Inbox) -> tuple[threading.Thread, list[list[float]]]:
+    """Return a thread that waits for messages, and the numbers of those that it gets."""
+    taken: list[list[float]] = []
+    thread = threading.Thread(target=lambda: taken.append(numbers(inbox.get(100, DEADLINE_S))))
+    thread.start()
+    return thread, taken
+
+
 def test_patient_messages_wait_for_one_that_is_not():
     inbox = Inbox()
-    inbox.patient.update({"a", "b"})
-    taken: list[list[float]] = []
-    waiting = threading.Thread(target=lambda: taken.append(numbers(inbox.get(100, DEADLINE_S))))
-    waiting.start()
+    inbox.set_patient({"a": 2, "b": 1})
+    thread, taken = waiting(inbox)
     inbox.put([message(0, topic="a")])
     inbox.put([message(1, topic="b"), message(2, topic="a")])
+    assert not inbox.patient
     assert not taken
     inbox.put([message(3, topic="c")])
-    waiting.join()
+    thread.join()
     assert taken == [[0, 1, 2, 3]]
+
+
+def test_more_messages_of_a_topic_than_are_patient_wake_the_main_loop():
+    """A board that sends every sample by itself completes a window with the last of many messages."""
+    inbox = Inbox()
+    inbox.set_patient({"a": 20})
+    thread, taken = waiting(inbox)
+    for number in range(21):
+        assert not taken
+        inbox.put([message(number, topic="a")])
+    thread.join()
+    assert taken == [list(range(21))]
 
 
 def test_patient_messages_are_taken_when_the_time_is_up_or_there_are_many():
     inbox = Inbox()
-    inbox.patient.add("a")
+    inbox.set_patient({"a": 1000})
     inbox.put([message(0, topic="a")])
     assert numbers(inbox.get(100, 0)) == [0]
     assert inbox.get(100, 0) == []
-    for number in range(MAX_PATIENT + 1):
+    thread, taken = waiting(inbox)
+    for number in range(MAX_PATIENT):
         inbox.put([message(number, topic="a")])
-    assert len(inbox.get(1000, DEADLINE_S)) == MAX_PATIENT + 1  # at once
+    thread.join()
+    assert taken == [list(range(MAX_PATIENT))]
 
 
-def test_a_topic_is_patient_no_longer_once_it_is_removed():
+def test_messages_that_came_during_the_last_batch_do_not_wait():
     inbox = Inbox()
-    inbox.patient.add("a")
+    inbox.set_patient({"a": 5})
     inbox.put([message(0, topic="a")])
-    inbox.patient.discard("a")
-    inbox.put([message(1, topic="a")])
-    assert numbers(inbox.get(100, DEADLINE_S)) == [0, 1]
+    assert numbers(inbox.get(100, DEADLINE_S)) == [0]
+
+
+def test_after_an_urgent_message_some_more_are_waited_for():
+    inbox = Inbox()
+    inbox.set_patient({"a": 100})
+    thread, taken = waiting(inbox)
+    inbox.put([message(number, topic="b") for number in range(GATHERED)])
+    thread.join()
+    assert taken == [list(range(GATHERED))]
+    thread, taken = waiting(inbox)
+    inbox.put([message(0, topic="b")])
+    thread.join()  # after a while
+    assert taken == [[0]]
+
+
+def test_no_message_is_patient_any_more_once_all_are_forgotten():
+    inbox = Inbox()
+    inbox.set_patient({"a": 5})
+    inbox.forget_patient()
+    thread, taken = waiting(inbox)
+    inbox.put([message(0, topic="a")])
+    thread.join()
+    assert taken == [[0]]
+
+
+def test_the_topics_that_are_remembered_as_patient_are_bounded():
+    inbox = Inbox()
+    for number in range(3 * MAX_PATIENT_TOPICS):
+        inbox.set_patient({f"t{number}": 1})
+    assert len(inbox.patient) <= MAX_PATIENT_TOPICS + 1
 
 
 def test_wake_ends_the_wait_also_if_it_came_before():
