@@ -41,7 +41,7 @@ class IrregularSampling(RowArrays):
     def reset(self, rows: Int64) -> None:
         """Count the samples of ``rows`` again."""
         self.active[rows] = False
-        self.slips[rows] = 0
+        self.slips[rows] = self.since_slip[rows] = 0
 
     def note_slips(self, row: Int64, slipped: Bool) -> Int64:
         """Note which messages came too early for counting. Return the indices of those whose row becomes irregular."""

@@ -39,6 +39,8 @@ from harstream.core.stamps import FAST, REMEMBERED, SLOW_ANNOUNCED, Stamps, fing
 #: Number of devices in a batch up to which this path takes less time than the arrays of the timeline, which handle one
 #: message of each device at a time.
 FEW_DEVICES = 16
+#: Largest time of a message that is handled here: Python's numbers have no limit, but those of the arrays do.
+_MAX_T_NS = 2**62
 
 
 class TimelineState(Protocol):
@@ -150,7 +152,7 @@ class SteadyMessages:
             timeline.meter,
             timeline.jumps,
         )
-        if not (stamped and timeline.started.item(row)) or row in jumps.held:
+        if not (stamped and timeline.started.item(row)) or row in jumps.held or abs(t) > _MAX_T_NS:
             return None
         # The message is not far ahead, and announces what those before it did.
         next_ns, next_fraction = clock.next_ns.item(row), clock.next_fraction.item(row)

@@ -192,7 +192,7 @@ class FastClient(NetworkClient):
         if not data:
             self.closed_by_broker = True
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        self._last_read_s = now_s = time.monotonic()
+        before_s, self._last_read_s = self._last_read_s, (now_s := time.monotonic())
         whole = self._incomplete.add(data) if self._incomplete else data
         n_before = self._n_received
         rc = MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
@@ -201,6 +201,8 @@ class FastClient(NetworkClient):
             self._messages_s += _NEWEST_WEIGHT * (n_messages / since_s - self._messages_s)
             if len(data) < READ_BYTES // 2 and not self._decrypted():
                 self._next_read_s = now_s + _pause_s(self._messages_s, len(data) / since_s)
+        elif now_s - before_s < MIN_PAUSE_S and not self._decrypted():  # answers to many messages of ours
+            self._next_read_s = now_s + MIN_PAUSE_S
         return rc
 
     def _handle_packets(self, data: bytes) -> MQTTErrorCode:

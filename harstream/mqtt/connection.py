@@ -151,7 +151,9 @@ class Connection(Link):
         self._client = client
         client.loop_start()
         ended = self._handshake_ended.wait(HANDSHAKE_S)
-        if self._opened and self.failure is None:  # if it is lost already, the network thread makes it again
+        # With a presence, the broker has answered after it got the subscription and the presence. If the connection is
+        # lost already, it is for something else, and the network thread makes it again.
+        if self._ready or (self._opened and self._presence is not None and self.failure is None):
             return None
         self._client = None
         client.disconnect()

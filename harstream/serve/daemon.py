@@ -170,7 +170,7 @@ class Daemon:
             subscriptions=self._subscriptions if workers is None else (),
             changing=None if workers is None else workers.subscriptions,
         )
-        if not self.connected:
+        if self.stopping.is_set():
             return
         try:
             if self.homeassistant is not None:
@@ -334,7 +334,7 @@ class Daemon:
 
     def make_windows(self, messages: Sequence[Message]) -> WindowsDue:
         """Decode messages and feed them to the engines. Return the windows that fell due."""
-        return WindowsDue(self.sources.make_windows(messages, MAX_BATCH_WINDOWS))
+        return WindowsDue(self.sources.make_windows(messages, MAX_BATCH_WINDOWS, self.inbox.wanted_since_s))
 
     def _hand_over(self, item: WindowsDue | CheckpointDue | DevicesEvicted) -> None:
         """Hand an item to the labelling thread. While that waits for the broker, the daemon lives."""

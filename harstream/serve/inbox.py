@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ _TURN_BYTES = 4 * 1024
 MAX_PATIENT = 64
 #: Topics that are remembered as patient; beyond these all are forgotten.
 MAX_PATIENT_TOPICS = 10_000
+#: Characters of the longest topic that is remembered as patient.
+_MAX_PATIENT_TOPIC = 512
 #: How long the main loop waits for further messages after an urgent one, seconds, and the number of messages from which
 #: on it does not. With little traffic a batch of one message costs nearly as much as one of three.
 GATHER_S, GATHERED = 0.015, 4
@@ -61,7 +64,10 @@ class Inbox:
         self._n_messages = self._n_bytes = 0
         self._is_urgent = False  # a message waits that is not patient, or `wake` was called
         self._is_asked = False  # `wake` was called, or there are enough messages: nothing more is waited for
-        self._patient: dict[str, int] = {}  # topic to the number of its next messages that are patient
+        # Topic to the number of its next messages that are patient, and their greatest length in bytes.
+        self._patient: dict[str, tuple[int, int]] = {}
+        self._urgent_since_s = 0.0  # monotonic time of arrival of the first message that is not patient
+        self.wanted_since_s = 0.0  # that of the last batch; before it, its messages waited because they were patient
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -90,6 +96,8 @@ class Inbox:
             self._n_messages += len(messages)
             enough = self._n_messages >= (GATHERED if is_urgent or self._is_urgent else MAX_PATIENT)
             if (is_urgent and not self._is_urgent) or (enough and not self._is_asked):
+                if not self._is_urgent:
+                    self._urgent_since_s = messages[-1].received_s
                 self._is_urgent, self._is_asked = True, self._is_asked or enough
                 self._changed.notify()
             self._n_bytes += n_bytes
@@ -113,11 +121,14 @@ class Inbox:
 
         """
         with self._changed:
+            self.wanted_since_s = 0.0
             if not self._n_messages:  # what came during the last batch has waited for it
                 if not self._is_urgent:
                     self._changed.wait(timeout_s)
-                if self._is_urgent and not self._is_asked:
+                # Durable mode acknowledges no message before it is taken, and the broker may send no other till then.
+                if self._is_urgent and not self._is_asked and not self._holds_qos_1:
                     self._changed.wait(min(GATHER_S, timeout_s))
+                self.wanted_since_s = self._urgent_since_s if self._is_urgent else math.inf
             self._is_urgent = self._is_asked = False
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
                 return self._take_turns(max_messages, max_bytes, waits)
@@ -134,18 +145,22 @@ class Inbox:
             self._is_urgent = self._is_asked = True
             self._changed.notify()
 
-    def set_patient(self, patient: Mapping[str, int]) -> None:
-        """Let the given numbers of further messages of these topics be patient."""
+    def set_patient(self, patient: Mapping[str, tuple[int, int]]) -> None:
+        """Let further messages of these topics be patient: a number of each, if none is longer than so many bytes."""
         with self._changed:
             if len(self._patient) > MAX_PATIENT_TOPICS:
                 self._patient.clear()
-            self._patient.update(patient)
+            for topic, (number, n_bytes) in patient.items():
+                if number > 0 and len(topic) <= _MAX_PATIENT_TOPIC:
+                    self._patient[topic] = number, n_bytes
+                else:
+                    self._patient.pop(topic, None)
 
     @property
     def patient(self) -> dict[str, int]:
         """Number of further messages of each topic that are patient."""
         with self._changed:
-            return {topic: left for topic, left in self._patient.items() if left}
+            return {topic: number for topic, (number, _) in self._patient.items()}
 
     def forget_patient(self) -> None:
         """Let no message be patient."""
@@ -156,9 +171,12 @@ class Inbox:
         """Return whether a message is not patient, and count down those that are; the lock is held."""
         patient, is_urgent = self._patient, False
         for message in messages:
-            left = patient.get(message[0], 0)
-            if left:
-                patient[message[0]] = left - 1
+            number, n_bytes = patient.get(message[0], (0, 0))
+            if number and len(message[1]) <= n_bytes:
+                if number > 1:
+                    patient[message[0]] = number - 1, n_bytes
+                else:
+                    del patient[message[0]]
             else:
                 is_urgent = True
         return is_urgent

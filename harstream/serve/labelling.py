@@ -200,6 +200,8 @@ class Labelling:
             if self._waiting.unfinished_tasks or self.failure is not None:
                 return False
             self.label([due])
+        except BaseException as error:  # as in the thread
+            self._fail(error)
         finally:
             self._turn.release()
         return True
@@ -219,19 +221,19 @@ class Labelling:
     # --- in the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            while True:
-                item = self._waiting.get()
-                if isinstance(item, Stop):
-                    return
-                with self._turn:
-                    self._do(item)
-                self._waiting.task_done()
-        except BaseException as error:  # a bug; the main loop raises it again
-            self.failure = error
-            self._on_failure()
-            while not isinstance(self._waiting.get(), Stop):  # so that the main loop does not block on a full queue
-                pass
+        while not isinstance(item := self._waiting.get(), Stop):
+            if self.failure is None:  # else only so that the main loop does not block on a full queue
+                try:
+                    with self._turn:
+                        self._do(item)
+                except BaseException as error:
+                    self._fail(error)
+            self._waiting.task_done()
+
+    def _fail(self, error: BaseException) -> None:
+        """End labelling with an error, a bug. The main loop raises it again."""
+        self.failure = error
+        self._on_failure()
 
     def _do(self, item: Handover) -> None:
         match item:

@@ -30,6 +30,8 @@ log = logging.getLogger("harstream")
 _MAX_TOPIC_BYTES = 64 * 2**20
 #: Devices in a batch up to which its cost is mostly that of the batch, so that waiting for others pays.
 _FEW_DEVICES = 16
+#: Factor by which a message may be longer than the one before, and still count as no longer: numbers vary.
+_AS_LONG = 1.2
 #: Bytes of an entry beside its topic.
 _ENTRY_BYTES = 150
 
@@ -66,8 +68,10 @@ class Source:
         # Time of arrival of the messages that have samples pending in the engine: since the epoch to monotonic.
         self._pending_received_s: dict[float, float] = {}
 
-    def make_windows(self, messages: Sequence[Message], now_s: float, max_windows: int) -> PipelineWindows:
-        """Decode messages and feed them to the engine. Return the windows that fell due."""
+    def make_windows(
+        self, messages: Sequence[Message], now_s: float, max_windows: int, wanted_since_s: float
+    ) -> PipelineWindows:
+        """Decode messages and feed them to the engine. Return the windows that fell due; see ``Sources``."""
         engine = self.pipeline.engine
         batch, rejections = self.pipeline.decode(messages)
         if rejections:
@@ -79,7 +83,7 @@ class Source:
             self._metrics.observe_decoded(
                 self.config.name,
                 messages[-1].arrival_s,
-                now_s - np.array([message.received_s for message in messages]),
+                now_s - np.minimum(np.maximum([message.received_s for message in messages], wanted_since_s), now_s),
                 batch,
                 rejections,
                 default_rate_hz=engine.spec.sample_rate_hz,
@@ -94,23 +98,22 @@ class Source:
         return PipelineWindows(self.pipeline, windows, np.array(completed_s, np.float64))
 
     def _note_patient(self, inbox: Inbox, messages: Sequence[Message], batch: SampleBatch) -> None:
-        """Tell the inbox how many further messages of each device should complete no window.
+        """Tell the inbox how many further messages of each device should complete no window, if they are as long.
 
         In batches of many devices no message has to wait for others.
         """
-        topics = {message.topic for message in messages}
-        if len(topics) > _FEW_DEVICES:
+        newest = {message.topic: len(message.payload) for message in messages}
+        if len(newest) > _FEW_DEVICES:
             inbox.forget_patient()
             return
         engine, device_of = self.pipeline.engine, self.pipeline.decoder.device_of
         counts = dict(zip(batch.devices, batch.counts.tolist(), strict=True))  # of the newest message of each
         patient = {}
-        for topic in topics:
-            device = device_of(topic)
-            if device is None or device not in counts:  # nothing of it was understood
-                patient[topic] = 0
-            else:
-                patient[topic] = max(engine.samples_until_window(device) - 1, 0) // counts[device]
+        for topic, n_bytes in newest.items():
+            device, number = device_of(topic), 0
+            if device is not None and device in counts:  # else nothing of it was understood
+                number = max(engine.samples_until_window(device) - 1, 0) // counts[device]
+            patient[topic] = number, round(_AS_LONG * n_bytes)
         inbox.set_patient(patient)
 
     def evict(self, before_s: float, idle_s: float) -> list[str]:
@@ -233,12 +236,15 @@ class Sources:
 
         return is_busy
 
-    def make_windows(self, messages: Sequence[Message], max_windows: int) -> list[PipelineWindows]:
+    def make_windows(
+        self, messages: Sequence[Message], max_windows: int, wanted_since_s: float = 0.0
+    ) -> list[PipelineWindows]:
         """Decode messages and feed them to the engines. Return the windows of each source that has some.
 
         Args:
             messages: The messages. Without any, windows are made of samples that are pending.
             max_windows: Work to stop at, see ``Engine.feed``. Each source has an equal share of it.
+            wanted_since_s: Monotonic time before which the messages did not wait for the main loop, but for others.
 
         """
         now_s = self._monotonic()
@@ -246,7 +252,7 @@ class Sources:
         parts = []
         for source, own in self._split(messages):
             if own or source.pipeline.engine.n_pending:
-                due = source.make_windows(own, now_s, most)
+                due = source.make_windows(own, now_s, most, wanted_since_s)
                 if len(due.windows):
                     parts.append(due)
         return parts

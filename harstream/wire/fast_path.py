@@ -88,6 +88,9 @@ _LIST_FIELDS = {b"acc", b"gyro"}
 _MAX_SKELETONS, _MAX_BYTES, _MAX_LENGTH = 1024, 2 * 2**20, 64 * 1024
 #: Fields with a meaning, as they are in a skeleton.
 _RESERVED = {name.encode().translate(None, _NUMBER_CHARACTERS) for name in CANONICAL_NAMES}
+#: Depth of a list that nobody asked for, and its length in a skeleton, up to which it is left aside: the general path
+#: rejects lists that are much too deep.
+_MAX_DEPTH, _MAX_LIST = 8, 4096
 #: Quotation marks in a skeleton with every field that there is, and some that nobody asked for.
 _MAX_QUOTES = 2 * (len(_SCALAR_FIELDS) + len(_LIST_FIELDS)) + 64
 
@@ -201,7 +204,17 @@ def _are_all_told(members: Sequence[tuple[bytes, bytes]]) -> bool:
     names = {name for name, _ in members}
     has_time = any(field != "rate_hz" and name in names for name, field in _SCALAR_FIELDS.items())
     looks_like_units = any(b"unit" in name.lower() for name in names)
-    return has_time and {b"rat_hz", b"gyro"} <= names and not looks_like_units
+    are_shallow = all(_is_shallow(value) for name, value in members if name not in _LIST_FIELDS)
+    return has_time and {b"rat_hz", b"gyro"} <= names and not looks_like_units and are_shallow
+
+
+def _is_shallow(brackets: bytes) -> bool:
+    depth = 0
+    for byte in brackets if len(brackets) <= _MAX_LIST else b"[" * (_MAX_DEPTH + 1):
+        depth += (byte == ord("[")) - (byte == ord("]"))
+        if depth > _MAX_DEPTH:
+            return False
+    return True
 
 
 #: ``packed.HEADER`` as a NumPy record.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from harstream.serve.inbox import GATHERED, HIGH_WATER, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
 from harstream.wire.decoder import Message
@@ -207,12 +208,14 @@ def waiting(inbox: Inbox) -> tuple[threading.Thread, list[list[float]]]:
     taken: list[list[float]] = []
     thread = threading.Thread(target=lambda: taken.append(numbers(inbox.get(100, DEADLINE_S))))
     thread.start()
+    changed: Any = inbox._changed
+    wait_until(lambda: changed._waiters, "the thread to wait")  # what came before would not wait for others
     return thread, taken
 
 
 def test_patient_messages_wait_for_one_that_is_not():
     inbox = Inbox()
-    inbox.set_patient({"a": 2, "b": 1})
+    inbox.set_patient({"a": (2, 749), "b": (1, 749)})
     thread, taken = waiting(inbox)
     inbox.put([message(0, topic="a")])
     inbox.put([message(1, topic="b"), message(2, topic="a")])
@@ -226,7 +229,7 @@ def test_patient_messages_wait_for_one_that_is_not():
 def test_more_messages_of_a_topic_than_are_patient_wake_the_main_loop():
     """A board that sends every sample by itself completes a window with the last of many messages."""
     inbox = Inbox()
-    inbox.set_patient({"a": 20})
+    inbox.set_patient({"a": (20, 749)})
     thread, taken = waiting(inbox)
     for number in range(21):
         assert not taken
@@ -237,7 +240,7 @@ def test_more_messages_of_a_topic_than_are_patient_wake_the_main_loop():
 
 def test_patient_messages_are_taken_when_the_time_is_up_or_there_are_many():
     inbox = Inbox()
-    inbox.set_patient({"a": 1000})
+    inbox.set_patient({"a": (1000, 749)})
     inbox.put([message(0, topic="a")])
     assert numbers(inbox.get(100, 0)) == [0]
     assert inbox.get(100, 0) == []
@@ -250,14 +253,14 @@ def test_patient_messages_are_taken_when_the_time_is_up_or_there_are_many():
 
 def test_messages_that_came_during_the_last_batch_do_not_wait():
     inbox = Inbox()
-    inbox.set_patient({"a": 5})
+    inbox.set_patient({"a": (5, 749)})
     inbox.put([message(0, topic="a")])
     assert numbers(inbox.get(100, DEADLINE_S)) == [0]
 
 
 def test_after_an_urgent_message_some_more_are_waited_for():
     inbox = Inbox()
-    inbox.set_patient({"a": 100})
+    inbox.set_patient({"a": (100, 749)})
     thread, taken = waiting(inbox)
     inbox.put([message(number, topic="b") for number in range(GATHERED)])
     thread.join()
@@ -268,9 +271,18 @@ def test_after_an_urgent_message_some_more_are_waited_for():
     assert taken == [[0]]
 
 
+def test_a_message_longer_than_those_before_is_not_patient():
+    inbox = Inbox()
+    inbox.set_patient({"a": (5, 749)})
+    thread, taken = waiting(inbox)
+    inbox.put([message(0, topic="a"), message(1, topic="a", size=750)])
+    thread.join()
+    assert taken == [[0, 1]]
+
+
 def test_no_message_is_patient_any_more_once_all_are_forgotten():
     inbox = Inbox()
-    inbox.set_patient({"a": 5})
+    inbox.set_patient({"a": (5, 749)})
     inbox.forget_patient()
     thread, taken = waiting(inbox)
     inbox.put([message(0, topic="a")])
@@ -281,7 +293,7 @@ def test_no_message_is_patient_any_more_once_all_are_forgotten():
 def test_the_topics_that_are_remembered_as_patient_are_bounded():
     inbox = Inbox()
     for number in range(3 * MAX_PATIENT_TOPICS):
-        inbox.set_patient({f"t{number}": 1})
+        inbox.set_patient({f"t{number}": (1, 749)})
     assert len(inbox.patient) <= MAX_PATIENT_TOPICS + 1
 
 

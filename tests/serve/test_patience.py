@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -11,10 +12,14 @@ from harstream.core.batches import WindowBatch
 from harstream.publish import ENCODERS
 from harstream.serve import labelling as labelling_thread
 from harstream.serve.daemon import Daemon
+from harstream.serve.inbox import Inbox
 from harstream.wire.decoder import Message
 
 from ..constants import SECOND, T0_NS
-from .daemons import make_config
+from ..servers import metric
+from .daemons import exposed, make_config
+from .test_inbox import message as numbered
+from .test_inbox import waiting
 from .test_labelling import Broker, broker, due_now, labelling, make_pipeline, windows_of  # noqa: F401
 
 RATE_HZ, N = 50.0, 25
@@ -105,14 +110,45 @@ def test_windows_keep_their_order_while_the_thread_is_busy(labelling, broker: Br
     assert set(threads) == {labelling._thread}
 
 
-def test_an_error_while_the_main_loop_labels_is_raised_in_it(labelling, parts):  # noqa: F811
+def test_an_error_while_the_main_loop_labels_is_one_of_the_thread(labelling, parts):  # noqa: F811
+    """So that there is one way in which the daemon ends, also if it is about to stop."""
     pipeline, few = parts[0]
+    failed: list[bool] = []
 
     def fail(messages, *, retain: bool) -> int:
         raise ZeroDivisionError
 
-    labelling._publish = fail
+    labelling._publish, labelling._on_failure = fail, lambda: failed.append(True)
     labelling.start()
-    with pytest.raises(ZeroDivisionError):
-        labelling.hand_over(due_now(pipeline, few))
+    assert labelling.hand_over(due_now(pipeline, few))
+    assert isinstance(labelling.failure, ZeroDivisionError)
+    assert failed == [True]
+    for _ in range(5):  # nothing more is labelled, and the queue does not fill up
+        assert labelling.hand_over(due_now(pipeline, few))
     labelling.finish()
+    assert failed == [True]
+
+
+@pytest.mark.parametrize(("wanted_since_s", "waited_s"), [(0.0, 10.0), (99.0, 1.0), (math.inf, 0.0)])
+def test_the_wait_of_patient_messages_is_no_wait_for_the_main_loop(classifier, subjects, wanted_since_s, waited_s):
+    """The metric shows whether the daemon keeps up."""
+    daemon = Daemon(make_config(), classifier, monotonic=lambda: 100.0)
+    own = message(subjects[0].samples, 0)._replace(received_s=90.0)
+    daemon.sources.make_windows([own], 512, wanted_since_s)
+    assert metric(exposed(daemon), "harstream_queue_wait_seconds_sum") == waited_s
+
+
+def test_a_batch_is_wanted_since_its_first_message_that_is_not_patient():
+    inbox = Inbox()
+    inbox.put([Message("a", b"", 0.0, received_s=5.0)])
+    inbox.get(10, 0)
+    assert inbox.wanted_since_s == 0.0  # it came during the last batch, so all its wait counts
+    inbox.get(10, 0)
+    assert inbox.wanted_since_s == math.inf
+    inbox.set_patient({"a": (1, 749)})
+    thread, taken = waiting(inbox)
+    inbox.put([numbered(6, topic="a")])
+    inbox.put([numbered(7, topic="b")])
+    thread.join()
+    assert taken == [[6, 7]]
+    assert inbox.wanted_since_s == 7.0

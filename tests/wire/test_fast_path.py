@@ -115,6 +115,8 @@ def test_common_payloads_use_the_fast_path(payload):
         WHOLE % b'"units": {"acc": "m/s2"}',
         WHOLE % b'"ax": 1',
         WHOLE % b'"position": {"lat": 1}',
+        WHOLE % (b'"deep": ' + b"[1," * 600 + b"1" + b"]" * 600),
+        WHOLE % (b'"long": [' + b"1," * 5000 + b"1]"),
         WHOLE % b'"name": "a \\" quoted one"',
         b'{"acc": [[1, 2, 3]], "acc": [[4, 5, 6]]}',  # the general path decides which of the two counts
         b'{"acc": [[1, 2, 3]], "a1cc": [[4, 5, 6]]}',
