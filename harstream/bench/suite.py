@@ -11,8 +11,9 @@ from pathlib import Path
 
 from harstream import bundle as bundles
 from harstream import shipped
+from harstream.bench import broker as brokers
 from harstream.bench import growth, inference, latency, startup
-from harstream.bench.broker import Broker, find
+from harstream.bench.broker import Broker
 from harstream.bench.results import Figure
 from harstream.bench.testbed import DAEMONS, Testbed, Traffic
 from harstream.bench.throughput import Throughput, saturate
@@ -116,10 +117,10 @@ class Suite:
     def ingest(self, testbed: Testbed) -> None:
         """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0, and with those of boards and apps."""
         kinds = [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")]
-        own = "c-client" if find("mosquitto_sub") else None
-        if own is None:
+        other = "c-client" if brokers.find("mosquitto_sub") else None
+        if other is None:
             self.missing.append("ingest beside a client in C: needs mosquitto_sub (package mosquitto-clients)")
-        self._throughput(testbed, "ingest", kinds, own)
+        self._throughput(testbed, "ingest", kinds, other)
         self._throughput(testbed, "ingest", [("fields", 1, False), ("sensor-logger", 1, False)])
 
     def tls(self, testbed: Testbed) -> None:

@@ -88,7 +88,10 @@ class DaemonMetrics:
         )
         for source in sources:
             self._last_message_timestamp.labels(source)
-        self._queue_wait = histogram("queue_wait_seconds", "Time that a message waited in the inbox")
+        self._queue_wait = histogram(
+            "queue_wait_seconds",
+            "Time that a message waited in the inbox for the main loop, not for others with which it was taken",
+        )
         self._lag = ArrayHistogram(
             "harstream_lag_seconds",
             "Time from the event time of a message's last sample to its arrival",

@@ -129,7 +129,10 @@ def test_without_mosquitto_the_embedded_broker_stands_in_and_is_named(monkeypatc
     assert "embedded" in suite.broker
     assert [figure.mode for figure in suite.figures] == ["ingest"] * 6
     assert all(figure.median > 0 for figure in suite.figures)
-    assert suite.missing == ["tls: needs mosquitto and openssl"]
+    assert suite.missing == [
+        "tls: needs mosquitto and openssl",
+        "ingest beside a client in C: needs mosquitto_sub (package mosquitto-clients)",
+    ]
 
 
 def test_the_error_of_a_failed_process_has_its_exit_code_and_output():

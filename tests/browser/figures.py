@@ -84,7 +84,7 @@ def run(devices: int) -> dict[str, Any]:
             daemon.wait_for(" ready: ")
             settings = {
                 **{"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "qos": 0},
-                **{"n_devices": devices, "payload": "packed", "lead": 0, "rounds": 0, "log": None},
+                **{"n_devices": devices, "payload": "packed", "n_samples": 25, "lead": 0, "rounds": 0, "log": None},
             }
             with process("-m", loads.__name__, settings) as load:
                 wait_until(lambda: "ready" in load.output, "the load")

@@ -199,7 +199,7 @@ def test_the_most_important_alerts_fire_while_their_cause_lasts(watched):
     # Several times the load that two cores can process: the inbox fills up, labels are late, messages are dropped.
     counters = SharedCounters(folder / "counters")
     settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
-    settings |= {"payload": "json", "qos": 0, "lead": 0, "rounds": 0, "log": None}
+    settings |= {"payload": "json", "qos": 0, "n_samples": 25, "lead": 0, "rounds": 0, "log": None}
     with process("-m", loads.__name__, settings) as load:
         wait_until(lambda: "ready" in load.output, "the load")
         counters[READY] = 1
