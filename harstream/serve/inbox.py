@@ -26,9 +26,6 @@ MAX_PATIENT = 64
 MAX_PATIENT_TOPICS = 10_000
 #: Characters of the longest topic that is remembered as patient.
 _MAX_PATIENT_TOPIC = 512
-#: How long the main loop waits for further messages after an urgent one, seconds, and the number of messages from which
-#: on it does not. With little traffic a batch of one message costs nearly as much as one of three.
-GATHER_S, GATHERED = 0.015, 4
 #: Bytes of the Python objects that hold a message, beside its topic and payload.
 _OVERHEAD_BYTES = 250
 
@@ -63,7 +60,6 @@ class Inbox:
         self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
         self._is_urgent = False  # a message waits that is not patient, or `wake` was called
-        self._is_asked = False  # `wake` was called, or there are enough messages: nothing more is waited for
         # Topic to the number of its next messages that are patient, and their greatest length in bytes.
         self._patient: dict[str, tuple[int, int]] = {}
         self._urgent_since_s = 0.0  # monotonic time of arrival of the first message that is not patient
@@ -94,11 +90,8 @@ class Inbox:
             is_urgent = not self._patient or self._is_any_urgent(messages)
             self._arrivals.append(messages)
             self._n_messages += len(messages)
-            enough = self._n_messages >= (GATHERED if is_urgent or self._is_urgent else MAX_PATIENT)
-            if (is_urgent and not self._is_urgent) or (enough and not self._is_asked):
-                if not self._is_urgent:
-                    self._urgent_since_s = messages[-1].received_s
-                self._is_urgent, self._is_asked = True, self._is_asked or enough
+            if not self._is_urgent and (is_urgent or self._n_messages >= MAX_PATIENT):
+                self._is_urgent, self._urgent_since_s = True, messages[-1].received_s
                 self._changed.notify()
             self._n_bytes += n_bytes
             if self._n_bytes > self.max_bytes and not self._holds_qos_1:
@@ -125,11 +118,8 @@ class Inbox:
             if not self._n_messages:  # what came during the last batch has waited for it
                 if not self._is_urgent:
                     self._changed.wait(timeout_s)
-                # Durable mode acknowledges no message before it is taken, and the broker may send no other till then.
-                if self._is_urgent and not self._is_asked and not self._holds_qos_1:
-                    self._changed.wait(min(GATHER_S, timeout_s))
                 self.wanted_since_s = self._urgent_since_s if self._is_urgent else math.inf
-            self._is_urgent = self._is_asked = False
+            self._is_urgent = False
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
                 return self._take_turns(max_messages, max_bytes, waits)
             batch: list[Message] = []
@@ -142,7 +132,7 @@ class Inbox:
     def wake(self) -> None:
         """Let a waiting `get` return at once."""
         with self._changed:
-            self._is_urgent = self._is_asked = True
+            self._is_urgent = True
             self._changed.notify()
 
     def set_patient(self, patient: Mapping[str, tuple[int, int]]) -> None:
@@ -225,7 +215,7 @@ class Inbox:
                 del self._queues[message[0]]
         self._n_messages -= len(batch)
         self._n_bytes -= n_bytes
-        self._is_urgent = self._is_asked = self._n_messages > 0  # they have waited for a turn
+        self._is_urgent = self._n_messages > 0  # they have waited for a turn
         return batch
 
     def _make_room(self) -> None:

@@ -1,4 +1,4 @@
-"""A simulated walk in every payload format, through a real broker, is labelled WALKING by a shipped model."""
+"""A walk in every payload format, simulated or recorded, through a real broker, is labelled WALKING."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from harstream import shipped
 from harstream.classifier import Classifier, load_classifier
 from harstream.core.batches import Float32
+from harstream.datasets import hapt
 from harstream.serve.daemon import Daemon
 from harstream.simulate.source import sources
 
@@ -18,6 +19,7 @@ from ..constants import T0_NS
 from ..serve.daemons import make_config, running
 from ..servers import Client, Mosquitto, wait_until
 from ..wire import shapes
+from .test_recorded_sources import extract, walking
 
 SECONDS, SAMPLES_PER_MESSAGE = 14, 25
 
@@ -58,15 +60,37 @@ CASES: dict[str, tuple[Any, str, str, str, str, dict[str, Any]]] = {
 AT_100_HZ = ("sensor-logger", "phyphox", "a list of samples, auto")
 
 
+@pytest.fixture(scope="module")
+def recorded_walk(tmp_path_factory: pytest.TempPathFactory) -> Float32:
+    """Return a recorded walk (n_samples, 6) in g and rad/s at 50 Hz, with a phone at the waist."""
+    folder = extract("hapt.zip", tmp_path_factory.mktemp("hapt"), "exp05_user03", "labels.txt")
+    samples, rate_hz = walking(hapt.load(folder), SECONDS)
+    assert rate_hz == 50.0
+    return samples
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_recorded_walk_is_labelled_walking(
+    mosquitto: Mosquitto, models: dict[str, Classifier], recorded_walk: Float32, name: str
+) -> None:
+    check_labels(mosquitto, models, name, recorded_walk, 50.0)
+
+
 @pytest.mark.parametrize(
     ("name", "rate_hz"), [*((name, 50.0) for name in CASES), *((name, 100.0) for name in AT_100_HZ)]
 )
 def test_a_walk_is_labelled_walking(
     mosquitto: Mosquitto, models: dict[str, Classifier], name: str, rate_hz: float
 ) -> None:
+    check_labels(mosquitto, models, name, walk(rate_hz), rate_hz)
+
+
+def check_labels(
+    mosquitto: Mosquitto, models: dict[str, Classifier], name: str, samples: Float32, rate_hz: float
+) -> None:
+    """Publish a walk as a case says, and check that its labels are WALKING."""
     encode, payload, model, topic, device, settings = CASES[name]
     config = make_config(mosquitto.port, payload=payload, topic=topic, **settings)
-    samples = walk(rate_hz)
     daemon = Daemon(config, models[model])
     with Client(mosquitto.port, "wearables/+/activity") as client, running(daemon):
         for first in range(0, len(samples), SAMPLES_PER_MESSAGE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from harstream.serve.inbox import GATHERED, HIGH_WATER, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
+from harstream.serve.inbox import HIGH_WATER, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
 from harstream.wire.decoder import Message
 
 from ..servers import DEADLINE_S, wait_until
@@ -256,19 +256,6 @@ def test_messages_that_came_during_the_last_batch_do_not_wait():
     inbox.set_patient({"a": (5, 749)})
     inbox.put([message(0, topic="a")])
     assert numbers(inbox.get(100, DEADLINE_S)) == [0]
-
-
-def test_after_an_urgent_message_some_more_are_waited_for():
-    inbox = Inbox()
-    inbox.set_patient({"a": (100, 749)})
-    thread, taken = waiting(inbox)
-    inbox.put([message(number, topic="b") for number in range(GATHERED)])
-    thread.join()
-    assert taken == [list(range(GATHERED))]
-    thread, taken = waiting(inbox)
-    inbox.put([message(0, topic="b")])
-    thread.join()  # after a while
-    assert taken == [[0]]
 
 
 def test_a_message_longer_than_those_before_is_not_patient():
