@@ -38,19 +38,12 @@ from harstream.mqtt.packets import (
     encode_publish,
     packet_extent,
 )
+from harstream.mqtt.pauses import ReadPauses
 
 log = logging.getLogger("harstream.mqtt")
 
 #: Size of one read: several hundred messages. More would delay the first of them.
 READ_BYTES = 256 * 1024
-#: Pause between two small reads, seconds. Every read wakes two threads, which costs more than its messages do. The
-#: pause is as long as _GATHERED messages take to come, at most _MAX_FEW_PAUSE_S, if more than one comes in that time.
-#: With much traffic it grows with the bytes, from the minimum (at 4 MB/s) to the maximum (at 10 MB/s).
-MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.010
-_GATHERED, _MAX_FEW_PAUSE_S = 8, 0.008
-_PAUSE_S_PER_BYTE_S = 1e-9
-#: Weight of the newest read in the mean of the messages a second.
-_NEWEST_WEIGHT = 0.2
 #: Size of one write.
 WRITE_BYTES = 64 * 1024
 #: Message from the broker: topic, payload, whether the broker sent it because it was retained, and the number of its
@@ -95,9 +88,8 @@ class FastClient(NetworkClient):
         self._is_mqtt_5 = self.protocol == paho.MQTTv5
         self._no_properties = b"\0" if self._is_mqtt_5 else b""
         self._incomplete = Incomplete(self._is_mqtt_5)
-        self._next_read_s = 0.0  # time.monotonic() before which nothing is read
-        self._n_received, self._last_received_s = 0, 0.0  # messages so far, and time.monotonic() of the last of them
-        self._messages_s = 0.0  # messages a second, as a mean of the last reads
+        self._pauses = ReadPauses()
+        self._n_received = 0  # messages
         self._last_sent: tuple[bytes, float] = b"", -math.inf  # topic and time of the last message on this connection
 
     # --- hooks for the connection's decisions ---------------------------------------------------------
@@ -160,7 +152,7 @@ class FastClient(NetworkClient):
 
     def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
         """Wait for the socket, then read and write. During the pause after a read only write, so that input gathers."""
-        while (pause_s := self._next_read_s - time.monotonic()) > 0 and self._sock is not None:
+        while (pause_s := self._pauses.until_s - time.monotonic()) > 0 and self._sock is not None:
             waiting: list[Any] = [self._sock] if self.want_write() else []
             waking: list[Any] = [self._sockpairR]
             try:
@@ -192,17 +184,12 @@ class FastClient(NetworkClient):
         if not data:
             self.closed_by_broker = True
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
-        before_s, self._last_read_s = self._last_read_s, (now_s := time.monotonic())
+        self._last_read_s = time.monotonic()
         whole = self._incomplete.add(data) if self._incomplete else data
         n_before = self._n_received
         rc = MQTTErrorCode.MQTT_ERR_AGAIN if whole is None else self._handle_packets(whole)
-        if n_messages := self._n_received - n_before:
-            since_s, self._last_received_s = max(now_s - self._last_received_s, MIN_PAUSE_S), now_s
-            self._messages_s += _NEWEST_WEIGHT * (n_messages / since_s - self._messages_s)
-            if len(data) < READ_BYTES // 2 and not self._decrypted():
-                self._next_read_s = now_s + _pause_s(self._messages_s, len(data) / since_s)
-        elif now_s - before_s < MIN_PAUSE_S and not self._decrypted():  # answers to many messages of ours
-            self._next_read_s = now_s + MIN_PAUSE_S
+        more = len(data) >= READ_BYTES // 2 or self._decrypted()
+        self._pauses.note_read(self._last_read_s, len(data), self._n_received - n_before, more=more)
         return rc
 
     def _handle_packets(self, data: bytes) -> MQTTErrorCode:
@@ -454,11 +441,3 @@ class FastClient(NetworkClient):
                 if packet["qos"] == 0 and packet["info"] is not None:
                     packet["info"]._set_as_published()
         return super()._packet_write()
-
-
-def _pause_s(messages_s: float, bytes_s: float) -> float:
-    """Return the pause before the next read, in seconds, for messages and bytes that come in each second."""
-    if messages_s * _MAX_FEW_PAUSE_S < 1:  # hardly another would come meanwhile
-        return 0.0
-    by_bytes_s = min(max(_PAUSE_S_PER_BYTE_S * bytes_s, MIN_PAUSE_S), MAX_PAUSE_S)
-    return max(by_bytes_s, min(_GATHERED / messages_s, _MAX_FEW_PAUSE_S))

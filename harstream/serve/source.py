@@ -30,6 +30,8 @@ log = logging.getLogger("harstream")
 _MAX_TOPIC_BYTES = 64 * 2**20
 #: Devices in a batch up to which its cost is mostly that of the batch, so that waiting for others pays.
 _FEW_DEVICES = 16
+#: Messages from which on a batch costs what they do, whoever sends them.
+_MANY_MESSAGES = 128
 #: Factor by which a message may be longer than the one before, and still count as no longer: numbers vary.
 _AS_LONG = 1.2
 #: Bytes of an entry beside its topic.
@@ -102,8 +104,9 @@ class Source:
 
         In batches of many devices no message has to wait for others.
         """
-        newest = {message.topic: len(message.payload) for message in messages}
-        if len(newest) > _FEW_DEVICES:
+        few = messages if len(messages) <= _MANY_MESSAGES else ()
+        newest = {message.topic: len(message.payload) for message in few}
+        if len(newest) > _FEW_DEVICES or not few:
             inbox.forget_patient()
             return
         engine, device_of = self.pipeline.engine, self.pipeline.decoder.device_of

@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.enums import _ConnectionState as ConnectionState
 
 from harstream.mqtt import deliveries
-from harstream.mqtt.client import FastClient, InboundMessage, _pause_s
+from harstream.mqtt.client import FastClient, InboundMessage
 from harstream.mqtt.network import NetworkClient
 
 from ..servers import DEADLINE_S
@@ -381,17 +381,3 @@ def test_a_failed_tls_handshake_closes_the_socket():
         client.connect(*listener.getsockname())
     assert closed.wait(DEADLINE_S)
     assert caught.tb is not None  # it keeps the socket referenced, so that the garbage collector did not close it
-
-
-@pytest.mark.parametrize(
-    ("messages_s", "bytes_s", "pause_s"),
-    [
-        (20, 20 * 1600, 0.0),  # hardly another message would come
-        (1000, 1000 * 1600, 0.008),
-        (2000, 2000 * 1600, 0.004),
-        (4000, 4000 * 1600, 0.0064),
-        (20_000, 20_000 * 1600, 0.010),
-    ],
-)
-def test_a_pause_is_as_long_as_some_messages_take_to_come(messages_s: float, bytes_s: float, pause_s: float) -> None:
-    assert _pause_s(messages_s, bytes_s) == pytest.approx(pause_s)
