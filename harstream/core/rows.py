@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+
+#: Size in bytes from which an array gets pages of its own.
+_OWN_PAGES = 1 << 16
 
 
 class RowArrays:
@@ -27,7 +32,7 @@ class RowArrays:
         """Make room for ``capacity`` rows. The new rows are zero."""
         for name in self.ROW_ARRAYS:
             old = getattr(self, name)
-            new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            new = _zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
 
@@ -40,7 +45,7 @@ class RowArrays:
         """Make the state of ``rows`` that of the first rows, forget all others, and have room for ``capacity`` rows."""
         for name in self.ROW_ARRAYS:
             old = getattr(self, name)
-            new = np.zeros((capacity, *old.shape[1:]), old.dtype)
+            new = _zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(rows)] = old[rows]
             setattr(self, name, new)
 
@@ -68,6 +73,19 @@ class RowArrays:
                     f"expected {array.dtype} and {array.shape[1:]}"
                 )
             array[rows] = state[name][: len(rows)]
+
+
+def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an array of zeros of which rows that were never written take no memory.
+
+    Arrays have room for up to twice as many rows as there are devices. ``np.zeros`` takes memory for all of them
+    wherever glibc reuses freed memory, and the arrays of the rows before leave holes that nothing else fits into.
+    """
+    count = math.prod(shape)
+    size = count * np.dtype(dtype).itemsize
+    if size < _OWN_PAGES:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(mmap.mmap(-1, size, access=mmap.ACCESS_COPY), dtype, count).reshape(shape)
 
 
 def any_true(values: npt.NDArray[Any]) -> bool:
