@@ -96,6 +96,21 @@ class ActivityTracker(RowArrays):
         self.confidence[rows] += confidence
         return events
 
+    def feed_row(
+        self, row: int, label: int, confidence: float, start_ns: int, end_ns: int, device: Callable[[int], str]
+    ) -> list[ActivityEvent]:
+        """Return the events that the next window of one row causes, see ``feed``."""
+        n_windows = self.n_windows.item(row)
+        if not n_windows or label != self.label.item(row):
+            numbers = (np.array([value]) for value in (row, label, start_ns, end_ns))
+            rows, labels, starts_ns, ends_ns = numbers
+            return self.feed(rows, labels, np.array([confidence]), starts_ns, ends_ns, device).get(row, [])
+        self.centre_ns[row] = max(start_ns + (end_ns - start_ns) // 2, self.centre_ns.item(row))
+        self.end_ns[row] = end_ns
+        self.n_windows[row] = n_windows + 1
+        self.confidence[row] += confidence
+        return []
+
     def end(self, rows: Int64, device: Callable[[int], str]) -> dict[int, list[ActivityEvent]]:
         """Reset ``rows`` and return the exits, by row, at the ends of their last windows."""
         events = {row: self._exit(row, int(self.end_ns[row]), device) for row in rows.tolist()}

@@ -43,6 +43,11 @@ class PosteriorFilter(RowArrays):
         self.posterior[rows] = probabilities
         return _best(probabilities)
 
+    def feed_row(self, row: int, probabilities: Float64) -> tuple[int, float]:
+        """Filter the next window (n_states,) of one row that goes on. Return the state and its posterior."""
+        state, posterior = self.feed(np.array([row]), np.zeros(1, np.bool_), probabilities[None])
+        return state.item(), posterior.item()
+
 
 class ExponentialFilter(PosteriorFilter):
     """Exponentially weighted mean of the probabilities, in which the newest window has ``weight``."""
@@ -104,6 +109,7 @@ class HmmFilter(PosteriorFilter):
         n_states = len(transitions)
         super().__init__(n_states, capacity)
         self._transitions, self._trust = transitions, trust
+        self._transposed = np.ascontiguousarray(transitions.T)
         # Of the last lag + 1 windows, the newest last. The posteriors are those of the forward filter.
         self.last_posteriors = np.zeros((capacity, lag + 1, n_states))
         self.last_evidence = np.zeros((capacity, lag + 1, n_states))
@@ -118,6 +124,32 @@ class HmmFilter(PosteriorFilter):
             history[rows, :-1] = history[rows, 1:]
             history[rows, -1] = newest
         return super().feed(rows, restart, posterior)
+
+    def feed_row(self, row: int, probabilities: Float64) -> tuple[int, float]:
+        """Filter the next window of one row that goes on, see ``PosteriorFilter.feed_row``."""
+        evidence = np.maximum(probabilities, MIN_PROBABILITY) ** self._trust
+        posterior = _multiply_row(self.posterior[row], self._transitions) * evidence
+        posterior /= np.add.accumulate(posterior)[-1]
+        for history, newest in ((self.last_posteriors[row], posterior), (self.last_evidence[row], evidence)):
+            history[:-1] = history[1:]
+            history[-1] = newest
+        self.posterior[row] = posterior
+        state = int(posterior.argmax())
+        return state, posterior.item(state)
+
+    def smooth_row(self, row: int, n_windows: int) -> tuple[int, float]:
+        """Return state and posterior of one window of one row, see ``smooth``."""
+        evidence, smoothed = self.last_evidence[row], self.last_posteriors[row, -1 - n_windows]
+        backward: Float64 | None = None
+        for ago in range(n_windows):
+            newer = evidence[-1 - ago]
+            backward = _multiply_row(newer if backward is None else backward * newer, self._transposed)
+            backward /= backward.max()
+        if backward is not None:
+            smoothed = smoothed * backward
+        smoothed = smoothed / np.add.accumulate(smoothed)[-1]
+        state = int(smoothed.argmax())
+        return state, smoothed.item(state)
 
     def smooth(self, rows: Int64, n_windows: int) -> tuple[Int64, Float64]:
         """Return state and posterior of the window ``n_windows`` before the newest, given all windows since then."""
@@ -160,6 +192,11 @@ def _multiply(vectors: Float64, matrix: Float64) -> Float64:
     for i in range(1, len(matrix)):
         out += vectors[:, i : i + 1] * matrix[i]
     return out
+
+
+def _multiply_row(vector: Float64, matrix: Float64) -> Float64:
+    """Return the product of a vector (n_states,) with ``matrix``, as ``_multiply`` of one row."""
+    return np.asarray(np.add.accumulate(vector[:, None] * matrix, axis=0)[-1])
 
 
 def _normalise(values: Float64) -> Float64:

@@ -37,6 +37,11 @@ class Labelled:
     changed: Mapping[str, bool]  # device whose problem UNFAMILIAR began (True) or ended (False) in these windows
 
 
+#: Windows in a batch up to which they are smoothed one by one. Arrays of a few rows cost as much as those of a hundred,
+#: mostly for indexing, which a single row does without.
+FEW_WINDOWS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class SmoothedLabels:
     """Labels of a WindowBatch after smoothing, as they are published."""
@@ -179,7 +184,17 @@ class Smoother:
             states = posteriors.probabilities_with_unknown(states, self.smoothing.unknown_below)
         label, confidence = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         events: dict[int, list[ActivityEvent]] = {}
+        if len(rows) <= FEW_WINDOWS:
+            rounds = [np.array([i]) for i in range(len(rows))]
         for index in rounds:
+            if len(index) == 1:
+                i = index.item()
+                step = self._step_row(
+                    rows.item(i), states[i], start_ns.item(i), end_ns.item(i), untrusted=untrusted.item(i)
+                )
+                if step is not None:
+                    label[i], confidence[i], events[i] = step
+                    continue
             row = rows[index]
             label[index], confidence[index], by_row = self._step(
                 row, states[index], start_ns[index], end_ns[index], untrusted[index]
@@ -187,7 +202,8 @@ class Smoother:
             if by_row:
                 events |= {int(i): by_row[int(r)] for i, r in zip(index, row, strict=True) if int(r) in by_row}
         abstained = label == UNKNOWN_INDEX
-        confidence[abstained] = probabilities[abstained, : self.n_labels].max(axis=1)
+        if any_true(abstained):
+            confidence[abstained] = probabilities[abstained, : self.n_labels].max(axis=1)
         return SmoothedLabels(label, confidence), [event for i in sorted(events) for event in events[i]]
 
     def evict(self, devices: Sequence[str]) -> list[ActivityEvent]:
@@ -208,6 +224,50 @@ class Smoother:
         rows = np.array([row for _, row in self._devices.items()], np.int64)
         events = self._track_waiting(rows)
         return [event for row in rows.tolist() for event in events.get(row, [])]
+
+    # --- one window of one row ----------------------------------------------------------------
+
+    def _step_row(
+        self, row: int, states: Float64, start_ns: int, end_ns: int, *, untrusted: bool
+    ) -> tuple[int, float, list[ActivityEvent]] | None:
+        """Smooth the next window of a row as ``_step`` does, to the bit, if it follows the last one.
+
+        Returns:
+            Its label, the posterior of that label, and the events; None if the row restarts. Nothing is changed then.
+
+        """
+        times = self._times
+        if not times.n_windows.item(row) or not 0 < end_ns - times.end_ns.item(row, -1) <= self._max_step_ns:
+            return None
+        times.n_windows[row] += 1
+        for history, newest in (
+            (times.start_ns[row], start_ns),
+            (times.end_ns[row], end_ns),
+            (times.untrusted[row], untrusted),
+        ):
+            history[:-1] = history[1:]
+            history[-1] = newest
+        state, posterior = self._filter.feed_row(row, states)
+        activity = self._activity_of_row(state, untrusted=untrusted)
+        if not self._lag:
+            events = self._activities.feed_row(row, activity, posterior, start_ns, end_ns, self._devices.device)
+        else:
+            times.n_waiting[row] += 1
+            events = self._track_row(row) if times.n_waiting.item(row) > self._lag else []
+        return activity if activity < self.n_labels else UNKNOWN_INDEX, posterior, events
+
+    def _activity_of_row(self, state: int, *, untrusted: bool) -> int:
+        return UNKNOWN_INDEX if untrusted or state == self.n_labels + self.n_states else state
+
+    def _track_row(self, row: int) -> list[ActivityEvent]:
+        """Return the events of the oldest window of a row that waits, as ``_track`` does."""
+        assert isinstance(self._filter, HmmFilter)
+        times, at = self._times, -1 - self._lag
+        times.n_waiting[row] -= 1
+        state, posterior = self._filter.smooth_row(row, self._lag)
+        activity = self._activity_of_row(state, untrusted=times.untrusted.item(row, at))
+        start_ns, end_ns = times.start_ns.item(row, at), times.end_ns.item(row, at)
+        return self._activities.feed_row(row, activity, posterior, start_ns, end_ns, self._devices.device)
 
     # --- one window of each of several rows ---------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 import sys
 import threading
@@ -168,7 +169,9 @@ class HttpServer:
             raise ConfigError(
                 f"http: cannot listen on {address[0]}:{address[1]}: {error.strerror}; choose another address"
             ) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
+        self._server.timeout = 0  # of a connection that is gone before it is accepted
+        self._woken, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property
     def url(self) -> str:
@@ -184,6 +187,16 @@ class HttpServer:
     def close(self) -> None:
         """Stop answering and release the address, also if the server was never started."""
         if self._thread.is_alive():
-            self._server.shutdown()
+            self._waker.send(b"\0")
             self._thread.join()
         self._server.server_close()
+        self._woken.close()
+        self._waker.close()
+
+    def _serve(self) -> None:
+        """Answer until ``close`` wakes the thread. ``serve_forever`` wakes by itself to see whether it shall end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._server, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not any(key.fileobj is self._woken for key, _ in selector.select()):
+                self._server.handle_request()

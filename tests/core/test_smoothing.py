@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harstream.core import smoothing as smoothing_module
 from harstream.core.batches import Predictions, SampleBatch
 from harstream.core.engine import Engine
 from harstream.core.events import ENTER, EXIT, ActivityEvent
@@ -106,6 +107,24 @@ def new_smoother(smoothing: Smoothing, n_states: int = 0) -> Smoother:
     return Smoother(smoothing, 3 - n_states, STRIDE_S, n_states)
 
 
+class RowByRow(Smoother):
+    """Smoother that counts the windows that were smoothed one by one."""
+
+    n_taken = 0
+
+    def _step_row(self, *args, **kwargs):
+        found = super()._step_row(*args, **kwargs)
+        self.n_taken += found is not None
+        return found
+
+
+class Arrays(Smoother):
+    """Smoother that smooths no window by itself."""
+
+    def _step_row(self, *_, **__):
+        return None
+
+
 # --- how windows are cut ------------------------------------------------------------------------------
 
 
@@ -133,6 +152,31 @@ def test_one_by_one_is_as_all_at_once(smoothing, n_states):
     for i in range(3):
         assert [value for part in parts for value in part[i]] == whole[i]
     assert whole[2]
+
+
+@by_name
+@given(sizes=st.lists(st.integers(1, 9), min_size=40, max_size=80), seed=st.integers(0, 9))
+@settings(max_examples=8)
+def test_windows_one_by_one_are_as_arrays_of_them_to_the_bit(smoothing, sizes, seed):
+    n_outputs = 13
+    if smoothing.transitions:
+        smoothing = replace(smoothing, transitions=(*np.full((n_outputs, n_outputs), 1 / n_outputs).tolist(),))
+    windows = crowd(n_windows=25, seed=seed, untrusted=0.2)
+    wide = np.random.default_rng(seed).dirichlet(np.full(n_outputs - 3, 0.3), len(windows.devices)) / 2
+    windows.probabilities = [
+        [*(p / 2 for p in own), *more] for own, more in zip(windows.probabilities, wide.tolist(), strict=True)
+    ]
+    bounds = np.minimum(np.cumsum([0, *sizes]), len(windows.devices)).tolist()
+    rows, arrays = RowByRow(smoothing, n_outputs - 2, STRIDE_S, 2), Arrays(smoothing, n_outputs - 2, STRIDE_S, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smoothing_module, "FEW_WINDOWS", 1000)
+        by_row = [windows.feed(rows, *cut) for cut in pairwise(bounds)]
+    assert by_row == [windows.feed(arrays, *cut) for cut in pairwise(bounds)]
+    assert rows.n_taken > bounds[-1] / 2
+    rows_state, arrays_state = rows.snapshot(), arrays.snapshot()
+    assert rows_state.keys() == arrays_state.keys()
+    for name, values in rows_state.items():
+        assert np.array_equal(values, arrays_state[name]), name
 
 
 @by_name
