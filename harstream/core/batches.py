@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harstream.core.labels import UNKNOWN_INDEX
 from harstream.core.problems import UNTRUSTED
+from harstream.core.rows import any_true
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -213,7 +214,7 @@ class Predictions:
 
         Their label is UNKNOWN: a network is often sure of a window in a wrong unit, but that is no evidence.
         """
-        if not untrusted.any():
+        if not any_true(untrusted):
             return self
         uniform = np.float32(1 / self.probabilities.shape[1])
         return Predictions(

