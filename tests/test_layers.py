@@ -78,6 +78,7 @@ ALLOWED: dict[str, set[str] | None] = {
         "simulate",
         "publish",
         "config",
+        "source_config",
         "logs",
         "embedded",
         "mqtt",

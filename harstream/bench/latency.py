@@ -16,11 +16,9 @@ from harstream.bench import packets
 from harstream.bench.counters import DONE, DROPPED, LOAD_LATE_NS, SENT, VIEWED
 from harstream.bench.listener import received
 from harstream.bench.processes import cpu_s
-from harstream.bench.testbed import SAMPLE_TOPICS, Testbed, Traffic
+from harstream.bench.testbed import Testbed, Traffic
 from harstream.core.batches import Float64, Int64
 
-#: Subscription to the labels of all devices.
-LABEL_TOPICS = "wearables/+/activity"
 PERCENTILES = (50, 95, 99)
 
 
@@ -59,8 +57,7 @@ def live(
     folder = testbed.folder / f"live-{time.monotonic_ns()}"
     folder.mkdir()
     log = folder / "sent.npy"
-    subscription = SAMPLE_TOPICS if receiver == "idle" else LABEL_TOPICS
-    listen = subscription, folder
+    listen = (traffic.samples_filters if receiver == "idle" else traffic.labels_filters), folder
     with testbed.under_load(receiver, traffic, lead=0, log=log, listen=listen, viewers=viewers) as running:
         counters = running.counters
         time.sleep(warm_up_s)
@@ -106,7 +103,7 @@ def _sent_ns(log: Int64, messages: list[tuple[str, bytes]], traffic: Traffic) ->
         if not payload:
             number.append(-1)
             continue
-        device = int(topic.split("/")[1].removeprefix("bench-"))
+        device = int(topic.split("/")[-2].removeprefix("bench-"))
         due_ns = start_ns + device * period // n
         if topic.endswith("/activity"):
             # The end of a window lies within the time that its last message holds.

@@ -26,12 +26,12 @@ def main(settings: dict[str, Any]) -> None:
     """Record what the broker sends until STOP is set.
 
     Args:
-        settings: ``counters`` (file), ``host``, ``port``, ``subscription`` and ``folder`` (of the recording).
+        settings: ``counters`` (file), ``host``, ``port``, ``subscriptions`` and ``folder`` (of the recording).
 
     """
     counters = SharedCounters(Path(settings["counters"]))
     sock = packets.connect(settings["host"], settings["port"], f"bench-listener-{time.monotonic_ns()}")
-    packets.subscribe(sock, settings["subscription"])
+    packets.subscribe(sock, settings["subscriptions"])
     sock.settimeout(_POLL_S)
     print("ready", flush=True)
     chunks: list[bytes] = []

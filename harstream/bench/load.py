@@ -34,17 +34,17 @@ def main(settings: dict[str, Any]) -> None:
     """Publish until STOP is set or all rounds are sent; then wait for STOP.
 
     Args:
-        settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload``, ``qos`` and ``n_samples`` of the
-            messages; ``lead``, the messages (fewer if they are large) that may be sent ahead of those done, or 0 for
-            life speed; ``rounds``, the messages per device, or 0 for no end; ``log``, a file for the times of writes at
-            life speed, or None. The log is an array (n_writes + 1, 2): row 0 is (0, start), each other row is (n, time
-            of a write after which all messages with numbers below n had left), times in ns. The k-th message of device
-            i has the number ``k * n_devices + i``.
+        settings: ``counters`` (file), ``host``, ``port``; ``n_devices``, ``payload``, ``qos``, ``n_samples`` and
+            ``topics`` of the messages (see ``packets.Rounds``); ``lead``, the messages (fewer if they are large) that
+            may be sent ahead of those done, or 0 for life speed; ``rounds``, the messages per device, or 0 for no end;
+            ``log``, a file for the times of writes at life speed, or None. The log is an array (n_writes + 1, 2): row 0
+            is (0, start), each other row is (n, time of a write after which all messages with numbers below n had
+            left), times in ns. The k-th message of device i has the number ``k * n_devices + i``.
 
     """
     counters = SharedCounters(Path(settings["counters"]))
     n_devices, lead, last_round = settings["n_devices"], settings["lead"], settings["rounds"]
-    rounds = packets.Rounds(n_devices, settings["payload"], settings["qos"], settings["n_samples"])
+    rounds = packets.Rounds(n_devices, settings["payload"], settings["qos"], settings["n_samples"], settings["topics"])
     period_ns = packets.period_ns(settings["n_samples"])
     sock = packets.connect(settings["host"], settings["port"], f"bench-load-{time.monotonic_ns()}")
     sock.settimeout(None)

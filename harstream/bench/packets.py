@@ -6,7 +6,7 @@ Before each round only event times and packet identifiers are overwritten, for a
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from harstream.bench.formats import FORMATS, offsets_ns
 from harstream.core.batches import Int64
 from harstream.publish import SAMPLES_PER_MESSAGE
 from harstream.simulate.source import sources
+from harstream.source_config import DEFAULT_TOPIC
+from harstream.wire.topics import TopicTemplate
 
 RATE_HZ = 50.0
 
@@ -40,6 +42,14 @@ _PLACEHOLDER_NS = 1_111_111_111_111_111_111
 def device_name(index: int) -> str:
     """Return the device id of the ``index``-th device."""
     return f"bench-{index:06d}"
+
+
+def source_of(index: int, n_sources: int) -> int:
+    """Return which source the ``index``-th device belongs to.
+
+    Sources take turns, and each has as many devices of every starting round: windows of all of them fall due evenly.
+    """
+    return (index + index // STARTS) % n_sources
 
 
 def packet(kind: int, body: bytes) -> bytes:
@@ -73,17 +83,17 @@ def connect(host: str, port: int, client_id: str) -> socket.socket:
     return sock
 
 
-def subscribe(sock: socket.socket, topic: str, qos: int = 0) -> None:
-    """Subscribe and wait for the acknowledgement.
+def subscribe(sock: socket.socket, filters: Sequence[str]) -> None:
+    """Subscribe to topic filters at QoS 0 and wait for the acknowledgement.
 
     Raises:
         ConnectionError: The broker did not acknowledge it.
 
     """
-    sock.sendall(packet(0x82, b"\x00\x01" + _text(topic) + bytes([qos])))
-    answer = sock.recv(5)
-    if answer[:1] != b"\x90":
-        raise ConnectionError(f"SUBSCRIBE {topic}: expected SUBACK, got {answer.hex()!r}")
+    sock.sendall(packet(0x82, b"\x00\x01" + b"".join(_text(name) + b"\x00" for name in filters)))
+    answer = sock.recv(4 + len(filters))
+    if answer[:1] != b"\x90" or set(answer[4:]) != {0}:
+        raise ConnectionError(f"SUBSCRIBE {', '.join(filters)}: expected an accepting SUBACK, got {answer.hex()!r}")
 
 
 #: What makes a message in JSON one that must be rejected: a part is lost, no number, a sample too many, no list.
@@ -109,11 +119,20 @@ class _Round:
 class Rounds:
     """Rounds of packets of ``n_devices`` wearables at 50 Hz; a round is one message, of ``n_samples``, of each device.
 
-    With the payload ``poisoned``, which is JSON, every other device sends messages that must be rejected.
+    With the payload ``poisoned``, which is JSON, every other device sends messages that must be rejected. The devices
+    belong to as many sources as there are templates in ``topics`` (see ``source_of``).
     """
 
-    def __init__(self, n_devices: int, payload: str, qos: int, n_samples: int = SAMPLES_PER_MESSAGE) -> None:
+    def __init__(
+        self,
+        n_devices: int,
+        payload: str,
+        qos: int,
+        n_samples: int = SAMPLES_PER_MESSAGE,
+        topics: Sequence[str] = (DEFAULT_TOPIC,),
+    ) -> None:
         self.n_devices, self.payload, self.qos, self.n_samples = n_devices, payload, qos, n_samples
+        self._topics = [TopicTemplate(topic) for topic in topics]
         self._format = FORMATS[payload]
         n_contents = max(2, min(_MAX_CONTENTS, _MAX_PREBUILT // n_devices))
         contents = _contents(payload, n_contents, n_samples)
@@ -127,7 +146,7 @@ class Rounds:
             payload = contents[i % _SUBJECTS][(k + i // _SUBJECTS) % n_contents]
             if self.payload == "poisoned" and i % 2:
                 payload = _POISONS[i // 2 % len(_POISONS)](payload)
-            topic = _text(f"wearables/{device_name(i)}/imu")
+            topic = _text(self._topics[source_of(i, len(self._topics))].topic(device_name(i)))
             identifier = b"\x00\x01" if self.qos else b""
             whole = packet(0x30 | self.qos << 1, topic + identifier + payload)
             packets.append(whole)

@@ -46,7 +46,7 @@ class PlainScript:
     """MQTT client that subscribes to samples in JSON and publishes a label for each window.
 
     Args:
-        settings: ``host``, ``port``, ``subscription``, ``qos``, ``version``, ``model`` and ``backend``.
+        settings: ``host``, ``port``, ``subscriptions``, ``qos``, ``version``, ``model`` and ``backend``.
 
     """
 
@@ -78,7 +78,8 @@ class PlainScript:
         version = mqtt.MQTTv5 if settings["version"] == 5 else mqtt.MQTTv311
         self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
         client.on_message = self._on_message
-        client.on_connect = lambda client, *_: client.subscribe(settings["subscription"], qos=settings["qos"])
+        filters = [(name, settings["qos"]) for name in settings["subscriptions"]]
+        client.on_connect = lambda client, *_: client.subscribe(filters)
         client.on_subscribe = lambda *_: subscribed()
         client.connect(settings["host"], settings["port"])
         while True:
@@ -88,7 +89,7 @@ class PlainScript:
 
     def _on_message(self, client: mqtt.Client, _: Any, message: mqtt.MQTTMessage) -> None:
         self.messages += 1
-        name = message.topic.split("/")[1]
+        name = message.topic.rpartition("/")[0]
         device = self._devices.get(name)
         if device is None:
             device = self._devices[name] = _Device(self._spec.window_samples)
@@ -126,6 +127,5 @@ class PlainScript:
         for (name, t, _), row in zip(due, probabilities, strict=True):
             best = int(row.argmax())
             label = {"label": self._bundle.labels[best], "confidence": round(float(row[best]), 4), "t": t}
-            topic = f"wearables/{name}/activity"
-            self._client.publish(topic, json.dumps(label), qos=self._settings["qos"], retain=True)
+            self._client.publish(f"{name}/activity", json.dumps(label), qos=self._settings["qos"], retain=True)
         self.windows += len(due)

@@ -48,7 +48,7 @@ def run_daemon(settings: dict[str, Any], counters: SharedCounters) -> None:
 
 
 def run_paho(settings: dict[str, Any], counters: SharedCounters) -> None:
-    """Run the ceiling of throughput: paho-mqtt with the same subscription and a callback that only counts."""
+    """Run the ceiling of throughput: paho-mqtt with the same subscriptions and a callback that only counts."""
     import paho.mqtt.client as mqtt
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -67,7 +67,7 @@ def run_paho(settings: dict[str, Any], counters: SharedCounters) -> None:
         client.tls_set(settings["ca"])
 
     def subscribe(*_: Any) -> None:
-        client.subscribe(settings["subscription"], qos=settings["qos"])
+        client.subscribe([(name, settings["qos"]) for name in settings["subscriptions"]])
 
     def report() -> None:
         counters[DONE] = received
@@ -86,7 +86,8 @@ def run_c_client(settings: dict[str, Any], counters: SharedCounters) -> None:
     """
     program = find("mosquitto_sub")
     assert program is not None, "mosquitto_sub is missing"
-    command = [program, "-h", settings["host"], "-p", str(settings["port"]), "-t", settings["subscription"]]
+    command = [program, "-h", settings["host"], "-p", str(settings["port"])]
+    command += [part for name in settings["subscriptions"] for part in ("-t", name)]
     command += ["-q", str(settings["qos"]), "-V", "5" if settings["version"] == 5 else "311", "-N", "-F", "."]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None

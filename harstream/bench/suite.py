@@ -5,91 +5,29 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from harstream import bundle as bundles
 from harstream import shipped
-from harstream.bench import broker as brokers
 from harstream.bench import growth, inference, latency, startup
 from harstream.bench.broker import Broker
-from harstream.bench.results import Figure
+from harstream.bench.rates import Rates
+from harstream.bench.run import MESSAGES_S
 from harstream.bench.testbed import DAEMONS, Testbed, Traffic
-from harstream.bench.throughput import Throughput, saturate
+from harstream.bench.throughput import Throughput
 from harstream.classifier import load_classifier
 from harstream.errors import HarstreamError
 from harstream.publish import SAMPLES_PER_MESSAGE
 
 #: Names of ceilings in the table.
-PAHO = "paho, empty callback"
-C_CLIENT = "mosquitto_sub, a client in C"
 PLAIN = "plain script of an able engineer"
 ROUND_TRIP = "the broker's round trip"
 WITHOUT = "the daemon without --state-dir"
-SOUND = "only sound messages"
-#: Messages per second of a device at life speed.
-MESSAGES_S = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Amount of measurement. A reported figure is the median of ``repeats`` rounds."""
-
-    model: str = shipped.SIMULATED_MODEL
-    backend: str = "auto"
-    repeats: int = 5
-    seconds: float = 4.0  # duration of a measurement of throughput
-    live_s: float = 60.0  # duration of a live fleet
-    latency_s: float = 10.0  # duration of a measurement of latency
-    warm_up_s: float = 8.0  # of both: the last wearables start after 4 s, and their first window takes 2.56 s
-    n_devices: int = 2000  # devices in measurements of throughput
-    n_windows: int = 4096  # windows in measurements of inference
-    n_live: int = 1000  # devices in measurements of latency
-    costs: tuple[int, ...] = (10, 50, 500, 5000)  # numbers of devices in measurements of processor time
-    viewers: tuple[int, ...] = (0, 1, 50)  # of the live page; the first is what the others are compared with
-    live_json: int = 12_000  # devices of the live fleet with JSON
-    live_packed: int = 20_000  # devices of the live fleet with packed payloads
-    sizes: tuple[int, ...] = (1_000, 10_000, 100_000)  # numbers of devices in measurements of memory
-    grown: tuple[int, ...] = (100, 1_000, 10_000, 100_000)  # numbers of devices in measurements of growth
-
-
-#: Smallest amount of measurement: it shows that the benchmark works, not how fast anything is.
-SMOKE = Options(
-    repeats=1,
-    seconds=0.3,
-    live_s=1.0,
-    latency_s=2.0,
-    warm_up_s=3.5,
-    n_devices=20,
-    n_windows=64,
-    n_live=20,
-    costs=(10, 20),
-    live_json=20,
-    live_packed=30,
-    sizes=(10,),
-    grown=(10, 50),
-)
-
-
-class Suite:
-    """One run of the benchmark.
-
-    Attributes:
-        figures: Figures measured so far.
-        broker: Name and version of the broker.
-        missing: Modes that could not be measured, with the reason.
-
-    """
-
-    def __init__(self, options: Options, tick: Callable[[str], None] = lambda step: None) -> None:
-        """Prepare a run; ``tick`` is called with the name of each round when it begins."""
-        self.options = options
-        self.figures: list[Figure] = []
-        self.broker = ""
-        self.missing: list[str] = []
-        self._tick = tick
-        self._saturated: dict[Traffic, list[Throughput]] = defaultdict(list)  # of the daemon, as measured so far
+class Suite(Rates):
+    """One run of the benchmark, with all modes."""
 
     def run(self, modes: Sequence[str]) -> None:
         """Measure the modes in the order given.
@@ -111,70 +49,6 @@ class Suite:
     def rounds(self, modes: Sequence[str]) -> int:
         """Return the number of rounds that ``run`` will measure: the number of calls of ``tick``."""
         return sum(self.options.repeats if mode not in ONCE else 1 for mode in modes)
-
-    # --- throughput ---------------------------------------------------------------------------
-
-    def ingest(self, testbed: Testbed) -> None:
-        """Measure throughput with JSON and packed payloads, at QoS 1 and QoS 0, and with those of boards and apps."""
-        kinds = [(payload, qos, False) for qos in (1, 0) for payload in ("json", "packed")]
-        other = "c-client" if brokers.find("mosquitto_sub") else None
-        if other is None:
-            self.missing.append("ingest beside a client in C: needs mosquitto_sub (package mosquitto-clients)")
-        self._throughput(testbed, "ingest", kinds, other)
-        self._throughput(testbed, "ingest", [("fields", 1, False), ("sensor-logger", 1, False)])
-
-    def tls(self, testbed: Testbed) -> None:
-        """Measure throughput over TLS."""
-        if not testbed.broker.tls_port:
-            self.missing.append("tls: needs mosquitto and openssl")
-            return
-        self._throughput(testbed, "tls", [("json", 1, True), ("packed", 1, True)])
-
-    def _throughput(
-        self, testbed: Testbed, mode: str, kinds: Sequence[tuple[str, int, bool]], other: str | None = None
-    ) -> None:
-        """Measure the daemon and paho by turns, and the receiver ``other`` if there is one."""
-        traffics = [Traffic(self.options.n_devices, payload, qos, tls=tls) for payload, qos, tls in kinds]
-        ceilings: dict[Traffic, list[Throughput]] = defaultdict(list)
-        others: dict[Traffic, list[Throughput]] = defaultdict(list)
-        for number in range(self.options.repeats):
-            self._tick(f"{mode} {number + 1}")
-            for traffic in traffics:
-                ceilings[traffic].append(self._saturate(testbed, "paho", traffic))
-                if other is not None:
-                    others[traffic].append(self._saturate(testbed, other, traffic))
-                self._saturated[traffic].append(self._saturate(testbed, "daemon", traffic))
-        for traffic in traffics:
-            ours, bare = self._saturated[traffic], ceilings[traffic]
-            name = f"{traffic.payload} at QoS {traffic.qos}{' over TLS' if traffic.tls else ''}"
-            details = {
-                "samples_s": [25 * run.messages_s for run in ours],
-                "live_wearables": [run.messages_s / MESSAGES_S for run in ours],
-                "windows_s": [run.windows_s for run in ours],
-                "cpu_us_per_message": [run.cpu_us for run in ours],
-                "broker_cpu_us_per_message": [run.broker_cpu_us for run in ours],
-                "ceiling_cpu_us_per_message": [run.cpu_us for run in bare],
-                "dropped": sum(run.dropped for run in ours),
-            }
-            self._add(
-                mode,
-                f"{name}: messages a second",
-                "1/s",
-                [run.messages_s for run in ours],
-                PAHO,
-                [run.messages_s for run in bare],
-                **details,
-            )
-            if others:
-                self._add(
-                    mode,
-                    f"{name}: messages a second",
-                    "1/s",
-                    [run.messages_s for run in ours],
-                    C_CLIENT,
-                    [run.messages_s for run in others[traffic]],
-                    ceiling_cpu_us_per_message=[run.cpu_us for run in others[traffic]],
-                )
 
     def cost(self, testbed: Testbed) -> None:
         """Measure the processor time of a message at life speed, beside a plain script (see ``plain_script``)."""
@@ -203,11 +77,6 @@ class Suite:
                 ceiling_done=[run.done for run in plain],
                 dropped=sum(run.dropped for run in ours),
             )
-
-    def _saturate(
-        self, testbed: Testbed, receiver: str, traffic: Traffic, warm_up_messages: int | None = None
-    ) -> Throughput:
-        return saturate(testbed, receiver, traffic, self.options.seconds, warm_up_messages=warm_up_messages)
 
     def baseline(self, testbed: Testbed) -> None:
         """Compare the throughput with that of the usual script (see ``baseline``)."""
@@ -347,27 +216,6 @@ class Suite:
                 dropped=sum(run.dropped for run in delays["durable"]),
             )
 
-    def poison(self, testbed: Testbed) -> None:
-        """Measure throughput when every other message must be rejected, beside that of sound messages only."""
-        sound, poisoned = (Traffic(self.options.n_devices, payload) for payload in ("json", "poisoned"))
-        runs: dict[Traffic, list[Throughput]] = defaultdict(list)
-        for number in range(self.options.repeats):
-            self._tick(f"poison {number + 1}")
-            for traffic in (sound, poisoned):
-                runs[traffic].append(self._saturate(testbed, "daemon", traffic))
-        self._add(
-            "poison",
-            "every other message malformed, JSON at QoS 1: messages a second",
-            "1/s",
-            [run.messages_s for run in runs[poisoned]],
-            SOUND,
-            [run.messages_s for run in runs[sound]],
-            cpu_us_per_message=[run.cpu_us for run in runs[poisoned]],
-            ceiling_cpu_us_per_message=[run.cpu_us for run in runs[sound]],
-            windows_s=[run.windows_s for run in runs[poisoned]],
-            dropped=sum(run.dropped for run in runs[poisoned]),
-        )
-
     def live(self, testbed: Testbed) -> None:
         """Count the messages that the daemon has not done when a large fleet at life speed stops."""
         self._tick("live")
@@ -442,18 +290,6 @@ class Suite:
                 cost_us[least],
             )
 
-    def _add(
-        self,
-        mode: str,
-        name: str,
-        unit: str,
-        values: Sequence[float],
-        ceiling_name: str = "",
-        ceiling: Sequence[float] = (),
-        **details: object,
-    ) -> None:
-        self.figures.append(Figure(mode, name, unit, values, ceiling_name, ceiling, details))
-
 
 def _received(ms: float | None) -> float:
     if ms is None:
@@ -468,6 +304,7 @@ MODES: dict[str, Callable[[Suite, Testbed], None]] = {
     for mode in (
         Suite.ingest,
         Suite.tls,
+        Suite.sources,
         Suite.baseline,
         Suite.inference,
         Suite.cost,

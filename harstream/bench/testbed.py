@@ -6,7 +6,7 @@ The receiver is the process under test: the daemon, or what it is compared with 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from harstream.bench.broker import Broker
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.formats import FORMATS
 from harstream.bench.processes import Process, process, wait_until
+from harstream.config import DEFAULT_EVENTS_TOPIC, DEFAULT_LABELS_TOPIC, RunConfig
 from harstream.publish import SAMPLES_PER_MESSAGE
+from harstream.source_config import DEFAULT_TOPIC
 
-#: Subscription to the samples of all devices.
-SAMPLE_TOPICS = "wearables/+/imu"
 #: Messages that the load may be ahead of the receiver: enough that the receiver never waits for the load, too few to
 #: overflow an inbox.
 LEAD = 12_000
@@ -41,13 +41,44 @@ SESSION = "harstream-bench-durable"
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Messages of one measurement."""
+    """Messages of one measurement. The devices belong evenly to the sources of the daemon, whose topics they use."""
 
     n_devices: int
     payload: str  # a key of FORMATS; "poisoned" is JSON, half of it not to be accepted
     qos: int = 1
     n_samples: int = SAMPLES_PER_MESSAGE  # in each message
     tls: bool = False  # between broker and receiver; the load always connects without
+    models: tuple[str, ...] = ()  # of the [[source]] tables; empty: one source without a table, with the run's model
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings with which the daemon understands these messages. Each source has topics of its own."""
+        tables = [
+            {
+                "name": f"site-{number}",
+                "model": model,
+                "topic": f"site-{number}/{DEFAULT_TOPIC}",
+                "labels_topic": f"site-{number}/{DEFAULT_LABELS_TOPIC}",
+                "events_topic": f"site-{number}/{DEFAULT_EVENTS_TOPIC}",
+            }
+            for number, model in enumerate(self.models)
+        ]
+        return {**FORMATS[self.payload].config, "source": tables}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topic template of the samples of each source."""
+        return tuple(source.topic for source in RunConfig(**self.config).sources)
+
+    @property
+    def samples_filters(self) -> tuple[str, ...]:
+        """Topic filters of the samples, as the daemon subscribes to them."""
+        return RunConfig(**self.config).samples_filters()
+
+    @property
+    def labels_filters(self) -> tuple[str, ...]:
+        """Topic filters of the labels."""
+        return tuple(source.labels_template.subscription for source in RunConfig(**self.config).sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +88,7 @@ class Running:
     counters: SharedCounters
     receiver: Process
     load: Process
+    http_port: int  # of the daemon
 
 
 class Testbed:
@@ -76,7 +108,7 @@ class Testbed:
         lead: int = LEAD,
         rounds: int = 0,
         log: Path | None = None,
-        listen: tuple[str, Path] | None = None,
+        listen: tuple[Sequence[str], Path] | None = None,
         viewers: int = 0,
     ) -> Iterator[Running]:
         """Run ``receiver`` under ``traffic``; enter the block once it is subscribed and the load has begun.
@@ -87,7 +119,7 @@ class Testbed:
             lead: Messages that the load may be ahead of the receiver; 0 publishes at life speed instead.
             rounds: Messages of each device; 0 publishes until the block is left.
             log: File for the time of each write of the load.
-            listen: Subscription of a listener, and the folder for what it receives (see ``listener.received``).
+            listen: Topic filters of a listener, and the folder for what it receives (see ``listener.received``).
             viewers: Number of viewers of the daemon's live page.
 
         Raises:
@@ -104,6 +136,7 @@ class Testbed:
             "payload": traffic.payload,
             "qos": traffic.qos,
             "n_samples": traffic.n_samples,
+            "topics": traffic.topics,
             "lead": lead,
             "rounds": rounds,
             "log": str(log) if log is not None else None,
@@ -111,7 +144,7 @@ class Testbed:
         with ExitStack() as stack:
             listener = None
             if listen is not None:
-                settings = {**here, "subscription": listen[0], "folder": str(listen[1])}
+                settings = {**here, "subscriptions": listen[0], "folder": str(listen[1])}
                 listener = stack.enter_context(process("-m", "harstream.bench.listener", settings))
                 wait_until(lambda: "ready" in listener.output, "the listener to subscribe", listener)
             load = stack.enter_context(process("-m", "harstream.bench.load", load_settings))
@@ -127,7 +160,7 @@ class Testbed:
                 settings = {**here, "port": http_port, "viewers": viewers}
                 watching = stack.enter_context(process("-m", "harstream.bench.viewers", settings))
                 wait_until(lambda: "ready" in watching.output, "the viewers to connect", watching)
-            yield Running(counters, measured, load)
+            yield Running(counters, measured, load, http_port)
             counters[STOP] = 1
             for each in (load, measured, listener, watching):
                 if each is not None:
@@ -147,7 +180,7 @@ class Testbed:
                 "qos": traffic.qos,
                 "instance": "bench",
                 "http": f"127.0.0.1:{http_port}",
-                **FORMATS[traffic.payload].config,
+                **traffic.config,
             }
             if receiver == "durable":
                 config |= {"state_dir": str(self.folder / f"state-{self._measurements}"), "client_id": SESSION}
@@ -158,7 +191,7 @@ class Testbed:
             **common,
             "host": "127.0.0.1",
             "port": port,
-            "subscription": SAMPLE_TOPICS,
+            "subscriptions": traffic.samples_filters,
             "qos": traffic.qos,
             "version": 5 if broker.is_mosquitto else 4,
             "model": self.model,

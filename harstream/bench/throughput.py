@@ -1,6 +1,6 @@
 """Throughput: messages and windows per second of a receiver that always has more messages than it can process.
 
-The ceiling is paho-mqtt with the same subscription and a callback that only counts (receiver ``paho``).
+The ceiling is paho-mqtt with the same subscriptions and a callback that only counts (receiver ``paho``).
 """
 
 from __future__ import annotations

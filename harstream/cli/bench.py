@@ -15,10 +15,11 @@ from harstream.config import OPTIONS
 from harstream.shipped import SIMULATED_MODEL
 
 if TYPE_CHECKING:
-    from harstream.bench.suite import Options, Suite
+    from harstream.bench.run import Options
+    from harstream.bench.suite import Suite
 
 _MODES = (
-    *("ingest", "tls", "baseline", "inference", "cost", "latency", "viewers", "durable", "poison", "live"),
+    *("ingest", "tls", "sources", "baseline", "inference", "cost", "latency", "viewers", "durable", "poison", "live"),
     *("start", "memory", "growth"),
 )
 
@@ -61,10 +62,11 @@ def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke:
     """Measure throughput, latency and memory on this machine, each beside its upper bound.
 
     A mosquitto is started for the measurement, or the embedded broker if mosquitto is not installed. MODE is one or
-    several of ingest, tls, baseline, inference, cost, latency, viewers, durable, poison, live, start, memory and
-    growth; without it all of them are run, which takes an hour and a half.
+    several of ingest, tls, sources, baseline, inference, cost, latency, viewers, durable, poison, live, start, memory
+    and growth; without it all of them are run, which takes an hour and a half.
     """
-    from harstream.bench.suite import SMOKE, Options, Suite
+    from harstream.bench.run import SMOKE, Options
+    from harstream.bench.suite import Suite
 
     chosen_options = SMOKE if smoke else Options()
     given = {name: value for name, value in sizes.items() if value is not None}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,13 +17,13 @@ import pytest
 
 from harstream.bench import broker as brokers
 from harstream.bench import latency, packets, testbed, throughput
-from harstream.bench.broker import Broker
 from harstream.bench.counters import DONE, DROPPED, SENT, WINDOWS
 from harstream.bench.formats import FORMATS
 from harstream.bench.listener import split_publishes
 from harstream.bench.processes import process, wait_until
 from harstream.bench.results import Figure, markdown, number, table
-from harstream.bench.suite import MODES, SMOKE, Suite
+from harstream.bench.run import SMOKE
+from harstream.bench.suite import MODES, Suite
 from harstream.bench.testbed import Traffic
 from harstream.cli.bench import _MODES
 from harstream.config import RunConfig
@@ -48,20 +47,13 @@ from ..servers import program
 # --- the whole ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def broker(tmp_path: Path):
-    program("mosquitto")
-    made = Broker(tmp_path)
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize(
     "modes",
     [
         ["inference", "start", "growth"],
         pytest.param(["ingest", "tls"], marks=pytest.mark.slow),
         pytest.param(["cost"], marks=pytest.mark.slow),
+        pytest.param(["sources"], marks=pytest.mark.slow),
         pytest.param(["memory", "latency", "viewers", "durable", "poison", "live"], marks=pytest.mark.slow),
     ],
 )
@@ -144,6 +136,18 @@ def test_the_error_of_a_failed_process_has_its_exit_code_and_output():
 def test_the_modes_of_the_command_are_those_of_the_suite():
     assert set(_MODES) == set(MODES)
     assert Suite(SMOKE).rounds(_MODES) == len(_MODES)
+
+
+def test_a_mode_ticks_once_a_round_and_measures_each_round_whatever_ran_before(instant):
+    begun: list[str] = []
+    suite = Suite(dataclasses.replace(SMOKE, repeats=2), begun.append)
+    bench: Any = None
+    suite._half_of_saturation(bench)  # what latency begins with
+    suite.ingest(bench)
+    suite.ingest(bench)
+    assert begun == ["ingest 1", "ingest 2"] * 2
+    assert {len(figure.values) for figure in suite.figures} == {2}
+    assert all(figure.ratio == 1 for figure in suite.figures)
 
 
 # --- the load -----------------------------------------------------------------------------------------
