@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,18 @@ class Latency:
     def percentile(self, q: float) -> float | None:
         """Return a percentile of the latencies in ms; None if nothing sent while it was measured was received."""
         return float(np.percentile(self.ms, q)) if len(self.ms) else None
+
+
+def compared(ours: Sequence[Latency], theirs: Sequence[Latency]) -> dict[str, list[Any]]:
+    """Return details of a figure: latencies of both, and the messages sent to the other and done by it."""
+    return {
+        "latency_p50_ms": [run.percentile(50) for run in ours],
+        "latency_p99_ms": [run.percentile(99) for run in ours],
+        "ceiling_latency_p50_ms": [run.percentile(50) for run in theirs],
+        "ceiling_latency_p99_ms": [run.percentile(99) for run in theirs],
+        "ceiling_sent": [run.sent for run in theirs],
+        "ceiling_done": [run.done for run in theirs],
+    }
 
 
 def live(

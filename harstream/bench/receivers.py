@@ -128,6 +128,13 @@ def run_plain(settings: dict[str, Any], counters: SharedCounters) -> None:
     _run_script(PlainScript(settings), counters, settings["report_s"])
 
 
+def run_pathway(settings: dict[str, Any], counters: SharedCounters) -> None:
+    """Run the same job in Pathway (see ``pathway_script``)."""
+    from harstream.bench.pathway_script import PathwayScript
+
+    _run_script(PathwayScript(settings), counters, settings["report_s"])
+
+
 class _Script(Protocol):
     messages: int
     windows: int
@@ -165,6 +172,7 @@ RECEIVERS: dict[str, Callable[[dict[str, Any], SharedCounters], None]] = {
     "idle": run_idle,
     "tutorial": run_tutorial,
     "plain": run_plain,
+    "pathway": run_pathway,
 }
 
 if __name__ == "__main__":

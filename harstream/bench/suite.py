@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from harstream import bundle as bundles
 from harstream import shipped
-from harstream.bench import growth, inference, latency, startup
+from harstream.bench import growth, inference, latency, startup, throughput
 from harstream.bench.broker import Broker
+from harstream.bench.others import installed
 from harstream.bench.rates import Rates
 from harstream.bench.run import MESSAGES_S
 from harstream.bench.testbed import DAEMONS, Testbed, Traffic
@@ -21,7 +21,6 @@ from harstream.errors import HarstreamError
 from harstream.publish import SAMPLES_PER_MESSAGE
 
 #: Names of ceilings in the table.
-PLAIN = "plain script of an able engineer"
 ROUND_TRIP = "the broker's round trip"
 WITHOUT = "the daemon without --state-dir"
 
@@ -51,52 +50,52 @@ class Suite(Rates):
         return sum(self.options.repeats if mode not in ONCE else 1 for mode in modes)
 
     def cost(self, testbed: Testbed) -> None:
-        """Measure the processor time of a message at life speed, beside a plain script (see ``plain_script``)."""
+        """Measure the processor time of a message at life speed, beside a plain script and Pathway (see ``others``)."""
+        others = installed("cost", ("plain", "pathway"), self.missing)
         runs: dict[tuple[str, int], list[latency.Latency]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"cost {number + 1}")
             for n_devices in self.options.costs:
-                for receiver in ("plain", "daemon"):
+                for receiver in (*others, "daemon"):
                     seconds, warm_up_s = self.options.latency_s, self.options.warm_up_s
                     run = latency.live(testbed, receiver, Traffic(n_devices, "json"), seconds, warm_up_s)
                     runs[receiver, n_devices].append(run)
         for n_devices in self.options.costs:
-            ours, plain = runs["daemon", n_devices], runs["plain", n_devices]
-            self._add(
-                "cost",
-                f"processor time a message with {n_devices:,} live wearables",
-                "us",
-                [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in ours],
-                PLAIN,
-                [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in plain],
-                latency_p50_ms=[run.percentile(50) for run in ours],
-                latency_p99_ms=[run.percentile(99) for run in ours],
-                ceiling_latency_p50_ms=[run.percentile(50) for run in plain],
-                ceiling_latency_p99_ms=[run.percentile(99) for run in plain],
-                ceiling_sent=[run.sent for run in plain],
-                ceiling_done=[run.done for run in plain],
-                dropped=sum(run.dropped for run in ours),
-            )
+            ours = runs["daemon", n_devices]
+            for other, name in others.items():
+                theirs = runs[other, n_devices]
+                self._add(
+                    "cost",
+                    f"processor time a message with {n_devices:,} live wearables",
+                    "us",
+                    [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in ours],
+                    name,
+                    [1e6 * run.cpu / (MESSAGES_S * n_devices) for run in theirs],
+                    **latency.compared(ours, theirs),
+                    dropped=sum(run.dropped for run in ours),
+                )
 
     def baseline(self, testbed: Testbed) -> None:
-        """Compare the throughput with that of the usual script (see ``baseline``)."""
+        """Compare the throughput with that of the usual script, the plain script and Pathway (see ``others``)."""
         traffic = Traffic(self.options.n_devices, "json")
-        if find_spec("keras") is None:
-            self.missing.append("baseline: needs TensorFlow (pip install '.[train]' in a checkout)")
-            return
-        script, daemon = [], []
+        others = installed("baseline", ("tutorial", "plain", "pathway"), self.missing)
+        runs: dict[str, list[Throughput]] = defaultdict(list)
         for number in range(self.options.repeats):
             self._tick(f"baseline {number + 1}")
-            script.append(self._saturate(testbed, "tutorial", traffic, warm_up_messages=3 * traffic.n_devices))
-            daemon.append(self._saturate(testbed, "daemon", traffic))
-        self._add(
-            "baseline",
-            "windows a second, JSON at QoS 1",
-            "1/s",
-            [run.windows_s for run in daemon],
-            "callback, deques, predict per window",
-            [run.windows_s for run in script],
-        )
+            for receiver in (*others, "daemon"):
+                warm_up = 3 * traffic.n_devices if receiver == "tutorial" else None  # it is slow
+                runs[receiver].append(self._saturate(testbed, receiver, traffic, warm_up_messages=warm_up))
+        for other, name in others.items():
+            ours, theirs = runs["daemon"], runs[other]
+            self._add(
+                "baseline",
+                "windows a second, JSON at QoS 1",
+                "1/s",
+                [run.windows_s for run in ours],
+                name,
+                [run.windows_s for run in theirs],
+                **throughput.compared(ours, theirs),
+            )
 
     def inference(self, testbed: Testbed) -> None:
         """Measure the classifier alone, with each backend of the bundle."""

@@ -6,6 +6,7 @@ The ceiling is paho-mqtt with the same subscriptions and a callback that only co
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harstream.bench.counters import CPU_NS, DONE, DROPPED, WINDOWS, SharedCounters
@@ -22,6 +23,16 @@ class Throughput:
     cpu_us: float  # processor time of the receiver per message
     broker_cpu_us: float  # processor time of the broker per message
     dropped: int  # messages
+
+
+def compared(ours: Sequence[Throughput], theirs: Sequence[Throughput]) -> dict[str, list[float]]:
+    """Return details of a figure: messages a second, and processor time a message, of both."""
+    return {
+        "messages_s": [run.messages_s for run in ours],
+        "ceiling_messages_s": [run.messages_s for run in theirs],
+        "cpu_us_per_message": [run.cpu_us for run in ours],
+        "ceiling_cpu_us_per_message": [run.cpu_us for run in theirs],
+    }
 
 
 def saturate(

@@ -64,6 +64,10 @@ def bench(modes: tuple[str, ...], json_file: Path | None, markdown: bool, smoke:
     A mosquitto is started for the measurement, or the embedded broker if mosquitto is not installed. MODE is one or
     several of ingest, tls, sources, baseline, inference, cost, latency, viewers, durable, poison, live, start, memory
     and growth; without it all of them are run, which takes an hour and a half.
+
+    cost and baseline also compare the daemon with the same job in Pathway if that is installed beside harstream
+    (pip install pathway), and baseline with a tutorials' script if TensorFlow is. What could not be measured is listed
+    below the table.
     """
     from harstream.bench.run import SMOKE, Options
     from harstream.bench.suite import Suite
