@@ -53,6 +53,7 @@ class Announcements:
         self._own: set[str] = set()  # those that the broker retains as ours
         self._later_s: dict[str, float] = {}  # those to be due later, and when
         self._elsewhere: set[str] = set()  # those labelled here that another daemon has announced since
+        self._unheard: dict[str, int] = {}  # announcements of them that were not read back yet
 
     def note_labelled(self, devices: Sequence[str]) -> None:
         """Announce devices that had no label before."""
@@ -89,11 +90,17 @@ class Announcements:
         """Announce all devices that are labelled here and are no other daemon's."""
         self.due |= dict.fromkeys(key for key in self._devices if key not in self._elsewhere)
 
+    def connect(self) -> None:
+        """Announce all devices on a new connection, on which the broker first says what it retains."""
+        self._unheard.clear()
+        self.announce_all()
+
     def hear(self, topic: str, payload: bytes) -> None:
         """Note what the broker retains now about a device."""
         said = self.discovery.read(topic, payload)
         key, here = said.key, said.key in self._devices
         if said.owner == self.discovery.owner:
+            self._note_heard(key)
             if here:
                 self._later_s.pop(key, None)
                 self._elsewhere.discard(key)
@@ -103,6 +110,8 @@ class Announcements:
                 self._leave(key)
             self._own.add(key)
             return
+        if key in self._unheard:  # the broker got our last one after this
+            return
         self._own.discard(key)
         if not here:
             self.due.pop(key, None)
@@ -111,6 +120,11 @@ class Announcements:
             self._later_s[key] = self._monotonic() + _AGAIN_S
         elif key not in self.due:  # else ours is about to be the last one
             self._elsewhere.add(key)
+
+    def _note_heard(self, key: str) -> None:
+        n_left = self._unheard.pop(key, 0) - 1
+        if n_left > 0:
+            self._unheard[key] = n_left
 
     def _leave(self, key: str) -> None:
         """Remove a device later, unless it gets a label here or another owner meanwhile."""
@@ -139,5 +153,6 @@ class Announcements:
             del self.due[key]
             if key in self._devices:
                 self._own.add(key)
+                self._unheard[key] = self._unheard.get(key, 0) + 1
             else:
                 self._own.discard(key)

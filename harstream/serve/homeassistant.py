@@ -99,7 +99,7 @@ class HomeAssistant:
             retained=True,
             kind_of=lambda topic: self._own_topics,
             on_message=lambda topic, payload, _: self._queue.put(partial(self._hear, topic, payload)),
-            on_change=lambda ready: self._queue.put(self._announce_all) if ready else None,
+            on_change=lambda ready: self._queue.put(self._connect) if ready else None,
             on_answers=self._note_refusals,
             on_death=self._on_failure,
         )
@@ -182,8 +182,13 @@ class HomeAssistant:
             source.take_later()
         self._publish()
 
+    def _connect(self) -> None:
+        """Announce all devices, because the broker may have forgotten what it retained."""
+        for source in self._sources.values():
+            source.connect()
+
     def _announce_all(self) -> None:
-        """Announce all devices: Home Assistant has started, or the broker may have forgotten what it retained."""
+        """Announce all devices, because Home Assistant has started."""
         for source in self._sources.values():
             source.announce_all()
 

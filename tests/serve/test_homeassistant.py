@@ -245,21 +245,67 @@ def test_a_device_that_comes_here_is_announced_again_and_left_alone_by_the_earli
     retained.wait()
 
 
+class Announced:
+    """Announcements of one daemon, of which the device ``a`` is to be published, and what the broker says of it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.discovery = Discovery("homeassistant", TopicTemplate("w/{device}/activity"), "s", "one", "1.2.3")
+        self.part = Announcements(self.discovery, LABELS, "m@1", max_devices=9, idle_s=IDLE_S, monotonic=clock)
+        self.key = Discovery.key("a")
+        self.part.note_labelled(["a"])
+        self._topic, self.own = self.part.messages([self.key])[0]
+        self.other = self.own.replace(self.discovery.owner.encode(), b"other")
+
+    def hear(self, *payloads: bytes) -> None:
+        for payload in payloads:
+            self.part.hear(self._topic, payload)
+
+    def publish(self) -> None:
+        self.part.note_published(list(self.part.due))
+
+
 def test_the_last_announcement_that_the_broker_delivers_names_the_owner(clock):
-    discovery = Discovery("homeassistant", TopicTemplate("w/{device}/activity"), "s", "one", "1.2.3")
-    part = Announcements(discovery, LABELS, "m@1", max_devices=9, idle_s=IDLE_S, monotonic=clock)
-    key = Discovery.key("a")
-    part.note_labelled(["a"])
-    topic, own = part.messages([key])[0]
-    other = own.replace(discovery.owner.encode(), b"other")
-    part.hear(topic, other)  # retained from before, while our own is about to be published
-    assert list(part.due) == [key]
-    part.note_published([key])
-    for payload, is_elsewhere in ((other, True), (own, False), (other, True)):
-        part.hear(topic, payload)
-        part.announce_all()
-        assert list(part.due) == [key] * (not is_elsewhere)
-        part.note_published(list(part.due))
+    a = Announced(clock)
+    a.hear(a.other)  # retained from before, while our own is about to be published
+    assert list(a.part.due) == [a.key]
+    a.publish()
+    a.hear(a.other)  # the broker got it before ours
+    a.part.announce_all()
+    assert list(a.part.due) == [a.key]
+    a.publish()
+    a.hear(a.own, a.own, a.other)
+    a.part.announce_all()
+    assert not a.part.due
+
+
+def test_what_another_daemon_said_before_does_not_hold_up_a_removal(clock):
+    a = Announced(clock)
+    a.publish()
+    a.hear(a.other, b"")  # of the other daemon
+    a.part.note_gone(["a"], for_good=True)
+    assert a.part.messages(list(a.part.due)) == a.discovery.remove(a.key)
+
+
+def test_what_is_read_back_of_an_earlier_announcement_is_not_the_last_one(clock):
+    a = Announced(clock)
+    a.publish()
+    a.part.note_gone(["a"], for_good=True)
+    a.publish()
+    a.part.note_labelled(["a"])
+    a.publish()
+    a.hear(a.own, b"", a.other, b"")
+    a.part.note_gone(["a"], for_good=True)
+    assert a.part.messages(list(a.part.due)) == a.discovery.remove(a.key)
+
+
+def test_on_a_new_connection_what_the_broker_retains_counts(clock):
+    a = Announced(clock)
+    a.publish()  # and lost with the connection
+    a.part.connect()
+    a.publish()
+    a.hear(a.own, a.other)
+    a.part.announce_all()
+    assert not a.part.due
 
 
 def test_a_device_that_is_left_to_another_worker_which_does_not_take_it_is_removed(start, retained, clock):
