@@ -17,6 +17,7 @@ import numpy as np
 from harstream.bench import load as loads
 from harstream.bench.counters import READY, SENT, STOP, SharedCounters
 from harstream.bench.processes import process
+from harstream.source_config import DEFAULT_TOPIC
 
 from ..servers import Mosquitto, Process, free_port, wait_until
 from .chromium import Chromium, Page
@@ -83,7 +84,13 @@ def run(devices: int) -> dict[str, Any]:
         ):
             daemon.wait_for(" ready: ")
             settings = {
-                **{"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "qos": 0},
+                **{
+                    "counters": str(folder / "counters"),
+                    "host": "127.0.0.1",
+                    "port": broker.port,
+                    "qos": 0,
+                    "topics": [DEFAULT_TOPIC],
+                },
                 **{"n_devices": devices, "payload": "packed", "n_samples": 25, "lead": 0, "rounds": 0, "log": None},
             }
             with process("-m", loads.__name__, settings) as load:

@@ -17,6 +17,7 @@ import yaml
 from harstream.bench import load as loads
 from harstream.bench.counters import READY, STOP, SharedCounters
 from harstream.bench.processes import process
+from harstream.source_config import DEFAULT_TOPIC
 
 from ..faults.proxy import FaultyNetwork
 from ..servers import Mosquitto, Process, free_port, http_get, program, wait_until
@@ -200,6 +201,7 @@ def test_the_most_important_alerts_fire_while_their_cause_lasts(watched):
     counters = SharedCounters(folder / "counters")
     settings = {"counters": str(folder / "counters"), "host": "127.0.0.1", "port": broker.port, "n_devices": 30_000}
     settings |= {"payload": "json", "qos": 0, "n_samples": 25, "lead": 0, "rounds": 0, "log": None}
+    settings["topics"] = [DEFAULT_TOPIC]
     with process("-m", loads.__name__, settings) as load:
         wait_until(lambda: "ready" in load.output, "the load")
         counters[READY] = 1

@@ -15,6 +15,7 @@ import pytest
 from harstream.classifier import Classifier
 from harstream.config import RunConfig
 from harstream.errors import ConfigError
+from harstream.mqtt import failures, recovery
 from harstream.mqtt.connection import Connection
 from harstream.serve import exchange
 from harstream.serve.daemon import Daemon
@@ -172,7 +173,12 @@ def test_while_the_broker_has_no_label_no_message_is_acknowledged(mosquitto, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "reset", "half_open"])
-def test_cut_off_again_and_again_it_loses_and_changes_no_label(broker, tmp_path, classifier, subjects, fault):
+def test_cut_off_again_and_again_it_loses_and_changes_no_label(
+    broker, tmp_path, classifier, subjects, fault, monkeypatch
+):
+    # Cut off right after a label each time, the daemon would take the broker for one that does not allow the label.
+    for module in (failures, recovery):
+        monkeypatch.setattr(module, "MAX_ENDS", 1_000)
     labels, sent = wanted(subjects, classifier), list(messages(subjects))
     with FaultyNetwork(broker.port) as network, Client(broker.port, "wearables/+/activity") as client:
         config = RunConfig(broker=network.address, instance="test", http="off", state_dir=tmp_path / "state")
