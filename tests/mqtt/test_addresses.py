@@ -81,16 +81,19 @@ def test_alpn_is_asked_for(certificates, ours, agreed):
 
 def test_a_password_without_a_user_is_sent_over_mqtt_5():
     packets: list[bytes] = []
+    opened = threading.Event()
 
     def serve(peer: Peer) -> None:
         packets.append(peer.connect)
         peer.accept()
         if len(packets) == 2:
             peer.serve()
+        opened.wait(DEADLINE_S)  # a connection that is closed at once counts as refused
 
     with scripted(serve) as port:
         connection = Connection(BrokerSettings(BrokerUrl.parse(f":secret@127.0.0.1:{port}")), "id")
         connection.open()
+        opened.set()
         wait_until(lambda: len(packets) >= 2, "the reconnect")  # the password is sent then too
         connection.close()
     head = b"\x00\x04MQTT\x05\x42\x00\x0a\x00"  # flags: password, clean start; keep-alive 10 s

@@ -266,6 +266,7 @@ def test_there_is_room_for_a_bounded_number_of_viewers(daemon, monkeypatch):
     monkeypatch.setattr(viewers, "MAX_VIEWERS", 2)
     with serving(daemon) as (url, page):
         with EventStream(f"{url}/api/stream"), EventStream(f"{url}/api/stream?device=x"):
+            wait_until(lambda: len(page.viewers) == 2, "both viewers")  # the headers come before the viewer counts
             status, text = http_get(f"{url}/api/stream")
             assert status == 503
             assert "viewers watch already" in text
