@@ -47,8 +47,8 @@ class Step:
 
     @staticmethod
     def loads(data: bytes) -> Step:
-        """Raise; only persistence, which this job does not use, reads steps back."""
-        raise NotImplementedError("bench: a step of the Pathway job cannot be read back")
+        """Raise TypeError: only persistence, which this job does not use, would read a step back."""
+        raise TypeError("bench: a step is kept without its samples; run the Pathway job without persistence")
 
 
 class PathwayScript:

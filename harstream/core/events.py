@@ -102,9 +102,8 @@ class ActivityTracker(RowArrays):
         """Return the events that the next window of one row causes, see ``feed``."""
         n_windows = self.n_windows.item(row)
         if not n_windows or label != self.label.item(row):
-            numbers = (np.array([value]) for value in (row, label, start_ns, end_ns))
-            rows, labels, starts_ns, ends_ns = numbers
-            return self.feed(rows, labels, np.array([confidence]), starts_ns, ends_ns, device).get(row, [])
+            rows, labels, start, end = np.array([[row], [label], [start_ns], [end_ns]])
+            return self.feed(rows, labels, np.array([confidence]), start, end, device).get(row, [])
         self.centre_ns[row] = max(start_ns + (end_ns - start_ns) // 2, self.centre_ns.item(row))
         self.end_ns[row] = end_ns
         self.n_windows[row] = n_windows + 1

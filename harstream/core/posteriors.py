@@ -139,15 +139,12 @@ class HmmFilter(PosteriorFilter):
 
     def smooth_row(self, row: int, n_windows: int) -> tuple[int, float]:
         """Return state and posterior of one window of one row, see ``smooth``."""
-        evidence, smoothed = self.last_evidence[row], self.last_posteriors[row, -1 - n_windows]
-        backward: Float64 | None = None
+        backward = np.ones(self.posterior.shape[1])
         for ago in range(n_windows):
-            newer = evidence[-1 - ago]
-            backward = _multiply_row(newer if backward is None else backward * newer, self._transposed)
+            backward = _multiply_row(backward * self.last_evidence[row, -1 - ago], self._transposed)
             backward /= backward.max()
-        if backward is not None:
-            smoothed = smoothed * backward
-        smoothed = smoothed / np.add.accumulate(smoothed)[-1]
+        smoothed = self.last_posteriors[row, -1 - n_windows] * backward
+        smoothed /= np.add.accumulate(smoothed)[-1]
         state = int(smoothed.argmax())
         return state, smoothed.item(state)
 
