@@ -26,6 +26,11 @@ from harstream.core.rows import RowArrays, any_true, split_into_rounds
 from harstream.core.smoothing_section import Smoothing
 
 
+#: Windows in a batch up to which they are smoothed one by one. Arrays of a few rows cost as much as those of a hundred,
+#: mostly for indexing, which a single row does without.
+FEW_WINDOWS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """Results of ``Smoother.label``, as they are published. All parts but the events describe the same windows."""
@@ -35,11 +40,6 @@ class Labelled:
     smoothed: SmoothedLabels
     events: list[ActivityEvent]  # with a fixed lag, they may belong to earlier windows
     changed: Mapping[str, bool]  # device whose problem UNFAMILIAR began (True) or ended (False) in these windows
-
-
-#: Windows in a batch up to which they are smoothed one by one. Arrays of a few rows cost as much as those of a hundred,
-#: mostly for indexing, which a single row does without.
-FEW_WINDOWS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 #: Shortest pause after a read with messages, and the longest with few and with much traffic, seconds. Every read wakes
-#: two threads, whose caches others have used meanwhile, and that costs more than its messages do: with a hundred
-#: messages a second, one read for eight of them takes half the processor time of one read for each.
-MIN_PAUSE_S, MAX_FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.1, 0.010
+#: two threads, which costs more than its messages do. But the time of a read is the arrival of its messages, and that is
+#: the only clock of devices which send no time.
+MIN_PAUSE_S, MAX_FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.008, 0.010
 #: Messages that are to gather, as long as that takes no longer than MAX_FEW_PAUSE_S.
 _GATHERED = 8
 #: With much traffic the pause grows with the bytes, from MIN_PAUSE_S (at 4 MB/s) to MAX_PAUSE_S (at 10 MB/s).
