@@ -25,7 +25,6 @@ from harstream.core.problems import Problem
 from harstream.core.rows import RowArrays, any_true, split_into_rounds
 from harstream.core.smoothing_section import Smoothing
 
-
 #: Windows in a batch up to which they are smoothed one by one. Arrays of a few rows cost as much as those of a hundred,
 #: mostly for indexing, which a single row does without.
 FEW_WINDOWS = 4

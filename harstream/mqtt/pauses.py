@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 #: Shortest pause after a read with messages, and the longest with few and with much traffic, seconds. Every read wakes
-#: two threads, which costs more than its messages do. But the time of a read is the arrival of its messages, and that is
-#: the only clock of devices which send no time.
+#: two threads, which costs more than its messages do. But the time of a read is the arrival of its messages, the only
+#: clock of devices that send no time.
 MIN_PAUSE_S, MAX_FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.008, 0.010
 #: Messages that are to gather, as long as that takes no longer than MAX_FEW_PAUSE_S.
 _GATHERED = 8
