@@ -118,6 +118,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "max_payload_bytes": "1000",
         "max_devices": "9",
         "idle_s": "8.5",
+        "gather_s": "0.25",
         "silence_s": "45.5",
         "log_level": "error",
         "log_format": "json",
@@ -129,7 +130,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
     flags = (f"--no-{key}" if key in no else f"--{config.OPTIONS[key].flag}={value}" for key, value in values.items())
     by_flags = run(*flags)[2]
     by_environment = run(**values)[2]
-    bare = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s", "silence_s"} | no
+    bare = {"qos", "unknown_below", "max_payload_bytes", "max_devices", "idle_s", "gather_s", "silence_s"} | no
     written = {key: value if key in bare | {"fields"} else f'"{value}"' for key, value in values.items()}
     by_file = run(
         "--config", toml("".join(f"{config.OPTIONS[key].flag} = {value}\n" for key, value in written.items()))

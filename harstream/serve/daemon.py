@@ -96,7 +96,8 @@ class Daemon:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.clock, self.monotonic = config, clock, monotonic
-        self.inbox = Inbox(holds_qos_1=config.durable_dir is not None)
+        durable = config.durable_dir is not None  # the broker may send nothing before its messages are acknowledged
+        self.inbox = Inbox(gather_s=0.0 if durable else config.gather_s, holds_qos_1=durable)
         self.questions = Questions(self.inbox.wake)
         names = [source.name for source in config.sources]
         self.metrics = DaemonMetrics(names, self.status, named=bool(config.source))

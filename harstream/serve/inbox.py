@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,6 +23,9 @@ _ROOM_WATER = 15 / 16
 _TURN_BYTES = 4 * 1024
 #: Patient messages that may wait; one more wakes the main loop.
 MAX_PATIENT = 64
+#: Messages that are not patient from which on a batch waits for no others. More would save little, and with a thousand
+#: devices their wait would be most of the latency.
+MAX_GATHERED = 6
 #: Topics that are remembered as patient; beyond these all are forgotten.
 MAX_PATIENT_TOPICS = 10_000
 #: Characters of the longest topic that is remembered as patient.
@@ -43,27 +47,32 @@ class Inbox:
 
     *Patient* messages do not wake the main loop: they complete no window, so nobody waits for what they lead to. They
     are taken with the next message that is not, or when the main loop looks by itself. With few devices, where a batch
-    would mostly be a single message, that saves most of its cost.
+    would mostly be a single message, that saves most of its cost. The other messages wait for one another too, for a
+    time that nobody notices, until MAX_GATHERED are there.
 
     Args:
         max_bytes: Bytes above which messages are dropped.
+        gather_s: Longest time for which a message that is not patient waits for others, seconds.
         holds_qos_1: Drop messages at QoS 0 only, and only new ones, because the broker sends no others before those
             here are acknowledged.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES, *, holds_qos_1: bool = False) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, *, gather_s: float = 0.0, holds_qos_1: bool = False) -> None:
         self.max_bytes = max_bytes
+        self._gather_s = gather_s
         self._holds_qos_1 = holds_qos_1
         self.dropped = 0  # messages, since the start
         self._arrivals: deque[Sequence[Message]] = deque()  # messages that arrived together, after all those below
         self._queues: dict[str, _TopicQueue] = {}  # by topic; none is empty
         self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
-        self._is_urgent = False  # a message waits that is not patient, or `wake` was called
+        self._n_urgent = 0  # messages that are not patient
+        self._urgent_since_s = math.inf  # monotonic time of arrival of the first of them
+        self._at_once = False  # the next batch waits for no further message
+        self._at_once_since_s = math.inf  # monotonic time of arrival of the message because of which it does not
         # Topic to the number of its next messages that are patient, and their greatest length in bytes.
         self._patient: dict[str, tuple[int, int]] = {}
-        self._urgent_since_s = 0.0  # monotonic time of arrival of the first message that is not patient
-        self.wanted_since_s = 0.0  # that of the last batch; before it, its messages waited because they were patient
+        self.wanted_since_s = 0.0  # monotonic time up to which the messages of the last batch waited for others
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -87,13 +96,12 @@ class Inbox:
             messages = held
         n_bytes = sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
         with self._changed:
-            is_urgent = not self._patient or self._is_any_urgent(messages)
+            n_urgent = self._count_urgent(messages) if self._patient else len(messages)
             self._arrivals.append(messages)
             self._n_messages += len(messages)
-            if not self._is_urgent and (is_urgent or self._n_messages >= MAX_PATIENT):
-                self._is_urgent, self._urgent_since_s = True, messages[-1].received_s
-                self._changed.notify()
             self._n_bytes += n_bytes
+            if not self._at_once:
+                self._note_urgent(n_urgent, messages)
             if self._n_bytes > self.max_bytes and not self._holds_qos_1:
                 self._make_room()
 
@@ -104,7 +112,7 @@ class Inbox:
         max_bytes: int = MAX_BYTES,
         waits: Callable[[Message], bool] | None = None,
     ) -> list[Message]:
-        """Remove and return the next messages. If none is urgent, wait until one arrives or `wake` is called.
+        """Remove and return the next messages. If there are none, wait until enough arrive or `wake` is called.
 
         Args:
             max_messages: Largest number of messages.
@@ -116,10 +124,11 @@ class Inbox:
         with self._changed:
             self.wanted_since_s = 0.0
             if not self._n_messages:  # what came during the last batch has waited for it
-                if not self._is_urgent:
-                    self._changed.wait(timeout_s)
-                self.wanted_since_s = self._urgent_since_s if self._is_urgent else math.inf
-            self._is_urgent = False
+                if not self._at_once:
+                    self._wait(timeout_s)
+                self.wanted_since_s = self._at_once_since_s if self._at_once else self._urgent_since_s + self._gather_s
+            self._n_urgent, self._urgent_since_s = 0, math.inf
+            self._at_once, self._at_once_since_s = False, math.inf
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
                 return self._take_turns(max_messages, max_bytes, waits)
             batch: list[Message] = []
@@ -132,7 +141,7 @@ class Inbox:
     def wake(self) -> None:
         """Let a waiting `get` return at once."""
         with self._changed:
-            self._is_urgent = True
+            self._at_once = True
             self._changed.notify()
 
     def set_patient(self, patient: Mapping[str, tuple[int, int]]) -> None:
@@ -157,9 +166,32 @@ class Inbox:
         with self._changed:
             self._patient.clear()
 
-    def _is_any_urgent(self, messages: Sequence[Message]) -> bool:
-        """Return whether a message is not patient, and count down those that are; the lock is held."""
-        patient, is_urgent = self._patient, False
+    # --- waiting; the lock is held ------------------------------------------------------------
+
+    def _wait(self, timeout_s: float) -> None:
+        """Wait for a message that is not patient, and then for others."""
+        until_s = time.monotonic() + timeout_s
+        self._changed.wait(timeout_s)
+        if self._n_urgent and not self._at_once:
+            left_s = min(self._urgent_since_s + self._gather_s, until_s) - time.monotonic()
+            if left_s > 0:
+                self._changed.wait(left_s)
+
+    def _note_urgent(self, number: int, messages: Sequence[Message]) -> None:
+        """Wake the main loop if some of the messages that arrived are not patient, and it does not know of such."""
+        is_first = number > 0 and not self._n_urgent
+        self._n_urgent += number
+        if is_first:
+            self._urgent_since_s = messages[-1].received_s
+        if self._n_messages >= MAX_PATIENT or self._n_urgent >= (MAX_GATHERED if self._gather_s else 1):
+            self._at_once, self._at_once_since_s = True, messages[-1].received_s
+            self._changed.notify()
+        elif is_first:
+            self._changed.notify()
+
+    def _count_urgent(self, messages: Sequence[Message]) -> int:
+        """Return how many messages are not patient, and count down those that are."""
+        patient, n_urgent = self._patient, 0
         for message in messages:
             number, n_bytes = patient.get(message[0], (0, 0))
             if number and len(message[1]) <= n_bytes:
@@ -168,8 +200,8 @@ class Inbox:
                 else:
                     del patient[message[0]]
             else:
-                is_urgent = True
-        return is_urgent
+                n_urgent += 1
+        return n_urgent
 
     # --- by topic; the lock is held -----------------------------------------------------------
 
@@ -215,7 +247,6 @@ class Inbox:
                 del self._queues[message[0]]
         self._n_messages -= len(batch)
         self._n_bytes -= n_bytes
-        self._is_urgent = self._n_messages > 0  # they have waited for a turn
         return batch
 
     def _make_room(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
-from harstream.serve.inbox import HIGH_WATER, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
+from harstream.serve.inbox import HIGH_WATER, MAX_GATHERED, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
 from harstream.wire.decoder import Message
 
 from ..servers import DEADLINE_S, wait_until
@@ -275,6 +276,65 @@ def test_no_message_is_patient_any_more_once_all_are_forgotten():
     inbox.put([message(0, topic="a")])
     thread.join()
     assert taken == [[0]]
+
+
+def test_messages_wait_for_one_another_until_there_are_enough():
+    inbox = Inbox(gather_s=DEADLINE_S)
+    now_s = time.monotonic()
+    inbox.set_patient({"a": (3, 749)})
+    thread, taken = waiting(inbox)
+    for number in range(MAX_GATHERED - 1):
+        inbox.put([message(number, topic="b")._replace(received_s=now_s)])
+    inbox.put([message(20 + number, topic="a")._replace(received_s=now_s) for number in range(3)])  # patient ones
+    assert not taken
+    inbox.put([message(30, topic="b")._replace(received_s=now_s + 2)])
+    thread.join()
+    assert taken == [[*range(MAX_GATHERED - 1), 20, 21, 22, 30]]
+    assert inbox.wanted_since_s == now_s + 2
+
+
+def test_messages_wait_no_longer_than_the_time_in_which_they_gather():
+    inbox = Inbox(gather_s=0.25)
+    now_s = time.monotonic()
+    thread, taken = waiting(inbox)
+    inbox.put([message(1)._replace(received_s=now_s)])
+    thread.join()
+    assert taken == [[1]]
+    assert time.monotonic() >= now_s + 0.25
+    assert inbox.wanted_since_s == now_s + 0.25
+
+
+def test_messages_that_came_during_the_last_batch_wait_for_no_others():
+    inbox = Inbox(gather_s=DEADLINE_S)
+    now_s = time.monotonic()
+    inbox.put([message(number)._replace(received_s=now_s) for number in range(3)])
+    assert numbers(inbox.get(2, DEADLINE_S)) == [0, 1]
+    assert numbers(inbox.get(2, DEADLINE_S)) == [2]
+    assert inbox.wanted_since_s == 0.0
+
+
+def test_the_wait_for_others_ends_by_wake():
+    inbox = Inbox(gather_s=DEADLINE_S)
+    thread, taken = waiting(inbox)
+    inbox.put([message(1)._replace(received_s=time.monotonic())])
+    assert not taken
+    inbox.wake()
+    thread.join()
+    assert taken == [[1]]
+
+
+def test_the_wait_for_others_ends_with_the_timeout(monkeypatch):
+    inbox, waits = Inbox(gather_s=10 * DEADLINE_S), list[float]()
+
+    def wait(timeout_s: float) -> None:
+        waits.append(timeout_s)
+        if len(waits) == 1:
+            inbox.put([message(1)._replace(received_s=time.monotonic())])
+
+    monkeypatch.setattr(inbox._changed, "wait", wait)
+    assert numbers(inbox.get(100, DEADLINE_S)) == [1]
+    first, second = waits
+    assert second <= first == DEADLINE_S
 
 
 def test_the_topics_that_are_remembered_as_patient_are_bounded():
