@@ -16,7 +16,7 @@ from harstream import __version__, logs
 from harstream.addresses import in_brackets, is_loopback, own_address
 from harstream.config import RunConfig
 from harstream.embedded import DEFAULT_PORT, DEFAULT_WEBSOCKET_PORT, EmbeddedBroker
-from harstream.memory import freeze_startup_objects
+from harstream.memory import freeze_startup_objects, share_one_heap
 from harstream.mqtt.urls import BrokerSettings, BrokerUrl
 from harstream.serve import models
 from harstream.serve.daemon import Daemon
@@ -46,6 +46,7 @@ def run(
         HarstreamError: The daemon cannot start, because of a setting, the bundle or the broker.
 
     """
+    share_one_heap()
     states = folder_states(config)  # taken before loading, so that a change meanwhile is noticed later
     daemon = Daemon(config, *models.load(config))
     reloader = Reloader(daemon, read_config, states)
