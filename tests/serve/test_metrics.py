@@ -10,8 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harstream import __version__
+from harstream.config import RunConfig
 from harstream.core.smoothing import SmoothedLabels
-from harstream.serve.metrics import SECONDS, DaemonMetrics
+from harstream.serve.metrics import LATENCY_SECONDS, DaemonMetrics
+from harstream.serve.page.totals import quantile
 from harstream.serve.status import DaemonStatus, SourceStatus
 from harstream.wire.reject import REASONS
 
@@ -140,8 +142,18 @@ def test_latency_buckets_run_from_half_a_millisecond_to_ten_seconds(metrics):
     bounds = [
         float(dict(labels)["le"]) for name, labels in samples(metrics) if name == "harstream_latency_seconds_bucket"
     ]
-    assert bounds == [*SECONDS, math.inf]
+    assert bounds == [*LATENCY_SECONDS, math.inf] == sorted(bounds)
     assert (bounds[0], bounds[-2]) == (0.0005, 10.0)
+
+
+def test_messages_that_gather_look_less_late_than_the_alert_allows(metrics, bundle):
+    """A quantile is interpolated up to the next bound, so that must be far below the 0.25 s of HarstreamLatencyHigh."""
+    late_s = np.full(100, RunConfig().gather_s + 0.01)
+    smoothed = SmoothedLabels(np.zeros(100, np.int64), np.ones(100, np.float32))
+    metrics.observe_labelled("phones", bundle.published_labels, smoothed, late_s, changes={}, n_dropped=0)
+    value = quantile(*metrics.latency_counts(), 0.99)
+    assert value is not None
+    assert late_s[0] < value < 0.15
 
 
 def test_numbers_that_the_daemon_keeps_are_read_at_each_scrape(bundle):
