@@ -151,7 +151,8 @@ def test_messages_that_gather_look_less_late_than_the_alert_allows(metrics, bund
     late_s = np.full(100, RunConfig().gather_s + 0.01)
     smoothed = SmoothedLabels(np.zeros(100, np.int64), np.ones(100, np.float32))
     metrics.observe_labelled("phones", bundle.published_labels, smoothed, late_s, changes={}, n_dropped=0)
-    value = quantile(*metrics.latency_counts(), 0.99)
+    bounds, counts = metrics.latency_counts()
+    value = quantile(bounds, counts, 0.99)
     assert value is not None
     assert late_s[0] < value < 0.15
 
