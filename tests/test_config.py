@@ -118,7 +118,7 @@ def test_every_setting_can_be_given_in_all_three_ways(run, toml, tmp_path):
         "max_payload_bytes": "1000",
         "max_devices": "9",
         "idle_s": "8.5",
-        "gather_s": "0.25",
+        "gather_s": "0.15",
         "silence_s": "45.5",
         "log_level": "error",
         "log_format": "json",

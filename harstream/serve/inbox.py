@@ -21,7 +21,7 @@ _ROOM_WATER = 15 / 16
 #: Longest message that leaves at each turn of its topic, in bytes. A longer one waits for as many turns as it has times
 #: these bytes.
 _TURN_BYTES = 4 * 1024
-#: Patient messages that may wait; one more wakes the main loop.
+#: Messages from which on the main loop is woken, patient or not.
 MAX_PATIENT = 64
 #: Messages that are not patient from which on a batch waits for no others. More would save little, and with a thousand
 #: devices their wait would be most of the latency.
@@ -59,20 +59,22 @@ class Inbox:
 
     def __init__(self, max_bytes: int = MAX_BYTES, *, gather_s: float = 0.0, holds_qos_1: bool = False) -> None:
         self.max_bytes = max_bytes
-        self._gather_s = gather_s
+        self.gather_s = gather_s
         self._holds_qos_1 = holds_qos_1
         self.dropped = 0  # messages, since the start
         self._arrivals: deque[Sequence[Message]] = deque()  # messages that arrived together, after all those below
         self._queues: dict[str, _TopicQueue] = {}  # by topic; none is empty
         self._turns: deque[_TopicQueue] = deque()  # the same queues; the first one is next
         self._n_messages = self._n_bytes = 0
-        self._n_urgent = 0  # messages that are not patient
+        self._n_urgent = 0  # messages since the last batch that are not patient, until `_at_once`
         self._urgent_since_s = math.inf  # monotonic time of arrival of the first of them
         self._at_once = False  # the next batch waits for no further message
         self._at_once_since_s = math.inf  # monotonic time of arrival of the message because of which it does not
         # Topic to the number of its next messages that are patient, and their greatest length in bytes.
         self._patient: dict[str, tuple[int, int]] = {}
-        self.wanted_since_s = 0.0  # monotonic time up to which the messages of the last batch waited for others
+        # Monotonic time up to which the messages of the last batch waited for others; 0.0: they came during the batch
+        # before, and waited for the main loop only; inf: the wait ended by `wake` or by the timeout.
+        self.wanted_since_s = 0.0
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -94,6 +96,8 @@ class Inbox:
             held = [message for message in messages if message.delivery]
             self.dropped += len(messages) - len(held)
             messages = held
+            if not messages:
+                return
         n_bytes = sum([len(message[1]) + len(message[0]) for message in messages]) + _OVERHEAD_BYTES * len(messages)
         with self._changed:
             n_urgent = self._count_urgent(messages) if self._patient else len(messages)
@@ -112,7 +116,7 @@ class Inbox:
         max_bytes: int = MAX_BYTES,
         waits: Callable[[Message], bool] | None = None,
     ) -> list[Message]:
-        """Remove and return the next messages. If there are none, wait until enough arrive or `wake` is called.
+        """Remove and return the next messages. If there are none, wait until some have gathered, or for `wake`.
 
         Args:
             max_messages: Largest number of messages.
@@ -126,7 +130,7 @@ class Inbox:
             if not self._n_messages:  # what came during the last batch has waited for it
                 if not self._at_once:
                     self._wait(timeout_s)
-                self.wanted_since_s = self._at_once_since_s if self._at_once else self._urgent_since_s + self._gather_s
+                self.wanted_since_s = self._at_once_since_s if self._at_once else self._urgent_since_s + self.gather_s
             self._n_urgent, self._urgent_since_s = 0, math.inf
             self._at_once, self._at_once_since_s = False, math.inf
             if self._queues or waits or self._n_messages > max_messages or self._n_bytes > max_bytes:
@@ -173,17 +177,17 @@ class Inbox:
         until_s = time.monotonic() + timeout_s
         self._changed.wait(timeout_s)
         if self._n_urgent and not self._at_once:
-            left_s = min(self._urgent_since_s + self._gather_s, until_s) - time.monotonic()
+            left_s = min(self._urgent_since_s + self.gather_s, until_s) - time.monotonic()
             if left_s > 0:
                 self._changed.wait(left_s)
 
     def _note_urgent(self, number: int, messages: Sequence[Message]) -> None:
-        """Wake the main loop if some of the messages that arrived are not patient, and it does not know of such."""
+        """Wake the main loop for the first message that is not patient, and once enough messages are there."""
         is_first = number > 0 and not self._n_urgent
         self._n_urgent += number
         if is_first:
             self._urgent_since_s = messages[-1].received_s
-        if self._n_messages >= MAX_PATIENT or self._n_urgent >= (MAX_GATHERED if self._gather_s else 1):
+        if self._n_messages >= MAX_PATIENT or self._n_urgent >= (MAX_GATHERED if self.gather_s else 1):
             self._at_once, self._at_once_since_s = True, messages[-1].received_s
             self._changed.notify()
         elif is_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -204,6 +205,15 @@ def test_in_durable_mode_only_new_messages_at_qos_0_are_dropped():
     assert [message.delivery for message in inbox.get(100, 0)] == [1, 2, 3, 4, 5, 7]
 
 
+def test_in_durable_mode_a_full_inbox_refuses_new_messages_after_a_part_is_taken():
+    inbox = Inbox(max_bytes=10_000, holds_qos_1=True)
+    inbox.put([message(number)._replace(delivery=number + 1) for number in range(200)])
+    assert len(inbox.get(20, 0)) == 20
+    inbox.put([message(300)])
+    assert inbox.dropped == 1
+    assert len(inbox.get(200, 0)) == 180
+
+
 def waiting(inbox: Inbox) -> tuple[threading.Thread, list[list[float]]]:
     """Return a thread that waits for messages, and the numbers of those that it gets."""
     taken: list[list[float]] = []
@@ -293,15 +303,20 @@ def test_messages_wait_for_one_another_until_there_are_enough():
     assert inbox.wanted_since_s == now_s + 2
 
 
-def test_messages_wait_no_longer_than_the_time_in_which_they_gather():
-    inbox = Inbox(gather_s=0.25)
+def test_messages_wait_no_longer_than_the_time_in_which_they_gather(monkeypatch):
+    inbox, waits = Inbox(gather_s=10.0), list[float]()
     now_s = time.monotonic()
-    thread, taken = waiting(inbox)
-    inbox.put([message(1)._replace(received_s=now_s)])
-    thread.join()
-    assert taken == [[1]]
-    assert time.monotonic() >= now_s + 0.25
-    assert inbox.wanted_since_s == now_s + 0.25
+
+    def wait(timeout_s: float) -> None:
+        waits.append(timeout_s)
+        if len(waits) == 1:
+            inbox.put([message(1)._replace(received_s=now_s + DEADLINE_S)])  # so that it does not end meanwhile
+
+    monkeypatch.setattr(inbox._changed, "wait", wait)
+    assert numbers(inbox.get(100, 10 * DEADLINE_S)) == [1]
+    assert waits[0] == 10 * DEADLINE_S
+    assert 10.0 < waits[1] <= DEADLINE_S + 10.0
+    assert inbox.wanted_since_s == now_s + DEADLINE_S + 10.0
 
 
 def test_messages_that_came_during_the_last_batch_wait_for_no_others():
@@ -313,14 +328,20 @@ def test_messages_that_came_during_the_last_batch_wait_for_no_others():
     assert inbox.wanted_since_s == 0.0
 
 
-def test_the_wait_for_others_ends_by_wake():
-    inbox = Inbox(gather_s=DEADLINE_S)
-    thread, taken = waiting(inbox)
-    inbox.put([message(1)._replace(received_s=time.monotonic())])
-    assert not taken
-    inbox.wake()
-    thread.join()
-    assert taken == [[1]]
+def test_the_wait_for_others_ends_by_wake(monkeypatch):
+    inbox, waits = Inbox(gather_s=10 * DEADLINE_S), list[float]()
+
+    def wait(timeout_s: float) -> None:
+        waits.append(timeout_s)
+        if len(waits) == 1:
+            inbox.put([message(1)._replace(received_s=time.monotonic())])
+        else:
+            inbox.wake()
+
+    monkeypatch.setattr(inbox._changed, "wait", wait)
+    assert numbers(inbox.get(100, 20 * DEADLINE_S)) == [1]
+    assert len(waits) == 2
+    assert inbox.wanted_since_s == math.inf
 
 
 def test_the_wait_for_others_ends_with_the_timeout(monkeypatch):

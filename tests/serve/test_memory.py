@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import resource
 import subprocess
@@ -29,6 +30,7 @@ def test_memory_of_earlier_batches_goes_back_to_the_system():
     assert len(last)
 
 
+SETTINGS_OF_MALLOC = {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}
 COUNT_HEAPS = """
 import ctypes, os, threading
 from harstream.memory import share_one_heap
@@ -55,7 +57,8 @@ libc.fflush(out)
 def test_all_threads_share_one_heap():
     def n_heaps(*, shared: bool) -> int:
         code = COUNT_HEAPS.format(shared=shared)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS_OF_MALLOC}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
         return len(re.findall(r"<heap nr=", done.stdout))
 
     assert n_heaps(shared=True) == 1

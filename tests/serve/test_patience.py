@@ -33,7 +33,8 @@ def message(samples, number: int) -> Message:
 
 
 def test_messages_are_patient_exactly_up_to_the_one_that_completes_a_window(classifier, subjects):
-    daemon = Daemon(make_config(), classifier)
+    daemon = Daemon(make_config(gather_s=0.05), classifier)
+    assert daemon.inbox.gather_s == 0.05
     spec, samples = classifier.bundle.spec, subjects[0].samples
     due = [k for k in range(20) if (k + 1) * N >= spec.window_samples]
     at = 0
@@ -54,6 +55,7 @@ def test_no_message_is_patient_in_durable_mode(classifier, subjects, tmp_path):
     try:
         daemon.make_windows([message(subjects[0].samples, 0)])
         assert not daemon.inbox.patient
+        assert daemon.inbox.gather_s == 0
     finally:
         assert daemon.durability is not None
         daemon.durability.finish()
