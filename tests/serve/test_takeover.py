@@ -170,7 +170,7 @@ def test_a_worker_that_stops_hands_its_devices_over_and_gets_them_back(mosquitto
             assert first.workers is not None
             assert first.workers.subscriptions.accepted == {"p/0/wearables/+/imu"}  # the other has its own connection
             assert second.sources[0].pipeline.engine.n_devices == 0
-            assert events(names[1])[-1:] == ["exit"]  # the activities of the second end with it
+            wait_until(lambda: events(names[1])[-1:] == ["exit"], "the end of the activities of the second")
             send(24, 44)  # 250 samples: two windows of the second device, four of the other
             labelled(12)
             assert first.sources[0].pipeline.engine.n_devices == 2
