@@ -96,13 +96,14 @@ class Daemon:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.clock, self.monotonic = config, clock, monotonic
-        durable = config.durable_dir is not None  # the broker may send nothing before its messages are acknowledged
+        # In durable mode the broker waits for the acknowledgement of every message, and may send no other before. So
+        # none is patient, and none waits for others.
+        durable = config.durable_dir is not None
         self.inbox = Inbox(gather_s=0.0 if durable else config.gather_s, holds_qos_1=durable)
         self.questions = Questions(self.inbox.wake)
         names = [source.name for source in config.sources]
         self.metrics = DaemonMetrics(names, self.status, named=bool(config.source))
-        # In durable mode the broker waits for the acknowledgement of every message, and may send no other before.
-        inbox = self.inbox if config.durable_dir is None else None
+        inbox = None if durable else self.inbox
         self.sources = Sources(config, classifiers, self.metrics, clock, monotonic, self.inbox.wake, inbox)
         self.durability: Durability | None = None
         self._farewell = Farewell()  # what the restored state leaves to be told

@@ -47,8 +47,8 @@ class Inbox:
 
     *Patient* messages do not wake the main loop: they complete no window, so nobody waits for what they lead to. They
     are taken with the next message that is not, or when the main loop looks by itself. With few devices, where a batch
-    would mostly be a single message, that saves most of its cost. The other messages wait for one another too, for a
-    time that nobody notices, until MAX_GATHERED are there.
+    would mostly be a single message, that saves most of its cost. The other messages wait for one another too, at
+    most for ``gather_s``, until MAX_GATHERED are there.
 
     Args:
         max_bytes: Bytes above which messages are dropped.

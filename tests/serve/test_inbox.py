@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from harstream.serve.inbox import HIGH_WATER, MAX_GATHERED, MAX_PATIENT, MAX_PATIENT_TOPICS, Inbox
@@ -303,20 +304,29 @@ def test_messages_wait_for_one_another_until_there_are_enough():
     assert inbox.wanted_since_s == now_s + 2
 
 
-def test_messages_wait_no_longer_than_the_time_in_which_they_gather(monkeypatch):
-    inbox, waits = Inbox(gather_s=10.0), list[float]()
-    now_s = time.monotonic()
+def note_waits(monkeypatch, inbox: Inbox, *steps: Callable[[], None]) -> list[float]:
+    """Let each wait of ``get`` do the next step in place of waiting. Return the list that gets their timeouts."""
+    timeouts, following = list[float](), iter(steps)
 
     def wait(timeout_s: float) -> None:
-        waits.append(timeout_s)
-        if len(waits) == 1:
-            inbox.put([message(1)._replace(received_s=now_s + DEADLINE_S)])  # so that it does not end meanwhile
+        timeouts.append(timeout_s)
+        next(following)()
 
     monkeypatch.setattr(inbox._changed, "wait", wait)
+    return timeouts
+
+
+def nothing() -> None:
+    """Let the time of a wait pass."""
+
+
+def test_messages_wait_no_longer_than_the_time_in_which_they_gather(monkeypatch):
+    inbox, late_s = Inbox(gather_s=10.0), time.monotonic() + DEADLINE_S  # so that the wait is not over before it begins
+    timeouts = note_waits(monkeypatch, inbox, lambda: inbox.put([message(1)._replace(received_s=late_s)]), nothing)
     assert numbers(inbox.get(100, 10 * DEADLINE_S)) == [1]
-    assert waits[0] == 10 * DEADLINE_S
-    assert 10.0 < waits[1] <= DEADLINE_S + 10.0
-    assert inbox.wanted_since_s == now_s + DEADLINE_S + 10.0
+    assert timeouts[0] == 10 * DEADLINE_S
+    assert 10.0 < timeouts[1] <= DEADLINE_S + 10.0
+    assert inbox.wanted_since_s == late_s + 10.0
 
 
 def test_messages_that_came_during_the_last_batch_wait_for_no_others():
@@ -329,33 +339,20 @@ def test_messages_that_came_during_the_last_batch_wait_for_no_others():
 
 
 def test_the_wait_for_others_ends_by_wake(monkeypatch):
-    inbox, waits = Inbox(gather_s=10 * DEADLINE_S), list[float]()
-
-    def wait(timeout_s: float) -> None:
-        waits.append(timeout_s)
-        if len(waits) == 1:
-            inbox.put([message(1)._replace(received_s=time.monotonic())])
-        else:
-            inbox.wake()
-
-    monkeypatch.setattr(inbox._changed, "wait", wait)
+    inbox, now_s = Inbox(gather_s=10 * DEADLINE_S), time.monotonic()
+    arriving = message(1)._replace(received_s=now_s)
+    timeouts = note_waits(monkeypatch, inbox, lambda: inbox.put([arriving]), inbox.wake)
     assert numbers(inbox.get(100, 20 * DEADLINE_S)) == [1]
-    assert len(waits) == 2
+    assert len(timeouts) == 2
     assert inbox.wanted_since_s == math.inf
 
 
 def test_the_wait_for_others_ends_with_the_timeout(monkeypatch):
-    inbox, waits = Inbox(gather_s=10 * DEADLINE_S), list[float]()
-
-    def wait(timeout_s: float) -> None:
-        waits.append(timeout_s)
-        if len(waits) == 1:
-            inbox.put([message(1)._replace(received_s=time.monotonic())])
-
-    monkeypatch.setattr(inbox._changed, "wait", wait)
+    inbox, now_s = Inbox(gather_s=10 * DEADLINE_S), time.monotonic()
+    arriving = message(1)._replace(received_s=now_s)
+    timeouts = note_waits(monkeypatch, inbox, lambda: inbox.put([arriving]), nothing)
     assert numbers(inbox.get(100, DEADLINE_S)) == [1]
-    first, second = waits
-    assert second <= first == DEADLINE_S
+    assert timeouts[1] <= timeouts[0] == DEADLINE_S
 
 
 def test_the_topics_that_are_remembered_as_patient_are_bounded():

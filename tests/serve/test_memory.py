@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from harstream.memory import return_free_memory
 
 
@@ -32,7 +30,7 @@ def test_memory_of_earlier_batches_goes_back_to_the_system():
 
 SETTINGS_OF_MALLOC = {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}
 COUNT_HEAPS = """
-import ctypes, os, threading
+import ctypes, threading
 from harstream.memory import share_one_heap
 if {shared}:
     share_one_heap()
@@ -53,7 +51,6 @@ libc.fflush(out)
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="another C library than glibc")
 def test_all_threads_share_one_heap():
     def n_heaps(*, shared: bool) -> int:
         code = COUNT_HEAPS.format(shared=shared)
